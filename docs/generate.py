@@ -1,0 +1,19 @@
+"""Write the pages of this folder that come from the code: ``python docs/generate.py``."""
+
+from pathlib import Path
+
+from labelfix.files import atomic_path
+from labelfix.report_schema import schema_page
+
+PAGES = {"report.md": schema_page}
+
+
+def main() -> None:
+    """Write every generated page."""
+    for name, page in PAGES.items():
+        with atomic_path(Path(__file__).parent / name) as draft:
+            draft.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

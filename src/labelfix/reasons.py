@@ -1,0 +1,136 @@
+"""What the report says about a row, in words.
+
+Letters: N samples, K classes.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from labelfix.records import (
+    MISSING,
+    Corrections,
+    Duplicates,
+    Judgeable,
+    Label,
+    LabeledDataset,
+    LabelScores,
+)
+
+NAMED_LABELS = 3
+"""How many labels of a conflicting set are named before the rest is only counted."""
+
+_PERCENT = pa.array(["<1", *(str(percent) for percent in range(1, 100)), ">99"])
+
+
+def reasons(
+    dataset: LabeledDataset,
+    unreadable: Mapping[int, str],
+    judgeable: Judgeable,
+    scores: LabelScores,
+    corrections: Corrections,
+    duplicates: Duplicates,
+) -> pa.StringArray:
+    """Return ``(N,)`` short sentences, null where there is nothing to say.
+
+    Args:
+        dataset: The samples, with their given labels.
+        unreadable: Row to reason, for the images that could not be read.
+        judgeable: Why samples are not judged.
+        scores: The probabilities that a sentence quotes.
+        corrections: Which labels are flagged, and what is suggested.
+        duplicates: Which byte-identical images have labels that differ.
+    """
+    size = len(dataset)
+    names = pa.array([_quoted(name) for name in dataset.class_names], pa.string())
+    unjudged = {row: why for row, why in judgeable.why_not.items() if row not in unreadable}
+    parts = [
+        _of_mapping(unreadable, "unreadable: ", size),
+        _of_mapping(unjudged, "not judged: ", size),
+        _of_flagged(dataset.given_label, names, scores, corrections),
+        _of_conflicts(dataset.given_label, names.to_pylist(), duplicates),
+    ]
+    return reduce(_join, parts)
+
+
+def _join(first: pa.StringArray, second: pa.StringArray) -> pa.StringArray:
+    """Join two texts with ``"; "``, or take the one that is there.
+
+    pyarrow's own ``null_handling="skip"`` loses the rows where every part is null.
+    """
+    return pc.coalesce(pc.binary_join_element_wise(first, second, "; "), first, second)
+
+
+def _quoted(name: Label) -> str:
+    return f"'{name}'" if isinstance(name, str) else str(name)
+
+
+def _of_mapping(text: Mapping[int, str], prefix: str, size: int) -> pa.StringArray:
+    rows = np.fromiter(text.keys(), np.int64, len(text))
+    return _scatter(rows, pa.array([prefix + why for why in text.values()], pa.string()), size)
+
+
+def _of_flagged(
+    given_label: NDArray[np.int64], names: pa.StringArray, scores: LabelScores, advice: Corrections
+) -> pa.StringArray:
+    rows = np.flatnonzero(advice.is_label_issue)
+    text = pc.binary_join_element_wise(
+        "looks like ",
+        names.take(pa.array(advice.suggested_label[rows])),
+        " (",
+        _percent(scores.alternative_probability[rows]),
+        " %), not ",
+        names.take(_codes(given_label[rows])),
+        " (",
+        _percent(1 - scores.label_error_probability[rows]),
+        " %)",
+        "",
+    )
+    return _scatter(rows, text, len(given_label))
+
+
+def _of_conflicts(
+    given_label: NDArray[np.int64], names: Sequence[str], duplicates: Duplicates
+) -> pa.StringArray:
+    rows = np.flatnonzero(duplicates.is_conflicting)
+    sets = duplicates.exact_duplicate_set[rows].tolist()
+    own = given_label[rows].tolist()
+    labels: defaultdict[int, set[int]] = defaultdict(set)
+    for number, label in zip(sets, own, strict=True):
+        if label != MISSING:
+            labels[number].add(label)
+    texts = [
+        _conflict(sorted(labels[number] - {label}), names)
+        for number, label in zip(sets, own, strict=True)
+    ]
+    return _scatter(rows, pa.array(texts, pa.string()), len(given_label))
+
+
+def _conflict(others: Sequence[int], names: Sequence[str]) -> str | None:
+    if not others:
+        return None
+    named = ", ".join(names[label] for label in others[:NAMED_LABELS])
+    more = len(others) - NAMED_LABELS
+    return f"byte-identical image is also labelled {named}" + (f" and {more} more" * (more > 0))
+
+
+def _percent(probability: NDArray[np.floating]) -> pa.StringArray:
+    """Return whole per cents as text; neither 0 nor 100, which would claim to be sure."""
+    percent = np.rint(100 * np.clip(np.nan_to_num(probability), 0, 1))
+    return _PERCENT.take(pa.array(percent.astype(np.int64)))
+
+
+def _codes(codes: NDArray[np.int64]) -> pa.Int64Array:
+    return pa.array(codes, mask=codes == MISSING)
+
+
+def _scatter(rows: NDArray[np.int64], texts: pa.StringArray, size: int) -> pa.StringArray:
+    """Return ``size`` texts: ``texts[i]`` at ``rows[i]``, null elsewhere."""
+    position = np.full(size, MISSING, np.int64)
+    position[rows] = np.arange(len(rows))
+    return texts.take(_codes(position))

@@ -1,0 +1,301 @@
+"""The report: one row a sample, as a Parquet file.
+
+Letters: N samples, K classes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from labelfix.errors import ReportError
+from labelfix.files import atomic_path
+from labelfix.reasons import reasons
+from labelfix.records import (
+    MISSING,
+    Corrections,
+    DatasetSource,
+    Duplicates,
+    Evidence,
+    Judgeable,
+    Label,
+    LabeledDataset,
+    LabelScores,
+)
+from labelfix.report_schema import (
+    CLASSES_KEY,
+    COLUMNS,
+    RUN_KEY,
+    SCHEMA_VERSION,
+    VERSION_KEY,
+    arrow_schema,
+    label_type,
+    probabilities_type,
+)
+
+REPORT_NAME = "report.parquet"
+"""What the report is called in a RUN folder."""
+
+ROW_GROUP_SIZE = 65_536
+"""Fixed, so that the same rows always make the same bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """Where the verdicts came from. No dates, timings or places of output: see `write_report`.
+
+    Args:
+        source: The data that were audited.
+        fingerprint: The fingerprint of their images.
+        noise_rate: The estimated share of wrong labels among the judged samples; ``None`` when
+            nothing was judged.
+        backbone: The network that looked at the images.
+        seed: What every random choice was drawn from.
+        versions: Library to version.
+        settings: The rest of what shaped the verdicts, as JSON values.
+    """
+
+    source: DatasetSource
+    fingerprint: str
+    noise_rate: float | None
+    backbone: str
+    seed: int
+    versions: Mapping[str, str]
+    settings: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        source = {**asdict(self.source), "path": str(self.source.path)}
+        rate = self.noise_rate
+        return {
+            "source": source,
+            "fingerprint": self.fingerprint,
+            "noise_rate": None if rate is None or not np.isfinite(rate) else float(rate),
+            "backbone": self.backbone,
+            "seed": self.seed,
+            "versions": dict(self.versions),
+            "settings": dict(self.settings),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "RunInfo":
+        """Return the record that `to_json` wrote; keys that are not known are left alone.
+
+        Raises:
+            KeyError: A key is missing.
+        """
+        source = values["source"]
+        return cls(
+            source=DatasetSource(source["kind"], Path(source["path"]), source["columns"]),
+            **{name: values[name] for name in cls.__slots__ if name != "source"},
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """What an audit found.
+
+    Args:
+        table: N rows, the columns of `labelfix.report_schema.COLUMNS`.
+        class_names: K names, in the order of ``pred_probs``.
+        run: Where the verdicts came from.
+    """
+
+    table: pa.Table
+    class_names: tuple[Label, ...]
+    run: RunInfo
+
+    def __len__(self) -> int:
+        """Return N."""
+        return int(self.table.num_rows)
+
+
+def build_report(
+    *,
+    dataset: LabeledDataset,
+    unreadable: Mapping[int, str],
+    judgeable: Judgeable,
+    evidence: Evidence,
+    scores: LabelScores,
+    corrections: Corrections,
+    duplicates: Duplicates,
+    run: RunInfo,
+) -> Report:
+    """Return the report on a run; ``pred_probs`` is shared with ``evidence``, not copied.
+
+    Args:
+        dataset: N samples.
+        unreadable: Row to reason, for the images that could not be read.
+        judgeable: Which samples were judged.
+        evidence: The out-of-sample probabilities.
+        scores: How far the given labels can be believed.
+        corrections: Flags, suggestions and weights.
+        duplicates: Byte-identical images.
+        run: Where all that came from.
+    """
+    is_flagged = corrections.is_label_issue
+    is_unreadable = np.zeros(len(dataset), np.bool_)
+    is_unreadable[np.fromiter(unreadable.keys(), np.int64, len(unreadable))] = True
+    columns = {
+        "sample_id": dataset.sample_id,
+        "split": dataset.split,
+        "sample_weight": pa.array(corrections.sample_weight.astype(np.float32)),
+        "is_label_issue": pa.array(is_flagged),
+        "suggested_label_probability": _floats(scores.alternative_probability, is_flagged),
+        "is_unreadable_issue": pa.array(is_unreadable),
+        "is_exact_duplicate_issue": pa.array(duplicates.exact_duplicate_set != MISSING),
+        "exact_duplicate_set": _numbers(duplicates.exact_duplicate_set),
+        "is_conflicting_duplicate_issue": pa.array(duplicates.is_conflicting),
+        "reason": reasons(dataset, unreadable, judgeable, scores, corrections, duplicates),
+        **_label_columns(dataset, scores, corrections),
+        **_judged_columns(judgeable.is_judged, evidence, scores, dataset.class_names),
+    }
+    schema = arrow_schema(dataset.class_names)
+    table = pa.Table.from_arrays([columns[column.name] for column in COLUMNS], schema=schema)
+    return Report(table, dataset.class_names, run)
+
+
+def _label_columns(
+    dataset: LabeledDataset, scores: LabelScores, corrections: Corrections
+) -> dict[str, pa.Array]:
+    names = pa.array(dataset.class_names, label_type(dataset.class_names))
+    suggested = np.where(corrections.is_label_issue, corrections.suggested_label, MISSING)
+    return {
+        "given_label": names.take(_numbers(dataset.given_label)),
+        "predicted_label": names.take(_numbers(scores.predicted_label)),
+        "suggested_label": names.take(_numbers(suggested)),
+    }
+
+
+def _judged_columns(
+    is_judged: NDArray[np.bool_],
+    evidence: Evidence,
+    scores: LabelScores,
+    class_names: tuple[Label, ...],
+) -> dict[str, pa.Array]:
+    error = scores.label_error_probability
+    probs = np.ascontiguousarray(evidence.pred_probs, np.float32)
+    return {
+        "label_score": _floats(1 - error, is_judged),
+        "label_error_probability": _floats(error, is_judged),
+        "pred_probs": pa.FixedSizeListArray.from_arrays(
+            pa.array(probs.reshape(-1)),
+            type=probabilities_type(class_names),
+            mask=pa.array(~is_judged),
+        ),
+        "fold": _numbers(np.where(is_judged, evidence.fold, MISSING).astype(np.int16)),
+    }
+
+
+def _numbers(values: NDArray[np.integer]) -> pa.Array:
+    return pa.array(values, mask=values == MISSING)
+
+
+def _floats(values: NDArray[np.floating], is_known: NDArray[np.bool_]) -> pa.FloatArray:
+    return pa.array(values.astype(np.float32), mask=~is_known | np.isnan(values))
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write a report as Parquet: the same report always makes the same bytes.
+
+    Args:
+        report: What to write.
+        path: The file, replaced if it is there.
+
+    Raises:
+        RunError: The place cannot be written to.
+    """
+    metadata = {
+        VERSION_KEY: str(SCHEMA_VERSION),
+        CLASSES_KEY: json.dumps(report.class_names),
+        RUN_KEY: json.dumps(report.run.to_json(), sort_keys=True),
+    }
+    with atomic_path(path) as draft:
+        pq.write_table(
+            report.table.replace_schema_metadata(metadata),
+            draft,
+            row_group_size=ROW_GROUP_SIZE,
+            version="2.6",
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=["split", "given_label", "predicted_label", "suggested_label"],
+        )
+
+
+def report_file(path: Path) -> Path:
+    """Return the report's own path, for a RUN folder or the file itself.
+
+    Raises:
+        ReportError: There is no report.
+    """
+    file = path / REPORT_NAME if path.is_dir() else path
+    if not file.is_file():
+        holder = f"{path} holds no {REPORT_NAME}" if path.is_dir() else f"{path} does not exist"
+        raise ReportError(holder, hint="name the RUN folder of a finished `labelfix audit`")
+    return file
+
+
+def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
+    """Read a report and check that it is one.
+
+    Args:
+        path: A RUN folder, or the report file itself.
+        pred_probs: Whether to read that column too; it is most of the file when K is large, and
+            without it ``table`` lacks it.
+
+    Raises:
+        ReportError: There is no report, or the file is not one that this version can read.
+    """
+    file = report_file(path)
+    try:
+        with pq.ParquetFile(file) as parquet:
+            schema = parquet.schema_arrow
+            class_names, run = _read_metadata(schema.metadata or {}, file)
+            _check_columns(schema, class_names, file)
+            wanted = [c.name for c in COLUMNS if pred_probs or c.name != "pred_probs"]
+            table = parquet.read(columns=wanted).select(wanted).replace_schema_metadata()
+    except (pa.ArrowException, OSError) as error:
+        raise ReportError(
+            f"{file} cannot be read as Parquet: {error}",
+            hint=f"name a RUN folder, or the {REPORT_NAME} in it; if it is damaged, audit again",
+        ) from error
+    return Report(table, class_names, run)
+
+
+def _read_metadata(
+    metadata: Mapping[bytes, bytes], file: Path
+) -> tuple[tuple[Label, ...], RunInfo]:
+    try:
+        version = int(metadata[VERSION_KEY])
+        if version > SCHEMA_VERSION:
+            raise ReportError(
+                f"{file} has schema version {version}; this labelfix reads up to {SCHEMA_VERSION}",
+                hint="read it with a newer labelfix: pip install --upgrade labelfix",
+            )
+        run = RunInfo.from_json(json.loads(metadata[RUN_KEY]))
+        return tuple(json.loads(metadata[CLASSES_KEY])), run
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReportError(
+            f"{file} is Parquet, but no labelfix report: its metadata are missing or damaged",
+            hint=f"name the {REPORT_NAME} that `labelfix audit` wrote; other tools that rewrite "
+            "the file drop its metadata",
+        ) from error
+
+
+def _check_columns(schema: pa.Schema, class_names: tuple[Label, ...], file: Path) -> None:
+    faults = [
+        f"{field.name} ({field.type})"
+        for field in arrow_schema(class_names)
+        if field.name not in schema.names or schema.field(field.name).type != field.type
+    ]
+    if faults:
+        raise ReportError(
+            f"{file} lacks columns of a report, or has them with another type: {', '.join(faults)}",
+            hint=f"use the {REPORT_NAME} as `labelfix audit` wrote it",
+        )

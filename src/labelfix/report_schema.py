@@ -1,0 +1,260 @@
+"""The columns of ``report.parquet``: the one place that names them, types them and says them.
+
+Letters: N samples, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import pyarrow as pa
+
+from labelfix.records import Label
+
+SCHEMA_VERSION = 1
+"""Rises when a column changes its type or meaning or goes away; a new column does not raise it."""
+
+VERSION_KEY = b"labelfix.schema_version"
+CLASSES_KEY = b"labelfix.class_names"
+RUN_KEY = b"labelfix.run"
+
+Kind: TypeAlias = Literal["label", "class probabilities"] | pa.DataType
+"""An Arrow type, or one of the two types that depend on the data set's classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the report.
+
+    Args:
+        name: Its name in the file.
+        kind: Its type.
+        nullable: Whether a row may have no value.
+        meaning: One sentence, with units, direction and when it is null.
+    """
+
+    name: str
+    kind: Kind
+    nullable: bool
+    meaning: str
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        "sample_id",
+        pa.string(),
+        nullable=False,
+        meaning="The sample's name, unique and the same in every run: the image's path inside the "
+        "data set, or the value of the id column.",
+    ),
+    Column(
+        "split",
+        pa.string(),
+        nullable=True,
+        meaning="The split that the sample came in (`train`, `test`, ...), as the input spells it; "
+        "null where the input names none.",
+    ),
+    Column(
+        "given_label",
+        "label",
+        nullable=True,
+        meaning="The label that the sample came with, as it came; null where there is none.",
+    ),
+    Column(
+        "predicted_label",
+        "label",
+        nullable=True,
+        meaning="The class with the highest of `pred_probs`; null when not judged.",
+    ),
+    Column(
+        "suggested_label",
+        "label",
+        nullable=True,
+        meaning="The label that the sample should probably have; null unless `is_label_issue`.",
+    ),
+    Column(
+        "is_label_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether the given label is flagged as probably wrong.",
+    ),
+    Column(
+        "label_score",
+        pa.float32(),
+        nullable=True,
+        meaning="How far the given label can be believed, 0 (doubtful) to 1 (clean): "
+        "1 - `label_error_probability`; null when not judged.",
+    ),
+    Column(
+        "label_error_probability",
+        pa.float32(),
+        nullable=True,
+        meaning="The probability that the given label is wrong, 0 (clean) to 1 (wrong); null when "
+        "not judged.",
+    ),
+    Column(
+        "suggested_label_probability",
+        pa.float32(),
+        nullable=True,
+        meaning="The probability that `suggested_label` is the true class, 0 to 1; null unless "
+        "`is_label_issue`.",
+    ),
+    Column(
+        "sample_weight",
+        pa.float32(),
+        nullable=False,
+        meaning="How much the sample, with its given label, should count in later training: at "
+        "least 0, mean 1 over all rows, 0 for a row that cannot be trained on. One value a sample "
+        "(cleanlab's column of this name has one value a class).",
+    ),
+    Column(
+        "pred_probs",
+        "class probabilities",
+        nullable=True,
+        meaning="The probability of each of the K classes, in the order of the class names in the "
+        "file's metadata, from models that never trained on the sample (out-of-sample); null when "
+        "not judged.",
+    ),
+    Column(
+        "fold",
+        pa.int16(),
+        nullable=True,
+        meaning="The cross-validation fold, from 0, that held the sample out; null when not "
+        "judged.",
+    ),
+    Column(
+        "is_unreadable_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether the image could not be read; `reason` says why.",
+    ),
+    Column(
+        "is_exact_duplicate_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether another sample's image is byte for byte the same.",
+    ),
+    Column(
+        "exact_duplicate_set",
+        pa.int64(),
+        nullable=True,
+        meaning="The same number for byte-identical images, from 0 in order of first appearance; "
+        "null for an image without a copy.",
+    ),
+    Column(
+        "is_conflicting_duplicate_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether a byte-identical image came with another label.",
+    ),
+    Column(
+        "reason",
+        pa.string(),
+        nullable=True,
+        meaning="What there is to say about the row, in a short sentence for a person; null when "
+        "there is nothing to say.",
+    ),
+)
+
+
+def label_type(class_names: Sequence[Label]) -> pa.DataType:
+    """Return the Arrow type of the label columns: int64 if every class is a number, else string."""
+    are_numbers = bool(class_names) and all(isinstance(name, int) for name in class_names)
+    return pa.int64() if are_numbers else pa.string()
+
+
+def probabilities_type(class_names: Sequence[Label]) -> pa.DataType:
+    """Return the Arrow type of ``pred_probs``: a list of exactly K float32."""
+    return pa.list_(pa.field("element", pa.float32()), len(class_names))
+
+
+def arrow_schema(class_names: Sequence[Label]) -> pa.Schema:
+    """Return the schema of a report on these K classes, without file metadata."""
+    return pa.schema(
+        [pa.field(c.name, _arrow_type(c, class_names), nullable=c.nullable) for c in COLUMNS]
+    )
+
+
+def _arrow_type(column: Column, class_names: Sequence[Label]) -> pa.DataType:
+    if column.kind == "label":
+        return label_type(class_names)
+    if column.kind == "class probabilities":
+        return probabilities_type(class_names)
+    return column.kind
+
+
+_PAGE = """\
+# The report
+
+<!-- Written by docs/generate.py from src/labelfix/report_schema.py: change it there. -->
+
+`RUN/report.parquet` holds one row a sample, in the order of the input. Every row of the input is
+there: what could not be read or judged says so in `reason`.
+
+```python
+import pandas as pd
+
+import labelfix
+
+report = labelfix.read_report("RUN")          # a DataFrame with nullable types; checks the file
+plain = pd.read_parquet("RUN/report.parquet")  # the same rows, without labelfix
+worst = report.sort_values("label_score").head(20)
+```
+
+Schema version {version}. A change of a column's type or meaning raises the version; labelfix
+refuses a report with a newer version than its own. A new column does not raise it.
+
+## Columns
+
+| column | type | null | meaning |
+|---|---|---|---|
+{rows}
+
+A *label* is text or a 64-bit integer, as the labels came: the three label columns have the same
+type.
+
+## File metadata
+
+| key | value |
+|---|---|
+| `{version_key}` | the schema version, `{version}` |
+| `{classes_key}` | JSON list of the K class names, in the order of `pred_probs` |
+| `{run_key}` | JSON object: `source` (`kind`, `path` and `columns` of the data), `fingerprint` \
+of the images, `noise_rate` (estimated share of wrong labels among the judged samples), \
+`backbone`, `seed`, `versions`, `settings` |
+
+The file holds no dates, no timings and no place of output: two runs on one machine with the same
+data, settings and seed give the same bytes. Timings are in `RUN/run.json`.
+
+```python
+import json
+
+import pyarrow.parquet as pq
+
+metadata = pq.read_schema("RUN/report.parquet").metadata
+class_names = json.loads(metadata[b"{classes_key}"])
+```
+"""
+
+
+def schema_page() -> str:
+    """Return docs/report.md: the columns and the file metadata, as Markdown."""
+    rows = "\n".join(
+        f"| `{c.name}` | {_type_name(c)} | {'yes' if c.nullable else 'no'} | {c.meaning} |"
+        for c in COLUMNS
+    )
+    return _PAGE.format(
+        rows=rows,
+        version=SCHEMA_VERSION,
+        version_key=VERSION_KEY.decode(),
+        classes_key=CLASSES_KEY.decode(),
+        run_key=RUN_KEY.decode(),
+    )
+
+
+def _type_name(column: Column) -> str:
+    if column.kind == "label":
+        return "label"
+    if column.kind == "class probabilities":
+        return "list of K float32"
+    return {pa.float32(): "float32"}.get(column.kind, str(column.kind))
