@@ -1,0 +1,191 @@
+"""What a report says on the whole, for the end of an audit and for ``labelfix show``.
+
+Letters: N samples, K classes.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from labelfix.errors import ReportError
+from labelfix.records import MISSING, Label
+from labelfix.report import Report
+from labelfix.report_schema import label_type
+
+
+@dataclass(frozen=True, slots=True)
+class FlaggedRow:
+    """One flagged sample; the probabilities are those of the report."""
+
+    sample_id: str
+    given_label: Label
+    suggested_label: Label
+    label_error_probability: float
+    suggested_label_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusedPair:
+    """How many flagged samples came as one class and look like another."""
+
+    given_label: Label
+    suggested_label: Label
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSummary:
+    """The samples that came with one label; ``flagged_share`` is 0 to 1, 0 for an empty class."""
+
+    label: Label
+    samples: int
+    flagged: int
+    flagged_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A report in figures.
+
+    Args:
+        samples: N.
+        judged: Samples whose label was judged.
+        classes: K.
+        noise_rate: The estimated share of wrong labels among the judged samples, 0 to 1; ``None``
+            when nothing was judged.
+        flagged: Samples with a label issue.
+        unreadable: Samples whose image could not be read.
+        duplicates: Samples that have a byte-identical copy.
+        conflicting: Those among them whose copies came with another label.
+        worst: The flagged samples, most surely wrong first.
+        confused: The pairs of classes, most flagged first.
+        by_class: The classes, most flagged first.
+    """
+
+    samples: int
+    judged: int
+    classes: int
+    noise_rate: float | None
+    flagged: int
+    unreadable: int
+    duplicates: int
+    conflicting: int
+    worst: tuple[FlaggedRow, ...]
+    confused: tuple[ConfusedPair, ...]
+    by_class: tuple[ClassSummary, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as JSON values."""
+        return asdict(self)
+
+
+def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -> Summary:
+    """Return a report in figures; ``pred_probs`` is not looked at.
+
+    Args:
+        report: The report.
+        class_name: Show in ``worst``, ``confused`` and ``by_class`` only the samples that came with
+            this label or should have it; the figures above them stay those of the whole.
+        top: How many rows ``worst`` and ``confused`` hold at most.
+
+    Raises:
+        ReportError: The report has no such class.
+    """
+    given = _codes(report, "given_label")
+    suggested = _codes(report, "suggested_label")
+    rows = np.flatnonzero(_column(report, "is_label_issue"))
+    class_code = None if class_name is None else find_class(report.class_names, class_name)
+    if class_code is not None:
+        rows = rows[(given[rows] == class_code) | (suggested[rows] == class_code)]
+    by_class = _by_class(report, given)
+    return Summary(
+        samples=len(report),
+        judged=len(report) - report.table["label_error_probability"].null_count,
+        classes=len(report.class_names),
+        noise_rate=report.run.noise_rate,
+        flagged=_count(report, "is_label_issue"),
+        unreadable=_count(report, "is_unreadable_issue"),
+        duplicates=_count(report, "is_exact_duplicate_issue"),
+        conflicting=_count(report, "is_conflicting_duplicate_issue"),
+        worst=_worst(report, rows, top),
+        confused=_confused(report.class_names, given[rows], suggested[rows], top),
+        by_class=by_class if class_code is None else _only(by_class, report, class_code),
+    )
+
+
+def find_class(class_names: Sequence[Label], name: str) -> int:
+    """Return the code of the class that is written ``name``.
+
+    Raises:
+        ReportError: There is none; the hint names those that look alike.
+    """
+    written = [str(class_name) for class_name in class_names]
+    if name in written:
+        return written.index(name)
+    near = difflib.get_close_matches(name, written) or written[:10]
+    raise ReportError(f"no class is called {name!r}", hint=f"choose one of: {', '.join(near)}")
+
+
+def _only(
+    by_class: tuple[ClassSummary, ...], report: Report, code: int
+) -> tuple[ClassSummary, ...]:
+    return tuple(row for row in by_class if row.label == report.class_names[code])
+
+
+def _column(report: Report, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = report.table[name].to_numpy()
+    return values
+
+
+def _count(report: Report, name: str) -> int:
+    return int(np.count_nonzero(_column(report, name)))
+
+
+def _codes(report: Report, name: str) -> NDArray[np.int64]:
+    """Return ``(N,)`` positions in ``class_names``, ``MISSING`` where the label is null."""
+    names = pa.array(report.class_names, label_type(report.class_names))
+    codes = pc.index_in(report.table[name], names).fill_null(MISSING)
+    return codes.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+
+
+def _worst(report: Report, rows: NDArray[np.int64], top: int) -> tuple[FlaggedRow, ...]:
+    error = _column(report, "label_error_probability")[rows]
+    worst = rows[np.argsort(-error, kind="stable")[:top]]
+    names = list(FlaggedRow.__slots__)
+    table = report.table.select(names).take(pa.array(worst, pa.int64()))
+    return tuple(FlaggedRow(**row) for row in table.to_pylist())
+
+
+def _confused(
+    class_names: Sequence[Label],
+    given: NDArray[np.int64],
+    suggested: NDArray[np.int64],
+    top: int,
+) -> tuple[ConfusedPair, ...]:
+    size = len(class_names)
+    pairs, counts = np.unique(given * size + suggested, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:top]
+    return tuple(
+        ConfusedPair(class_names[pair // size], class_names[pair % size], count)
+        for pair, count in zip(pairs[most].tolist(), counts[most].tolist(), strict=True)
+    )
+
+
+def _by_class(report: Report, given: NDArray[np.int64]) -> tuple[ClassSummary, ...]:
+    size = len(report.class_names)
+    is_flagged = _column(report, "is_label_issue")
+    samples = np.bincount(given[given != MISSING], minlength=size)
+    flagged = np.bincount(given[is_flagged & (given != MISSING)], minlength=size)
+    share = flagged / np.maximum(samples, 1)
+    return tuple(
+        ClassSummary(
+            report.class_names[code], int(samples[code]), int(flagged[code]), float(share[code])
+        )
+        for code in np.argsort(-flagged, kind="stable").tolist()
+    )
