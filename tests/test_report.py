@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from labelfix.errors import ReportError, RunError
 from labelfix.records import MISSING
-from labelfix.report import read_report_table, write_report
+from labelfix.report import ROW_GROUP_SIZE, read_report_table, write_report
 from labelfix.report_frame import read_report
 from labelfix.report_schema import COLUMNS, schema_page
 from small_report import CLASS_NAMES, Sample, report_of, samples_of
@@ -157,11 +157,24 @@ def test_the_same_report_makes_the_same_bytes(tmp_path):
 
 
 def test_probabilities_are_shared_with_the_evidence_and_not_copied():
-    probs = np.array([[0.25, 0.75], [np.nan, np.nan]], np.float32)
-    report = report_of([Sample("a"), Sample("b", error=None)], probs=probs)
-    column = report.table["pred_probs"].chunk(0)
-    assert column.to_pylist() == [[0.25, 0.75], None]
-    assert column.values.buffers()[1].address == probs.ctypes.data
+    probs = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    column = report_of([Sample("a"), Sample("b")], probs=probs).table["pred_probs"]
+    assert column.to_pylist() == probs.tolist()
+    assert column.chunk(0).values.buffers()[1].address == probs.ctypes.data
+
+
+def test_probabilities_of_many_row_groups_stay_with_their_rows(tmp_path):
+    size = ROW_GROUP_SIZE + 3
+    probs = np.arange(2 * size, dtype=np.float32).reshape(size, 2)
+    samples = [Sample(str(i), error=None if i % 1000 == 7 else 0.1) for i in range(size)]
+    write_report(report_of(samples, probs=probs), tmp_path / "report.parquet")
+
+    column = read_report_table(tmp_path).table["pred_probs"]
+
+    assert column.null_count == sum(sample.error is None for sample in samples)
+    for row in (0, 6, 8, 1006, ROW_GROUP_SIZE - 1, ROW_GROUP_SIZE, size - 1):
+        assert column[row].as_py() == probs[row].tolist()
+    assert column[7].as_py() is None
 
 
 def test_reading_without_probabilities_leaves_only_them_out(tmp_path):

@@ -31,12 +31,12 @@ from labelfix.records import (
 from labelfix.report_schema import (
     CLASSES_KEY,
     COLUMNS,
+    PROBABILITIES,
     RUN_KEY,
     SCHEMA_VERSION,
     VERSION_KEY,
     arrow_schema,
     label_type,
-    probabilities_type,
 )
 
 REPORT_NAME = "report.parquet"
@@ -127,7 +127,7 @@ def build_report(
     duplicates: Duplicates,
     run: RunInfo,
 ) -> Report:
-    """Return the report on a run; ``pred_probs`` is shared with ``evidence``, not copied.
+    """Return the report on a run; where every row is judged, ``pred_probs`` is not copied.
 
     Args:
         dataset: N samples.
@@ -154,7 +154,7 @@ def build_report(
         "is_conflicting_duplicate_issue": pa.array(duplicates.is_conflicting),
         "reason": reasons(dataset, unreadable, judgeable, scores, corrections, duplicates),
         **_label_columns(dataset, scores, corrections),
-        **_judged_columns(judgeable.is_judged, evidence, scores, dataset.class_names),
+        **_judged_columns(judgeable.is_judged, evidence, scores),
     }
     schema = arrow_schema(dataset.class_names)
     table = pa.Table.from_arrays([columns[column.name] for column in COLUMNS], schema=schema)
@@ -177,20 +177,32 @@ def _judged_columns(
     is_judged: NDArray[np.bool_],
     evidence: Evidence,
     scores: LabelScores,
-    class_names: tuple[Label, ...],
 ) -> dict[str, pa.Array]:
     error = scores.label_error_probability
-    probs = np.ascontiguousarray(evidence.pred_probs, np.float32)
     return {
         "label_score": _floats(1 - error, is_judged),
         "label_error_probability": _floats(error, is_judged),
-        "pred_probs": pa.FixedSizeListArray.from_arrays(
-            pa.array(probs.reshape(-1)),
-            type=probabilities_type(class_names),
-            mask=pa.array(~is_judged),
-        ),
+        "pred_probs": _lists(evidence.pred_probs, is_judged),
         "fold": _numbers(np.where(is_judged, evidence.fold, MISSING).astype(np.int16)),
     }
+
+
+def _lists(probs: NDArray[np.float32], is_judged: NDArray[np.bool_]) -> pa.ChunkedArray:
+    """Return ``(N,)`` lists of K; chunks, because Arrow counts a list's elements in 32 bits."""
+    classes = max(probs.shape[1], 1)
+    step = min(ROW_GROUP_SIZE, (2**31 - 1) // classes)
+    chunks = []
+    for start in range(0, len(probs), step):
+        part, is_known = probs[start : start + step], is_judged[start : start + step]
+        known = part if is_known.all() else part[is_known]  # Parquet wants nothing under a null
+        offsets = np.concatenate([[0], np.cumsum(is_known) * classes]).astype(np.int32)
+        values = pa.array(np.ascontiguousarray(known, np.float32).reshape(-1))
+        chunks.append(
+            pa.ListArray.from_arrays(
+                pa.array(offsets), values, type=PROBABILITIES, mask=pa.array(~is_known)
+            )
+        )
+    return pa.chunked_array(chunks, PROBABILITIES)
 
 
 def _numbers(values: NDArray[np.integer]) -> pa.Array:

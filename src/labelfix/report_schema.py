@@ -18,8 +18,11 @@ VERSION_KEY = b"labelfix.schema_version"
 CLASSES_KEY = b"labelfix.class_names"
 RUN_KEY = b"labelfix.run"
 
-Kind: TypeAlias = Literal["label", "class probabilities"] | pa.DataType
-"""An Arrow type, or one of the two types that depend on the data set's classes."""
+Kind: TypeAlias = Literal["label"] | pa.DataType
+"""An Arrow type, or the type of the labels, which depends on the data set."""
+
+PROBABILITIES = pa.list_(pa.field("element", pa.float32()))
+"""The type of ``pred_probs``; lists of fixed size with nulls are beyond many Parquet readers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "pred_probs",
-        "class probabilities",
+        PROBABILITIES,
         nullable=True,
         meaning="The probability of each of the K classes, in the order of the class names in the "
         "file's metadata, from models that never trained on the sample (out-of-sample); null when "
@@ -163,25 +166,19 @@ def label_type(class_names: Sequence[Label]) -> pa.DataType:
     return pa.int64() if are_numbers else pa.string()
 
 
-def probabilities_type(class_names: Sequence[Label]) -> pa.DataType:
-    """Return the Arrow type of ``pred_probs``: a list of exactly K float32."""
-    return pa.list_(pa.field("element", pa.float32()), len(class_names))
-
-
 def arrow_schema(class_names: Sequence[Label]) -> pa.Schema:
     """Return the schema of a report on these K classes, without file metadata."""
+    labels = label_type(class_names)
+    kinds = [labels if isinstance(column.kind, str) else column.kind for column in COLUMNS]
     return pa.schema(
-        [pa.field(c.name, _arrow_type(c, class_names), nullable=c.nullable) for c in COLUMNS]
+        [
+            pa.field(c.name, kind, nullable=c.nullable)
+            for c, kind in zip(COLUMNS, kinds, strict=True)
+        ]
     )
 
 
-def _arrow_type(column: Column, class_names: Sequence[Label]) -> pa.DataType:
-    if column.kind == "label":
-        return label_type(class_names)
-    if column.kind == "class probabilities":
-        return probabilities_type(class_names)
-    return column.kind
-
+_NAMES = {pa.float32(): "float32", PROBABILITIES: "list of K float32"}
 
 _PAGE = """\
 # The report
@@ -196,7 +193,7 @@ import pandas as pd
 
 import labelfix
 
-report = labelfix.read_report("RUN")          # a DataFrame with nullable types; checks the file
+report = labelfix.read_report("RUN")  # a DataFrame with nullable types; checks the file
 plain = pd.read_parquet("RUN/report.parquet")  # the same rows, without labelfix
 worst = report.sort_values("label_score").head(20)
 ```
@@ -253,8 +250,6 @@ def schema_page() -> str:
 
 
 def _type_name(column: Column) -> str:
-    if column.kind == "label":
+    if isinstance(column.kind, str):
         return "label"
-    if column.kind == "class probabilities":
-        return "list of K float32"
-    return {pa.float32(): "float32"}.get(column.kind, str(column.kind))
+    return _NAMES.get(column.kind, str(column.kind))
