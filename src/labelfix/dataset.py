@@ -1,0 +1,120 @@
+"""Open a labelled data set, whatever its form.
+
+::
+
+    a folder of class folders     labels are the names of the folders
+    a manifest                    .csv .tsv .jsonl .ndjson .parquet: image paths and labels
+    Parquet                       one file or a folder of shards, with the image bytes inside
+
+The rooms ``dataset_folder``, ``dataset_manifest`` and ``dataset_parquet`` read one form each; the
+checks that are common to all are here.
+"""
+
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from labelfix.config import DatasetConfig
+from labelfix.dataset_columns import RawSamples
+from labelfix.dataset_files import find_files, text_of_paths
+from labelfix.dataset_folder import has_image_files, read_folder
+from labelfix.dataset_labels import encode_labels
+from labelfix.dataset_manifest import JSON_SUFFIXES, TEXT_SUFFIXES, read_manifest
+from labelfix.dataset_parquet import read_parquet
+from labelfix.errors import DatasetError
+from labelfix.records import LabeledDataset, OnProgress, no_progress
+
+_FORMS = "give a folder of class folders, a manifest (.csv .tsv .jsonl .parquet) or Parquet files"
+_PARQUET_SUFFIX = ".parquet"
+_SHARD = r"(?i)^(?:[^_/][^/]*/)*[^_/][^/]*\.parquet$"  # names with _ are a writer's own notes
+
+
+def open_dataset(
+    path: Path, config: DatasetConfig, on_progress: OnProgress = no_progress
+) -> LabeledDataset:
+    """Open a labelled data set without reading its images.
+
+    Labels come back as they came: all text or all integers, a missing one as ``MISSING``.
+
+    Args:
+        path: A class folder, a manifest, a Parquet file or a folder of Parquet shards.
+        config: Which columns hold what.
+        on_progress: Takes steps while files are found and labels read.
+
+    Raises:
+        DatasetError: The data set as a whole cannot be used: not there, no samples, ids that are
+            not unique, fewer than two classes, columns that are missing.
+    """
+    path = path.absolute()
+    try:
+        raw = _read(path, config, on_progress)
+    except OSError as error:
+        raise DatasetError(
+            f"cannot read {error.filename or path}: {error.strerror or error}",
+            hint="make it readable, or choose another data set",
+        ) from error
+    _check_ids(raw)
+    codes, class_names = encode_labels(raw.label)
+    _check_classes(raw, class_names)
+    return LabeledDataset(
+        sample_id=raw.sample_id,
+        split=raw.split,
+        given_label=codes,
+        class_names=class_names,
+        images=raw.images,
+        source=raw.source,
+        fingerprint=raw.fingerprint,
+    )
+
+
+def _read(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
+    if path.is_dir():
+        return _read_folder(path, config, on_progress)
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist", hint=_FORMS)
+    suffix = path.suffix.lower()
+    if suffix == _PARQUET_SUFFIX:
+        return read_parquet(path, [path.name], config, on_progress)
+    if suffix in TEXT_SUFFIXES or suffix in JSON_SUFFIXES:
+        return read_manifest(path, config, on_progress)
+    raise DatasetError(f"cannot tell from its name what {path} is", hint=_FORMS)
+
+
+def _read_folder(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
+    """Read a folder of Parquet shards if it has some and no images, else a class folder."""
+    files, times = find_files(path, on_progress)
+    names = text_of_paths(files)
+    shards = names.filter(pc.match_substring_regex(names, _SHARD))
+    if len(shards) and not has_image_files(names):
+        return read_parquet(path, shards.to_pylist(), config, on_progress)
+    return read_folder(path, files, times)
+
+
+def _check_ids(raw: RawSamples) -> None:
+    where = raw.source.path
+    if not len(raw.sample_id):
+        raise DatasetError(f"{where} has no samples", hint=_FORMS)
+    if len(raw.sample_id.unique()) == len(raw.sample_id):
+        return
+    counts = raw.sample_id.value_counts()
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+    some = ", ".join(repr(name) for name in repeated.field("values").slice(0, 3).to_pylist())
+    raise DatasetError(
+        f"{len(repeated):,} ids of {where} stand for more than one sample: {some}",
+        hint="take out the repeated rows, or name a column of unique ids with --id-column",
+    )
+
+
+def _check_classes(raw: RawSamples, class_names: tuple[str | int, ...]) -> None:
+    where = raw.source.path
+    column = raw.source.columns.get("label")
+    held = f"the label column {column!r} of {where}" if column else f"{where}"
+    if not class_names:
+        raise DatasetError(
+            f"{held} has no label at all", hint="choose another column with --label-column"
+        )
+    if len(class_names) == 1:
+        raise DatasetError(
+            f"{held} has only one class, {class_names[0]!r}",
+            hint="wrong labels can be told only between two classes or more",
+        )

@@ -1,0 +1,91 @@
+"""A folder of class folders: ``DATA/<class>/**/*``, with or without folders of splits above.
+
+The folders above are splits if every one of them is called like one. Labels are text. Every file in
+a class folder is a sample, one that is no image too: the report then says so.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelfix.dataset_columns import SPLIT_FOLDERS, RawSamples
+from labelfix.dataset_files import ABSENT, FileImages, FileTimes, fingerprint, text_of_paths
+from labelfix.errors import DatasetError
+from labelfix.records import DatasetSource
+
+_IMAGE_FILE = r"(?i)\.(?:jpe?g|jfif|png|gif|bmp|webp|tiff?|p[bgnp]m|avif|hei[cf]|jp2|j2k|ico|tga)$"
+_MANIFEST_FILE = r"(?i)\.(?:csv|tsv|jsonl|ndjson|parquet)$"
+
+
+def has_image_files(paths: pa.StringArray) -> bool:
+    """Return whether some path ends like an image."""
+    return bool(pc.any(pc.match_substring_regex(paths, _IMAGE_FILE)).as_py())
+
+
+def read_folder(root: Path, paths: pa.BinaryArray, times: FileTimes) -> RawSamples:
+    """Read a class folder from the list of its files.
+
+    A file above the class folders is a sample without a label if it ends like an image or is a
+    link that leads nowhere; else it is no sample.
+
+    Args:
+        root: The folder, absolute.
+        paths: Its files, sorted.
+        times: Their sizes and times.
+
+    Raises:
+        DatasetError: There are no class folders.
+    """
+    text = text_of_paths(paths)
+    split, label = _split_and_label(text)
+    is_dead_link = pa.array(times.size == ABSENT)
+    is_sample = pc.or_(
+        pc.is_valid(label), pc.or_(pc.match_substring_regex(text, _IMAGE_FILE), is_dead_link)
+    )
+    if label.null_count == len(label):
+        raise _no_classes(root, text)
+    kept = is_sample.to_numpy(zero_copy_only=False)
+    paths = paths.filter(is_sample)
+    return RawSamples(
+        sample_id=text.filter(is_sample),
+        split=split.filter(is_sample),
+        label=label.filter(is_sample),
+        images=FileImages(root, paths),
+        source=DatasetSource("folder", root, {}),
+        fingerprint=fingerprint(paths, FileTimes(times.size[kept], times.modified[kept])),
+    )
+
+
+def _split_and_label(paths: pa.StringArray) -> tuple[pa.StringArray, pa.StringArray]:
+    """Return the split and the class folder of each path, null where it has none."""
+    parts = pc.split_pattern(paths, "/", max_splits=2)
+    depth = pc.subtract(pc.list_value_length(parts), 1)  # how many of the parts are folders
+    first = _part(parts, depth, 0)
+    folders = pc.utf8_lower(first.unique().drop_null())
+    is_split = pc.is_in(folders, pa.array(SPLIT_FOLDERS))
+    if len(folders) and pc.all(is_split).as_py():
+        return pc.utf8_lower(first), _part(parts, depth, 1)
+    return pa.nulls(len(paths), pa.string()), first
+
+
+def _part(parts: pa.ListArray, depth: pa.Array, index: int) -> pa.StringArray:
+    """Return one part of each split path, null where it is the file's name or not there."""
+    has_part = pc.greater(depth, index)
+    chosen = pc.list_element(parts.filter(has_part), index)
+    rows = pc.subtract(pc.cumulative_sum(has_part.cast(pa.int64())), 1)
+    return chosen.take(pc.if_else(has_part, rows, pa.scalar(None, pa.int64())))
+
+
+def _no_classes(root: Path, paths: pa.StringArray) -> DatasetError:
+    manifests = paths.filter(pc.match_substring_regex(paths, _MANIFEST_FILE))
+    if len(manifests):
+        return DatasetError(
+            f"{root} has no class folders",
+            hint=f"if {manifests[0].as_py()} lists the images and labels, give that file",
+        )
+    what = f"the {len(paths):,} files in {root} lie" if len(paths) else f"{root} is empty: no files"
+    return DatasetError(
+        f"{what} in class folders",
+        hint="put the images of each class in a folder of its own, or give a manifest",
+    )

@@ -1,0 +1,167 @@
+"""Labels as they came, whatever column they came in: all text or all integers, null where missing.
+
+- Text files hold text; a column whose labels are all whole numbers (``3``, or ``3.0`` as pandas
+  writes a column with holes) is integers. A leading zero or a plus sign keeps it text. ``NaN`` or
+  ``nan`` without quotes is a missing label.
+- Typed columns keep their type; floats have to be whole and become integers; booleans become
+  ``False`` and ``True``.
+- A Hugging Face ``ClassLabel`` becomes the text of its names; its ``-1`` is a missing label. Names
+  that a file gives in any other way are left alone.
+- Null, NaN, empty and blank text are missing labels.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+from numpy.typing import NDArray
+
+from labelfix.errors import DatasetError
+from labelfix.records import MISSING, Label
+
+_WHOLE = r"^(?:0|-?[1-9][0-9]{0,17})$"
+_WHOLE_FLOAT = r"^(?:0|-?[1-9][0-9]{0,17})\.0+$"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelColumn:
+    """Which column holds the labels, for messages.
+
+    Args:
+        name: The name of the column.
+        where: The file or folder, for a person.
+    """
+
+    name: str
+    where: str
+
+    def fault(self, what: str, hint: str) -> DatasetError:
+        """Return an error that says what is wrong with the column."""
+        return DatasetError(
+            f"the label column {self.name!r} of {self.where} {what}",
+            hint=f"{hint}, or name another column with --label-column",
+        )
+
+
+def blank_to_null(text: pa.Array) -> pa.Array:
+    """Return text with null for what is empty or only space; the rest as it is."""
+    is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
+    return pc.if_else(pc.fill_null(is_blank, True), pa.scalar(None, text.type), text)
+
+
+def labels_of_text(text: pa.Array) -> pa.Array:
+    """Return the labels of a text file: int64 if all are whole numbers, else text."""
+    labels = blank_to_null(text)
+    if labels.null_count == len(labels):
+        return pa.nulls(len(labels))
+    if _all_match(labels, _WHOLE):
+        return labels.cast(pa.int64())
+    if _all_match(labels, _WHOLE_FLOAT):
+        return pc.replace_substring_regex(labels, r"\.0+$", "").cast(pa.int64())
+    return labels
+
+
+def labels_of_column(values: pa.Array, column: LabelColumn) -> pa.Array:
+    """Return the labels of a typed column: int64, text, or type null if none is there.
+
+    Raises:
+        DatasetError: The column holds no labels: fractions, lists, records, dates, bytes.
+    """
+    if pt.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if values.null_count == len(values):
+        return pa.nulls(len(values))
+    kind = values.type
+    if pt.is_integer(kind):
+        return _to_int64(values, column)
+    if pt.is_floating(kind) or pt.is_decimal(kind):
+        return _whole_numbers(values.cast(pa.float64()), column)
+    if pt.is_boolean(kind):
+        return pc.if_else(values, "True", "False")
+    if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
+        labels = blank_to_null(values.cast(pa.string()))
+        return pa.nulls(len(labels)) if labels.null_count == len(labels) else labels
+    if pt.is_nested(kind):
+        raise column.fault("holds lists or records", "give each image one label")
+    raise column.fault(f"is of type {kind}", "write the labels as text or integers")
+
+
+def names_of_class_label(schema: pa.Schema, name: str) -> tuple[str, ...] | None:
+    """Return the class names that Hugging Face's metadata give to a column of integers, if any."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        feature = features[name]
+        names = feature["names"] if feature["_type"] == "ClassLabel" else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not names or not pt.is_integer(schema.field(name).type):
+        return None
+    return tuple(map(str, names))
+
+
+def labels_by_name(codes: pa.Array, names: Sequence[str], column: LabelColumn) -> pa.Array:
+    """Return the names that codes stand for; a code of -1 is a missing label.
+
+    Raises:
+        DatasetError: A code has no name.
+    """
+    codes = pc.if_else(pc.equal(codes, MISSING), pa.scalar(None, codes.type), codes)
+    low, high = pc.min_max(codes).values()
+    if high.is_valid and (low.as_py() < 0 or high.as_py() >= len(names)):
+        odd = low if low.as_py() < 0 else high
+        raise column.fault(
+            f"holds {odd.as_py()}, but the file names only {len(names)} classes",
+            "mend the class names in the file",
+        )
+    return pa.array(names, pa.string()).take(codes)
+
+
+def join_labels(parts: Sequence[pa.Array], column: LabelColumn) -> pa.Array:
+    """Return the labels of several chunks as one array of int64 or of text.
+
+    Raises:
+        DatasetError: Some are text and some are integers.
+    """
+    kinds = {part.type for part in parts} - {pa.null()}
+    if len(kinds) > 1:
+        raise column.fault("mixes text and numbers", "write all labels the same way")
+    kind = kinds.pop() if kinds else pa.string()
+    return pa.concat_arrays([pa.array([], kind), *(part.cast(kind) for part in parts)])
+
+
+def encode_labels(labels: pa.Array) -> tuple[NDArray[np.int64], tuple[Label, ...]]:
+    """Return the ``(N,)`` codes of labels, ``MISSING`` where null, and the K sorted classes."""
+    encoded = labels.dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    rank = np.empty(len(order) + 1, dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    rank[-1] = MISSING  # the index -1 finds it
+    indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    return rank[indices], tuple(encoded.dictionary.take(pa.array(order)).to_pylist())
+
+
+def _all_match(labels: pa.Array, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(labels, pattern)).as_py())
+
+
+def _to_int64(values: pa.Array, column: LabelColumn) -> pa.Array:
+    try:
+        return values.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise column.fault("holds integers beyond 64 bits", "use smaller integers") from error
+
+
+def _whole_numbers(values: pa.Array, column: LabelColumn) -> pa.Array:
+    labels = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    if labels.null_count == len(labels):
+        return pa.nulls(len(labels))
+    try:
+        return labels.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise column.fault(
+            "holds fractions, which are no classes", "write the labels as text or integers"
+        ) from error

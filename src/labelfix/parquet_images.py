@@ -1,0 +1,159 @@
+"""Images inside Parquet files, read a few at a time."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelfix.dataset_files import read_file_inside
+from labelfix.errors import UnreadableImage
+
+_BATCH_BYTES = 32 << 20  # decoded images held at a time
+_BATCH_ROWS = 1024
+_BUFFER_BYTES = 1 << 20  # with pre_buffer off: a stream, else a row group comes into memory whole
+
+
+class ParquetImages:
+    """Images in a column of one or more Parquet files.
+
+    Reading in rising order costs one pass. Going back, or to another row group, starts again at
+    the beginning of that row group: reading in random order from large row groups is slow. About
+    32 MiB of images are held at a time, and one data page, which in files that Arrow wrote may be
+    1,024 images. Use it from one thread.
+
+    Args:
+        root: The folder of the files, absolute.
+        shards: The files relative to ``root``, in order.
+        rows: The number of rows of each.
+        column: The column: binary, or records of ``bytes`` and ``path``, where a path is relative
+            to the file's folder.
+    """
+
+    def __init__(self, root: Path, shards: Sequence[str], rows: Sequence[int], column: str) -> None:
+        self._root = root
+        self._shards = tuple(shards)
+        self._ends = np.cumsum(rows, dtype=np.int64)
+        self._column = column
+        self._open: _ShardReader | None = None
+
+    def __len__(self) -> int:
+        """Return N."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the open file behind."""
+        return self.__dict__ | {"_open": None}
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded image of one row.
+
+        Raises:
+            UnreadableImage: The cell is empty, or this part of the file is damaged.
+        """
+        shard, row = self._find(index)
+        path = self._root / self._shards[shard]
+        value = self._reader(path).value(row)
+        if isinstance(value, dict):
+            inside, value = value.get("path"), value.get("bytes")
+            if value is None and inside:
+                return read_file_inside(path.parent, inside)
+        if value is None:
+            raise UnreadableImage("the row holds no image")
+        return value  # type: ignore[no-any-return]
+
+    def location(self, index: int) -> str:
+        """Return the file and the row in it, counted from 0: ``path/to/file.parquet:17``."""
+        shard, row = self._find(index)
+        return f"{self._root / self._shards[shard]}:{row}"
+
+    def _reader(self, path: Path) -> "_ShardReader":
+        if self._open is None or self._open.path != path:
+            if self._open is not None:
+                self._open.close()
+            self._open = None
+            self._open = _ShardReader(path, self._column)
+        return self._open
+
+    def _find(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        return shard, index - (int(self._ends[shard - 1]) if shard else 0)
+
+
+class _ShardReader:
+    """One column of an open Parquet file, batch after batch within a row group.
+
+    Raises:
+        UnreadableImage: The file is gone or damaged.
+    """
+
+    def __init__(self, path: Path, column: str) -> None:
+        self.path = path
+        self._column = column
+        try:
+            self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        except FileNotFoundError as error:
+            raise UnreadableImage("file is missing") from error
+        except (pa.ArrowException, OSError) as error:
+            raise UnreadableImage(f"cannot be read: {error}") from error
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self._group_ends = np.cumsum(sizes, dtype=np.int64)
+        self._group = -1
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._held = pa.array([], pa.null())
+        self._start = self._end = 0
+        self._damage: dict[int, tuple[int, str]] = {}  # row group: first lost row, reason
+
+    def close(self) -> None:
+        self._file.close()
+
+    def value(self, row: int) -> Any:
+        """Return one cell.
+
+        Raises:
+            UnreadableImage: The file is damaged here.
+        """
+        if not self._start <= row < self._end:
+            self._seek(row)
+        return self._held[row - self._start].as_py()
+
+    def _seek(self, row: int) -> None:
+        group = int(np.searchsorted(self._group_ends, row, side="right"))
+        first_lost, reason = self._damage.get(group, (row + 1, ""))
+        if row >= first_lost:
+            raise UnreadableImage(reason)
+        try:
+            if group != self._group or row < self._start:
+                self._begin(group)
+            while row >= self._end:
+                batch = next(self._batches)
+                self._held = batch.column(0)
+                self._start, self._end = self._end, self._end + len(batch)
+        except (pa.ArrowException, OSError, StopIteration) as error:
+            reason = f"cannot be read from the Parquet file: {error}"
+            self._damage[group] = (self._end, reason)
+            self._group = -1
+            raise UnreadableImage(reason) from error
+
+    def _begin(self, group: int) -> None:
+        part = self._file.metadata.row_group(group)
+        size = sum(
+            part.column(index).total_uncompressed_size
+            for index in range(part.num_columns)
+            if part.column(index).path_in_schema.split(".")[0] == self._column
+        )
+        per_image = max(1, size // max(1, part.num_rows))
+        self._batches = self._file.iter_batches(
+            batch_size=int(np.clip(_BATCH_BYTES // per_image, 1, _BATCH_ROWS)),
+            row_groups=[group],
+            columns=[self._column],
+            use_threads=False,
+        )
+        self._group = group
+        self._start = self._end = int(self._group_ends[group]) - part.num_rows
+        self._held = pa.array([], pa.null())
