@@ -25,7 +25,7 @@ from labelfix.records import (
 NAMED_LABELS = 3
 """How many labels of a conflicting set are named before the rest is only counted."""
 
-_PERCENT = pa.array(["<1", *(str(percent) for percent in range(1, 100)), ">99"])
+_PERCENT = ("<1", *(str(percent) for percent in range(1, 100)), ">99")
 
 
 def reasons(
@@ -122,7 +122,7 @@ def _conflict(others: Sequence[int], names: Sequence[str]) -> str | None:
 def _percent(probability: NDArray[np.floating]) -> pa.StringArray:
     """Return whole per cents as text; neither 0 nor 100, which would claim to be sure."""
     percent = np.rint(100 * np.clip(np.nan_to_num(probability), 0, 1))
-    return _PERCENT.take(pa.array(percent.astype(np.int64)))
+    return pa.array(_PERCENT).take(pa.array(percent.astype(np.int64)))
 
 
 def _codes(codes: NDArray[np.int64]) -> pa.Int64Array:
