@@ -95,6 +95,8 @@ def choose_columns(
         raise _not_found(names, "image", where)
     others = [name for name in names if name != image]
     label = named_column(names, config.label_column, "label", where) or _label(others, where)
+    if label is None:
+        raise _not_found(names, "label", where)
     if label == image:
         raise DatasetError(
             f"column {label!r} of {where} cannot hold both the images and the labels",
@@ -162,7 +164,7 @@ def usable_ids(
     return None, replace(columns, id=None)
 
 
-def _label(names: Sequence[str], where: str) -> str:
+def _label(names: Sequence[str], where: str) -> str | None:
     for candidates in LABEL_NAMES:
         found = [name for name in names if _plain(name) in candidates]
         if len(found) > 1:
@@ -172,7 +174,7 @@ def _label(names: Sequence[str], where: str) -> str:
             )
         if found:
             return found[0]
-    raise _not_found(names, "label", where)
+    return None
 
 
 def _first(names: Sequence[str], candidates: Sequence[str]) -> str | None:

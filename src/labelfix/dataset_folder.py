@@ -15,7 +15,7 @@ from labelfix.errors import DatasetError
 from labelfix.records import DatasetSource
 
 _IMAGE_FILE = r"(?i)\.(?:jpe?g|jfif|png|gif|bmp|webp|tiff?|p[bgnp]m|avif|hei[cf]|jp2|j2k|ico|tga)$"
-_MANIFEST_FILE = r"(?i)\.(?:csv|tsv|jsonl|ndjson|parquet)$"
+_MANIFEST_FILE = r"(?i)^[^/]+\.(?:csv|tsv|jsonl|ndjson|parquet)$"
 
 
 def has_image_files(paths: pa.StringArray) -> bool:
@@ -43,8 +43,7 @@ def read_folder(root: Path, paths: pa.BinaryArray, times: FileTimes) -> RawSampl
     is_sample = pc.or_(
         pc.is_valid(label), pc.or_(pc.match_substring_regex(text, _IMAGE_FILE), is_dead_link)
     )
-    if label.null_count == len(label):
-        raise _no_classes(root, text)
+    _check_class_folders(root, text, label)
     kept = is_sample.to_numpy(zero_copy_only=False)
     paths = paths.filter(is_sample)
     return RawSamples(
@@ -77,15 +76,18 @@ def _part(parts: pa.ListArray, depth: pa.Array, index: int) -> pa.StringArray:
     return chosen.take(pc.if_else(has_part, rows, pa.scalar(None, pa.int64())))
 
 
-def _no_classes(root: Path, paths: pa.StringArray) -> DatasetError:
+def _check_class_folders(root: Path, paths: pa.StringArray, label: pa.StringArray) -> None:
+    classes = len(label.unique().drop_null())
     manifests = paths.filter(pc.match_substring_regex(paths, _MANIFEST_FILE))
-    if len(manifests):
-        return DatasetError(
-            f"{root} has no class folders",
+    if classes < 2 and len(manifests):  # the folder was named in place of its manifest
+        raise DatasetError(
+            f"{root} has {'only one class folder' if classes else 'no class folders'}",
             hint=f"if {manifests[0].as_py()} lists the images and labels, give that file",
         )
-    what = f"the {len(paths):,} files in {root} lie" if len(paths) else f"{root} is empty: no files"
-    return DatasetError(
-        f"{what} in class folders",
-        hint="put the images of each class in a folder of its own, or give a manifest",
-    )
+    if not classes:
+        raise DatasetError(
+            f"none of the {len(paths):,} files in {root} is in a class folder"
+            if len(paths)
+            else f"{root} is empty: no files in it or below",
+            hint="put the images of each class in a folder of its own, or give a manifest",
+        )

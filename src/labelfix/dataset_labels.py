@@ -57,7 +57,7 @@ def labels_of_text(text: pa.Array) -> pa.Array:
     """Return the labels of a text file: int64 if all are whole numbers, else text."""
     labels = blank_to_null(text)
     if labels.null_count == len(labels):
-        return pa.nulls(len(labels))
+        return labels
     if _all_match(labels, _WHOLE):
         return labels.cast(pa.int64())
     if _all_match(labels, _WHOLE_FLOAT):

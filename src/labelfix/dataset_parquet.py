@@ -157,7 +157,8 @@ def _explained(path: Path) -> Iterator[None]:
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pt.is_struct(kind):
         index = kind.get_field_index("bytes")
-        return index >= 0 and _holds_bytes(kind.field(index).type)
+        inside = kind.field(index).type if index >= 0 else pa.string()
+        return _holds_bytes(inside) or (pt.is_null(inside) and _has_path(kind))
     return bool(pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind))
 
 
