@@ -96,7 +96,7 @@ def report_of(
     if probs is None:
         probs = np.random.default_rng(0).dirichlet(np.ones(classes), size).astype(np.float32)
         probs[~judged] = np.nan
-    fold = np.where(judged, np.arange(size) % 2, MISSING).astype(np.int16)
+    fold = (np.arange(size) % 2).astype(np.int16)
     flagged = np.array([s.suggested is not None for s in samples], np.bool_)
     suggested = [MISSING if s.suggested is None else s.suggested for s in samples]
     error = np.array([np.nan if s.error is None else s.error for s in samples], np.float32)

@@ -120,10 +120,11 @@ def test_a_lower_bar_changes_more(tmp_path):
 
 
 def test_a_changed_label_weighs_by_its_own_probability(tmp_path):
-    samples = [
-        Sample("clean", CAT, 0.0, weight=1.0),
+    samples = [  # weighed with 1.5 times their label_score
+        Sample("clean", CAT, 0.0, weight=1.5),
         Sample("wrong", CAT, 1.0, suggested=DOG, certainty=0.96, weight=0.0),
-        Sample("half", CAT, 0.5, weight=0.5),
+        Sample("half", CAT, 0.5, weight=0.75),
+        Sample("broken", CAT, None, unreadable="empty file", weight=0.0),
     ]
     export(run_of(tmp_path, samples), tmp_path / "clean.csv")
     weights = manifest(tmp_path / "clean.csv")["sample_weight"]
@@ -185,6 +186,7 @@ def test_a_manifest_of_a_class_folder_can_be_audited_again(tmp_path):
     audited(tmp_path / "run", data, {"cat/1.png": "dog"})
     export(tmp_path / "run", tmp_path / "clean.csv")
 
+    assert manifest(tmp_path / "clean.csv")["image"].tolist() == [f"data/{name}" for name in names]
     again = open_dataset(tmp_path / "clean.csv", DatasetConfig())
 
     assert again.sample_id.to_pylist() == names

@@ -165,11 +165,10 @@ def _label_columns(
     dataset: LabeledDataset, scores: LabelScores, corrections: Corrections
 ) -> dict[str, pa.Array]:
     names = pa.array(dataset.class_names, label_type(dataset.class_names))
-    suggested = np.where(corrections.is_label_issue, corrections.suggested_label, MISSING)
     return {
         "given_label": names.take(_numbers(dataset.given_label)),
         "predicted_label": names.take(_numbers(scores.predicted_label)),
-        "suggested_label": names.take(_numbers(suggested)),
+        "suggested_label": names.take(_numbers(corrections.suggested_label)),
     }
 
 
@@ -210,7 +209,7 @@ def _numbers(values: NDArray[np.integer]) -> pa.Array:
 
 
 def _floats(values: NDArray[np.floating], is_known: NDArray[np.bool_]) -> pa.FloatArray:
-    return pa.array(values.astype(np.float32), mask=~is_known | np.isnan(values))
+    return pa.array(values.astype(np.float32), mask=~is_known)
 
 
 def write_report(report: Report, path: Path) -> None:
