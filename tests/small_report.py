@@ -156,7 +156,15 @@ def samples_of(draw: st.DrawFn, classes: int) -> list[Sample]:
         if broken or given == MISSING:
             reason = "truncated image" if broken else None
             samples.append(
-                Sample(name, given, None, split=split, weight=0, unreadable=reason, why_not="why")
+                Sample(
+                    name,
+                    given,
+                    None,
+                    split=split,
+                    weight=0,
+                    unreadable=reason,
+                    why_not="not judged",
+                )
             )
             continue
         others = [code for code in range(classes) if code != given]

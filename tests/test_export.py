@@ -34,7 +34,7 @@ SAMPLES = [
     Sample("test", CAT, suggested=DOG, split="Test", weight=0.01, **SURE),
     Sample("broken", CAT, None, unreadable="empty file", weight=0),
     Sample("test broken", CAT, None, unreadable="empty file", split="test", weight=0),
-    Sample("unlabelled", MISSING, None, why_not="it has no label", weight=0),
+    Sample("unlabelled", MISSING, None, why_not="not judged: it has no label", weight=0),
 ]
 
 

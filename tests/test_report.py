@@ -75,23 +75,28 @@ def test_a_row_that_is_not_flagged_has_no_suggestion_and_nothing_to_say():
 
 
 def test_a_row_that_is_not_judged_has_no_verdict():
-    why = "class 'cat' has 2 readable samples, 5 are needed"
+    why = "not judged: class 'cat' has 2 readable samples, 5 are needed"
     (row,) = rows_of([Sample("a", error=None, why_not=why, weight=0)])
     judged = ["predicted_label", "label_score", "label_error_probability", "pred_probs", "fold"]
     assert [row[name] for name in judged] == [None] * 5
-    assert row["reason"] == f"not judged: {why}"
+    assert row["reason"] == why
 
 
 def test_an_unreadable_row_says_that_and_not_that_it_is_not_judged():
-    broken = Sample("a", error=None, unreadable="truncated image", why_not="unreadable", weight=0)
+    broken = Sample(
+        "a", error=None, unreadable="truncated image", why_not="not judged: unreadable", weight=0
+    )
     (row,) = rows_of([broken])
     assert row["is_unreadable_issue"] is True
     assert row["reason"] == "unreadable: truncated image"
 
 
 def test_a_missing_label_is_null():
-    (row,) = rows_of([Sample("a", given=MISSING, error=None, why_not="it has no label", weight=0)])
+    (row,) = rows_of(
+        [Sample("a", given=MISSING, error=None, why_not="not judged: it has no label", weight=0)]
+    )
     assert row["given_label"] is None
+    assert row["reason"] == "not judged: it has no label"
 
 
 def test_conflicting_copies_name_each_others_labels():

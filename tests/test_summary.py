@@ -20,7 +20,7 @@ SAMPLES = [
     Sample("likely", CAT, error=0.75, suggested=DOG, certainty=0.5),
     Sample("other", DOG, error=0.875, suggested=FOX, certainty=0.75),
     Sample("broken", DOG, error=None, unreadable="empty file", weight=0),
-    Sample("blank", MISSING, error=None, why_not="it has no label", weight=0),
+    Sample("blank", MISSING, error=None, why_not="not judged: it has no label", weight=0),
     Sample("twin", FOX, duplicate_set=0, conflicting=True),
     Sample("copy", CAT, duplicate_set=0, conflicting=True),
 ]

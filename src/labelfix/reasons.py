@@ -51,7 +51,7 @@ def reasons(
     unjudged = {row: why for row, why in judgeable.why_not.items() if row not in unreadable}
     parts = [
         _of_mapping(unreadable, "unreadable: ", size),
-        _of_mapping(unjudged, "not judged: ", size),
+        _of_mapping(unjudged, "", size),
         _of_flagged(dataset.given_label, names, scores, corrections),
         _of_conflicts(dataset.given_label, names.to_pylist(), duplicates),
     ]
