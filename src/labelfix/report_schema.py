@@ -122,8 +122,8 @@ COLUMNS: tuple[Column, ...] = (
         "fold",
         pa.int16(),
         nullable=True,
-        meaning="The cross-validation fold, from 0, that held the sample out; null when not judged, "
-        "and for a row of a test split, which no fold trains on.",
+        meaning="The cross-validation fold, from 0, that held the sample out; null when not "
+        "judged, and for a row of a test split, which no fold trains on.",
     ),
     Column(
         "is_unreadable_issue",
