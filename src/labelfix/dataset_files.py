@@ -7,10 +7,12 @@ UTF-8 survive and five million paths stay small.
 import hashlib
 import os
 import posixpath
+import stat
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -97,10 +99,10 @@ def read_file_inside(root: Path, path: str) -> bytes:
     Raises:
         UnreadableImage: The path leads out of ``root``, or the file cannot be read.
     """
-    place = _Guard(root).let_in(normal_path(root, path))
-    if place is None:
+    found = _Guard(root).look_up(normal_path(root, path))
+    if found is None:
         raise UnreadableImage("leads out of the data folder")
-    return read_file(place)
+    return read_file(Path(found.place))
 
 
 def normal_path(root: Path, path: str) -> str:
@@ -139,7 +141,7 @@ def find_files(root: Path, on_progress: OnProgress) -> tuple[pa.BinaryArray, Fil
     size, modified = array("q"), array("q")
     for path, entry in _walk(root):
         names.append(path)
-        _append_times(entry, size, modified)
+        _append_times(_status(entry), size, modified)
         if len(names) == _CHUNK:
             chunks.append(pa.array(names, pa.binary()))
             names = []
@@ -168,38 +170,54 @@ def stat_files(
     total = len(paths)
     for start in range(0, total, _CHUNK):
         for row, path in enumerate(paths.slice(start, _CHUNK).to_pylist(), start):
-            place = None if path is None else guard.let_in(path)
-            if path is not None and place is None:
+            found = _NOTHING if path is None else guard.look_up(path)
+            if found is None:
                 escaped.append(row)
-            _append_times(place, size, modified)
+            _append_times(found and found.status, size, modified)
         on_progress(Progress("checking files", len(size), total, "files"))
     return FileTimes(_as_int64(size), _as_int64(modified)), escaped
+
+
+class _Found(NamedTuple):
+    place: str
+    status: os.stat_result | None  # None: nothing is there
+
+
+_NOTHING = _Found("", None)
 
 
 class _Guard:
     """Tells paths inside a folder from those that lead out; resolves each parent folder once."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._prefix = f"{root}/"
         self._real = root.resolve()
         self._is_inside: dict[str, bool] = {"": True}
 
-    def let_in(self, path: str) -> Path | None:
-        """Return the place of a path relative to the folder, or ``None`` if it is outside."""
+    def look_up(self, path: str) -> _Found | None:
+        """Return what lies at a path relative to the folder, or ``None`` if that is outside."""
         if path.startswith(("/", "../")) or path == "..":
             return None
-        place = self._root / path
+        place = self._prefix + path
         parent = path.rpartition("/")[0]
-        if parent not in self._is_inside:
-            self._is_inside[parent] = self._holds(place.parent)
-        is_inside = self._is_inside[parent]
-        if is_inside and _holds(place.is_symlink):
-            is_inside = self._holds(place)
-        return place if is_inside else None
+        is_inside = self._is_inside.get(parent)
+        if is_inside is None:
+            is_inside = self._is_inside[parent] = self._holds(self._prefix + parent)
+        if not is_inside:
+            return None
+        try:  # one call to the system for each of millions of files, hence no Path
+            status = os.lstat(place)
+            if stat.S_ISLNK(status.st_mode):
+                if not self._holds(place):
+                    return None
+                status = os.stat(place)  # noqa: PTH116
+        except (OSError, ValueError):
+            return _Found(place, None)
+        return _Found(place, status)
 
-    def _holds(self, place: Path) -> bool:
+    def _holds(self, place: str) -> bool:
         try:
-            return place.resolve().is_relative_to(self._real)
+            return Path(place).resolve().is_relative_to(self._real)
         except (OSError, RuntimeError, ValueError):  # a loop of links: missing, not outside
             return True
 
@@ -276,13 +294,16 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _append_times(
-    place: os.DirEntry[bytes] | Path | None, size: "array[int]", modified: "array[int]"
-) -> None:
+def _status(entry: os.DirEntry[bytes]) -> os.stat_result | None:
     try:
-        status = None if place is None else place.stat()
-    except (OSError, ValueError):
-        status = None
+        return entry.stat()
+    except OSError:
+        return None
+
+
+def _append_times(
+    status: os.stat_result | None, size: "array[int]", modified: "array[int]"
+) -> None:
     size.append(ABSENT if status is None else status.st_size)
     modified.append(ABSENT if status is None else status.st_mtime_ns)
 
