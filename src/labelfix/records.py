@@ -1,0 +1,260 @@
+"""The records that flow between the rooms.
+
+Letters: N samples, K classes, D features, F folds. Every ``(N,)`` array of a run is in the order of
+``LabeledDataset.sample_id``, which is the order of the input. Arrays are read-only once a record
+holds them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Label = str | int
+"""A label as it came: text or an integer."""
+
+MISSING = -1
+"""The code of a label that is missing, and the fold of a sample that no fold trains on."""
+
+TEST_SPLIT = "test"
+"""Rows of this split, in any case, are judged but never trained on and never changed."""
+
+
+def _freeze_arrays(record: Any) -> None:
+    """Hold a read-only view of every array, so that no room can write into another's record."""
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, np.ndarray):
+            view = value.view()
+            view.flags.writeable = False
+            object.__setattr__(record, field.name, view)
+
+
+class ImageStore(Protocol):
+    """The encoded images of a data set, by row; safe to pickle into another process."""
+
+    def __len__(self) -> int:
+        """Return N."""
+        ...
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded image of one row; rising order is fast for every store.
+
+        Raises:
+            UnreadableImage: There is nothing to read (missing file, empty cell, outside the root).
+        """
+        ...
+
+    def location(self, index: int) -> str:
+        """Return where the image of one row lies, for a person and for an export."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSource:
+    """Where a data set came from: enough to write it again in its own form.
+
+    Args:
+        kind: ``"folder"``, ``"manifest"`` or ``"parquet"``.
+        path: The DATA that the user named, absolute.
+        columns: What each role's column is called (``image``, ``label``, ``id``, ``split``);
+            empty for a folder.
+    """
+
+    kind: str
+    path: Path
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabeledDataset:
+    """Samples with the labels they came with.
+
+    Args:
+        sample_id: ``(N,)`` Arrow strings, unique and stable between runs (not a row number).
+        split: ``(N,)`` Arrow strings, null where the input names none.
+        given_label: ``(N,)`` int64 in ``[0, K)``, ``MISSING`` where the input has no label.
+            Nothing in labelfix writes to it.
+        class_names: K names, sorted: all text or all integers, as they came.
+        images: The encoded images, N rows.
+        source: Where the data came from.
+        fingerprint: A digest of the images' names, sizes and times (not of the labels): equal
+            fingerprints mean equal images.
+    """
+
+    sample_id: pa.StringArray
+    split: pa.StringArray
+    given_label: NDArray[np.int64]
+    class_names: tuple[Label, ...]
+    images: ImageStore
+    source: DatasetSource
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.sample_id)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What the frozen backbone makes of each image.
+
+    Args:
+        values: ``(N, D)`` float16; a row of zeros where the image cannot be read.
+        content: ``(N,)`` 16-byte digests of the encoded images; equal means byte-identical.
+        unreadable: Row to reason, for the images that could not be read.
+    """
+
+    values: NDArray[np.float16]
+    content: NDArray[np.bytes_]
+    unreadable: Mapping[int, str]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgeable:
+    """Which samples are trained on and judged, and in which fold.
+
+    Args:
+        is_judged: ``(N,)`` bool: readable, labelled, and of a class that is large enough.
+        fold: ``(N,)`` int16 in ``[0, F)``: the fold that holds the sample out; ``MISSING`` for a
+            sample that no fold trains on. Byte-identical images share a fold.
+        why_not: Row to reason, for the samples that are not judged.
+    """
+
+    is_judged: NDArray[np.bool_]
+    fold: NDArray[np.int16]
+    why_not: Mapping[int, str]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What training saw of each sample.
+
+    Args:
+        pred_probs: ``(N, K)`` float32, rows sum to 1, **out-of-sample**: row i comes from models
+            that never trained on sample i. NaN where the sample is not judged.
+        fold: ``(N,)`` int16, the fold that held sample i out.
+        margin: ``(N,)`` float32, logit units: the given label's logit minus the largest other one,
+            in-sample, averaged over epochs and models (AUM, Pleiss et al. 2020). High is clean.
+        self_label: ``(N,)`` int64, the label that self-labelling trained on last, by majority of
+            the models; ``MISSING`` where the sample is not judged.
+    """
+
+    pred_probs: NDArray[np.float32]
+    fold: NDArray[np.int16]
+    margin: NDArray[np.float32]
+    self_label: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelScores:
+    """How far each given label can be believed. NaN or ``MISSING`` where a sample is not judged.
+
+    Args:
+        label_error_probability: ``(N,)`` float32 in [0, 1]: 1 means surely wrong.
+        predicted_label: ``(N,)`` int64, the argmax of ``pred_probs``.
+        alternative_label: ``(N,)`` int64, the most probable class other than the given one.
+        alternative_probability: ``(N,)`` float32, the probability that it is the true class.
+        noise_matrix: ``(K, K)`` float64, row j: P(given = k | true = j).
+        noise_rate: The estimated share of wrong labels among the judged samples.
+    """
+
+    label_error_probability: NDArray[np.float32]
+    predicted_label: NDArray[np.int64]
+    alternative_label: NDArray[np.int64]
+    alternative_probability: NDArray[np.float32]
+    noise_matrix: NDArray[np.float64]
+    noise_rate: float
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corrections:
+    """What labelfix advises.
+
+    Args:
+        is_label_issue: ``(N,)`` bool.
+        suggested_label: ``(N,)`` int64; ``MISSING`` where no issue is flagged.
+        sample_weight: ``(N,)`` float32, at least 0, mean 1 over the data set: how much the sample
+            *with its given label* should count in later training; 0 where it cannot be used.
+    """
+
+    is_label_issue: NDArray[np.bool_]
+    suggested_label: NDArray[np.int64]
+    sample_weight: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Duplicates:
+    """Byte-identical images.
+
+    Args:
+        exact_duplicate_set: ``(N,)`` int64: the same number for identical images, counted from 0
+            in order of first appearance; ``MISSING`` for an image that has no copy.
+        is_conflicting: ``(N,)`` bool: the sample is in a set whose given labels differ.
+    """
+
+    exact_duplicate_set: NDArray[np.int64]
+    is_conflicting: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of a long stage, for a progress display.
+
+    Args:
+        stage: What is going on, for a person.
+        done: How many units are finished.
+        total: How many there are; ``None`` while that is not known.
+        unit: What is counted, in the plural.
+        note: A figure worth seeing (a loss, a rate), or "".
+    """
+
+    stage: str
+    done: int
+    total: int | None
+    unit: str
+    note: str = ""
+
+
+class OnProgress(Protocol):
+    """Takes progress as it happens; the command line draws it, a caller may ignore it."""
+
+    def __call__(self, progress: Progress, /) -> None:
+        """Take one step of progress."""
+        ...
+
+
+def no_progress(progress: Progress, /) -> None:
+    """Ignore progress."""
