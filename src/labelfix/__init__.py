@@ -1,0 +1,37 @@
+"""Find the wrong labels of a data set, say how probable each is, and write clean ones.
+
+The public names load when they are first used, so that ``import labelfix`` costs nothing. Nothing
+inside the package imports this module.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labelfix.api import audit
+    from labelfix.errors import LabelfixError
+    from labelfix.exporting import export
+    from labelfix.report_frame import read_report
+
+    __version__: str
+
+__all__ = ["LabelfixError", "__version__", "audit", "export", "read_report"]
+
+_ROOM_OF = {
+    "LabelfixError": "labelfix.errors",
+    "audit": "labelfix.api",
+    "export": "labelfix.exporting",
+    "read_report": "labelfix.report_frame",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("labelfix")
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'labelfix' has no attribute {name!r}")
+    return getattr(import_module(_ROOM_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

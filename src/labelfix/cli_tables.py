@@ -1,0 +1,189 @@
+"""What the commands print on stdout, for a person."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from labelfix.cli_text import cell, plain
+from labelfix.demo_score import DemoScore
+from labelfix.exporting import ExportResult
+from labelfix.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
+
+WIDTH_OF_A_FILE = 160
+"""Columns of the tables where no terminal says how wide it is."""
+
+
+def stdout_console() -> Console:
+    """Return the console of stdout; text that is piped away is not cut to 80 columns."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_OF_A_FILE
+    return console
+
+
+def print_audit(console: Console, summary: Summary, run: Path, files: Sequence[Path]) -> None:
+    """Print what an audit found, where it is, and what to do next."""
+    print_figures(console, summary)
+    print_findings(console, summary)
+    _heading(console, "Files")
+    for file in files:
+        _line(console, str(file))
+    _heading(console, "What to do next")
+    clean = run.with_name(f"{run.name}-clean.csv")
+    for command, purpose in (
+        (["labelfix", "show", str(run), "--top", "100"], "look at more of them"),
+        (
+            ["labelfix", "export", str(run), str(clean)],
+            "write the labels with the sure ones mended",
+        ),
+    ):
+        console.print(Text(f"  {plain(shlex.join(command))}", style="bold"), soft_wrap=True)
+        console.print(Text(f"      {purpose}", style="dim"), soft_wrap=True)
+
+
+def print_figures(console: Console, summary: Summary) -> None:
+    """Print the figures of a report."""
+    rate = summary.noise_rate
+    rows = [
+        ("samples", f"{summary.samples:,}", f"{summary.judged:,} judged"),
+        ("classes", f"{summary.classes:,}", ""),
+        ("wrong labels", "unknown" if rate is None else f"{rate:.1%}", "estimated share"),
+        ("flagged", f"{summary.flagged:,}", "labels that are probably wrong"),
+        ("unreadable", f"{summary.unreadable:,}", "images that cannot be read"),
+        (
+            "duplicates",
+            f"{summary.duplicates:,}",
+            f"identical images, {summary.conflicting:,} of them with different labels",
+        ),
+    ]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="left")
+    grid.add_column(justify="right", style="bold")
+    grid.add_column(style="dim")
+    for name, figure, remark in rows:
+        grid.add_row(f"  {name}", figure, remark)
+    console.print()
+    console.print(grid)
+
+
+def print_findings(
+    console: Console, summary: Summary, *, of_class: str | None = None, pairs: int = 10
+) -> None:
+    """Print the worst rows and the pairs most confused, of one class or all."""
+    where = "" if of_class is None else f" as {plain(of_class)}, or better so"
+    if not summary.worst:
+        _heading(console, f"No label is flagged{where}")
+        return
+    many = len(summary.worst)
+    heading = "The label most surely wrong" if many == 1 else f"The {many} labels most surely wrong"
+    _heading(console, heading + where)
+    console.print(_worst_table(summary.worst))
+    _heading(console, "The classes most confused")
+    console.print(_pairs_table(summary.confused[:pairs]))
+
+
+def print_classes(console: Console, classes: Sequence[ClassSummary], top: int) -> None:
+    """Print how many samples of each class are flagged, for the first ``top`` classes."""
+    table = _table(
+        ("class", "left"), ("samples", "right"), ("flagged", "right"), ("share", "right")
+    )
+    for row in classes[:top]:
+        table.add_row(
+            cell(row.label), f"{row.samples:,}", f"{row.flagged:,}", f"{row.flagged_share:.1%}"
+        )
+    _heading(console, "Class by class")
+    console.print(table)
+    if len(classes) > top:
+        _line(console, f"and {len(classes) - top:,} more: --top {len(classes)} shows all")
+
+
+def print_export(console: Console, result: ExportResult) -> None:
+    """Print what an export did."""
+    _line(console, f"wrote {result.to}")
+    _line(console, f"{result.changed:,} of {result.rows:,} labels changed")
+    if result.dropped:
+        _line(console, f"{result.dropped:,} rows left out")
+    if result.without_image:
+        _line(console, f"{result.without_image:,} rows left out because they have no image file")
+    if result.test_rows:
+        _line(console, f"{result.test_rows:,} rows of a test split left as they came")
+
+
+def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
+    """Print how many of the known mistakes an audit found."""
+    found, planted = score.planted_flagged, score.planted
+    real, flagged = score.flagged_wrong, score.flagged
+    _heading(console, "Against the truth of the demo data")
+    for line in (
+        f"{found} of the {planted} planted errors are flagged ({_share(found, planted)})",
+        f"{score.first_wrong} of the first {score.first} rows are really wrong",
+        f"{real} of the {flagged} flagged rows are really wrong ({_share(real, flagged)})",
+        f"{score.suggested_right} of those {real} get their true label suggested",
+        f"the broken file is {_reported(score.broken_reported)}",
+        f"the two identical images with different labels are {_reported(score.pair_reported)}",
+        f"the report: {report}",
+    ):
+        _line(console, line)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "none"
+
+
+def _reported(is_reported: bool) -> str:
+    return "reported" if is_reported else "NOT reported"
+
+
+def _worst_table(rows: Sequence[FlaggedRow]) -> Table:
+    table = _table(
+        ("given", "left"),
+        ("suggested", "left"),
+        ("wrong", "right"),
+        ("suggestion right", "right"),
+        ("sample", "left"),
+    )
+    for row in rows:
+        table.add_row(
+            cell(row.given_label, "red"),
+            cell(row.suggested_label, "green"),
+            _percent(row.label_error_probability),
+            _percent(row.suggested_label_probability),
+            cell(row.sample_id),
+        )
+    return table
+
+
+def _pairs_table(pairs: Sequence[ConfusedPair]) -> Table:
+    table = _table(("given", "left"), ("suggested", "left"), ("flagged", "right"))
+    for pair in pairs:
+        table.add_row(
+            cell(pair.given_label, "red"), cell(pair.suggested_label, "green"), f"{pair.count:,}"
+        )
+    return table
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=True)
+    for name, side in columns:
+        table.add_column(name, justify="right" if side == "right" else "left")
+    return table
+
+
+def _percent(share: float) -> str:
+    """Return a probability so that only certainty reads as 100 %."""
+    return f"{share:.1%}" if share <= 0.999 or share == 1 else ">99.9%"
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, style="bold"), soft_wrap=True)
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(Text(f"  {plain(text)}"), soft_wrap=True)

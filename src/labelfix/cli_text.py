@@ -1,0 +1,38 @@
+"""Text from outside, made fit for a terminal, and figures as people write them."""
+
+from rich.text import Text
+
+from labelfix.records import Label
+
+
+def plain(text: str) -> str:
+    r"""Return text with what could command or upset a terminal written as ``\x1b`` and the like.
+
+    Control characters, marks that turn the direction of writing and half characters are escaped;
+    letters of every script stay.
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def cell(value: Label, style: str = "") -> Text:
+    """Return a name as one cell of a table: no markup in it counts, and it is shown whole."""
+    return Text(plain(str(value)), style=style, overflow="fold")
+
+
+def duration(seconds: float) -> str:
+    """Return a time as ``42 s``, ``3:07 min`` or ``2:05 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    minutes = whole // 60
+    return f"{minutes // 60}:{minutes % 60:02} h"
+
+
+def rate(per_second: float) -> str:
+    """Return a rate as ``350/s``, or ``0.4/s`` for a slow one."""
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
