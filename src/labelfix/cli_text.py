@@ -1,8 +1,11 @@
 """Text from outside, made fit for a terminal, and figures as people write them."""
 
+from typing import TYPE_CHECKING
+
 from rich.text import Text
 
-from labelfix.records import Label
+if TYPE_CHECKING:  # an error message must not wait for numpy
+    from labelfix.records import Label
 
 
 def plain(text: str) -> str:
@@ -17,7 +20,7 @@ def plain(text: str) -> str:
     )
 
 
-def cell(value: Label, style: str = "") -> Text:
+def cell(value: "Label", style: str = "") -> Text:
     """Return a name as one cell of a table: no markup in it counts, and it is shown whole."""
     return Text(plain(str(value)), style=style, overflow="fold")
 

@@ -1,0 +1,58 @@
+# Everything runs in .venv, which the first target makes; a second call installs nothing again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_DATA := demo-data
+DEMO_RUN := demo-run
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint wheel docs clean
+
+help:  ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/installed  ## write demo data with known mistakes, audit them, say what was found
+	@test -f $(DEMO_DATA)/truth.csv || $(BIN)/labelfix demo $(DEMO_DATA)
+	$(BIN)/labelfix audit $(DEMO_DATA)/data --out $(DEMO_RUN) --overwrite
+	@$(BIN)/labelfix demo $(DEMO_DATA) --score $(DEMO_RUN)
+
+test: $(VENV)/installed-dev  ## run the tests
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/installed-dev  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheel: $(VENV)/installed-dev  ## build the package into dist/
+	$(BIN)/python -m build --outdir dist
+
+docs: $(VENV)/installed-dev  ## write the generated pages and the picture of an audit anew
+	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/audit_picture.py
+
+clean:  ## remove what these targets made
+	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN) dist build
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "error: there is no $(PYTHON) here"; \
+	  echo "hint: install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3.12"; \
+	  exit 1; } >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), and labelfix needs Python 3.11 or newer"; \
+	  echo "hint: name a newer one: make PYTHON=python3.12"; \
+	  exit 1; } >&2
+	@$(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "error: $(PYTHON) cannot make a virtual environment"; \
+	  echo "hint: on Debian and Ubuntu: apt install python3-venv"; \
+	  exit 1; } >&2
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/installed

@@ -1,0 +1,47 @@
+"""Data sets and a finished audit that several tests share."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from command import labelfix
+from labelfix.demo import DemoData, write_demo
+
+CLASSES = ("0", "1", "7")
+IMAGES_A_CLASS = 30
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the features of tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
+    """The whole demo data set."""
+    return write_demo(tmp_path_factory.mktemp("demo") / "demo")
+
+
+@pytest.fixture(scope="session")
+def small_data(demo_data: DemoData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A class folder with the first images of three classes of the demo data."""
+    folder = tmp_path_factory.mktemp("small") / "photos"
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True)
+        for file in sorted((demo_data.data / name).glob("digit-*.png"))[:IMAGES_A_CLASS]:
+            shutil.copy(file, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The RUN folder of an audit of ``small_data`` by the real command."""
+    run = tmp_path_factory.mktemp("run") / "photos-run"
+    done = labelfix("audit", small_data, "--out", run)
+    assert done.returncode == 0, done.stderr
+    return run

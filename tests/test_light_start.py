@@ -1,0 +1,69 @@
+"""What a command loads before it is needed: the start stays light."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labelfix.report import write_report
+from small_report import Sample, report_of
+
+HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy"}
+DATA_LIBRARIES = {"numpy", "pyarrow", "pandas", "PIL"}  # pyarrow loads pandas where it is there
+
+PROGRAM = """
+import json, sys
+from labelfix.cli import app
+try:
+    app({args!r}, prog_name="labelfix")
+except SystemExit as end:
+    assert end.code == 0, end.code
+print(json.dumps(sorted(name for name in sys.modules if "." not in name)), file=sys.stderr)
+"""
+
+
+def loaded_by(program: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    samples = [Sample("a.png"), Sample("b.png", 1, 0.99, suggested=0, certainty=0.99)]
+    write_report(report_of(samples), tmp_path / "report.parquet")
+    return tmp_path
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["audit", "--help"]])
+def test_help_loads_no_data_library(args: list[str]) -> None:
+    assert loaded_by(PROGRAM.format(args=args)).isdisjoint(HEAVY | DATA_LIBRARIES)
+
+
+@pytest.mark.parametrize("more", [["--json"], ["--class", "cat"], []])
+def test_show_loads_no_model_library(run: Path, more: list[str]) -> None:
+    assert loaded_by(PROGRAM.format(args=["show", str(run), *more])).isdisjoint(HEAVY)
+
+
+def test_export_loads_no_model_library(run: Path) -> None:
+    args = ["export", str(run), str(run.parent / f"{run.name}-clean.csv")]
+    assert loaded_by(PROGRAM.format(args=args)).isdisjoint(HEAVY)
+
+
+def test_import_labelfix_loads_nothing() -> None:
+    program = "import labelfix, json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    loaded = loaded_by(program)
+    assert loaded.isdisjoint(HEAVY | DATA_LIBRARIES | {"typer", "rich"})
+    assert {name for name in loaded if name.startswith("labelfix.")} == set()
+
+
+def test_reading_a_report_loads_no_model_library(run: Path) -> None:
+    program = (
+        f"import labelfix, json, sys; labelfix.read_report({str(run)!r});"
+        "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    )
+    assert loaded_by(program).isdisjoint(HEAVY)

@@ -1,0 +1,105 @@
+"""The README keeps its word: every command and every line of Python in it runs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+import pytest
+import timm
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    return [text for name, text in BLOCK.findall(README) if name == language]
+
+
+def is_make(block: str) -> bool:
+    return all(line.startswith("make ") for line in block.splitlines())
+
+
+@pytest.fixture(scope="module")
+def place(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data that the README talks of; two of the classes are cats and dogs."""
+    folder = tmp_path_factory.mktemp("readme")
+    for number, name in (("0", "cat"), ("1", "dog"), ("7", "horse")):
+        shutil.copytree(small_data / number, folder / "photos" / name)
+    files = sorted((folder / "photos").rglob("*.png"))
+    where = [file.relative_to(folder).as_posix() for file in files]
+    species = [file.parent.name for file in files]
+    pcsv.write_csv(pa.table({"where": where, "species": species}), folder / "listed.csv")
+    images = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    pq.write_table(pa.table({"image": images, "label": species}), folder / "images.parquet")
+    model = timm.create_model("resnet18", pretrained=False)
+    save_file(model.state_dict(), folder / "resnet18.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where ``labelfix`` is the command of the Python that runs the tests."""
+    programs = tmp_path_factory.mktemp("bin")
+    command = programs / "labelfix"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m labelfix "$@"\n', encoding="utf-8")
+    command.chmod(0o755)
+    return {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_the_commands_and_the_python_run_in_the_order_of_the_page(
+    place: Path, environment: dict[str, str]
+) -> None:
+    ran = []
+    for language, block in BLOCK.findall(README):
+        if language == "sh" and not is_make(block):
+            command = ["sh", "-ec", block]
+        elif language == "python":
+            command = [sys.executable, "-c", block]
+        else:
+            continue
+        done = subprocess.run(
+            command, cwd=place, env=environment, capture_output=True, encoding="utf-8", check=False
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        ran.append(block)
+    assert len(ran) == 7
+    for name in ("summary.json", "clean.csv", "clean-photos", "weighted.parquet"):
+        assert (place / name).exists(), name
+
+
+def test_the_make_commands_are_what_ci_runs() -> None:
+    targets = [line for block in blocks("sh") if is_make(block) for line in block.splitlines()]
+    assert targets == ["make demo", "make test"]
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert set(targets) <= set(ci)
+    for target in targets:  # and make knows them; pytest cannot run itself
+        subprocess.run(["make", "-n", target.split()[1]], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_page_that_is_linked_to_is_there(page: str) -> None:
+    path = ROOT / page
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_every_option_of_the_readme_is_one_of_the_command() -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
+    helps = "".join(
+        subprocess.run(
+            [sys.executable, "-m", "labelfix", command, "--help"],
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+        ).stdout
+        for command in ("audit", "show", "export", "demo")
+    )
+    assert {option for option in named if option not in helps} == set()
