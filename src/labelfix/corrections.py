@@ -1,0 +1,38 @@
+"""From probabilities to advice: what to flag, what to suggest, how much to weigh.
+
+Letters: N samples.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelfix.records import MISSING, Corrections, LabelScores
+
+FLAG_ABOVE = 0.5
+"""A label is flagged when it is more probably wrong than right."""
+
+
+def correct(scores: LabelScores, usable: NDArray[np.bool_]) -> Corrections:
+    """Return what to flag, what to suggest and how much each sample should count.
+
+    ``sample_weight = (1 - label_error_probability) / mean``: the expected share of right labels
+    that a sample adds. A usable sample that was not judged counts like the average one.
+
+    Args:
+        scores: Of N samples.
+        usable: ``(N,)`` bool: the image can be read and has a label.
+    """
+    wrong = scores.label_error_probability
+    is_judged = ~np.isnan(wrong)
+    is_issue = np.zeros(len(wrong), dtype=bool)
+    is_issue[is_judged] = wrong[is_judged] > FLAG_ABOVE
+    right = np.zeros(len(wrong), dtype=np.float64)
+    right[is_judged] = 1 - wrong[is_judged].astype(np.float64)
+    right[usable & ~is_judged] = right[is_judged].mean() if is_judged.any() else 1.0
+    mean = right.mean()
+    weight = right / mean if mean > 0 else np.ones_like(right)
+    return Corrections(
+        is_label_issue=is_issue,
+        suggested_label=np.where(is_issue, scores.alternative_label, MISSING),
+        sample_weight=weight.astype(np.float32),
+    )

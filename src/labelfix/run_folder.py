@@ -1,0 +1,111 @@
+"""The RUN folder: what an audit leaves behind, and who may write to it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelfix.errors import RunError
+from labelfix.files import atomic_path, make_folder
+from labelfix.records import Evidence
+from labelfix.report import REPORT_NAME, Report, read_report_table
+
+RUN_NAME = "run.json"
+EVIDENCE_NAME = "evidence.npz"
+UNFINISHED_NAME = "unfinished.json"
+
+
+class RunFolder:
+    """A RUN folder.
+
+    While an audit is under way it holds ``unfinished.json``; the report, the evidence and
+    ``run.json`` come at the end, each whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.report_path = path / REPORT_NAME
+
+    def claim(self, claim: Mapping[str, Any], *, overwrite: bool, resume: bool) -> bool:
+        """Make the folder ready for a run; return whether that very run is finished already.
+
+        Args:
+            claim: The configuration and the data of the run, as JSON values.
+            overwrite: Whether another run in it may be replaced.
+            resume: Whether to go on with the run in it, if it is the same.
+
+        Raises:
+            RunError: The folder holds something else, or another run, or cannot be written to.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file", hint="name a folder for the run")
+        held = self._held()
+        if held is None:
+            self._refuse_foreign_files()
+        elif resume:
+            self._refuse_other_run(held, claim)
+            if (self.path / RUN_NAME).exists() and self.report_path.exists():
+                return True
+        elif not overwrite:
+            state = "a finished run" if (self.path / RUN_NAME).exists() else "an unfinished run"
+            raise RunError(
+                f"{self.path} holds {state}",
+                hint="use --resume to go on with it, --overwrite to replace it, "
+                "or another folder for --out",
+            )
+        make_folder(self.path)
+        self._write_json(UNFINISHED_NAME, claim)
+        return False
+
+    def report(self) -> Report:
+        """Return the report of a finished run."""
+        return read_report_table(self.path)
+
+    def write_evidence(self, evidence: Evidence) -> None:
+        """Keep what training saw, for later stages."""
+        arrays = {field.name: getattr(evidence, field.name) for field in fields(evidence)}
+        with atomic_path(self.path / EVIDENCE_NAME) as path, path.open("wb") as file:
+            np.savez(file, **arrays)
+
+    def finish(self, run: Mapping[str, Any]) -> None:
+        """Write ``run.json``, which says that the run is whole."""
+        claim = json.loads((self.path / UNFINISHED_NAME).read_text(encoding="utf-8"))
+        self._write_json(RUN_NAME, {**run, "claim": claim})
+        (self.path / UNFINISHED_NAME).unlink()
+
+    def _held(self) -> Any:
+        """Return the claim of the run that the folder holds, ``None`` if it holds no run."""
+        for name in (UNFINISHED_NAME, RUN_NAME):
+            try:
+                content = json.loads((self.path / name).read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError):
+                return {}
+            return content.get("claim", {}) if name == RUN_NAME else content
+        return None
+
+    def _refuse_foreign_files(self) -> None:
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise RunError(
+                f"{self.path} is not empty and holds no run of labelfix",
+                hint="name a new folder for --out; labelfix never deletes what it did not write",
+            )
+
+    def _refuse_other_run(self, held: Any, claim: Mapping[str, Any]) -> None:
+        differing = [key for key in claim if held.get(key) != claim[key]]
+        if not differing:
+            return
+        what = "the data have changed" if "fingerprint" in differing else "the settings differ"
+        raise RunError(
+            f"{self.path} holds another run: {what}",
+            hint="repeat the command of that run, or use --overwrite",
+        )
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        with atomic_path(self.path / name) as path:
+            text = json.dumps(content, indent=2, ensure_ascii=False)
+            path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,231 @@
+"""Cross-fitted, self-labelled heads: probabilities of each sample from models that never saw it.
+
+Three passes over the features, each training many heads side by side:
+
+1. one head a candidate radius, to choose the ball from the likelihood of held-out given labels;
+2. one head a *pair* of folds, trained without both: its beliefs on one fold can guide a head that
+   is to judge the other, and no label ever speaks for itself, not even by a detour;
+3. one head a fold, trained without it on labels corrected and weighted by those beliefs.
+
+Letters: N samples, B samples of a batch, D features, K classes, F folds, P pairs of folds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labelfix.config import TrainingConfig
+from labelfix.evidence import MarginRecorder
+from labelfix.heads import (
+    Batch,
+    LinearHeads,
+    ScaledFeatures,
+    fit_heads,
+    head_probabilities,
+    scale_features,
+)
+from labelfix.records import (
+    MISSING,
+    Evidence,
+    Features,
+    Judgeable,
+    OnProgress,
+    Progress,
+    no_progress,
+)
+from labelfix.self_labeling import SelfLabeling, self_label
+
+ROOM_AFTER_WEIGHTING = 1.5
+"""How much wider the ball is once doubtful labels count less: there is less noise to fit."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """One cross-fitting: rows to train on, their folds and labels among the J judged classes."""
+
+    features: ScaledFeatures
+    rows: NDArray[np.int64]
+    fold: Tensor
+    label: Tensor
+    classes: int
+    config: TrainingConfig
+    seed: int
+    on_progress: OnProgress
+
+    def fit(
+        self,
+        stage: str,
+        lesson: Callable[[NDArray[np.int64]], Batch],
+        radius: Tensor,
+        on_logits: Callable[[NDArray[np.int64], Tensor], None] | None = None,
+    ) -> LinearHeads:
+        def report(epoch: int, epochs: int, loss: float) -> None:
+            self.on_progress(Progress(stage, epoch, epochs, "epochs", f"loss {loss:.3f}"))
+
+        return fit_heads(
+            self.features,
+            self.rows,
+            lesson,
+            classes=self.classes,
+            radius=radius,
+            config=self.config,
+            seed=self.seed,
+            on_epoch=report,
+            on_logits=on_logits,
+        )
+
+    def given(self, rows: NDArray[np.int64], heads: int) -> Tensor:
+        """Return ``(B, heads)`` the given labels, the same for each head."""
+        return self.label[rows][:, None].expand(-1, heads)
+
+
+def cross_fit_heads(
+    features: Features,
+    given_label: NDArray[np.int64],
+    judgeable: Judgeable,
+    *,
+    classes: int,
+    config: TrainingConfig,
+    seed: int,
+    device: torch.device,
+    on_progress: OnProgress = no_progress,
+) -> Evidence:
+    """Train the heads and return what they say of every judged sample.
+
+    Args:
+        features: Of N images.
+        given_label: ``(N,)`` codes in ``[0, K)``.
+        judgeable: Which samples take part, and in which fold.
+        classes: K; a class without judged samples gets probability 0.
+        config: How to train.
+        seed: Of the order of the samples.
+        device: Where to train.
+        on_progress: Told about every epoch.
+
+    Raises:
+        TrainingError: The loss is no longer finite.
+    """
+    names, compact = np.unique(given_label[judgeable.is_judged], return_inverse=True)
+    label = np.zeros(len(given_label), dtype=np.int64)
+    label[judgeable.is_judged] = compact
+    rows = np.flatnonzero(judgeable.fold != MISSING)
+    task = _Task(
+        features=scale_features(features.values, rows, device),
+        rows=rows,
+        fold=torch.from_numpy(judgeable.fold.astype(np.int64)).to(device),
+        label=torch.from_numpy(label).to(device),
+        classes=len(names),
+        config=config,
+        seed=seed,
+        on_progress=on_progress,
+    )
+    radius = _choose_radius(task)
+    lesson = _learn_from_pairs(task, radius)
+    recorder = MarginRecorder(len(given_label))
+    heads = _fit_final(task, lesson, radius, recorder)
+    judged = np.flatnonzero(judgeable.is_judged)
+    pred_probs = np.full((len(given_label), classes), np.nan, dtype=np.float32)
+    pred_probs[judged] = 0
+    for part, probs in head_probabilities(heads, task.features, judged):
+        own = _of_own_fold(probs, task.fold[part])
+        pred_probs[part[:, None], names] = own.float().cpu().numpy()
+    self_label_ = np.full(len(given_label), MISSING, dtype=np.int64)
+    self_label_[rows] = names[lesson.majority[rows].cpu().numpy()]
+    return Evidence(
+        pred_probs=pred_probs,
+        fold=judgeable.fold,
+        margin=recorder.margin(),
+        self_label=self_label_,
+    )
+
+
+def _choose_radius(task: _Task) -> float:
+    """Return the radius under which the given labels of fold 0 are most likely, without fold 0."""
+    radii = torch.tensor(task.config.radii) * task.classes**0.5
+
+    def lesson(rows: NDArray[np.int64]) -> Batch:
+        weight = (task.fold[rows] != 0).float()[:, None].expand(-1, len(radii))
+        return Batch(task.given(rows, len(radii)), weight)
+
+    heads = task.fit("choosing the radius of the head", lesson, radii)
+    held_out = task.rows[(task.fold[task.rows] == 0).cpu().numpy()]
+    loss = torch.zeros(len(radii), dtype=torch.float64)
+    for part, probs in head_probabilities(heads, task.features, held_out):
+        index = task.given(part, len(radii)).unsqueeze(2)
+        likelihood = probs.gather(2, index).squeeze(2).clamp_min(1e-12)
+        loss -= likelihood.log().double().sum(dim=0).cpu()
+    return float(radii[int(loss.argmin())])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    """What the head of each fold is to learn from each sample.
+
+    Args:
+        label: ``(N, F)`` int64, by the pair that knows neither the fold nor the sample.
+        weight: ``(N, F)`` float32, 0 in the sample's own fold.
+        majority: ``(N,)`` int64, the label by all pairs that do not know the sample.
+    """
+
+    label: Tensor
+    weight: Tensor
+    majority: Tensor
+
+    def __call__(self, rows: NDArray[np.int64]) -> Batch:
+        return Batch(self.label[rows], self.weight[rows])
+
+
+def _learn_from_pairs(task: _Task, radius: float) -> _Lesson:
+    folds = task.config.folds
+    pairs = list(combinations(range(folds), 2))
+    leaves_out = torch.zeros(folds, len(pairs), dtype=torch.bool, device=task.features.device)
+    pair_of = torch.zeros(folds, folds, dtype=torch.int64, device=task.features.device)
+    for number, (one, other) in enumerate(pairs):
+        leaves_out[[one, other], number] = True
+        pair_of[one, other] = pair_of[other, one] = number
+
+    def lesson(rows: NDArray[np.int64]) -> Batch:
+        return Batch(task.given(rows, len(pairs)), (~leaves_out[task.fold[rows]]).float())
+
+    heads = task.fit("training heads that leave out two folds", lesson, _radii(radius, len(pairs)))
+    count = len(task.label)
+    label = task.label[:, None].repeat(1, folds)
+    weight = torch.zeros(count, folds, device=task.features.device)
+    majority = task.label.clone()
+    rules = SelfLabeling()
+    for part, probs in head_probabilities(heads, task.features, task.rows):
+        fold = task.fold[part]
+        index = pair_of[fold][:, :, None].expand(-1, -1, task.classes)
+        label[part], believed = self_label(probs.gather(1, index), task.given(part, folds), rules)
+        weight[part] = believed.scatter(1, fold[:, None], 0.0)
+        outside = leaves_out[fold].float()[:, :, None]
+        average = (probs * outside).sum(dim=1) / (folds - 1)
+        majority[part], _ = self_label(average, task.label[part], rules)
+    return _Lesson(label, weight, majority)
+
+
+def _fit_final(
+    task: _Task, lesson: _Lesson, radius: float, recorder: MarginRecorder
+) -> LinearHeads:
+    def record(rows: NDArray[np.int64], logits: Tensor) -> None:
+        trains = lesson.weight[rows] > 0
+        recorder.update(torch.from_numpy(rows), logits, task.label[rows], trains)
+
+    radii = _radii(ROOM_AFTER_WEIGHTING * radius, task.config.folds)
+    return task.fit("training the final heads", lesson, radii, record)
+
+
+def _radii(radius: float, heads: int) -> Tensor:
+    return torch.full((heads,), radius)
+
+
+def _of_own_fold(probs: Tensor, fold: Tensor) -> Tensor:
+    """Return ``(B, K)``: from the head that left the sample out, or the mean where all did."""
+    index = fold.clamp_min(0)[:, None, None].expand(-1, 1, probs.shape[2])
+    own = probs.gather(1, index).squeeze(1)
+    return torch.where((fold == MISSING)[:, None], probs.mean(dim=1), own)
