@@ -47,7 +47,7 @@ class RunFolder:
             self._refuse_foreign_files()
         elif resume:
             self._refuse_other_run(held, claim)
-            if (self.path / RUN_NAME).exists() and self.report_path.exists():
+            if self._finished_claim() == claim and self.report_path.exists():
                 return True
         elif not overwrite:
             state = "a finished run" if (self.path / RUN_NAME).exists() else "an unfinished run"
@@ -78,15 +78,13 @@ class RunFolder:
 
     def _held(self) -> Any:
         """Return the claim of the run that the folder holds, ``None`` if it holds no run."""
-        for name in (UNFINISHED_NAME, RUN_NAME):
-            try:
-                content = json.loads((self.path / name).read_text(encoding="utf-8"))
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError):
-                return {}
-            return content.get("claim", {}) if name == RUN_NAME else content
-        return None
+        unfinished = self._read_json(UNFINISHED_NAME)
+        return self._finished_claim() if unfinished is None else unfinished
+
+    def _finished_claim(self) -> Any:
+        """Return the claim of the run that was finished last, ``None`` if there is none."""
+        content = self._read_json(RUN_NAME)
+        return None if content is None else content.get("claim", {})
 
     def _refuse_foreign_files(self) -> None:
         if self.path.is_dir() and any(self.path.iterdir()):
@@ -104,6 +102,16 @@ class RunFolder:
             f"{self.path} holds another run: {what}",
             hint="repeat the command of that run, or use --overwrite",
         )
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        """Return what a file holds: ``None`` if it is not there, nothing if it is damaged."""
+        try:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):  # a file may be in the way further up
+            return None
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         with atomic_path(self.path / name) as path:
