@@ -186,8 +186,8 @@ def audit(
     from labelfix.cli_tables import print_audit, stdout_console
     from labelfix.summary import summarise
 
-    with shown_progress(quiet=quiet) as on_progress:
-        from labelfix.api import audit as run_audit  # seconds: Ctrl-C must find the door open
+    with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
+        from labelfix.api import audit as run_audit  # takes seconds
 
         result = run_audit(
             data,

@@ -17,14 +17,21 @@ PLAIN_EVERY = 30.0
 
 
 @contextmanager
-def shown_progress(*, quiet: bool = False) -> Iterator[OnProgress]:
-    """Yield what draws progress on stderr for as long as the block runs."""
+def shown_progress(*, quiet: bool = False, first: str = "") -> Iterator[OnProgress]:
+    """Yield what draws progress on stderr for as long as the block runs.
+
+    Args:
+        quiet: Draw nothing.
+        first: What goes on before the block reports anything; shown on a terminal.
+    """
     console = Console(stderr=True)
     if quiet:
         yield no_progress
     elif console.is_terminal:
         with _bars(console) as bars:
             drawing = _Drawn(bars)
+            if first:
+                drawing(Progress(first, 0, None, ""))
             yield drawing
             drawing.end_stage()
     else:
@@ -53,9 +60,10 @@ class _Figures(ProgressColumn):
     def render(self, task: Task) -> Text:
         done, unit, note = int(task.completed), task.fields["unit"], task.fields["note"]
         if task.finished:
-            parts = [f"{done:,} {unit} in {duration(task.finished_time or 0)}"]
+            what = f"{done:,} {unit} in " if done and unit else ""
+            parts = [what + duration(task.finished_time or 0)]
         elif task.total is None:
-            parts = [f"{done:,} {unit}"]
+            parts = [f"{done:,} {unit}" if done else ""]
         else:
             parts = [f"{done:,} of {int(task.total):,} {unit}", *_pace(task)]
         return Text("  ".join([*parts, *([note] if note else [])]))

