@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from command import labelfix
 from labelfix.demo import DemoData, write_demo
+
+settings.register_profile("labelfix", deadline=None)  # shared machines are slow at times
+settings.load_profile("labelfix")
 
 CLASSES = ("0", "1", "7")
 IMAGES_A_CLASS = 30

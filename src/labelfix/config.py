@@ -35,14 +35,14 @@ class BackboneConfig:
         weights: A safetensors file with the backbone's weights; ``None`` takes the model's own.
         image_size: Pixels a side; ``None`` chooses from the data.
         device: Where it runs; ``"auto"`` takes a GPU if there is one.
-        batch_size: Images a forward pass.
+        batch_size: Images a forward pass; ``None`` takes what suits the device.
     """
 
     name: str = EMBEDDED_BACKBONE
     weights: Path | None = None
     image_size: int | None = None
     device: Device = "auto"
-    batch_size: int = 64
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""

@@ -7,22 +7,17 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from labelfix.backbone import Backbone
 from labelfix.errors import RunError, UnreadableImage
+from labelfix.extraction import extract
 from labelfix.files import atomic_path, make_folder
-from labelfix.images import content_digest, decode_image
-from labelfix.preprocessing import Preprocessing
+from labelfix.images import decode_image
 from labelfix.records import Features, ImageStore, OnProgress, Progress, no_progress
 
 CACHE_VERSION = 1
@@ -38,15 +33,6 @@ SIDE_CAP = 640
 """Pixels; larger images are not told apart."""
 
 STAGE = "looking at the images"
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """One prepared image, or the reason why there is none."""
-
-    content: bytes
-    pixels: NDArray[np.uint8] | None
-    reason: str = ""
 
 
 def compute_features(
@@ -147,21 +133,17 @@ def _compute(
     batch_size: int,
     on_progress: OnProgress,
 ) -> None:
-    count = len(images)
-    for start, samples in _prepared(images, backbone.preprocessing, draft.done, batch_size):
-        readable = {i: s.pixels for i, s in enumerate(samples) if s.pixels is not None}
-        if readable:
-            pixels = torch.from_numpy(np.stack(list(readable.values())))
-            rows = start + np.fromiter(readable, dtype=np.int64)
-            draft.values[rows] = backbone.features(pixels).numpy()
-        for i, sample in enumerate(samples):
-            draft.content[start + i] = sample.content
-            if sample.pixels is None:
-                draft.unreadable[start + i] = sample.reason
-        done = start + len(samples)
-        if done // CHUNK > start // CHUNK:
-            draft.mark(done)
-        on_progress(Progress(STAGE, done, count, "images"))
+    start = draft.done
+    width = draft.values.shape[1]
+    for batch in extract(images, backbone, first=start, batch_size=batch_size, width=width):
+        stop = start + len(batch.content)
+        draft.values[start:stop] = batch.values
+        draft.content[start:stop] = batch.content
+        draft.unreadable |= {start + place: why for place, why in batch.unreadable.items()}
+        if stop // CHUNK > start // CHUNK:
+            draft.mark(stop)
+        on_progress(Progress(STAGE, stop, len(images), "images"))
+        start = stop
 
 
 class _Draft:
@@ -216,48 +198,3 @@ def _read_state(marker: Path) -> tuple[int, dict[int, str]] | None:
 def _width(backbone: Backbone) -> int:
     size = backbone.preprocessing.size
     return int(backbone.features(torch.zeros(1, size, size, 3, dtype=torch.uint8)).shape[1])
-
-
-def _prepared(
-    images: ImageStore, preprocessing: Preprocessing, first: int, batch_size: int
-) -> Iterator[tuple[int, list[_Sample]]]:
-    """Yield batches of prepared samples in order; decoding runs ahead in threads.
-
-    Reading stays in this thread, in rising order, which every store is fast at; Pillow lets go of
-    the interpreter while it decodes.
-    """
-    workers = max(1, min(8, os.cpu_count() or 1))
-    ahead: deque[tuple[int, Future[list[_Sample]]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(first, len(images), batch_size):
-            rows = range(start, min(start + batch_size, len(images)))
-            encoded = [_read(images, row) for row in rows]
-            ahead.append((start, pool.submit(_prepare_all, encoded, preprocessing)))
-            if len(ahead) > 2 * workers:
-                begin, batch = ahead.popleft()
-                yield begin, batch.result()
-        while ahead:
-            begin, batch = ahead.popleft()
-            yield begin, batch.result()
-
-
-def _read(images: ImageStore, row: int) -> bytes | str:
-    try:
-        return images.read(row)
-    except UnreadableImage as error:
-        return str(error)
-
-
-def _prepare_all(encoded: list[bytes | str], preprocessing: Preprocessing) -> list[_Sample]:
-    return [_prepare(item, preprocessing) for item in encoded]
-
-
-def _prepare(encoded: bytes | str, preprocessing: Preprocessing) -> _Sample:
-    if isinstance(encoded, str):
-        return _Sample(b"", None, encoded)
-    content = content_digest(encoded)
-    try:
-        image = decode_image(encoded, at_least=preprocessing.size)
-    except UnreadableImage as error:
-        return _Sample(content, None, str(error))
-    return _Sample(content, preprocessing.pixels(image))

@@ -114,7 +114,7 @@ def _judge(
             dataset.fingerprint,
             backbone,
             cache=config.cache or default_cache(),
-            batch_size=config.backbone.batch_size,
+            batch_size=config.backbone.batch_size or backbone.best_batch_size,
             on_progress=on_progress,
         )
     duplicates = find_duplicates(features, dataset.given_label)

@@ -6,8 +6,10 @@ Letters: S pixels a side.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn.functional import interpolate
 
 SMALLEST_SIZE = 96
 """Below this, a network that divides its input by 32 sees hardly anything."""
@@ -18,6 +20,9 @@ ENLARGE_AT_MOST = 5
 STEP = 32
 """Sizes are multiples of it, as the stride of most networks wants."""
 
+_TORCH_MODE = {"bilinear": "bilinear", "bicubic": "bicubic"}
+"""timm's names of the two that torch can do with antialiasing; any other becomes bicubic."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
@@ -26,7 +31,7 @@ class Preprocessing:
     Args:
         size: S, pixels a side.
         crop_share: The share of the shorter side that the central square covers.
-        interpolation: ``"bicubic"``, ``"bilinear"`` or another of Pillow's.
+        interpolation: ``"bicubic"`` or ``"bilinear"``.
         mean: Of each channel, in [0, 1]; subtracted by the backbone.
         std: Of each channel, in [0, 1]; divided by in the backbone.
     """
@@ -40,17 +45,21 @@ class Preprocessing:
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the ``(S, S, 3)`` central square of an RGB image.
 
-        The square is cut and resized in one step, which gives what timm's resize and centre crop
-        give, up to rounding.
+        The square is cut first and resized then, which gives what timm's resize and centre crop
+        give, up to rounding, and touches fewer pixels. torch resizes bytes many times faster than
+        Pillow does.
         """
         width, height = image.size
-        side = min(width, height) * self.crop_share
-        left, top = (width - side) / 2, (height - side) / 2
-        resample = Image.Resampling[self.interpolation.upper()]
-        square = image.resize(
-            (self.size, self.size), resample, box=(left, top, left + side, top + side)
+        side = max(1, round(min(width, height) * self.crop_share))
+        left, top = (width - side) // 2, (height - side) // 2
+        square = torch.from_numpy(np.array(image)[top : top + side, left : left + side])
+        resized = interpolate(
+            square.permute(2, 0, 1).unsqueeze(0),
+            size=(self.size, self.size),
+            mode=_TORCH_MODE.get(self.interpolation, "bicubic"),
+            antialias=True,
         )
-        return np.asarray(square)
+        return resized.squeeze(0).permute(1, 2, 0).numpy()
 
 
 def choose_image_size(

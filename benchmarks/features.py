@@ -1,0 +1,149 @@
+"""How far feature extraction is from its floor, the bare forward pass; and what made that faster.
+
+    python benchmarks/features.py DATA [--images 4000] [--rounds 5]
+
+Times in turn, round by round: the bare forward pass of the model that extraction uses, on a batch
+that lies in memory; the whole of `compute_features` on DATA (reading, decoding, resizing, forward,
+writing); and the plain eager float32 model. Prints medians, and the rank correlation between the
+similarities that plain and fast features give.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from labelfix.backbone import Backbone, embedded_model, load_backbone
+from labelfix.config import BackboneConfig, DatasetConfig
+from labelfix.dataset import open_dataset
+from labelfix.features import compute_features, typical_side
+from labelfix.records import ImageStore
+
+
+class FirstImages:
+    """The first images of a store."""
+
+    def __init__(self, images: ImageStore, count: int) -> None:
+        self._images, self._count = images, min(count, len(images))
+
+    def __len__(self) -> int:
+        """Return how many."""
+        return self._count
+
+    def read(self, index: int) -> bytes:
+        """Return an encoded image."""
+        return self._images.read(index)
+
+    def location(self, index: int) -> str:
+        """Return where it lies."""
+        return self._images.location(index)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--label-column")
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--image-size", type=int)
+    arguments = parser.parse_args()
+    dataset = open_dataset(arguments.data, DatasetConfig(label_column=arguments.label_column))
+    images = FirstImages(dataset.images, arguments.images)
+    config = BackboneConfig(image_size=arguments.image_size)
+    fast = load_backbone(config, typical_side(images))
+    plain = replace(fast, model=embedded_model(), dtype=torch.float32)
+    size, batch_size = fast.preprocessing.size, fast.best_batch_size
+    print(f"{len(images)} images at {size} px, batches of {batch_size}, {fast.dtype}, ")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    pixels = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8)
+    ways: dict[str, Callable[[], float]] = {
+        "bare forward pass": lambda: bare(fast, pixels, len(images)),
+        "bare, one batch a core": lambda: bare_side_by_side(fast, pixels, len(images)),
+        "extraction": lambda: extraction(images, fast, batch_size),
+        "plain eager float32 pass": lambda: bare(plain, pixels, min(len(images), 512)),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        way()
+    for _ in range(arguments.rounds):
+        for name, way in ways.items():
+            speeds[name].append(way())
+    for name, values in speeds.items():
+        median = statistics.median(values)
+        print(f"{name:28} {median:7.1f} images/s ({min(values):.1f} to {max(values):.1f})")
+    shares = [e / b for e, b in zip(speeds["extraction"], speeds["bare forward pass"], strict=True)]
+    gains = [
+        b / p
+        for b, p in zip(
+            speeds["bare forward pass"], speeds["plain eager float32 pass"], strict=True
+        )
+    ]
+    floor = [
+        e / b for e, b in zip(speeds["extraction"], speeds["bare, one batch a core"], strict=True)
+    ]
+    print(f"extraction / bare pass       {statistics.median(shares):.3f}")
+    print(f"extraction / bare, one a core {statistics.median(floor):.3f}")
+    print(f"bare pass / plain eager      {statistics.median(gains):.2f}")
+    print(f"rank correlation of similarities, plain and fast: {agreement(images, plain, fast):.5f}")
+
+
+def bare_side_by_side(backbone: Backbone, pixels: torch.Tensor, count: int) -> float:
+    """Return images a second of the bare pass with one batch a core instead of all on one."""
+    threads = torch.get_num_threads()
+    start = time.perf_counter()
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        share = count // threads
+        list(pool.map(lambda _: bare(backbone, pixels, share), range(threads)))
+    torch.set_num_threads(threads)
+    return share * threads / (time.perf_counter() - start)
+
+
+@torch.inference_mode()
+def bare(backbone: Backbone, pixels: torch.Tensor, count: int) -> float:
+    """Return images a second of the model's own forward pass, nothing else."""
+    batch = backbone.normalise(pixels).contiguous(memory_format=torch.channels_last)
+    if backbone.dtype is torch.float32:
+        batch = batch.contiguous()
+    start = time.perf_counter()
+    passes = max(1, count // len(pixels))
+    for _ in range(passes):
+        backbone.model(batch)
+    return passes * len(pixels) / (time.perf_counter() - start)
+
+
+def extraction(images: ImageStore, backbone: Backbone, batch_size: int) -> float:
+    """Return images a second from encoded images to features on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        compute_features(images, "speed", backbone, cache=Path(folder), batch_size=batch_size)
+        return len(images) / (time.perf_counter() - start)
+
+
+def agreement(images: ImageStore, plain: Backbone, fast: Backbone) -> float:
+    """Return Spearman's rank correlation of all cosine similarities among 512 images."""
+    first = FirstImages(images, 512)
+    parts = []
+    for backbone in (plain, fast):
+        with tempfile.TemporaryDirectory() as folder:
+            features = compute_features(first, "s", backbone, cache=Path(folder), batch_size=64)
+            parts.append(_similarities(np.asarray(features.values, dtype=np.float64)))
+    return float(spearmanr(*parts).statistic)
+
+
+def _similarities(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    values = values - values.mean(axis=0)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray((values @ values.T)[np.triu_indices(len(values), k=1)])
+
+
+if __name__ == "__main__":
+    main()

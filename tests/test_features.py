@@ -1,0 +1,109 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelfix.backbone import load_backbone
+from labelfix.config import BackboneConfig
+from labelfix.errors import RunError, UnreadableImage
+from labelfix.features import compute_features, feature_key, typical_side
+from labelfix.images import content_digest
+
+
+class MemoryImages:
+    """Encoded images in memory that counts its reads and can fail like a killed process."""
+
+    def __init__(self, encoded, stop_at=None):
+        self.encoded, self.stop_at, self.reads = encoded, stop_at, []
+
+    def __len__(self):
+        return len(self.encoded)
+
+    def read(self, index):
+        if index == self.stop_at:
+            raise KeyboardInterrupt
+        self.reads.append(index)
+        if self.encoded[index] is None:
+            raise UnreadableImage("file is missing")
+        return self.encoded[index]
+
+    def location(self, index):
+        return str(index)
+
+
+def png(seed, side=32):
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone(BackboneConfig(image_size=96, device="cpu"), 32)
+
+
+def compute(images, backbone, cache, fingerprint="data"):
+    return compute_features(images, fingerprint, backbone, cache=cache, batch_size=4)
+
+
+def test_unreadable_images_get_a_reason_and_no_neighbours_features(backbone, tmp_path):
+    encoded = [png(0), b"", png(1), None, b"no image", png(0), png(2)[:200]]
+    features = compute(MemoryImages(encoded), backbone, tmp_path)
+    assert features.unreadable == {
+        1: "empty file (0 bytes)",
+        3: "file is missing",
+        4: "not an image",
+        6: "truncated image",
+    }
+    assert (features.values[[1, 3, 4, 6]] == 0).all()
+    assert (np.abs(features.values[[0, 2, 5]]).sum(axis=1) > 0).all()
+    # bit for bit the same picture, at another place of another batch: the same up to rounding
+    np.testing.assert_allclose(features.values[0], features.values[5], rtol=0.1, atol=0.05)
+    assert features.content[0] == features.content[5] == content_digest(png(0)).rstrip(b"\0")
+
+
+def test_a_second_call_reads_no_image(backbone, tmp_path):
+    images = MemoryImages([png(i) for i in range(6)])
+    first = compute(images, backbone, tmp_path)
+    again = MemoryImages(images.encoded)
+    second = compute(again, backbone, tmp_path)
+    assert again.reads == []
+    np.testing.assert_array_equal(first.values, second.values)
+
+
+def test_another_fingerprint_or_size_is_computed_anew(backbone, tmp_path):
+    images = MemoryImages([png(0), png(1)])
+    compute(images, backbone, tmp_path)
+    other = MemoryImages(images.encoded)
+    compute(other, backbone, tmp_path, fingerprint="other data")
+    assert other.reads == [0, 1]
+    larger = load_backbone(BackboneConfig(image_size=128, device="cpu"), 32)
+    assert feature_key("data", 2, backbone) != feature_key("data", 2, larger)
+
+
+def test_an_interrupted_computation_goes_on_where_it_stopped(backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr("labelfix.features.CHUNK", 8)
+    encoded = [png(i) if i % 5 else b"" for i in range(40)]
+    whole = compute(MemoryImages(encoded), backbone, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        compute(MemoryImages(encoded, stop_at=33), backbone, tmp_path / "cut")
+    rest = MemoryImages(encoded)
+    resumed = compute(rest, backbone, tmp_path / "cut")
+    assert 0 < rest.reads[0] < 33
+    np.testing.assert_array_equal(resumed.values, whole.values)
+    np.testing.assert_array_equal(resumed.content, whole.content)
+    assert resumed.unreadable == whole.unreadable
+
+
+def test_a_cache_that_cannot_be_written_to_is_a_clear_error(backbone, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="cannot write"):
+        compute(MemoryImages([png(0)]), backbone, tmp_path / "file" / "cache")
+
+
+def test_the_typical_side_is_the_median_of_the_shorter_ones():
+    images = MemoryImages([png(0, 24)] * 50 + [None] * 10 + [png(0, 48)] * 100)
+    assert typical_side(images) == 48
+    assert typical_side(MemoryImages([b""] * 3)) == 640
