@@ -15,6 +15,7 @@ from labelfix.backbone import Backbone, load_backbone
 from labelfix.config import AuditConfig
 from labelfix.corrections import correct
 from labelfix.dataset import open_dataset
+from labelfix.errors import LabelfixError
 from labelfix.features import compute_features, typical_side
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.records import (
@@ -89,6 +90,21 @@ def audit(
     claim = {"config": _as_json(asdict(config)), "fingerprint": dataset.fingerprint}
     if folder.claim(claim, overwrite=overwrite, resume=resume):
         return AuditResult(run=out, report=folder.report())
+    try:
+        report = _run(dataset, folder, config, clock, on_progress)
+    except LabelfixError:  # the mended command shall find its RUN free
+        folder.release()
+        raise
+    return AuditResult(run=out, report=report)
+
+
+def _run(
+    dataset: LabeledDataset,
+    folder: RunFolder,
+    config: AuditConfig,
+    clock: _Clock,
+    on_progress: OnProgress,
+) -> Report:
     with clock.stage("loading the backbone"):
         on_progress(Progress("loading the backbone", 0, None, "steps"))
         backbone = load_backbone(config.backbone, typical_side(dataset.images))
@@ -98,7 +114,7 @@ def audit(
         folder.write_evidence(evidence)
         write_report(report, folder.report_path)
     folder.finish(_run_json(config, dataset, backbone, report, clock))
-    return AuditResult(run=out, report=report)
+    return report
 
 
 def _judge(

@@ -76,6 +76,12 @@ class RunFolder:
         self._write_json(RUN_NAME, {**run, "claim": claim})
         (self.path / UNFINISHED_NAME).unlink()
 
+    def release(self) -> None:
+        """Give the folder back, if nothing came of the run but its claim."""
+        if {path.name for path in self.path.iterdir()} == {UNFINISHED_NAME}:
+            (self.path / UNFINISHED_NAME).unlink()
+            self.path.rmdir()
+
     def _held(self) -> Any:
         """Return the claim of the run that the folder holds, ``None`` if it holds no run."""
         unfinished = self._read_json(UNFINISHED_NAME)
