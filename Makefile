@@ -15,6 +15,7 @@ demo: $(VENV)/installed  ## write demo data with known mistakes, audit them, say
 	@test -f $(DEMO_DATA)/truth.csv || $(BIN)/labelfix demo $(DEMO_DATA)
 	$(BIN)/labelfix audit $(DEMO_DATA)/data --out $(DEMO_RUN) --overwrite
 	@$(BIN)/labelfix demo $(DEMO_DATA) --score $(DEMO_RUN)
+	@echo; echo "labelfix is in $(BIN); to have it within reach: source $(BIN)/activate"
 
 test: $(VENV)/installed-dev  ## run the tests
 	$(BIN)/python -m pytest -q

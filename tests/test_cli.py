@@ -111,7 +111,7 @@ def test_data_that_is_no_data_set(tmp_path: Path) -> None:
     assert_refused(run("audit", one, "--out", out), "only one class, 'cat'")
     small = write_classes(tmp_path / "few", cat=2, dog=4, hen=9)
     assert_refused(run("audit", small, "--out", out), "only 1 of 3 classes", "two classes of 5")
-    assert not (out / "report.parquet").exists()
+    assert not out.exists(), "a refused audit leaves RUN free for the next one"
 
 
 def test_a_manifest_without_the_column(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_names_cannot_command_the_terminal(tmp_path: Path, encoding: str) -> Non
         [*COMMAND, "show", str(tmp_path)],
         capture_output=True,
         check=True,
-        env={**os.environ, "PYTHONIOENCODING": encoding, "FORCE_COLOR": ""},
+        env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "120"},
     )
     shown = done.stdout.decode(encoding)
     assert "\x1b" not in shown
@@ -335,8 +335,8 @@ def test_export_says_what_it_did(tmp_path: Path) -> None:
     assert told.stdout.splitlines() == [
         f"  wrote {to}",
         "  1 of 4 labels changed",
-        "  1 rows left out",
-        "  1 rows of a test split left as they came",
+        "  1 row left out",
+        "  1 row of a test split left as they came",
     ]
     assert_refused(run("export", tmp_path, to), "there already", "--overwrite")
     told = run("export", tmp_path, to, "--overwrite", "--min-probability", "0.5", "--json")

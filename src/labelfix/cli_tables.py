@@ -108,11 +108,11 @@ def print_export(console: Console, result: ExportResult) -> None:
     _line(console, f"wrote {result.to}")
     _line(console, f"{result.changed:,} of {result.rows:,} labels changed")
     if result.dropped:
-        _line(console, f"{result.dropped:,} rows left out")
+        _line(console, f"{_rows(result.dropped)} left out")
     if result.without_image:
-        _line(console, f"{result.without_image:,} rows left out because they have no image file")
+        _line(console, f"{_rows(result.without_image)} left out: there is no image file to copy")
     if result.test_rows:
-        _line(console, f"{result.test_rows:,} rows of a test split left as they came")
+        _line(console, f"{_rows(result.test_rows)} of a test split left as they came")
 
 
 def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
@@ -130,6 +130,10 @@ def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
         f"the report: {report}",
     ):
         _line(console, line)
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _share(part: int, whole: int) -> str:
@@ -169,7 +173,7 @@ def _pairs_table(pairs: Sequence[ConfusedPair]) -> Table:
 
 
 def _table(*columns: tuple[str, str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=True)
+    table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=True)
     for name, side in columns:
         table.add_column(name, justify="right" if side == "right" else "left")
     return table
