@@ -32,6 +32,8 @@ def test_a_stage_is_told_at_its_start_its_end_and_now_and_then(
         tell(Progress("training", 0, 2, "epochs"))
         clock.now += 1
         tell(Progress("training", 2, 2, "epochs", "loss 0.5"))
+        tell(Progress("weighing", 0, None, "steps"))
+        tell(Progress("weighing", 1, 1, "steps"))
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines() == [
@@ -41,6 +43,8 @@ def test_a_stage_is_told_at_its_start_its_end_and_now_and_then(
         "looking: 1,000 images in 1:15 min",
         "training: 2 epochs ...",
         "training: 2 epochs in 1 s, loss 0.5",
+        "weighing: ...",
+        "weighing: 0 s",
     ]
 
 

@@ -60,13 +60,18 @@ class _Figures(ProgressColumn):
     def render(self, task: Task) -> Text:
         done, unit, note = int(task.completed), task.fields["unit"], task.fields["note"]
         if task.finished:
-            what = f"{done:,} {unit} in " if done and unit else ""
-            parts = [what + duration(task.finished_time or 0)]
+            parts = [_finished(done, unit, task.finished_time or 0)]
         elif task.total is None:
             parts = [f"{done:,} {unit}" if done else ""]
         else:
             parts = [f"{done:,} of {int(task.total):,} {unit}", *_pace(task)]
         return Text("  ".join([*parts, *([note] if note else [])]))
+
+
+def _finished(done: int, unit: str, seconds: float) -> str:
+    """Return how much was done in what time; of one step only the time is worth saying."""
+    what = f"{done:,} {unit} in " if done > 1 else ""
+    return what + duration(seconds)
 
 
 def _pace(task: Task) -> list[str]:
@@ -136,7 +141,7 @@ class _Lines:
         self._ended = True
         last, took = self._last, time.monotonic() - self._began
         note = f", {last.note}" if last.note else ""
-        self._say(f"{last.stage}: {last.done:,} {last.unit} in {duration(took)}{note}")
+        self._say(f"{last.stage}: {_finished(last.done, last.unit, took)}{note}")
 
     def _between(self, progress: Progress, took: float) -> str:
         speed = (progress.done - self._done_before) / took
