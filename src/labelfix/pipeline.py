@@ -1,5 +1,7 @@
 """The whole way, from a data set to a report: the only room that knows it."""
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +89,11 @@ def audit(
     with clock.stage("reading the data set"):
         dataset = open_dataset(data, config.dataset, on_progress)
     folder = RunFolder(out)
-    claim = {"config": _as_json(asdict(config)), "fingerprint": dataset.fingerprint}
+    claim = {
+        "config": _as_json(asdict(config)),
+        "fingerprint": dataset.fingerprint,
+        "labels": _labels_digest(dataset),
+    }
     if folder.claim(claim, overwrite=overwrite, resume=resume):
         return AuditResult(run=out, report=folder.report())
     try:
@@ -165,6 +171,12 @@ def _judge(
         )
         on_progress(Progress("weighing the evidence", 1, 1, "steps"))
     return evidence, report
+
+
+def _labels_digest(dataset: LabeledDataset) -> str:
+    digest = hashlib.blake2b(json.dumps(dataset.class_names).encode(), digest_size=16)
+    digest.update(dataset.given_label.tobytes())
+    return digest.hexdigest()
 
 
 def default_cache() -> Path:

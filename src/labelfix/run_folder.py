@@ -103,7 +103,8 @@ class RunFolder:
         differing = [key for key in claim if held.get(key) != claim[key]]
         if not differing:
             return
-        what = "the data have changed" if "fingerprint" in differing else "the settings differ"
+        data_differ = {"fingerprint", "labels"}.intersection(differing)
+        what = "the data have changed" if data_differ else "the settings differ"
         raise RunError(
             f"{self.path} holds another run: {what}",
             hint="repeat the command of that run, or use --overwrite",
