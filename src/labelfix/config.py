@@ -60,7 +60,6 @@ class TrainingConfig:
     Args:
         tune: What is trained: ``"head"``, linear heads on frozen features.
         folds: F; each sample is judged by models that were trained on the other folds.
-        repeats: How many times the data are dealt into folds anew and the results averaged.
         epochs: Passes over the data; small data sets get more, see ``least_steps``.
         least_steps: Optimiser steps at least.
         batch_size: Samples a step.
@@ -72,7 +71,6 @@ class TrainingConfig:
 
     tune: Tune = "head"
     folds: int = 5
-    repeats: int = 1
     epochs: int = 12
     least_steps: int = 300
     batch_size: int = 512
@@ -83,6 +81,43 @@ class TrainingConfig:
         """Refuse what cannot be used."""
         if self.folds < 3:
             raise ConfigError(f"{self.folds} folds are too few", hint="choose 3 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuningConfig:
+    """How a whole network is fine-tuned.
+
+    Args:
+        epochs: Passes over the data.
+        batch_size: Samples a step, over all processes.
+        optimiser: One of timm's.
+        learning_rate: Of the backbone, at its peak.
+        head_rate_factor: How much faster the new head learns.
+        weight_decay: Of weights, not of norms and biases.
+        average_decay: Of the running average of the weights that judges.
+        half_precision: Whether the forward pass runs in bfloat16.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimiser: str = "adamw"
+    learning_rate: float = 3e-4
+    head_rate_factor: float = 10.0
+    weight_decay: float = 1e-2
+    average_decay: float = 0.99
+    half_precision: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ConfigError(
+                f"{self.epochs} epochs of batches of {self.batch_size} train nothing",
+                hint="take at least 1 epoch and batches of 2",
+            )
+        if self.learning_rate <= 0:
+            raise ConfigError(
+                f"the learning rate {self.learning_rate} is not above 0", hint="try 3e-4"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from labelfix.config import TrainingConfig
 from labelfix.errors import TrainingError
 from labelfix.regularization import project_onto_balls
+from labelfix.schedules import warm_up_and_cosine
 
 SUM_CHUNK = 8192
 
@@ -135,7 +136,7 @@ def fit_heads(
     steps_per_epoch = math.ceil(len(rows) / config.batch_size)
     epochs = max(config.epochs, math.ceil(config.least_steps / steps_per_epoch))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, _warm_up_and_cosine(epochs * steps_per_epoch)
+        optimiser, warm_up_and_cosine(epochs * steps_per_epoch)
     )
     radius = radius.to(features.device)
     for epoch in range(epochs):
@@ -176,15 +177,6 @@ def _loss(logits: Tensor, batch: Batch) -> Tensor:
     log_probs = logits.log_softmax(dim=2)
     loss = -log_probs.gather(2, batch.label.unsqueeze(2)).squeeze(2)
     return (loss * batch.weight).sum(dim=0) / batch.weight.sum(dim=0).clamp_min(1e-6)
-
-
-def _warm_up_and_cosine(steps: int) -> Callable[[int], float]:
-    warm_up = max(1, steps // 10)
-
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-    return factor
 
 
 def _shuffled(
