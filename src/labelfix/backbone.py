@@ -70,10 +70,7 @@ class Backbone:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return ``(B, 3, S, S)`` normalised pixels of ``(B, S, S, 3)`` uint8 images."""
-        pixels = images.to(self.device).permute(0, 3, 1, 2).to(self.dtype)
-        mean = pixels.new_tensor(self.preprocessing.mean).view(3, 1, 1)
-        std = pixels.new_tensor(self.preprocessing.std).view(3, 1, 1)
-        return pixels.mul_(1 / (255 * std)).sub_(mean / std)
+        return normalise(images.to(self.device), self.preprocessing, self.dtype)
 
     def _forward(self, pixels: Tensor) -> Tensor:
         model: Any = self.model
@@ -82,6 +79,29 @@ class Backbone:
         last, maps = model.forward_intermediates(pixels, indices=list(self.depths))
         head = model.forward_head(last, pre_logits=True)
         return torch.cat([_vectors(part) for part in (*maps, head)], dim=1)
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:
+    """Return ``(B, 3, S, S)`` normalised pixels of ``(B, S, S, 3)`` uint8 images."""
+    pixels = images.permute(0, 3, 1, 2).to(dtype)
+    mean = pixels.new_tensor(preprocessing.mean).view(3, 1, 1)
+    std = pixels.new_tensor(preprocessing.std).view(3, 1, 1)
+    return pixels.mul_(1 / (255 * std)).sub_(mean / std)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A pretrained network without a classifier, as timm builds it: float32, on the CPU, eval mode.
+
+    Args:
+        model: The network; ``reset_classifier(K)`` gives it one for K classes.
+        preprocessing: What an image must go through first.
+        weights_digest: A digest of its weights, before they were fitted to the image size.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    weights_digest: str
 
 
 def load_backbone(config: BackboneConfig, image_side: int) -> Backbone:
@@ -96,6 +116,33 @@ def load_backbone(config: BackboneConfig, image_side: int) -> Backbone:
         BackboneError: The name is unknown, the weights cannot be had or do not fit.
     """
     device = choose_device(config.device)
+    network = load_network(config, image_side)
+    model = _fold_batch_norms(network.model, network.preprocessing.size)
+    dtype = _fastest_dtype(device)
+    model = model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Backbone(
+        name=config.name,
+        model=model,
+        preprocessing=network.preprocessing,
+        device=device,
+        dtype=dtype,
+        depths=_depths(model),
+        weights_digest=network.weights_digest,
+    )
+
+
+def load_network(config: BackboneConfig, image_side: int) -> Network:
+    """Load the network that ``config`` names as timm builds it, before any classifier.
+
+    ``config.device`` is left to the caller.
+
+    Args:
+        config: Which network, which weights.
+        image_side: As for `load_backbone`.
+
+    Raises:
+        BackboneError: The name is unknown, the weights cannot be had or do not fit.
+    """
     model = _create(config)
     digest = _weights_digest(model)
     data: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
@@ -113,18 +160,7 @@ def load_backbone(config: BackboneConfig, image_side: int) -> Backbone:
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
     )
-    model = _fold_batch_norms(model, size)
-    dtype = _fastest_dtype(device)
-    model = model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Backbone(
-        name=config.name,
-        model=model,
-        preprocessing=preprocessing,
-        device=device,
-        dtype=dtype,
-        depths=_depths(model),
-        weights_digest=digest,
-    )
+    return Network(model=model, preprocessing=preprocessing, weights_digest=digest)
 
 
 def choose_device(wanted: str) -> torch.device:
