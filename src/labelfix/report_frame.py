@@ -25,6 +25,6 @@ def read_report(path: str | Path) -> pd.DataFrame:
         ReportError: There is no report, or the file is not one that this version can read.
     """
     report = read_report_table(Path(path))
-    frame = report.table.to_pandas(types_mapper=_NULLABLE.get)
+    frame: pd.DataFrame = report.table.to_pandas(types_mapper=_NULLABLE.get)
     frame.attrs = {"class_names": list(report.class_names), "run": report.run.to_json()}
     return frame
