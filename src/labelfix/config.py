@@ -121,6 +121,91 @@ class FineTuningConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SelfLabelingConfig:
+    """How labels are corrected and samples weighted while a whole network trains.
+
+    `paper` gives the settings of the authors; the rules are told by `SelfLabeler`.
+
+    Args:
+        preset: The authors' rules, or ones that can be undone and adapt to each class.
+        correct_from: E_c: the first epoch, counted from 1, in which labels are corrected; ``None``
+            never corrects.
+        threshold: p_t: a label is corrected where another class is believed more than this
+            (``"safe"``: more than this share of what is usual for that class).
+        reweight_from: E_r: the first epoch in which samples are weighted; ``None`` never does.
+        temperature: tau: the larger, the more equal the weights.
+        decay: Whether tau falls to half from E_r on, as in the authors' code.
+        momentum: ``"safe"``: the share of a belief that an epoch leaves in place.
+        floor: ``"safe"``: no threshold falls below this.
+        view: ``"safe"``: beliefs come from the forward passes of training, or from a separate pass
+            that the training loop hands to ``SelfLabeler.observe``.
+    """
+
+    preset: Literal["safe", "paper"] = "safe"
+    correct_from: int | None = 3
+    threshold: float = 0.9
+    reweight_from: int | None = 2
+    temperature: float = 2.0
+    decay: bool = False
+    momentum: float = 0.7
+    floor: float = 0.5
+    view: Literal["training", "separate"] = "training"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        if self.preset not in {"safe", "paper"} or self.view not in {"training", "separate"}:
+            raise ConfigError(
+                f"there is no self-labelling {self.preset!r} with view {self.view!r}",
+                hint="choose safe or paper, and training or separate",
+            )
+        for name in ("threshold", "floor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(
+                    f"the self-labelling {name} {getattr(self, name)} is not a probability",
+                    hint="choose one between 0 and 1",
+                )
+        if not self.temperature > 0:
+            raise ConfigError(
+                f"the temperature {self.temperature} is not above 0", hint="try 2; inf is allowed"
+            )
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(
+                f"the momentum {self.momentum} is not in [0, 1)", hint="0 keeps no history; try 0.7"
+            )
+        for epoch in (self.correct_from, self.reweight_from):
+            if epoch is not None and epoch < 1:
+                raise ConfigError(f"there is no epoch {epoch}", hint="epochs count from 1")
+
+    @classmethod
+    def paper(
+        cls,
+        *,
+        correct_from: int | None = 10,
+        threshold: float = 0.9,
+        reweight_from: int | None = 5,
+        temperature: float = 2.0,
+        decay: bool = True,
+    ) -> "SelfLabelingConfig":
+        """Return the authors' settings for a ResNet over 30 epochs.
+
+        Args:
+            correct_from: E_c.
+            threshold: p_t.
+            reweight_from: E_r.
+            temperature: tau at first.
+            decay: Whether it falls to half.
+        """
+        return cls(
+            preset="paper",
+            correct_from=correct_from,
+            threshold=threshold,
+            reweight_from=reweight_from,
+            temperature=temperature,
+            decay=decay,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """Everything that shapes an audit; the report says what it was.
 

@@ -103,6 +103,20 @@ class LabeledDataset:
         return len(self.sample_id)
 
 
+class SeenImages(Protocol):
+    """What is known of N images once each was read, whatever was made of them."""
+
+    @property
+    def content(self) -> NDArray[np.bytes_]:
+        """``(N,)`` 16-byte digests of the encoded images; equal means byte-identical."""
+        ...
+
+    @property
+    def unreadable(self) -> Mapping[int, str]:
+        """Row to reason, for the images that could not be read."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
     """What the frozen backbone makes of each image.
@@ -164,6 +178,58 @@ class Evidence:
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingEvidence:
+    """What one training run saw of each sample, in-sample. NaN where it never saw one.
+
+    Args:
+        margin: ``(N,)`` float32, logit units: the given label's logit minus the largest other one,
+            averaged over updates (AUM, Pleiss et al. 2020). High is clean.
+        given_probability: ``(N,)`` float32: the given label's probability, averaged likewise.
+        mean_probs: ``(N, K)`` float32: every class's, or ``None`` if they were not kept.
+        epoch_margin: ``(E, N)`` float16: the margin in each epoch, or ``None``.
+        num_updates: ``(N,)`` int32: how often the sample was seen.
+    """
+
+    margin: NDArray[np.float32]
+    given_probability: NDArray[np.float32]
+    mean_probs: NDArray[np.float32] | None
+    epoch_margin: NDArray[np.float16] | None
+    num_updates: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfLabelingStatistics:
+    """What self-labelling does at one time, over the samples trained on so far.
+
+    A weight of 1 is that of a sample in a plain mean over its batch. A mean over no sample is NaN;
+    what needs the truth is ``None`` without it.
+
+    Args:
+        trained: How many samples were trained on.
+        corrected: How many of them on another label than the given one.
+        kept_weight: The mean weight of samples with their given label.
+        corrected_weight: The mean weight of corrected samples.
+        right_labels: How many samples are trained on their true label.
+        correction_precision: The share of the corrected samples that got their true label.
+        clean_weight: The mean weight of samples whose given label is true.
+        wrong_weight: The mean weight of the others.
+    """
+
+    trained: int
+    corrected: int
+    kept_weight: float
+    corrected_weight: float
+    right_labels: int | None = None
+    correction_precision: float | None = None
+    clean_weight: float | None = None
+    wrong_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
