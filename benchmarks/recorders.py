@@ -68,7 +68,7 @@ def calls_for(samples: int, classes: int, device: torch.device) -> dict[str, Cal
     paper = SelfLabeler(given_label, classes, SelfLabelingConfig.paper())
     recorder = EvidenceRecorder(samples, classes)
     slim = EvidenceRecorder(samples, classes, keep_probs=False)
-    for part in torch.arange(samples, device=device).split(BATCH):
+    for part in torch.split(torch.arange(samples, device=device), BATCH):
         safe.step(part, logits[: len(part)], 1)
     epoch = iter(range(2, 1_000_000))
     return {
