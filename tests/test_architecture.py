@@ -40,9 +40,19 @@ LOOKING = {
     "images": set(),
     "preprocessing": set(),
     "backbone": {"preprocessing"},
-    "extraction": {"backbone", "images", "preprocessing"},
-    "features": {"backbone", "extraction", "images"},
+    "disk_cache": set(),
+    "decoding": {"images", "preprocessing"},
+    "extraction": {"backbone", "decoding"},
+    "features": {"backbone", "disk_cache", "extraction", "images"},
 }
+FEEDING = {
+    "pixel_cache": {"decoding", "disk_cache", "preprocessing"},
+    "batch_plan": set(),
+    "pixel_sources": {"batch_plan", "decoding", "parquet_images", "pixel_cache", "preprocessing"},
+    "training_images": {"batch_plan", "pixel_sources"},
+    "augmentation": {"preprocessing"},
+    "image_views": {"augmentation", "pixel_sources", "preprocessing", "training_images"},
+}  # fmt: skip
 JUDGING: dict[str, set[str]] = {
     "folds": set(),
     "regularization": set(),
@@ -88,10 +98,13 @@ TOP = {
     "__main__": {"cli"},
     "__init__": {"api", "evidence", "exporting", "report_frame"},
 }  # fmt: skip
-PLAN: dict[str, set[str]] = GROUND | READING | LOOKING | JUDGING | REPORTING | EXPORTING | TOP
+PLAN: dict[str, set[str]] = (
+    GROUND | READING | LOOKING | FEEDING | JUDGING | REPORTING | EXPORTING | TOP
+)
 
 ONLY_IN = {
     "torch": {
+        "augmentation", "decoding", "image_views", "pixel_sources",
         "backbone", "evidence", "extraction", "features", "heads", "pipeline", "preprocessing",
         "regularization", "self_labeler", "self_labeling", "training",
     },

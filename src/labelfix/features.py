@@ -3,20 +3,22 @@
 Letters: N samples, B images of a batch, D features, S pixels a side.
 """
 
-import hashlib
-import json
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from labelfix.backbone import Backbone
-from labelfix.errors import RunError, UnreadableImage
+from labelfix.disk_cache import (
+    Column,
+    Draft,
+    cache_key,
+    fill_once,
+    read_column,
+    read_unreadable,
+)
+from labelfix.errors import UnreadableImage
 from labelfix.extraction import extract
-from labelfix.files import atomic_path, make_folder
 from labelfix.images import decode_image
 from labelfix.records import Features, ImageStore, OnProgress, Progress, no_progress
 
@@ -60,11 +62,22 @@ def compute_features(
         RunError: The cache cannot be written to.
     """
     folder = cache / feature_key(fingerprint, len(images), backbone)
-    make_folder(cache)
-    with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            _fill(folder, images, backbone, batch_size, on_progress)
-    return _open(folder)
+
+    def columns() -> dict[str, Column]:
+        return {
+            "values": Column(np.float16, (len(images), _width(backbone))),
+            "content": Column("S16", (len(images),)),
+        }
+
+    def fill(draft: Draft) -> None:
+        _compute(draft, images, backbone, batch_size, on_progress)
+
+    fill_once(folder, columns, fill, what="features")
+    return Features(
+        values=read_column(folder, "values", mapped=True),
+        content=read_column(folder, "content"),
+        unreadable=read_unreadable(folder),
+    )
 
 
 def typical_side(images: ImageStore) -> int:
@@ -86,113 +99,37 @@ def typical_side(images: ImageStore) -> int:
 
 def feature_key(fingerprint: str, count: int, backbone: Backbone) -> str:
     """Return the name under which features are cached: of images, network, size and precision."""
-    key = json.dumps(
-        [
-            CACHE_VERSION,
-            fingerprint,
-            count,
-            backbone.weights_digest,
-            repr(backbone.preprocessing),
-            backbone.depths,
-            str(backbone.dtype),
-            backbone.device.type,
-        ]
+    return cache_key(
+        CACHE_VERSION,
+        fingerprint,
+        count,
+        backbone.weights_digest,
+        repr(backbone.preprocessing),
+        backbone.depths,
+        str(backbone.dtype),
+        backbone.device.type,
     )
-    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-
-
-def _open(folder: Path) -> Features:
-    reasons = json.loads((folder / "unreadable.json").read_text(encoding="utf-8"))
-    return Features(
-        values=np.load(folder / "values.npy", mmap_mode="r"),
-        content=np.load(folder / "content.npy"),
-        unreadable={int(row): reason for row, reason in reasons.items()},
-    )
-
-
-def _fill(
-    folder: Path, images: ImageStore, backbone: Backbone, batch_size: int, on_progress: OnProgress
-) -> None:
-    """Compute into ``folder.partial``, chunk by chunk, and rename it when it is whole."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    try:
-        draft = _Draft(partial, len(images), _width(backbone))
-        _compute(draft, images, backbone, batch_size, on_progress)
-        draft.finish(folder)
-    except OSError as error:
-        raise RunError(
-            f"cannot write the features to {partial}: {error.strerror or error}",
-            hint="free some space, or choose another place with --cache",
-        ) from error
 
 
 def _compute(
-    draft: "_Draft",
+    draft: Draft,
     images: ImageStore,
     backbone: Backbone,
     batch_size: int,
     on_progress: OnProgress,
 ) -> None:
     start = draft.done
-    width = draft.values.shape[1]
+    values, content = draft.arrays["values"], draft.arrays["content"]
+    width = values.shape[1]
     for batch in extract(images, backbone, first=start, batch_size=batch_size, width=width):
         stop = start + len(batch.content)
-        draft.values[start:stop] = batch.values
-        draft.content[start:stop] = batch.content
+        values[start:stop] = batch.values
+        content[start:stop] = batch.content
         draft.unreadable |= {start + place: why for place, why in batch.unreadable.items()}
         if stop // CHUNK > start // CHUNK:
             draft.mark(stop)
         on_progress(Progress(STAGE, stop, len(images), "images"))
         start = stop
-
-
-class _Draft:
-    """Half-computed features on disk: arrays of full length, and how many rows are done."""
-
-    def __init__(self, folder: Path, count: int, width: int) -> None:
-        self.folder = folder
-        self._marker = folder / "done.json"
-        state = _read_state(self._marker)
-        if state is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        mode = "w+" if state is None else "r+"
-        self.values = np.lib.format.open_memmap(
-            folder / "values.npy", mode=mode, dtype=np.float16, shape=(count, width)
-        )
-        self.content = np.lib.format.open_memmap(
-            folder / "content.npy", mode=mode, dtype="S16", shape=(count,)
-        )
-        self.done, self.unreadable = state or (0, {})
-        if state is None and hasattr(os, "posix_fallocate"):
-            # a full disk must show here as an error, not later as a fault in mapped memory
-            with (folder / "values.npy").open("rb+") as file:
-                os.posix_fallocate(file.fileno(), 0, max(1, self.values.nbytes + 128))
-
-    def mark(self, done: int) -> None:
-        """Make the first ``done`` rows safe: a later run goes on after them."""
-        self.values.flush()
-        self.content.flush()
-        with atomic_path(self._marker) as path:
-            state = {"done": done, "unreadable": self.unreadable}
-            path.write_text(json.dumps(state), encoding="utf-8")
-
-    def finish(self, folder: Path) -> None:
-        """Give the whole folder its final name."""
-        self.values.flush()
-        self.content.flush()
-        reasons = json.dumps(self.unreadable, ensure_ascii=False)
-        (self.folder / "unreadable.json").write_text(reasons, encoding="utf-8")
-        self._marker.unlink(missing_ok=True)
-        self.folder.replace(folder)
-
-
-def _read_state(marker: Path) -> tuple[int, dict[int, str]] | None:
-    try:
-        state = json.loads(marker.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return state["done"], {int(row): reason for row, reason in state["unreadable"].items()}
 
 
 def _width(backbone: Backbone) -> int:
