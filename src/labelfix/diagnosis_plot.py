@@ -1,0 +1,170 @@
+"""A diagnosis as one SVG picture, written by hand: no display, no plotting library.
+
+Left: a bar for each layer, how far it travelled. Right: the course of training by epoch.
+"""
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+from labelfix.diagnosis_records import Diagnosis, EpochSummary, LayerDistance
+
+BLUE, ORANGE, GREY, INK, PAPER = "#2563a8", "#c8641b", "#c9ced6", "#1c2430", "#ffffff"
+FONT = "font-family='Helvetica, Arial, sans-serif'"
+ROW, TOP, NAMES, BARS = 14, 76, 250, 260
+PANEL_WIDTH, PANEL_HEIGHT, PANEL_GAP = 340, 150, 66
+PANELS_LEFT = NAMES + BARS + 150
+LONGEST_NAME = 40
+
+Line = tuple[str, str, Callable[[EpochSummary], float | None]]
+
+PANELS: tuple[tuple[str, float, tuple[Line, ...]], ...] = (
+    (
+        "Corrections: share that is right",
+        1.0,
+        (("precision", BLUE, lambda epoch: epoch.correction_precision),),
+    ),
+    (
+        "Mean weight of a sample",
+        0.0,
+        (
+            ("label kept", BLUE, lambda epoch: epoch.mean_weight_kept),
+            ("label corrected", ORANGE, lambda epoch: epoch.mean_weight_corrected),
+        ),
+    ),
+    (
+        "Tensors at their boundary: share",
+        1.0,
+        (("at boundary", BLUE, lambda epoch: epoch.boundary_share),),
+    ),
+)
+"""Heading, the least value that the top of the axis stands for, lines."""
+
+
+def diagnosis_svg(diagnosis: Diagnosis, *, title: str) -> str:
+    """Return the picture as the text of an SVG file; names are escaped.
+
+    Args:
+        diagnosis: What to draw.
+        title: Its heading.
+    """
+    height = max(
+        TOP + ROW * len(diagnosis.layers) + 30,
+        TOP + len(PANELS) * (PANEL_HEIGHT + PANEL_GAP),
+    )
+    width = PANELS_LEFT + PANEL_WIDTH + 40
+    parts = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' "
+        f"viewBox='0 0 {width} {height}' {FONT} fill='{INK}'>",
+        f"<title>{_safe(title)}</title>",
+        f"<rect width='{width}' height='{height}' fill='{PAPER}'/>",
+        _text(16, 26, title, size=15, weight="bold"),
+        *_bars(diagnosis.layers),
+    ]
+    for number, (heading, at_least, lines) in enumerate(PANELS):
+        top = TOP + number * (PANEL_HEIGHT + PANEL_GAP)
+        parts += _panel(heading, at_least, lines, diagnosis.epochs, top)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _bars(layers: Sequence[LayerDistance]) -> list[str]:
+    heading = "Distance travelled, relative to the pretrained weight (orange: at its boundary)"
+    parts = [_text(16, TOP - 20, heading, size=12, weight="bold")]
+    longest = max((layer.relative or 0.0 for layer in layers), default=0.0)
+    for number, layer in enumerate(layers):
+        middle = TOP + ROW * number + ROW // 2
+        figure = f"{layer.distance:.3g} from zero: not pretrained"
+        length = 0.0
+        if layer.relative is not None:
+            figure = f"{layer.relative:.3f}"
+            length = BARS * layer.relative / longest if longest > 0 else 0.0
+        colour = ORANGE if layer.at_boundary else BLUE
+        parts += [
+            f"<g><title>{_safe(_told(layer))}</title>",
+            _text(NAMES - 6, middle + 4, _short(layer.name), size=10, anchor="end"),
+            f"<rect x='{NAMES}' y='{middle - 5}' width='{length:.1f}' height='10' "
+            f"fill='{colour}'/>",
+            _text(NAMES + length + 5, middle + 4, figure, size=10),
+            "</g>",
+        ]
+    return parts
+
+
+def _told(layer: LayerDistance) -> str:
+    radius = "no ball" if layer.radius is None else f"ball of radius {layer.radius:.4g}"
+    return (
+        f"{layer.name}: {layer.distance:.4g} from a weight of norm {layer.start_norm:.4g}, {radius}"
+    )
+
+
+def _panel(
+    heading: str, at_least: float, lines: Sequence[Line], epochs: Sequence[EpochSummary], top: int
+) -> list[str]:
+    left, bottom = PANELS_LEFT, top + PANEL_HEIGHT
+    known = {
+        name: [(e.epoch, v) for e in epochs if (v := of(e)) is not None] for name, _, of in lines
+    }
+    values = [value for points in known.values() for _, value in points]
+    parts = [
+        _text(left, top - 20, heading, size=12, weight="bold"),
+        f"<path d='M{left} {top}V{bottom}H{left + PANEL_WIDTH}' fill='none' stroke='{GREY}'/>",
+    ]
+    if not values:
+        return [*parts, _text(left + 10, top + PANEL_HEIGHT / 2, "not known in this run", size=11)]
+    highest = max(at_least, *values) or 1.0
+    first, last = epochs[0].epoch, epochs[-1].epoch
+
+    def place(point: tuple[int, float]) -> tuple[float, float]:
+        across = (point[0] - first) / (last - first) if last > first else 0.5
+        return left + across * PANEL_WIDTH, bottom - point[1] / highest * PANEL_HEIGHT
+
+    for number, (name, colour, _) in enumerate(lines):
+        places = [place(point) for point in known[name]]
+        parts += _line(places, colour)
+        parts.append(_text(left + 130 * number, top - 5, name, size=10, colour=colour))
+    return [
+        *parts,
+        _text(left - 6, top + 4, f"{highest:.3g}", size=10, anchor="end"),
+        _text(left - 6, bottom + 4, "0", size=10, anchor="end"),
+        _text(left, bottom + 14, f"epoch {first}", size=10),
+        _text(left + PANEL_WIDTH, bottom + 14, f"{last}", size=10, anchor="end"),
+    ]
+
+
+def _line(places: Sequence[tuple[float, float]], colour: str) -> list[str]:
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    dots = [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2' fill='{colour}'/>" for x, y in places]
+    return [
+        f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='1.5'/>",
+        *dots,
+    ]
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    size: int,
+    anchor: str = "start",
+    weight: str = "normal",
+    colour: str = INK,
+) -> str:
+    return (
+        f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' text-anchor='{anchor}' "
+        f"font-weight='{weight}' fill='{colour}'>{_safe(text)}</text>"
+    )
+
+
+def _short(name: str) -> str:
+    """Return a name that fits its column; the end says more than the middle."""
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[: half - 2]}...{name[-half:]}"
+
+
+def _safe(text: str) -> str:
+    r"""Return text that XML can hold: marks escaped, control characters as ``\x1b``."""
+    shown = (
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+    return escape("".join(shown), quote=True)
