@@ -299,6 +299,7 @@ def head_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image_size=SIZE,
         folds=3,
         device="cpu",
+        tune="head",
     )
     return folder / "run"
 
@@ -346,7 +347,7 @@ def test_a_run_is_diagnosed_as_json_and_as_a_picture(tuned_run: Path) -> None:
     # a head of equal rows says the same of every class: the loss is that of a guess
     assert found["noise"][0]["unperturbed_loss"] == pytest.approx(math.log(3), rel=1e-5)
     for bound in found["bounds"]:
-        assert bound["samples"] == 18
+        assert bound["samples"] == 12, "a third is held out from the network that is kept"
         assert bound["loss_bound"] == pytest.approx(math.log(3))
         squared = moved["distance"] ** 2 + head["distance"] ** 2
         assert bound["kl"] == pytest.approx(squared / 2 / bound["sigma"] ** 2)
@@ -428,3 +429,17 @@ def test_no_name_can_break_the_picture() -> None:
     text = "".join(picture.itertext())
     assert "<b a='\"&\\x1b[31m" in text
     assert "not known in this run" in text
+
+
+def test_one_long_bar_does_not_dwarf_the_rest() -> None:
+    layers = [LayerDistance(f"w{number}", 4, 1.0, 1.0, 0.1) for number in range(4)]
+    layers.append(LayerDistance("token", 4, 1.0, 1e-3, 1000.0))
+    text = diagnosis_svg(Diagnosis("net", 1, 0, tuple(layers), (), (), (), None), title="run")
+    bars = [float(rect.get("width", "")) for rect in ET.fromstring(text).iter() if is_bar(rect)]
+    assert len(bars) == 5
+    assert bars[0] == bars[3] > bars[4] / 10
+    assert text.count("(off the scale)") == 1
+
+
+def is_bar(element: ET.Element) -> bool:
+    return element.tag.endswith("rect") and element.get("height") == "10"

@@ -5,6 +5,7 @@ Left: a bar for each layer, how far it travelled. Right: the course of training 
 
 from collections.abc import Callable, Sequence
 from html import escape
+from statistics import median
 
 from labelfix.diagnosis_records import Diagnosis, EpochSummary, LayerDistance
 
@@ -14,6 +15,8 @@ ROW, TOP, NAMES, BARS = 14, 76, 250, 260
 PANEL_WIDTH, PANEL_HEIGHT, PANEL_GAP = 340, 150, 66
 PANELS_LEFT = NAMES + BARS + 150
 LONGEST_NAME = 40
+OUTLYING = 6
+"""A bar of so many times the median is cut."""
 
 Line = tuple[str, str, Callable[[EpochSummary], float | None]]
 
@@ -69,14 +72,15 @@ def diagnosis_svg(diagnosis: Diagnosis, *, title: str) -> str:
 def _bars(layers: Sequence[LayerDistance]) -> list[str]:
     heading = "Distance travelled, relative to the pretrained weight (orange: at its boundary)"
     parts = [_text(16, TOP - 20, heading, size=12, weight="bold")]
-    longest = max((layer.relative or 0.0 for layer in layers), default=0.0)
+    longest = _scale([layer.relative for layer in layers if layer.relative is not None])
     for number, layer in enumerate(layers):
         middle = TOP + ROW * number + ROW // 2
         figure = f"{layer.distance:.3g} from zero: not pretrained"
         length = 0.0
         if layer.relative is not None:
-            figure = f"{layer.relative:.3f}"
-            length = BARS * layer.relative / longest if longest > 0 else 0.0
+            is_off = layer.relative > longest
+            figure = f"{layer.relative:.3f}{' (off the scale)' if is_off else ''}"
+            length = BARS * min(layer.relative / longest, 1.0)
         colour = ORANGE if layer.at_boundary else BLUE
         parts += [
             f"<g><title>{_safe(_told(layer))}</title>",
@@ -87,6 +91,14 @@ def _bars(layers: Sequence[LayerDistance]) -> list[str]:
             "</g>",
         ]
     return parts
+
+
+def _scale(relatives: Sequence[float]) -> float:
+    """Return what a full bar stands for: a token that began near zero must not dwarf the rest."""
+    if not any(relatives):
+        return 1.0
+    typical = median(relatives)
+    return min(max(relatives), OUTLYING * typical) if typical > 0 else max(relatives)
 
 
 def _told(layer: LayerDistance) -> str:

@@ -52,6 +52,9 @@ from labelfix.run_folder import RUN_NAME, UNFINISHED_NAME
 MODEL_NAME = "model.safetensors"
 PLOT_NAME = "diagnosis.svg"
 RECORD_NAME = "diagnosis.json"
+KEPT_FOLD = 0
+"""A run trains a network a fold and keeps the first, which never saw the samples of this fold."""
+
 BATCH_ON_CPU, BATCH_ON_GPU = 32, 256
 
 
@@ -87,8 +90,9 @@ def diagnose(
     """Measure what decides how the network of a run generalises; write it to the RUN folder.
 
     The losses are taken on evenly spread samples that it was trained on, against the labels as
-    they were given, wrong ones included, without augmentation. The bound's C is ``ln K``, the loss
-    of a guess: a vacuous bound is one that a guess keeps.
+    they were given, wrong ones included, without augmentation. The weights are those that the run
+    kept: the averaged ones of its first network. The bound's C is ``ln K``, the loss of a guess:
+    a vacuous bound is one that a guess keeps.
 
     Args:
         run: The RUN folder of a finished audit that tuned the whole network.
@@ -229,8 +233,9 @@ def _tuned(path: Path, model: Any, classes: int) -> nn.Module:
 
 
 def _trained_rows(report: Report) -> NDArray[np.int64]:
-    """Return the rows that training used: those that belong to a fold."""
-    return np.flatnonzero(report.table["fold"].is_valid().to_numpy())
+    """Return the rows that the network of the run was trained on: those of the other folds."""
+    fold = report.table["fold"].to_numpy(zero_copy_only=False)  # NaN where a row has none
+    return np.flatnonzero(np.isfinite(fold) & (fold != KEPT_FOLD))
 
 
 def _samples(
