@@ -93,7 +93,7 @@ def main() -> None:
             rows.append(_labelfix(arguments, given_name, run, cache, given, truth, common))
             _show(rows[-1])
             if not arguments.no_cleanlab:
-                features = np.load(next(cache.glob("*/values.npy")), mmap_mode="r")
+                features = np.load(next(cache.glob("features/*/values.npy")), mmap_mode="r")
                 for row in _cleanlab(features, given, truth, arguments.seed, common):
                     rows.append(row)
                     _show(row)
@@ -140,7 +140,7 @@ def _labelfix(
     truth: NDArray[np.int64],
     common: dict[str, Any],
 ) -> Row:
-    is_cold = not list(cache.glob("*/values.npy"))
+    is_cold = not list(cache.glob("features/*/values.npy"))
     command = [sys.executable, "-m", "labelfix", "audit", str(arguments.data), "--out", str(run)]
     command += ["--label-column", given_name, "--cache", str(cache)]
     start = time.perf_counter()

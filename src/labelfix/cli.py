@@ -149,13 +149,19 @@ def audit(
         ),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the backbone runs.")] = "auto",
-    tune: Annotated[Tune, typer.Option(help="What is trained.")] = "head",
+    tune: Annotated[
+        Tune,
+        typer.Option(
+            help="head: heads on frozen features; full: the whole network; "
+            "auto: the whole network where there is a GPU."
+        ),
+    ] = "auto",
     folds: Annotated[
-        int,
+        int | None,
         typer.Option(
             metavar="F", help="Each sample is judged by models that saw the other folds only."
         ),
-    ] = 5,
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(

@@ -12,7 +12,7 @@ from labelfix.errors import ConfigError
 EMBEDDED_BACKBONE = "tf_efficientnet_lite0"
 """The default backbone: its ImageNet weights come with a package, so it needs no network."""
 
-Tune = Literal["head"]
+Tune = Literal["auto", "head", "full"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -58,7 +58,6 @@ class TrainingConfig:
     """How the heads are trained.
 
     Args:
-        tune: What is trained: ``"head"``, linear heads on frozen features.
         folds: F; each sample is judged by models that were trained on the other folds.
         epochs: Passes over the data; small data sets get more, see ``least_steps``.
         least_steps: Optimiser steps at least.
@@ -69,7 +68,6 @@ class TrainingConfig:
             likely is taken.
     """
 
-    tune: Tune = "head"
     folds: int = 5
     epochs: int = 12
     least_steps: int = 300
@@ -88,6 +86,7 @@ class FineTuningConfig:
     """How a whole network is fine-tuned.
 
     Args:
+        folds: Networks that are trained; each judges the samples that it never saw.
         epochs: Passes over the data.
         batch_size: Samples a step, over all processes.
         optimiser: One of timm's.
@@ -98,6 +97,7 @@ class FineTuningConfig:
         half_precision: Whether the forward pass runs in bfloat16.
     """
 
+    folds: int = 3
     epochs: int = 10
     batch_size: int = 64
     optimiser: str = "adamw"
@@ -109,6 +109,8 @@ class FineTuningConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
+        if self.folds < 2:
+            raise ConfigError(f"{self.folds} folds are too few", hint="choose 2 or more")
         if self.epochs < 1 or self.batch_size < 2:
             raise ConfigError(
                 f"{self.epochs} epochs of batches of {self.batch_size} train nothing",
@@ -278,13 +280,22 @@ class AuditConfig:
     Args:
         dataset: How to read the data.
         backbone: Which network looks at the images.
-        training: How the heads are trained.
+        tune: What is trained: ``"head"``, linear heads on frozen features; ``"full"``, the whole
+            network; ``"auto"``, the whole network where there is a GPU.
+        training: How heads are trained.
+        fine_tuning: How a whole network is trained.
+        regularization: How far a whole network may go from where it was pretrained.
+        self_labeling: Which labels a whole network is trained on.
         seed: The one source of every random choice.
         cache: Where features are kept; ``None`` is the user's cache folder.
     """
 
     dataset: DatasetConfig = DatasetConfig()
     backbone: BackboneConfig = BackboneConfig()
+    tune: Tune = "auto"
     training: TrainingConfig = TrainingConfig()
+    fine_tuning: FineTuningConfig = FineTuningConfig()
+    regularization: RegularizationConfig = RegularizationConfig()
+    self_labeling: SelfLabelingConfig = SelfLabelingConfig()
     seed: int = 0
     cache: Path | None = None

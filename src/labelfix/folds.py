@@ -12,23 +12,23 @@ from labelfix.records import (
     MISSING,
     TEST_SPLIT,
     Duplicates,
-    Features,
     Judgeable,
     LabeledDataset,
+    SeenImages,
 )
 
 
-def find_duplicates(features: Features, given_label: NDArray[np.int64]) -> Duplicates:
+def find_duplicates(seen: SeenImages, given_label: NDArray[np.int64]) -> Duplicates:
     """Group the readable images that are byte-identical.
 
     Args:
-        features: Of N images, with the digests of their bytes.
+        seen: N images, with the digests of their bytes.
         given_label: ``(N,)`` codes.
     """
     readable = np.ones(len(given_label), dtype=bool)
-    readable[list(features.unreadable)] = False
+    readable[list(seen.unreadable)] = False
     _, first, group, size = np.unique(
-        features.content, return_index=True, return_inverse=True, return_counts=True
+        seen.content, return_index=True, return_inverse=True, return_counts=True
     )
     has_copy = (size[group] > 1) & readable
     # unique sorts by digest; a set is numbered by where it first appears
@@ -40,7 +40,7 @@ def find_duplicates(features: Features, given_label: NDArray[np.int64]) -> Dupli
 
 
 def plan_folds(
-    dataset: LabeledDataset, features: Features, duplicates: Duplicates, *, folds: int, seed: int
+    dataset: LabeledDataset, seen: SeenImages, duplicates: Duplicates, *, folds: int, seed: int
 ) -> Judgeable:
     """Deal the samples into folds of equal class shares, copies of an image together.
 
@@ -51,7 +51,7 @@ def plan_folds(
     Raises:
         DatasetError: Fewer than two classes are large enough.
     """
-    usable, why_not = _usable(dataset, features)
+    usable, why_not = _usable(dataset, seen)
     trains = usable & ~_is_test(dataset)
     if not trains.any():
         trains = usable
@@ -79,12 +79,10 @@ def _conflicts(sets: NDArray[np.int64], given_label: NDArray[np.int64]) -> NDArr
     return is_conflicting
 
 
-def _usable(
-    dataset: LabeledDataset, features: Features
-) -> tuple[NDArray[np.bool_], dict[int, str]]:
+def _usable(dataset: LabeledDataset, seen: SeenImages) -> tuple[NDArray[np.bool_], dict[int, str]]:
     usable = dataset.given_label != MISSING
     why_not = dict.fromkeys(np.flatnonzero(~usable).tolist(), "not judged: it has no label")
-    usable[list(features.unreadable)] = False
+    usable[list(seen.unreadable)] = False
     return usable, why_not
 
 

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,30 @@ from typing import Any
 import platformdirs
 import torch
 
-from labelfix.backbone import Backbone, load_backbone
+from labelfix.backbone import choose_device
+from labelfix.checkpoints import Checkpoints
 from labelfix.config import AuditConfig
 from labelfix.corrections import correct
 from labelfix.dataset import open_dataset
+from labelfix.distributed import World, joined
 from labelfix.errors import LabelfixError
-from labelfix.features import compute_features, typical_side
 from labelfix.folds import find_duplicates, plan_folds
+from labelfix.full_tuning import MODEL_NAME, FullTuning, write_network
+from labelfix.head_tuning import HeadTuning
 from labelfix.records import (
     MISSING,
+    Duplicates,
     Evidence,
+    Judgeable,
     LabeledDataset,
     OnProgress,
     Progress,
+    SeenImages,
     no_progress,
 )
 from labelfix.report import Report, RunInfo, build_report, write_report
 from labelfix.run_folder import RunFolder
 from labelfix.scores import score_labels
-from labelfix.training import cross_fit_heads
 
 LIBRARIES = ("labelfix", "torch", "timm", "numpy", "pillow", "pyarrow", "scikit-learn")
 """Whose versions a report names."""
@@ -94,12 +99,14 @@ def audit(
         "fingerprint": dataset.fingerprint,
         "labels": _labels_digest(dataset),
     }
-    if folder.claim(claim, overwrite=overwrite, resume=resume):
+    world = World.from_environment()
+    if world.is_writer and folder.claim(claim, overwrite=overwrite, resume=resume):
         return AuditResult(run=out, report=folder.report())
     try:
         report = _run(dataset, folder, config, clock, on_progress)
     except LabelfixError:  # the mended command shall find its RUN free
-        folder.release()
+        if world.is_writer:
+            folder.release()
         raise
     return AuditResult(run=out, report=report)
 
@@ -111,66 +118,110 @@ def _run(
     clock: _Clock,
     on_progress: OnProgress,
 ) -> Report:
-    with clock.stage("loading the backbone"):
-        on_progress(Progress("loading the backbone", 0, None, "steps"))
-        backbone = load_backbone(config.backbone, typical_side(dataset.images))
-        on_progress(Progress("loading the backbone", 1, 1, "steps"))
-    evidence, report = _judge(dataset, backbone, config, clock, on_progress)
-    with clock.stage("writing the report"):
-        folder.write_evidence(evidence)
-        write_report(report, folder.report_path)
-    folder.finish(_run_json(config, dataset, backbone, report, clock))
-    return report
+    device = choose_device(config.backbone.device)
+    is_full = config.tune == "full" or (config.tune == "auto" and device.type == "cuda")
+    if not is_full:
+        evidence, report = _tune_heads(dataset, config, clock, on_progress)
+        return _finish(folder, config, dataset, report, evidence, clock)
+    with joined(device) as world:
+        evidence, report = _tune_network(dataset, folder, config, world, clock, on_progress)
+        if not world.is_writer:
+            return report
+    return _finish(folder, config, dataset, report, evidence, clock)
+
+
+def _tune_heads(
+    dataset: LabeledDataset, config: AuditConfig, clock: _Clock, on_progress: OnProgress
+) -> tuple[Evidence, Report]:
+    with clock.stage("loading the backbone"), _said("loading the backbone", on_progress):
+        tuning = HeadTuning.load(dataset, config)
+    with clock.stage("computing features"):
+        seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
+    duplicates, judgeable = _plan(dataset, seen, tuning.folds, config.seed)
+    with clock.stage("training"):
+        evidence = tuning.train(dataset, seen, judgeable, on_progress)
+    with clock.stage("scoring"), _said("weighing the evidence", on_progress):
+        info = _run_info(config, dataset, tuning.settings())
+        report = _judge(dataset, seen, duplicates, judgeable, evidence, info)
+    return evidence, report
+
+
+def _tune_network(
+    dataset: LabeledDataset,
+    folder: RunFolder,
+    config: AuditConfig,
+    world: World,
+    clock: _Clock,
+    on_progress: OnProgress,
+) -> tuple[Evidence, Report]:
+    with clock.stage("loading the backbone"), _said("loading the backbone", on_progress):
+        tuning = FullTuning.load(dataset, config, world)
+    with clock.stage("decoding"):
+        seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
+    duplicates, judgeable = _plan(dataset, seen, tuning.folds, config.seed)
+    claim = json.dumps([_as_json(asdict(config)), dataset.fingerprint, _labels_digest(dataset)])
+    checkpoints = Checkpoints(folder.path / "checkpoints", claim)
+    with clock.stage("training"):
+        tuned = tuning.train(dataset, seen, judgeable, checkpoints, on_progress)
+    with clock.stage("scoring"), _said("weighing the evidence", on_progress):
+        info = _run_info(config, dataset, tuning.settings())
+        report = _judge(dataset, seen, duplicates, judgeable, tuned.evidence, info)
+    if world.is_writer:
+        write_network(tuned, folder.path)
+        checkpoints.remove()
+    return tuned.evidence, report
+
+
+def _plan(
+    dataset: LabeledDataset, seen: SeenImages, folds: int, seed: int
+) -> tuple[Duplicates, Judgeable]:
+    duplicates = find_duplicates(seen, dataset.given_label)
+    return duplicates, plan_folds(dataset, seen, duplicates, folds=folds, seed=seed)
 
 
 def _judge(
     dataset: LabeledDataset,
-    backbone: Backbone,
-    config: AuditConfig,
-    clock: _Clock,
-    on_progress: OnProgress,
-) -> tuple[Evidence, Report]:
-    with clock.stage("computing features"):
-        features = compute_features(
-            dataset.images,
-            dataset.fingerprint,
-            backbone,
-            cache=config.cache or default_cache(),
-            batch_size=config.backbone.batch_size or backbone.best_batch_size,
-            on_progress=on_progress,
-        )
-    duplicates = find_duplicates(features, dataset.given_label)
-    judgeable = plan_folds(
-        dataset, features, duplicates, folds=config.training.folds, seed=config.seed
+    seen: SeenImages,
+    duplicates: Duplicates,
+    judgeable: Judgeable,
+    evidence: Evidence,
+    info: RunInfo,
+) -> Report:
+    scores = score_labels(evidence, dataset.given_label)
+    usable = dataset.given_label != MISSING
+    usable[list(seen.unreadable)] = False
+    return build_report(
+        dataset=dataset,
+        unreadable=seen.unreadable,
+        judgeable=judgeable,
+        evidence=evidence,
+        scores=scores,
+        corrections=correct(scores, usable),
+        duplicates=duplicates,
+        run=replace(info, noise_rate=scores.noise_rate),
     )
-    with clock.stage("training"):
-        evidence = cross_fit_heads(
-            features,
-            dataset.given_label,
-            judgeable,
-            classes=len(dataset.class_names),
-            config=config.training,
-            seed=config.seed,
-            device=backbone.device,
-            on_progress=on_progress,
-        )
-    with clock.stage("scoring"):
-        on_progress(Progress("weighing the evidence", 0, None, "steps"))
-        scores = score_labels(evidence, dataset.given_label)
-        usable = dataset.given_label != MISSING
-        usable[list(features.unreadable)] = False
-        report = build_report(
-            dataset=dataset,
-            unreadable=features.unreadable,
-            judgeable=judgeable,
-            evidence=evidence,
-            scores=scores,
-            corrections=correct(scores, usable),
-            duplicates=duplicates,
-            run=_run_info(config, dataset, backbone, scores.noise_rate),
-        )
-        on_progress(Progress("weighing the evidence", 1, 1, "steps"))
-    return evidence, report
+
+
+def _finish(
+    folder: RunFolder,
+    config: AuditConfig,
+    dataset: LabeledDataset,
+    report: Report,
+    evidence: Evidence,
+    clock: _Clock,
+) -> Report:
+    with clock.stage("writing the report"):
+        folder.write_evidence(evidence)
+        write_report(report, folder.report_path)
+    folder.finish(_run_json(config, dataset, report, clock))
+    return report
+
+
+@contextmanager
+def _said(stage: str, on_progress: OnProgress) -> Iterator[None]:
+    on_progress(Progress(stage, 0, None, "steps"))
+    yield
+    on_progress(Progress(stage, 1, 1, "steps"))
 
 
 def _labels_digest(dataset: LabeledDataset) -> str:
@@ -180,53 +231,45 @@ def _labels_digest(dataset: LabeledDataset) -> str:
 
 
 def default_cache() -> Path:
-    """Return where features are kept when the caller names no place."""
-    return Path(platformdirs.user_cache_dir("labelfix")) / "features"
+    """Return where features and pixels are kept when the caller names no place."""
+    return Path(platformdirs.user_cache_dir("labelfix"))
 
 
-def _run_info(
-    config: AuditConfig, dataset: LabeledDataset, backbone: Backbone, noise_rate: float
-) -> RunInfo:
+def _run_info(config: AuditConfig, dataset: LabeledDataset, settings: Mapping[str, Any]) -> RunInfo:
     return RunInfo(
         source=dataset.source,
         fingerprint=dataset.fingerprint,
-        noise_rate=noise_rate,
-        backbone=backbone.name,
+        noise_rate=None,
+        backbone=config.backbone.name,
         seed=config.seed,
         versions={name: version(name) for name in LIBRARIES},
-        settings={
-            "image_size": backbone.preprocessing.size,
-            "crop_share": backbone.preprocessing.crop_share,
-            "precision": str(backbone.dtype).removeprefix("torch."),
-            "device": backbone.device.type,
-            "weights_digest": backbone.weights_digest,
-            **_as_json(asdict(config.training)),
-        },
+        settings=_as_json(dict(settings)),
     )
 
 
 def _run_json(
-    config: AuditConfig,
-    dataset: LabeledDataset,
-    backbone: Backbone,
-    report: Report,
-    clock: _Clock,
+    config: AuditConfig, dataset: LabeledDataset, report: Report, clock: _Clock
 ) -> dict[str, Any]:
-    return {
+    settings = report.run.settings
+    content = {
         **report.run.to_json(),
         "config": _as_json(asdict(config)),
         "samples": len(dataset),
         "class_names": list(dataset.class_names),
         "threads": torch.get_num_threads(),
-        "device_name": _device_name(backbone.device),
+        "device_name": _device_name(settings["device"]),
         "seconds": clock.seconds,
     }
+    if settings["tune"] == "full":
+        content["model"] = (
+            f"timm.create_model({config.backbone.name!r}, num_classes={len(dataset.class_names)}, "
+            f"checkpoint_path={MODEL_NAME!r}); inputs of {settings['image_size']} pixels"
+        )
+    return content
 
 
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return device.type
+def _device_name(kind: str) -> str:
+    return torch.cuda.get_device_name() if kind == "cuda" else kind
 
 
 def _as_json(value: Any) -> Any:

@@ -1,0 +1,151 @@
+"""`--tune full`: the backbone itself is fine-tuned, a network a fold.
+
+Letters: N samples, K classes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from labelfix.augmentation import Augment, flip_probability
+from labelfix.backbone import Network, choose_device, fresh_classifier, load_network
+from labelfix.checkpoints import Checkpoints
+from labelfix.config import AuditConfig
+from labelfix.cross_fitting import FineTuned, Networks, Recipe, cross_fit_networks
+from labelfix.distributed import World
+from labelfix.features import typical_side
+from labelfix.files import atomic_path
+from labelfix.image_views import ImageViews
+from labelfix.pixel_cache import Pixels, decode_once, stored_square
+from labelfix.pixel_sources import source_of
+from labelfix.records import Judgeable, LabeledDataset, OnProgress
+
+MIN_CROP = 0.35
+"""The least share of an image that a training view shows. Below it the labelled thing is often out
+of sight, and a right label looks wrong."""
+
+MODEL_NAME, LOG_NAME, LAYERS_NAME = "model.safetensors", "training_log.jsonl", "layers.json"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FullTuning:
+    """The pretrained network and how it is fine-tuned."""
+
+    network: Network
+    device: torch.device
+    world: World
+    config: AuditConfig
+
+    @classmethod
+    def load(cls, dataset: LabeledDataset, config: AuditConfig, world: World) -> "FullTuning":
+        """Load the network.
+
+        Raises:
+            BackboneError: It cannot be had.
+        """
+        network = load_network(config.backbone, typical_side(dataset.images))
+        return cls(network, world.device(choose_device(config.backbone.device)), world, config)
+
+    @property
+    def folds(self) -> int:
+        """Into how many folds the data are dealt."""
+        return self.config.fine_tuning.folds
+
+    def look(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> Pixels:
+        """Decode every image once.
+
+        Raises:
+            RunError: The cache cannot be written to.
+        """
+        return decode_once(
+            dataset.images,
+            dataset.fingerprint,
+            stored_square(self.network.preprocessing),
+            cache=cache / "pixels",
+            on_progress=on_progress,
+        )
+
+    def train(
+        self,
+        dataset: LabeledDataset,
+        seen: Pixels,
+        judgeable: Judgeable,
+        checkpoints: Checkpoints,
+        on_progress: OnProgress,
+    ) -> FineTuned:
+        """Fine-tune a network a fold, and let each judge what it never saw.
+
+        Raises:
+            TrainingError: The loss is no longer finite, or another process is gone.
+            RunError: A checkpoint cannot be written or read.
+        """
+        views = ImageViews(
+            source_of(dataset.images, seen),
+            self.network.preprocessing,
+            Augment(scale=(MIN_CROP, 1.0), flip=self._flip(dataset, seen)),
+            self.device,
+            rank=self.world.rank,
+            world_size=self.world.size,
+        )
+        recipe = Recipe(
+            training=self.config.fine_tuning,
+            regularization=self.config.regularization,
+            self_labeling=self.config.self_labeling,
+            seed=self.config.seed,
+        )
+        pretrained = self.network.model.state_dict()
+        return cross_fit_networks(
+            views,
+            dataset.given_label,
+            judgeable,
+            Networks(make=self._make, pretrained=pretrained, device=self.device),
+            recipe,
+            classes=len(dataset.class_names),
+            checkpoints=checkpoints,
+            world=self.world,
+            on_progress=on_progress,
+        )
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what shaped the verdicts, as JSON values."""
+        return {
+            "tune": "full",
+            "image_size": self.network.preprocessing.size,
+            "crop_share": self.network.preprocessing.crop_share,
+            "precision": "bfloat16" if self.config.fine_tuning.half_precision else "float32",
+            "device": self.device.type,
+            "weights_digest": self.network.weights_digest,
+            "processes": self.world.size,
+            **asdict(self.config.fine_tuning),
+            "regularization": asdict(self.config.regularization),
+            "self_labeling": asdict(self.config.self_labeling),
+        }
+
+    def _make(self, classes: int) -> nn.Module:
+        model = fresh_classifier(self.network, classes)
+        return model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def _flip(self, dataset: LabeledDataset, seen: Pixels) -> float:
+        if seen.values is None:
+            return 0.0
+        return flip_probability(seen.values, dataset.given_label)
+
+
+def write_network(tuned: FineTuned, folder: Path) -> None:
+    """Write the fine-tuned network, how far its layers went, and the log of all training.
+
+    Raises:
+        RunError: The disk is full, or the folder cannot be written to.
+    """
+    with atomic_path(folder / MODEL_NAME) as path:
+        save_file({name: value.contiguous() for name, value in tuned.model_state.items()}, path)
+    with atomic_path(folder / LAYERS_NAME) as path:
+        path.write_text(json.dumps(tuned.layers, indent=1) + "\n", encoding="utf-8")
+    with atomic_path(folder / LOG_NAME) as path:
+        path.write_text("".join(json.dumps(row) + "\n" for row in tuned.log), encoding="utf-8")

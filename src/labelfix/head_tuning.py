@@ -1,0 +1,84 @@
+"""`--tune head`: linear heads on the features of a frozen backbone."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from labelfix.backbone import Backbone, load_backbone
+from labelfix.config import AuditConfig
+from labelfix.features import compute_features, typical_side
+from labelfix.records import Evidence, Features, Judgeable, LabeledDataset, OnProgress
+from labelfix.training import cross_fit_heads
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadTuning:
+    """The frozen backbone and how heads are trained on what it sees."""
+
+    backbone: Backbone
+    config: AuditConfig
+
+    @classmethod
+    def load(cls, dataset: LabeledDataset, config: AuditConfig) -> "HeadTuning":
+        """Load the backbone.
+
+        Raises:
+            BackboneError: It cannot be had.
+        """
+        return cls(load_backbone(config.backbone, typical_side(dataset.images)), config)
+
+    @property
+    def folds(self) -> int:
+        """Into how many folds the data are dealt."""
+        return self.config.training.folds
+
+    def look(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> Features:
+        """Return the features of every image.
+
+        Raises:
+            RunError: The cache cannot be written to.
+        """
+        return compute_features(
+            dataset.images,
+            dataset.fingerprint,
+            self.backbone,
+            cache=cache / "features",
+            batch_size=self.config.backbone.batch_size or self.backbone.best_batch_size,
+            on_progress=on_progress,
+        )
+
+    def train(
+        self,
+        dataset: LabeledDataset,
+        seen: Features,
+        judgeable: Judgeable,
+        on_progress: OnProgress,
+    ) -> Evidence:
+        """Train the heads.
+
+        Raises:
+            TrainingError: The loss is no longer finite.
+        """
+        return cross_fit_heads(
+            seen,
+            dataset.given_label,
+            judgeable,
+            classes=len(dataset.class_names),
+            config=self.config.training,
+            seed=self.config.seed,
+            device=self.backbone.device,
+            on_progress=on_progress,
+        )
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what shaped the verdicts, as JSON values."""
+        return {
+            "tune": "head",
+            "image_size": self.backbone.preprocessing.size,
+            "crop_share": self.backbone.preprocessing.crop_share,
+            "precision": str(self.backbone.dtype).removeprefix("torch."),
+            "device": self.backbone.device.type,
+            "weights_digest": self.backbone.weights_digest,
+            **asdict(self.config.training),
+        }

@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig
+from labelfix.errors import RunError
+from labelfix.pipeline import audit
+from labelfix.report import read_report_table
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "test_resnet.safetensors"
+    save_file(timm.create_model("test_resnet", pretrained=False).state_dict(), path)
+    return path
+
+
+def config_of(weights, cache, **changes):
+    settings = {"folds": 2, "epochs": 3, "batch_size": 16, "learning_rate": 3e-3} | changes
+    return AuditConfig(
+        backbone=BackboneConfig(name="test_resnet", weights=weights, image_size=32, device="cpu"),
+        tune="full",
+        fine_tuning=FineTuningConfig(**settings),
+        cache=cache,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(small_data, weights, tmp_path_factory):
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("full")
+    audit(small_data, folder / "run", config_of(weights, folder / "cache"))
+    return folder
+
+
+def test_a_whole_network_run_judges_every_sample_and_leaves_its_model(whole, weights):
+    run = whole / "run"
+    report = read_report_table(run)
+    probs = np.stack(report.table["pred_probs"].to_pylist())
+    assert probs.shape == (90, 3)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-4)
+    assert set(report.table["fold"].to_pylist()) == {0, 1}
+    log = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
+    assert [(row["fold"], row["epoch"]) for row in log] == [
+        (f, e) for f in (0, 1) for e in (1, 2, 3)
+    ]
+    layers = json.loads((run / "layers.json").read_text())
+    assert any(layer["distance"] > 0 for layer in layers)
+    assert not (run / "checkpoints").exists()
+    model = timm.create_model(
+        "test_resnet", num_classes=3, checkpoint_path=run / "model.safetensors"
+    )
+    assert model.get_classifier().weight.abs().sum() > 0
+    assert "checkpoint_path" in json.loads((run / "run.json").read_text())["model"]
+
+
+def test_a_run_killed_after_any_epoch_resumes_to_the_same_report(
+    whole, small_data, weights, tmp_path
+):
+    class Killed(BaseException):
+        pass
+
+    def die_at(epoch_of_second_network):
+        def on_progress(progress):
+            if progress.stage == "fine-tuning network 2 of 2" and progress.total is not None:
+                steps = progress.total // 3
+                if progress.done >= steps * epoch_of_second_network:
+                    raise Killed
+
+        return on_progress
+
+    config = config_of(weights, whole / "cache")
+    run = tmp_path / "run"
+    with pytest.raises(Killed):
+        audit(small_data, run, config, on_progress=die_at(2))
+    assert not (run / "report.parquet").exists()
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {
+        "fold-0-of-2.pt",
+        "fold-1-of-2.pt",
+    }
+    audit(small_data, run, config, resume=True)
+    expected = (whole / "run" / "report.parquet").read_bytes()
+    assert (run / "report.parquet").read_bytes() == expected
+
+
+def test_a_run_of_other_settings_is_not_resumed(whole, small_data, weights):
+    config = config_of(weights, whole / "cache", epochs=4)
+    with pytest.raises(RunError, match="another run: the settings differ"):
+        audit(small_data, whole / "run", config, resume=True)
