@@ -205,7 +205,7 @@ def test_a_resumed_epoch_gives_the_same_views():
     views = ImageViews(StoredPixels(noise(50, 16).numpy()), preprocessing(16), Augment(), CPU)
     whole = list(views.training(np.arange(50), 8, seed=1, epoch=2))
     rest = list(views.training(np.arange(50), 8, seed=1, epoch=2, start_batch=4))
-    assert len(whole) == views.steps_per_epoch(np.arange(50), 8) == len(rest) + 4
+    assert len(whole) == len(views.step_sizes(np.arange(50), 8)) == len(rest) + 4
     for one, other in zip(whole[4:], rest, strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import timm
@@ -37,7 +39,7 @@ def tuning_of(epochs=4, inputs=None, limit=None, seed=0):
     lesson = Lesson(
         given_label=label,
         batches=batches,
-        steps_per_epoch=COUNT // 16,
+        step_sizes=[16] * (COUNT // 16),
         labeler=SelfLabeler(label, CLASSES, SelfLabelingConfig()),
         recorder=EvidenceRecorder(COUNT, CLASSES),
         limit=limit(model) if limit else None,
@@ -123,4 +125,4 @@ def test_the_schedule_rises_to_1_and_falls_to_0():
     assert max(values) == pytest.approx(1, abs=0.05)
     assert values[0] < 0.2
     assert values[100] == pytest.approx(0, abs=1e-9)
-    assert all(a >= b for a, b in zip(values[10:], values[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(values[10:]))

@@ -25,8 +25,8 @@ from labelfix.self_labeler import SelfLabeler
 class Views(Protocol):
     """Batches of inputs of the images, on the device."""
 
-    def steps_per_epoch(self, rows: NDArray[np.int64], batch_size: int) -> int:
-        """Return how many batches `training` yields in this process."""
+    def step_sizes(self, rows: NDArray[np.int64], batch_size: int) -> list[int]:
+        """Return how many rows each step of an epoch takes, over all processes."""
         ...
 
     def training(
@@ -176,11 +176,12 @@ class _Fitting:
             batches=lambda epoch: self.views.training(
                 rows, share, seed=recipe.seed + self.fold, epoch=epoch
             ),
-            steps_per_epoch=self.views.steps_per_epoch(rows, share),
+            step_sizes=self.views.step_sizes(rows, share),
             labeler=labeler,
             recorder=recorder,
             limit=limit,
             penalised=recipe.regularization.form == "penalty",
+            processes=self.world.size,
         )
         wrapped = self.world.wrap(model, self.networks.device)
         tuning = FineTuning(model, lesson, training, wrapped=wrapped)
@@ -216,7 +217,7 @@ class _Fitting:
         return log
 
     def _on_step(self, tuning: FineTuning) -> Callable[[int, float, float], None]:
-        epochs, steps = self.recipe.training.epochs, tuning.lesson.steps_per_epoch
+        epochs, steps = self.recipe.training.epochs, len(tuning.lesson.step_sizes)
         stage = f"fine-tuning network {self.fold + 1} of {self.recipe.training.folds}"
 
         def report(step: int, loss: float, speed: float) -> None:

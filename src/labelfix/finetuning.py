@@ -6,7 +6,7 @@ to it. Letters: N samples, B samples of a batch, K classes, S pixels a side.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,20 +75,22 @@ class Lesson:
         given_label: ``(N,)`` int64 on the device.
         batches: Of an epoch, counted from 1: rows ``(B,)`` and inputs ``(B, 3, S, S)`` on the
             device, augmented and normalised.
-        steps_per_epoch: How many batches an epoch has.
+        step_sizes: Of each step of an epoch, the samples over all processes.
         labeler: Labels and weights of each batch.
         recorder: Sees the logits of each batch.
         limit: Applied after each step; ``None`` lets the network go where it likes.
         penalised: Whether ``limit`` adds a penalty to the loss instead.
+        processes: How many share each step.
     """
 
     given_label: Tensor
     batches: Callable[[int], Iterator[tuple[Tensor, Tensor]]]
-    steps_per_epoch: int
+    step_sizes: Sequence[int]
     labeler: Labeler
     recorder: Recorder
     limit: Limit | None = None
     penalised: bool = False
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ class FineTuning:
             weight_decay=config.weight_decay,
         )
         self._peak_rates = [group["lr"] for group in self._optimiser.param_groups]
-        self._factor = warm_up_and_cosine(config.epochs * lesson.steps_per_epoch)
+        self._factor = warm_up_and_cosine(config.epochs * len(lesson.step_sizes))
         self._device = next(model.parameters()).device
         self.epoch = 0
         self._step = 0
@@ -154,11 +156,11 @@ class FineTuning:
         recent = total.clone()
         looked = done = 0
         for rows, inputs in self.lesson.batches(self.epoch):
-            loss = self._take_step(rows, inputs)
+            loss = self._take_step(rows, inputs, self.lesson.step_sizes[done])
             recent += loss
             images += len(rows)
             done += 1
-            if done - looked == LOOK_EVERY or done == self.lesson.steps_per_epoch:
+            if done - looked == LOOK_EVERY or done == len(self.lesson.step_sizes):
                 mean = float(recent) / (done - looked)
                 self._check(mean)
                 on_step(done, mean, images / (time.perf_counter() - start))
@@ -193,7 +195,7 @@ class FineTuning:
         self.lesson.recorder.load_state_dict(state["recorder"])
         self.epoch, self._step = state["epoch"], state["step"]
 
-    def _take_step(self, rows: Tensor, inputs: Tensor) -> Tensor:
+    def _take_step(self, rows: Tensor, inputs: Tensor, step_size: int) -> Tensor:
         factor = self._factor(self._step)
         for group, peak in zip(self._optimiser.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * factor
@@ -201,6 +203,8 @@ class FineTuning:
             logits = self._call(inputs)
         logits = logits.float()
         label, weight = self.lesson.labeler.step(rows, logits.detach(), self.epoch)
+        # gradients are averaged over processes, whose parts of a step may be unequal
+        weight = weight * (len(rows) * self.lesson.processes / step_size)
         loss = (nn.functional.cross_entropy(logits, label, reduction="none") * weight).sum()
         self.lesson.recorder.update(rows, logits.detach(), self.lesson.given_label[rows])
         limit = self.lesson.limit

@@ -44,9 +44,9 @@ class ImageViews:
         self._lens = ImageLens(preprocessing, device)
         self._rank, self._world_size = rank, world_size
 
-    def steps_per_epoch(self, rows: NDArray[np.int64], batch_size: int) -> int:
-        """Return how many batches ``training`` yields, the same in every process."""
-        return len(self._images(rows, batch_size, seed=0).steps())
+    def step_sizes(self, rows: NDArray[np.int64], batch_size: int) -> list[int]:
+        """Return how many rows each step of an epoch takes, over all processes."""
+        return self._images(rows, batch_size, seed=0).steps()
 
     def training(
         self,

@@ -1,0 +1,91 @@
+"""Two processes with gloo on the CPU against one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from labelfix.report import read_report_table
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig
+from labelfix.pipeline import audit
+
+data, run, weights, cache = map(Path, sys.argv[1:5])
+config = AuditConfig(
+    backbone=BackboneConfig(name="test_vit", weights=weights, image_size=32, device="cpu"),
+    tune="full",
+    fine_tuning=FineTuningConfig(folds=2, epochs=3, batch_size=16, learning_rate=1e-3),
+    cache=cache,
+)
+if len(sys.argv) > 5:
+    def die(progress):
+        import os
+        if int(os.environ["RANK"]) == 1 and progress.stage.startswith("fine-tuning network 2"):
+            os._exit(7)
+    audit(data, run, config, on_progress=die)
+else:
+    audit(data, run, config, resume=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit", pretrained=False)
+    save_file(model.state_dict(), folder / "vit.safetensors")
+    (folder / "run_it.py").write_text(SCRIPT)
+    return folder
+
+
+def run(place, data, name, processes, *more):
+    arguments = [
+        place / "run_it.py",
+        data,
+        place / name,
+        place / "vit.safetensors",
+        place / "cache",
+    ]
+    command = [sys.executable, *map(str, arguments), *more]
+    if processes > 1:
+        runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, *runner, *command[1:]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def test_two_processes_give_the_evidence_of_one(place, small_data):
+    for name, processes in (("one", 1), ("two", 2)):
+        done = run(place, small_data, name, processes)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (read_report_table(place / name).table for name in ("one", "two"))
+    assert one["sample_id"].equals(two["sample_id"])
+    assert one["fold"].equals(two["fold"])
+    probs = [np.stack(table["pred_probs"].to_pylist()) for table in (one, two)]
+    # gradients are summed in another order: float32 rounding, grown over 9 steps of Adam
+    np.testing.assert_allclose(probs[0], probs[1], atol=2e-3)
+    margins = [np.load(place / name / "evidence.npz")["margin"] for name in ("one", "two")]
+    np.testing.assert_allclose(margins[0], margins[1], atol=2e-2)
+
+
+def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(place, small_data):
+    done = run(place, small_data, "cut", 2, "die")
+    assert done.returncode != 0
+    assert not (place / "cut" / "report.parquet").exists()
+    assert (place / "cut" / "checkpoints" / "fold-0-of-2.pt").exists()
+    again = run(place, small_data, "cut", 2)
+    assert again.returncode == 0, again.stderr[-2000:]
+    log = (place / "cut" / "training_log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3, 1, 2, 3]
+    two, cut = (read_report_table(place / name).table for name in ("two", "cut"))
+    assert two["pred_probs"].equals(cut["pred_probs"])
