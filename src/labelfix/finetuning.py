@@ -226,7 +226,7 @@ class FineTuning:
         raise TrainingError(
             f"the loss is {loss} at step {self._step} (epoch {self.epoch}, "
             f"learning rate {rate:.2e})",
-            hint="go on from the last good epoch at half the rate: --resume --halve-rate",
+            hint="start anew with a lower FineTuningConfig.learning_rate",
         )
 
 
