@@ -23,10 +23,11 @@ from labelfix.diagnosis import (
     pac_bayes_bound,
     weights_of,
 )
-from labelfix.diagnosis_log import LAYERS_NAME, LOG_NAME, read_log, summarise_log
+from labelfix.diagnosis_log import read_log, summarise_log
 from labelfix.diagnosis_plot import diagnosis_svg
 from labelfix.diagnosis_records import Diagnosis, LayerDistance
 from labelfix.errors import ConfigError, RunError
+from labelfix.run_folder import LAYERS_NAME, LOG_NAME
 
 TINY = ("test_resnet", "test_vit", "test_efficientnet")
 CLASSES = 3

@@ -1,6 +1,6 @@
 """A pretrained network that looks at images: weights, preprocessing, the fastest exact form.
 
-The only room that knows timm. Letters: B images of a batch, D features, S pixels a side.
+Letters: B images of a batch, D features, S pixels a side.
 """
 
 import copy

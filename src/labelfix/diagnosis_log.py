@@ -16,9 +16,6 @@ from typing import Any
 from labelfix.diagnosis_records import EpochSummary, LayerDistance
 from labelfix.errors import RunError
 
-LAYERS_NAME = "layers.json"
-LOG_NAME = "training_log.jsonl"
-
 
 def read_json(path: Path) -> Any:
     """Return what a JSON file of a run holds.

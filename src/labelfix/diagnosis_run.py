@@ -31,8 +31,6 @@ from labelfix.diagnosis import (
     weights_of,
 )
 from labelfix.diagnosis_log import (
-    LAYERS_NAME,
-    LOG_NAME,
     boundary_share,
     read_json,
     read_log,
@@ -47,9 +45,14 @@ from labelfix.images import decode_image
 from labelfix.preprocessing import Preprocessing
 from labelfix.records import ImageStore, OnProgress, Progress, no_progress
 from labelfix.report import Report, read_report_table
-from labelfix.run_folder import RUN_NAME, UNFINISHED_NAME
+from labelfix.run_folder import (
+    LAYERS_NAME,
+    LOG_NAME,
+    MODEL_NAME,
+    RUN_NAME,
+    UNFINISHED_NAME,
+)
 
-MODEL_NAME = "model.safetensors"
 PLOT_NAME = "diagnosis.svg"
 RECORD_NAME = "diagnosis.json"
 KEPT_FOLD = 0

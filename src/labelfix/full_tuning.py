@@ -25,12 +25,11 @@ from labelfix.image_views import ImageViews
 from labelfix.pixel_cache import Pixels, decode_once, stored_square
 from labelfix.pixel_sources import source_of
 from labelfix.records import Judgeable, LabeledDataset, OnProgress
+from labelfix.run_folder import LAYERS_NAME, LOG_NAME, MODEL_NAME
 
 MIN_CROP = 0.35
 """The least share of an image that a training view shows. Below it the labelled thing is often out
 of sight, and a right label looks wrong."""
-
-MODEL_NAME, LOG_NAME, LAYERS_NAME = "model.safetensors", "training_log.jsonl", "layers.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

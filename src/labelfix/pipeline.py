@@ -21,7 +21,7 @@ from labelfix.dataset import open_dataset
 from labelfix.distributed import World, joined
 from labelfix.errors import LabelfixError
 from labelfix.folds import find_duplicates, plan_folds
-from labelfix.full_tuning import MODEL_NAME, FullTuning, write_network
+from labelfix.full_tuning import FullTuning, write_network
 from labelfix.head_tuning import HeadTuning
 from labelfix.records import (
     MISSING,
@@ -35,7 +35,7 @@ from labelfix.records import (
     no_progress,
 )
 from labelfix.report import Report, RunInfo, build_report, write_report
-from labelfix.run_folder import RunFolder
+from labelfix.run_folder import MODEL_NAME, RunFolder
 from labelfix.scores import score_labels
 
 LIBRARIES = ("labelfix", "torch", "timm", "numpy", "pillow", "pyarrow", "scikit-learn")

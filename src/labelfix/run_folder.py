@@ -16,6 +16,9 @@ from labelfix.report import REPORT_NAME, Report, read_report_table
 RUN_NAME = "run.json"
 EVIDENCE_NAME = "evidence.npz"
 UNFINISHED_NAME = "unfinished.json"
+MODEL_NAME = "model.safetensors"
+LAYERS_NAME = "layers.json"
+LOG_NAME = "training_log.jsonl"
 
 
 class RunFolder:
