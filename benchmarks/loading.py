@@ -5,8 +5,8 @@
 
 Times in turn, round by round: the bare loop (forward, backward, optimiser step) on one batch that
 lies on the device; the same loop fed by `ImageViews` from pixels on disk (the bar: at least 85 % of
-the bare loop); the batches alone, from disk, with and without augmentation; and the batches alone
-when worker processes decode them anew. Prints medians of images a second.
+the bare loop); the batches alone, from disk, with and without augmentation. Then whole epochs that
+worker processes decode anew. Prints medians of images a second.
 """
 
 import argparse
@@ -15,7 +15,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from labelfix.pixel_cache import decode_once, stored_square
 from labelfix.pixel_sources import DecodedPixels, PixelSource, StoredPixels
 from labelfix.preprocessing import Preprocessing
 from labelfix.training_images import TrainingImages
+
+Feed = Generator[Tensor, None, None]
 
 BAR = 0.85
 BARE, FED, AUGMENTED = "bare loop, data on the device", "loop fed from disk", "augmentation alone"
@@ -99,22 +102,24 @@ def compare(
     loop = Loop(arguments.model, device)
     in_memory = torch.randn(arguments.batch_size, 3, wanted.size, wanted.size, device=device)
     in_memory = in_memory.contiguous(memory_format=torch.channels_last)
-    ways: dict[str, tuple[Iterator[Tensor], Callable[[Tensor], None], int]] = {
-        BARE: (itertools.repeat(in_memory), loop.step, 1),
-        FED: (feeds.views(), loop.step, 1),
-        AUGMENTED: (feeds.augmented(), nothing, 5),
-        "batches alone, from disk": (feeds.pixels("disk"), nothing, 5),
-        "batches and views, from disk": (feeds.views(), nothing, 5),
-        f"batches alone, {arguments.workers} workers": (feeds.pixels("workers"), nothing, 1),
+    ways: dict[str, tuple[Callable[[], Feed], Callable[[Tensor], None], int]] = {
+        BARE: (lambda: again_and_again(in_memory), loop.step, 1),
+        FED: (feeds.views, loop.step, 1),
+        AUGMENTED: (feeds.augmented, nothing, 5),
+        "batches alone, from disk": (feeds.pixels, nothing, 20),
+        "batches and views, from disk": (feeds.views, nothing, 20),
     }
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(arguments.rounds + 1):  # the first warms up
-        for name, (inputs, use, factor) in ways.items():
-            speed = timed(inputs, use, arguments.steps * factor if number else 2, loop.wait)
+        for name, (feed, use, factor) in ways.items():
+            with closing(feed()) as inputs:  # nothing is loaded on while others are timed
+                speed = timed(inputs, use, arguments.steps * factor if number else 2, loop.wait)
             speeds[name] += [speed] if number else []
     for name, values in speeds.items():
         share = ratio(values, speeds[BARE])
         print(f"{name:40} {statistics.median(values):8.0f} images/s {share:8.2f} of bare")
+    decoding = statistics.median(feeds.decoding() for _ in range(3))
+    print(f"{f'an epoch decoded by {arguments.workers} workers':40} {decoding:8.0f} images/s")
     cost = ratio(speeds[BARE], speeds[AUGMENTED])
     print(f"{'augmentation, as a share of a bare step':40} {cost:8.2%}")
     share = ratio(speeds[FED], speeds[BARE])
@@ -137,27 +142,36 @@ class Feeds:
         self._sources, self._rows, self._wanted = sources, rows, wanted
         self._device, self._batch_size = device, batch_size
 
-    def views(self) -> Iterator[Tensor]:
+    def views(self) -> Feed:
         """Yield augmented inputs from disk, on the device."""
         views = ImageViews(self._sources["disk"], self._wanted, Augment(), self._device)
         for epoch in itertools.count(1):
             for _, inputs in views.training(self._rows, self._batch_size, seed=0, epoch=epoch):
                 yield inputs
 
-    def pixels(self, source: str) -> Iterator[Tensor]:
-        """Yield pixels, on the CPU."""
-        loader = TrainingImages(
+    def pixels(self) -> Feed:
+        """Yield pixels from disk, on the CPU."""
+        loader = self._loader("disk")
+        for epoch in itertools.count(1):
+            for batch in loader.training(epoch):
+                yield batch.pixels
+
+    def decoding(self) -> float:
+        """Return images a second of an epoch that workers decode, their start included."""
+        start = time.perf_counter()
+        images = sum(len(batch.rows) for batch in self._loader("workers").training(1))
+        return images / (time.perf_counter() - start)
+
+    def _loader(self, source: str) -> TrainingImages:
+        return TrainingImages(
             self._sources[source],
             self._rows,
             batch_size=self._batch_size,
             seed=0,
             pin=self._device.type == "cuda",
         )
-        for epoch in itertools.count(1):
-            for batch in loader.training(epoch):
-                yield batch.pixels
 
-    def augmented(self) -> Iterator[Tensor]:
+    def augmented(self) -> Feed:
         """Yield augmented inputs of the same pixels again and again."""
         lens, size = ImageLens(self._wanted, self._device), self._wanted.size
         pixels = torch.randint(0, 256, (self._batch_size, size, size, 3), dtype=torch.uint8)
@@ -165,6 +179,12 @@ class Feeds:
         rows = torch.arange(self._batch_size)
         while True:
             yield lens.training_view(pixels, draw_crops(rows, Augment(), seed=0, epoch=1))
+
+
+def again_and_again(inputs: Tensor) -> Feed:
+    """Yield the same inputs for ever."""
+    while True:
+        yield inputs
 
 
 def nothing(inputs: Tensor) -> None:
@@ -177,12 +197,13 @@ def ratio(values: list[float], others: list[float]) -> float:
 
 
 def timed(
-    batches: Iterator[Tensor],
+    batches: Feed,
     use: Callable[[Tensor], None],
     steps: int,
     wait: Callable[[], None],
 ) -> float:
     """Return images a second over some steps."""
+    use(next(batches))
     wait()
     start, images = time.perf_counter(), 0
     for inputs in itertools.islice(batches, steps):

@@ -201,7 +201,8 @@ class _Chunks(Dataset[tuple[Tensor, dict[int, str]]]):
         decoded = decode_batch(encoded, self._preprocessing)
         if decoded.unreadable:
             return torch.empty(0), decoded.unreadable
-        return torch.from_numpy(np.stack(decoded.pixels)), {}
+        pixels = np.ascontiguousarray(np.stack(decoded.pixels))  # resizing leaves channels first
+        return torch.from_numpy(pixels), {}
 
 
 def source_of(images: ImageStore, pixels: Pixels, *, workers: int | None = None) -> PixelSource:
