@@ -90,9 +90,10 @@ def main() -> None:
             task = f"{arguments.data.stem}/{given_name}"
             common = _common(task, given, truth, arguments.seed)
             run = Path(scratch) / given_name
-            rows.append(_labelfix(arguments, given_name, run, cache, given, truth, common))
-            _show(rows[-1])
-            if not arguments.no_cleanlab:
+            if "labelfix" in arguments.methods:
+                rows.append(_labelfix(arguments, given_name, run, cache, given, truth, common))
+                _show(rows[-1])
+            if "cleanlab" in arguments.methods:
                 features = np.load(next(cache.glob("features/*/values.npy")), mmap_mode="r")
                 for row in _cleanlab(features, given, truth, arguments.seed, common):
                     rows.append(row)
@@ -109,7 +110,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--given", nargs="+", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="keep the features here")
-    parser.add_argument("--no-cleanlab", action="store_true")
+    parser.add_argument(
+        "--methods", nargs="+", choices=("labelfix", "cleanlab"), default=["labelfix", "cleanlab"]
+    )
     return parser.parse_args()
 
 
