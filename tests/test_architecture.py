@@ -74,7 +74,7 @@ JUDGING: dict[str, set[str]] = {
     "head_tuning": {"backbone", "features", "training"},
     "full_tuning": {
         "augmentation", "backbone", "checkpoints", "cross_fitting", "distributed", "features",
-        "image_views", "pixel_cache", "pixel_sources", "run_folder",
+        "finetuning", "image_views", "pixel_cache", "pixel_sources", "run_folder",
     },
     "scores": set(),
     "corrections": set(),

@@ -57,7 +57,7 @@ def test_a_network_learns_and_its_evidence_says_so():
     assert losses[-1] < 0.5 * losses[0]
     inputs, label = pictures()
     ((_, probs),) = predict(
-        tuning.average.module, iter([(torch.arange(COUNT), inputs)]), half_precision=False
+        tuning.average.module, iter([(torch.arange(COUNT), inputs)]), tuning.config
     )
     assert (probs.argmax(dim=1) == label).float().mean() > 0.9
     evidence = tuning.lesson.recorder.result()

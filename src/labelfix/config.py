@@ -94,7 +94,7 @@ class FineTuningConfig:
         head_rate_factor: How much faster the new head learns.
         weight_decay: Of weights, not of norms and biases.
         average_decay: Of the running average of the weights that judges.
-        half_precision: Whether the forward pass runs in bfloat16.
+        half_precision: Whether the forward pass runs in bfloat16; ``None`` does on a GPU.
     """
 
     folds: int = 3
@@ -105,7 +105,7 @@ class FineTuningConfig:
     head_rate_factor: float = 10.0
     weight_decay: float = 1e-2
     average_decay: float = 0.99
-    half_precision: bool = False
+    half_precision: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""

@@ -192,9 +192,8 @@ class _Fitting:
 
     def judge(self, model: nn.Module, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows and probabilities of what the network never saw, of all processes."""
-        half = self.recipe.training.half_precision
         batches = self.views.judging(rows, self.recipe.training.batch_size)
-        return predict(model, batches, half_precision=half)
+        return predict(model, batches, self.recipe.training)
 
     def _train(
         self, tuning: FineTuning, labeler: SelfLabeler, limit: LayerBalls | None

@@ -199,7 +199,7 @@ class FineTuning:
         factor = self._factor(self._step)
         for group, peak in zip(self._optimiser.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * factor
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.half_precision):
+        with _half_precision(self.config, self._device):
             logits = self._call(inputs)
         logits = logits.float()
         label, weight = self.lesson.labeler.step(rows, logits.detach(), self.epoch)
@@ -232,17 +232,25 @@ class FineTuning:
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    *,
-    half_precision: bool,
+    model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], config: FineTuningConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield rows ``(B,)`` and ``(B, K)`` probabilities of a network in eval mode."""
     model.eval()
     for rows, inputs in batches:
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=half_precision):
+        with _half_precision(config, inputs.device):
             logits = model(inputs)
         yield rows, logits.float().softmax(dim=1)
+
+
+def _half_precision(config: FineTuningConfig, device: torch.device) -> torch.autocast:
+    """Return the context in which a forward pass runs."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=uses_half(config, device))
+
+
+def uses_half(config: FineTuningConfig, device: torch.device) -> bool:
+    """Return whether forward passes run in bfloat16."""
+    wanted = config.half_precision
+    return device.type == "cuda" if wanted is None else wanted
 
 
 def _parameter_groups(model: nn.Module, config: FineTuningConfig) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from labelfix.cross_fitting import FineTuned, Networks, Recipe, cross_fit_networ
 from labelfix.distributed import World
 from labelfix.features import typical_side
 from labelfix.files import atomic_path
+from labelfix.finetuning import uses_half
 from labelfix.image_views import ImageViews
 from labelfix.pixel_cache import Pixels, decode_once, stored_square
 from labelfix.pixel_sources import source_of
@@ -117,7 +118,7 @@ class FullTuning:
             "tune": "full",
             "image_size": self.network.preprocessing.size,
             "crop_share": self.network.preprocessing.crop_share,
-            "precision": "bfloat16" if self.config.fine_tuning.half_precision else "float32",
+            "precision": self._precision(),
             "device": self.device.type,
             "weights_digest": self.network.weights_digest,
             "processes": self.world.size,
@@ -125,6 +126,10 @@ class FullTuning:
             "regularization": asdict(self.config.regularization),
             "self_labeling": asdict(self.config.self_labeling),
         }
+
+    def _precision(self) -> str:
+        is_half = uses_half(self.config.fine_tuning, self.device)
+        return "bfloat16" if is_half else "float32"
 
     def _make(self, classes: int) -> nn.Module:
         model = fresh_classifier(self.network, classes)
