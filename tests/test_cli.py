@@ -203,7 +203,12 @@ def test_ctrl_c_leaves_no_report_and_resume_ends_the_run(
     out, cache = tmp_path / "run", tmp_path / "cache"
     args = ["audit", str(small_data), "--out", str(out), "--cache", str(cache)]
     with subprocess.Popen(
-        [*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        [*COMMAND, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        # a shell starts its background jobs deaf to Ctrl-C, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -70,7 +70,7 @@ def test_the_commands_and_the_python_run_in_the_order_of_the_page(
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         ran.append(block)
-    assert len(ran) == 7
+    assert len(ran) == 8
     for name in ("summary.json", "clean.csv", "clean-photos", "weighted.parquet"):
         assert (place / name).exists(), name
 
@@ -100,6 +100,7 @@ def test_every_option_of_the_readme_is_one_of_the_command() -> None:
             encoding="utf-8",
             check=True,
         ).stdout
-        for command in ("audit", "show", "export", "demo")
+        for command in ("audit", "show", "export", "demo", "diagnose")
     )
-    assert {option for option in named if option not in helps} == set()
+    of_torchrun = {"--nproc-per-node"}
+    assert {option for option in named - of_torchrun if option not in helps} == set()

@@ -32,6 +32,7 @@ def test_the_figures_of_the_whole():
     assert (summary.flagged, summary.unreadable) == (3, 1)
     assert (summary.duplicates, summary.conflicting) == (2, 2)
     assert summary.noise_rate == 0.25
+    assert (summary.backbone, summary.image_size) == ("tf_efficientnet_lite0", None)
 
 
 def test_the_worst_come_first():

@@ -81,8 +81,12 @@ def audit(
             device=device,
         ),
         tune=tune,
-        training=TrainingConfig() if folds is None else TrainingConfig(folds=folds),
-        fine_tuning=FineTuningConfig() if folds is None else FineTuningConfig(folds=folds),
+        training=TrainingConfig()
+        if folds is None or tune == "full"
+        else TrainingConfig(folds=folds),
+        fine_tuning=FineTuningConfig()
+        if folds is None or tune == "head"
+        else FineTuningConfig(folds=folds),
         seed=seed,
         cache=None if cache is None else Path(cache),
     )

@@ -52,6 +52,7 @@ def print_figures(console: Console, summary: Summary) -> None:
     rate = summary.noise_rate
     rows = [
         ("samples", f"{summary.samples:,}", f"{summary.judged:,} judged"),
+        ("image size", f"{summary.image_size or '?'}", f"pixels, as {summary.backbone} saw them"),
         ("classes", f"{summary.classes:,}", ""),
         ("wrong labels", "unknown" if rate is None else f"{rate:.1%}", "estimated share"),
         ("flagged", f"{summary.flagged:,}", "labels that are probably wrong"),

@@ -59,6 +59,8 @@ class Summary:
         classes: K.
         noise_rate: The estimated share of wrong labels among the judged samples, 0 to 1; ``None``
             when nothing was judged.
+        backbone: The network that looked at the images.
+        image_size: Pixels a side that it saw; ``None`` in a report that does not say.
         flagged: Samples with a label issue.
         unreadable: Samples whose image could not be read.
         duplicates: Samples that have a byte-identical copy.
@@ -72,6 +74,8 @@ class Summary:
     judged: int
     classes: int
     noise_rate: float | None
+    backbone: str
+    image_size: int | None
     flagged: int
     unreadable: int
     duplicates: int
@@ -109,6 +113,8 @@ def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -
         judged=len(report) - report.table["label_error_probability"].null_count,
         classes=len(report.class_names),
         noise_rate=report.run.noise_rate,
+        backbone=report.run.backbone,
+        image_size=report.run.settings.get("image_size"),
         flagged=_count(report, "is_label_issue"),
         unreadable=_count(report, "is_unreadable_issue"),
         duplicates=_count(report, "is_exact_duplicate_issue"),
