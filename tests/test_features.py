@@ -4,32 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from encoded_images import MemoryImages
 from labelfix.backbone import load_backbone
 from labelfix.config import BackboneConfig
-from labelfix.errors import RunError, UnreadableImage
+from labelfix.errors import RunError
 from labelfix.features import compute_features, feature_key, typical_side
 from labelfix.images import content_digest
-
-
-class MemoryImages:
-    """Encoded images in memory that counts its reads and can fail like a killed process."""
-
-    def __init__(self, encoded, stop_at=None):
-        self.encoded, self.stop_at, self.reads = encoded, stop_at, []
-
-    def __len__(self):
-        return len(self.encoded)
-
-    def read(self, index):
-        if index == self.stop_at:
-            raise KeyboardInterrupt
-        self.reads.append(index)
-        if self.encoded[index] is None:
-            raise UnreadableImage("file is missing")
-        return self.encoded[index]
-
-    def location(self, index):
-        return str(index)
 
 
 def png(seed, side=32):

@@ -94,11 +94,7 @@ def audit(
     with clock.stage("reading the data set"):
         dataset = open_dataset(data, config.dataset, on_progress)
     folder = RunFolder(out)
-    claim = {
-        "config": _as_json(asdict(config)),
-        "fingerprint": dataset.fingerprint,
-        "labels": _labels_digest(dataset),
-    }
+    claim = _claim(dataset, config)
     world = World.from_environment()
     if world.is_writer and folder.claim(claim, overwrite=overwrite, resume=resume):
         return AuditResult(run=out, report=folder.report())
@@ -159,8 +155,8 @@ def _tune_network(
     with clock.stage("decoding"):
         seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
     duplicates, judgeable = _plan(dataset, seen, tuning.folds, config.seed)
-    claim = json.dumps([_as_json(asdict(config)), dataset.fingerprint, _labels_digest(dataset)])
-    checkpoints = Checkpoints(folder.path / "checkpoints", claim)
+    claim = _claim(dataset, config)
+    checkpoints = Checkpoints(folder.path / "checkpoints", json.dumps(claim))
     with clock.stage("training"):
         tuned = tuning.train(dataset, seen, judgeable, checkpoints, on_progress)
     with clock.stage("scoring"), _said("weighing the evidence", on_progress):
@@ -222,6 +218,15 @@ def _said(stage: str, on_progress: OnProgress) -> Iterator[None]:
     on_progress(Progress(stage, 0, None, "steps"))
     yield
     on_progress(Progress(stage, 1, 1, "steps"))
+
+
+def _claim(dataset: LabeledDataset, config: AuditConfig) -> dict[str, Any]:
+    """Return what makes two runs the same one, as JSON values."""
+    return {
+        "config": _as_json(asdict(config)),
+        "fingerprint": dataset.fingerprint,
+        "labels": _labels_digest(dataset),
+    }
 
 
 def _labels_digest(dataset: LabeledDataset) -> str:
