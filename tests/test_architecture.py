@@ -36,6 +36,9 @@ READING = {
         "dataset_parquet",
     },
 }  # fmt: skip
+GIVEN: dict[str, set[str]] = {
+    "probability_store": set(),
+}
 LOOKING = {
     "images": set(),
     "preprocessing": set(),
@@ -76,7 +79,8 @@ JUDGING: dict[str, set[str]] = {
         "augmentation", "backbone", "checkpoints", "cross_fitting", "distributed", "features",
         "finetuning", "image_views", "pixel_cache", "pixel_sources", "run_folder",
     },
-    "scores": set(),
+    "label_priors": {"probability_store"},
+    "scores": {"label_priors", "probability_store"},
     "corrections": set(),
 }  # fmt: skip
 REPORTING = {
@@ -124,7 +128,16 @@ TOP = {
     "__init__": {"api", "evidence", "exporting", "report_frame"},
 }  # fmt: skip
 PLAN: dict[str, set[str]] = (
-    GROUND | READING | LOOKING | FEEDING | JUDGING | REPORTING | EXPORTING | DIAGNOSING | TOP
+    GROUND
+    | READING
+    | GIVEN
+    | LOOKING
+    | FEEDING
+    | JUDGING
+    | REPORTING
+    | EXPORTING
+    | DIAGNOSING
+    | TOP
 )
 
 ONLY_IN = {

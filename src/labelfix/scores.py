@@ -1,12 +1,23 @@
 """From what training saw to how probable it is that each given label is wrong.
 
-Letters: N samples, K classes.
+Letters: N samples, n of them judged, K classes.
 """
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from labelfix.label_priors import (
+    LEAST_PROBABILITY,
+    LabelPriors,
+    expected_counts,
+    posteriors,
+    sharpened_priors,
+)
+from labelfix.probability_store import ArrayStore, ProbabilityStore, blocks, cores
 from labelfix.records import MISSING, Evidence, LabelScores
 
 EM_ROUNDS = 100
@@ -18,6 +29,13 @@ is put down to the noise in the labels, half to the model."""
 
 PRIOR_COUNT = 1.0
 """Samples with each wrong label that every class is taken to have before any is seen."""
+
+TEMPERATURE_ROWS = 1 << 14
+"""The temperature, one number, is fitted to so many samples at most: it is then known to about one
+part in a hundred, and a pass over all samples for each of its fifteen guesses is saved."""
+
+LOG_TEMPERATURES = (-2.0, 3.0)
+"""Where the temperature is looked for; sharper, and powers would leave what float32 can hold."""
 
 
 def score_labels(evidence: Evidence, given_label: NDArray[np.int64]) -> LabelScores:
@@ -32,49 +50,70 @@ def score_labels(evidence: Evidence, given_label: NDArray[np.int64]) -> LabelSco
         given_label: ``(N,)`` codes.
     """
     rows = np.flatnonzero(~np.isnan(evidence.pred_probs[:, 0]))
+    return score_probabilities(ArrayStore(evidence.pred_probs), rows, given_label)
+
+
+def score_probabilities(
+    probs: ProbabilityStore, rows: NDArray[np.int64], given_label: NDArray[np.int64]
+) -> LabelScores:
+    """Return what `score_labels` does, of probabilities that need not lie in memory.
+
+    The work takes one array of n times K float32, and one pass over the probabilities.
+
+    Args:
+        probs: Of N samples, out-of-sample.
+        rows: ``(n,)`` rising: the samples to judge.
+        given_label: ``(N,)`` codes.
+    """
     given = given_label[rows]
-    log_probs = np.log(np.maximum(evidence.pred_probs[rows].astype(np.float64), 1e-12))
-    prior = _sharpened(log_probs, CLEAN_SHARE * temperature_of(log_probs, given))
-    noise_matrix = fit_noise_matrix(prior, given)
-    posterior = _posterior(prior, given, noise_matrix)
-    return _scores(evidence, rows, given, posterior, noise_matrix)
+    temperature = CLEAN_SHARE * _temperature(probs, rows, given)
+    with ThreadPoolExecutor(cores()) as pool:
+        priors = sharpened_priors(probs, rows, given, temperature, pool)
+        noise_matrix = fit_noise_matrix(priors, pool)
+        judged = posteriors(priors, noise_matrix, pool)
+    return LabelScores(
+        label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
+        predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),
+        alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
+        alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
+        noise_matrix=noise_matrix,
+        noise_rate=float(judged.wrong.mean(dtype=np.float64)),
+    )
 
 
-def temperature_of(log_probs: NDArray[np.float64], label: NDArray[np.int64]) -> float:
+def temperature_of(log_probs: NDArray[np.floating], label: NDArray[np.int64]) -> float:
     """Return the temperature that makes the labels most likely (Guo et al., ICML 2017).
 
     Args:
         log_probs: ``(N, K)``.
         label: ``(N,)`` codes.
     """
+    shift = np.log(log_probs.shape[1]) / 2  # as in `sharpened_priors`
+    logits = (log_probs + shift).astype(np.float32)
+    own = np.take_along_axis(logits, label[:, None], axis=1)[:, 0].mean(dtype=np.float64)
+    parts = [logits[block] for block in blocks(*logits.shape)]
 
     def loss(log_temperature: float) -> float:
-        scaled = log_probs / np.exp(log_temperature)
-        likelihood = scaled[np.arange(len(label)), label] - _log_sum(scaled)
-        return -float(likelihood.mean())
+        power = np.float32(np.exp(-log_temperature))
+        totals = [np.log(_exp(part * power).sum(axis=1)).sum(dtype=np.float64) for part in parts]
+        return float(sum(totals) / len(label) - power * own)
 
-    best = minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded", options={"xatol": 1e-3})
+    best = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded", options={"xatol": 1e-3})
     return float(np.exp(best.x))
 
 
-def fit_noise_matrix(prior: NDArray[np.float64], given: NDArray[np.int64]) -> NDArray[np.float64]:
+def fit_noise_matrix(priors: LabelPriors, pool: ThreadPoolExecutor) -> NDArray[np.float64]:
     """Return ``(K, K)`` P(given = k | true = j) in row j, by expectation maximisation.
 
     Args:
-        prior: ``(N, K)`` P(true | x).
-        given: ``(N,)`` codes.
+        priors: P(true | x) of n samples.
+        pool: The threads to use.
     """
-    classes = prior.shape[1]
+    classes = priors.classes
     matrix = np.full((classes, classes), 0.1 / max(classes - 1, 1))
     np.fill_diagonal(matrix, 0.9)
-    order = np.argsort(given, kind="stable")
-    ends = np.searchsorted(given[order], np.arange(classes + 1))
     for _ in range(EM_ROUNDS):
-        posterior = _posterior(prior, given, matrix)[order]
-        counts = np.stack(
-            [posterior[ends[k] : ends[k + 1]].sum(axis=0) for k in range(classes)], axis=1
-        )
-        counts += PRIOR_COUNT / classes + 1e-9
+        counts = expected_counts(priors, matrix, pool) + PRIOR_COUNT / classes + 1e-9
         renewed = counts / counts.sum(axis=1, keepdims=True)
         change = np.abs(renewed - matrix).max()
         matrix = renewed
@@ -83,47 +122,20 @@ def fit_noise_matrix(prior: NDArray[np.float64], given: NDArray[np.int64]) -> ND
     return matrix
 
 
-def _posterior(
-    prior: NDArray[np.float64], given: NDArray[np.int64], matrix: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    joint = prior * matrix.T[given]
-    return np.asarray(joint / np.maximum(joint.sum(axis=1, keepdims=True), 1e-300))
+def _exp(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.exp(values, out=values)
 
 
-def _sharpened(log_probs: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    scaled = log_probs / temperature
-    return np.exp(scaled - _log_sum(scaled)[:, None])
+def _temperature(
+    probs: ProbabilityStore, rows: NDArray[np.int64], given: NDArray[np.int64]
+) -> float:
+    some = np.arange(0, len(rows), -(-len(rows) // TEMPERATURE_ROWS))
+    part = probs.read(rows[some])
+    return temperature_of(np.log(np.maximum(part, LEAST_PROBABILITY)), given[some])
 
 
-def _log_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    top = values.max(axis=1)
-    return np.asarray(top + np.log(np.exp(values - top[:, None]).sum(axis=1)))
-
-
-def _scores(
-    evidence: Evidence,
-    rows: NDArray[np.int64],
-    given: NDArray[np.int64],
-    posterior: NDArray[np.float64],
-    noise_matrix: NDArray[np.float64],
-) -> LabelScores:
-    count = len(evidence.pred_probs)
-    index = np.arange(len(rows))
-    wrong = np.full(count, np.nan, dtype=np.float32)
-    wrong[rows] = np.clip(1 - posterior[index, given], 0, 1)
-    predicted = np.full(count, MISSING, dtype=np.int64)
-    predicted[rows] = evidence.pred_probs[rows].argmax(axis=1)
-    others = posterior.copy()
-    others[index, given] = -1
-    alternative = np.full(count, MISSING, dtype=np.int64)
-    alternative[rows] = others.argmax(axis=1)
-    probability = np.full(count, np.nan, dtype=np.float32)
-    probability[rows] = others.max(axis=1)
-    return LabelScores(
-        label_error_probability=wrong,
-        predicted_label=predicted,
-        alternative_label=alternative,
-        alternative_probability=probability,
-        noise_matrix=noise_matrix,
-        noise_rate=float(np.nanmean(wrong)) if len(rows) else float("nan"),
-    )
+def _spread(values: NDArray[Any], rows: NDArray[np.int64], size: int, empty: float) -> NDArray[Any]:
+    """Return ``size`` values: ``values[i]`` at ``rows[i]``, ``empty`` elsewhere."""
+    spread = np.full(size, empty, values.dtype)
+    spread[rows] = values
+    return spread

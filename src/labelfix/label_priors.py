@@ -1,0 +1,168 @@
+"""What each sample's true label may be, kept so that a pass over all samples is short.
+
+Samples with the same given label lie together: what they all share is then one vector of K numbers,
+and a pass of expectation maximisation is two products of a matrix and a vector for each label.
+
+Letters: N samples, n of them judged, K classes, B rows of a block.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelfix.probability_store import ProbabilityStore, block_rows, blocks, in_order
+
+LEAST_PROBABILITY = 1e-12
+"""Probabilities are not taken for less, so that none is impossible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows ``start`` to ``stop`` of the priors, which were all given one label."""
+
+    label: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelPriors:
+    """P(true | x) of n samples, sorted by their given label.
+
+    Args:
+        values: ``(n, K)`` float32, right up to a factor for each sample.
+        order: ``(n,)`` int64: which of the n samples each row is.
+        pieces: The rows of each label, a block at most in one piece, in order.
+        predicted_label: ``(n,)`` int64, in the order of the samples: the argmax of what came in.
+    """
+
+    values: NDArray[np.float32]
+    order: NDArray[np.int64]
+    pieces: tuple[Piece, ...]
+    predicted_label: NDArray[np.int64]
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        return int(self.values.shape[1])
+
+
+def sharpened_priors(
+    probs: ProbabilityStore,
+    rows: NDArray[np.int64],
+    given: NDArray[np.int64],
+    temperature: float,
+    pool: ThreadPoolExecutor,
+) -> LabelPriors:
+    """Return the priors ``probability ** (1 / temperature)``, in one pass over the probabilities.
+
+    Args:
+        probs: Of N samples.
+        rows: ``(n,)`` rising: those that are judged.
+        given: ``(n,)`` codes, their given labels.
+        temperature: Below 1 sharpens.
+        pool: The threads to use.
+    """
+    classes = probs.classes
+    order = np.argsort(given.astype(np.min_scalar_type(classes)), kind="stable")
+    place = np.empty(len(rows), np.int64)
+    place[order] = np.arange(len(rows))
+    values = np.empty((len(rows), classes), np.float32)
+    predicted = np.empty(len(rows), np.int64)
+    power = np.float32(1 / temperature)
+    # a factor that all samples share, to keep powers within what float32 can hold
+    shift = np.float32(np.log(classes) / (2 * temperature))
+
+    def load(block: slice) -> None:
+        part = probs.read(rows[block] if len(rows) < len(probs) else block)
+        predicted[block] = part.argmax(axis=1)
+        np.log(np.maximum(part, LEAST_PROBABILITY, out=part), out=part)
+        part *= power
+        part += shift
+        values[place[block]] = np.exp(part, out=part)
+
+    for _ in in_order(load, blocks(len(rows), classes), pool):
+        pass
+    return LabelPriors(values, order, _pieces(given[order], classes), predicted)
+
+
+def _pieces(given: NDArray[np.int64], classes: int) -> tuple[Piece, ...]:
+    ends = np.searchsorted(given, np.arange(classes + 1)).tolist()
+    step = block_rows(classes)
+    return tuple(
+        Piece(label, start, min(start + step, ends[label + 1]))
+        for label in range(classes)
+        for start in range(ends[label], ends[label + 1], step)
+    )
+
+
+def expected_counts(
+    priors: LabelPriors, matrix: NDArray[np.float64], pool: ThreadPoolExecutor
+) -> NDArray[np.float64]:
+    """Return ``(K, K)``: in row j, column k the expected samples of class j with given label k.
+
+    Args:
+        priors: Of n samples.
+        matrix: ``(K, K)`` P(given = k | true = j) in row j.
+        pool: The threads to use.
+    """
+    columns = np.ascontiguousarray(matrix.T, np.float32)
+
+    def count(piece: Piece) -> NDArray[np.float32]:
+        part = priors.values[piece.start : piece.stop]
+        # einsum, not matmul: its sums do not depend on how many threads a BLAS library takes
+        share = 1 / np.einsum("ij,j->i", part, columns[piece.label])
+        return np.asarray(np.einsum("ij,i->j", part, share))
+
+    total = np.zeros(matrix.shape)
+    for piece, ratios in zip(priors.pieces, in_order(count, priors.pieces, pool), strict=True):
+        total[piece.label] += ratios
+    return (total * columns).T
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Posteriors:
+    """What the given label and the prior together say of n samples, in the order of the samples.
+
+    Args:
+        wrong: ``(n,)`` float32, the probability that the true class is not the given one.
+        alternative_label: ``(n,)`` int64, the most probable class other than the given one.
+        alternative_probability: ``(n,)`` float32, its probability.
+    """
+
+    wrong: NDArray[np.float32]
+    alternative_label: NDArray[np.int64]
+    alternative_probability: NDArray[np.float32]
+
+
+def posteriors(
+    priors: LabelPriors, matrix: NDArray[np.float64], pool: ThreadPoolExecutor
+) -> Posteriors:
+    """Return what Bayes' rule says: ``P(true = k | x, given) ~ P(true = k | x) matrix[k, given]``.
+
+    Args:
+        priors: Of n samples.
+        matrix: ``(K, K)`` P(given = k | true = j) in row j.
+        pool: The threads to use.
+    """
+    columns = np.ascontiguousarray(matrix.T, np.float32)
+    count = len(priors.order)
+    wrong, probability = np.empty(count, np.float32), np.empty(count, np.float32)
+    alternative = np.empty(count, np.int64)
+
+    def judge(piece: Piece) -> None:
+        joint = priors.values[piece.start : piece.stop] * columns[piece.label]
+        own = joint[:, piece.label].copy()
+        joint[:, piece.label] = 0
+        others = joint.sum(axis=1)
+        best = joint.argmax(axis=1)
+        samples = priors.order[piece.start : piece.stop]
+        wrong[samples] = others / (own + others)
+        alternative[samples] = best
+        probability[samples] = joint[np.arange(len(best)), best] / (own + others)
+
+    for _ in in_order(judge, priors.pieces, pool):
+        pass
+    return Posteriors(wrong, alternative, probability)

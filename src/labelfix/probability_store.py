@@ -1,0 +1,170 @@
+"""The probabilities of N samples, wherever they lie, read a block at a time.
+
+A block has as many rows as its K columns leave room for in a core's cache. That number depends on K
+alone: whatever is summed block by block, in order, comes out the same however the rows were read.
+
+Letters: N samples, K classes, B rows of a block.
+"""
+
+import mmap
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import IO, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_ELEMENTS = 1 << 17
+"""Probabilities in a block at most: half a megabyte of float32."""
+
+RUNS_PER_THREAD = 4
+"""Work is dealt in so many runs to each thread: few, for each costs; several, for none to wait."""
+
+Rows: TypeAlias = slice | NDArray[np.int64]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ProbabilityStore(Protocol):
+    """``(N, K)`` probabilities; reading is safe from several threads."""
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        ...
+
+    def __len__(self) -> int:
+        """Return N."""
+        ...
+
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Return ``(B, K)`` rows, as a copy that the caller may write to."""
+        ...
+
+
+class ArrayStore:
+    """Probabilities in one array, in memory or mapped from a file.
+
+    Args:
+        values: ``(N, K)`` floats of any size and byte order, contiguous by row or by column.
+        columns: ``(K,)`` which column of ``values`` holds each class; ``None`` for the same order.
+        mapping: The map that ``values`` lies in. What was read is let go of, so that reading a
+            file from end to end never holds more of it in memory than a block.
+    """
+
+    def __init__(
+        self,
+        values: NDArray[np.floating],
+        columns: NDArray[np.int64] | None = None,
+        mapping: mmap.mmap | None = None,
+    ) -> None:
+        self._values, self._columns, self._mapping = values, columns, mapping
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        return int(self._values.shape[1])
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._values)
+
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Return ``(B, K)`` rows, as a copy."""
+        part = np.array(self._values[rows], np.float32, order="C")
+        if self._mapping is not None:
+            _let_go(self._mapping)
+        return part if self._columns is None else part[:, self._columns]
+
+    def with_columns(self, columns: NDArray[np.int64]) -> "ArrayStore":
+        """Return the same probabilities with the classes in another order."""
+        if np.array_equal(columns, np.arange(self.classes)):
+            return self
+        return ArrayStore(self._values, columns, self._mapping)
+
+
+def _let_go(mapping: mmap.mmap) -> None:
+    """Give the pages of a map back; the system reads them again when they are wanted again."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+class MeanStore:
+    """The mean of several models' probabilities.
+
+    Args:
+        stores: One a model.
+        rows: For each, ``(N,)`` which of its rows holds each sample; ``None`` for the same order.
+    """
+
+    def __init__(
+        self, stores: Sequence[ProbabilityStore], rows: Sequence[NDArray[np.int64] | None]
+    ) -> None:
+        self._stores, self._rows = stores, rows
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        return self._stores[0].classes
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._stores[0])
+
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Return ``(B, K)`` means; in double precision, so that the mean of equals is the same."""
+        total: NDArray[np.float64] | float = 0.0
+        for store, order in zip(self._stores, self._rows, strict=True):
+            total = total + store.read(rows if order is None else order[rows]).astype(np.float64)
+        return np.asarray(total / len(self._stores), np.float32)
+
+
+def map_file(
+    file: IO[bytes], shape: tuple[int, int], kind: np.dtype[np.floating], *, offset: int, order: str
+) -> ArrayStore:
+    """Return a file's probabilities without reading them.
+
+    Args:
+        file: An open file.
+        shape: N and K.
+        kind: The type of a number.
+        offset: Bytes before the first.
+        order: ``"C"`` if a sample's probabilities lie side by side, ``"F"`` if a class's do.
+    """
+    mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    flat = np.frombuffer(mapping, kind, count=shape[0] * shape[1], offset=offset)
+    values = flat.reshape(shape) if order == "C" else flat.reshape(shape[::-1]).T
+    return ArrayStore(values, mapping=mapping)
+
+
+def block_rows(classes: int) -> int:
+    """Return how many rows a block has."""
+    return max(1, BLOCK_ELEMENTS // max(classes, 1))
+
+
+def blocks(size: int, classes: int) -> list[slice]:
+    """Return the blocks of so many rows, in order."""
+    step = block_rows(classes)
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows cannot bind a process
+        return os.cpu_count() or 1
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Sequence[Item], pool: ThreadPoolExecutor
+) -> Iterator[Result]:
+    """Yield what ``work`` makes of each item, in the order of the items, by threads.
+
+    The threads get whole runs of items: handing them over one by one takes as long as the work.
+    """
+    step = -(-len(items) // (RUNS_PER_THREAD * cores())) or 1
+    runs = [items[start : start + step] for start in range(0, len(items), step)]
+    return chain.from_iterable(pool.map(lambda run: [work(item) for item in run], runs))
