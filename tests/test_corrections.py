@@ -2,6 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labelfix.config import FlagConfig
 from labelfix.corrections import correct
 from labelfix.records import MISSING, LabelScores
 
@@ -16,18 +17,19 @@ def scores_of(wrong):
         alternative_probability=wrong,
         noise_matrix=np.eye(3),
         noise_rate=0.1,
+        noise_rate_interval=(0.05, 0.2),
     )
 
 
-def test_flags_are_the_labels_that_are_more_probably_wrong_than_right():
-    corrections = correct(scores_of([0.2, 0.5, 0.51, np.nan]), np.ones(4, dtype=bool))
+def test_only_flagged_labels_get_a_suggestion_and_only_judged_ones_a_flag():
+    corrections = correct(scores_of([0.1, 0.2, 0.9, np.nan]), np.ones(4, dtype=bool), FlagConfig())
     assert corrections.is_label_issue.tolist() == [False, False, True, False]
     assert corrections.suggested_label.tolist() == [MISSING, MISSING, 2, MISSING]
 
 
 def test_unusable_rows_weigh_nothing_and_unjudged_ones_the_mean():
     usable = np.array([True, True, True, False])
-    weight = correct(scores_of([0.0, 0.5, np.nan, np.nan]), usable).sample_weight
+    weight = correct(scores_of([0.0, 0.5, np.nan, np.nan]), usable, FlagConfig()).sample_weight
     assert weight[3] == 0
     np.testing.assert_allclose(weight[2], (weight[0] + weight[1]) / 2)
     np.testing.assert_allclose(weight[1], weight[0] / 2)
@@ -35,6 +37,6 @@ def test_unusable_rows_weigh_nothing_and_unjudged_ones_the_mean():
 
 @given(st.lists(st.one_of(st.just(np.nan), st.floats(0, 1, width=32)), min_size=1, max_size=30))
 def test_weights_are_never_negative_and_have_mean_1(wrong):
-    weight = correct(scores_of(wrong), np.ones(len(wrong), dtype=bool)).sample_weight
+    weight = correct(scores_of(wrong), np.ones(len(wrong), dtype=bool), FlagConfig()).sample_weight
     assert bool((weight >= 0).all())
     np.testing.assert_allclose(weight.mean(), 1, rtol=1e-5)

@@ -115,7 +115,7 @@ def test_a_pass_over_blocks_is_bayes_rule_on_each_row(seed, classes, temperature
 
     with ThreadPoolExecutor(2) as threads:
         priors = priors_of(probs, given_label, threads, temperature)
-        found = posteriors(priors, matrix, threads)
+        found = posteriors(priors, [matrix], threads)
         np.testing.assert_allclose(
             expected_counts(priors, matrix, threads), counts, rtol=1e-3, atol=1e-4
         )

@@ -274,6 +274,35 @@ class RegularizationConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlagConfig:
+    """How many labels are flagged; by default as many as make the expected F1 the highest.
+
+    Args:
+        precision: As many as leave this share of the flags right, as far as can be expected.
+        budget: This many.
+    """
+
+    precision: float | None = None
+    budget: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        if self.precision is not None and self.budget is not None:
+            raise ConfigError(
+                "flags cannot have both a precision and a budget", hint="choose one of the two"
+            )
+        if self.precision is not None and not 0 < self.precision <= 1:
+            raise ConfigError(
+                f"a precision of {self.precision} is no share of the flags",
+                hint="choose --precision between 0 and 1, such as 0.9",
+            )
+        if self.budget is not None and self.budget < 0:
+            raise ConfigError(
+                f"a budget of {self.budget} flags is below 0", hint="choose --budget 0 or more"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """Everything that shapes an audit; the report says what it was.
 
@@ -286,6 +315,7 @@ class AuditConfig:
         fine_tuning: How a whole network is trained.
         regularization: How far a whole network may go from where it was pretrained.
         self_labeling: Which labels a whole network is trained on.
+        flags: How many labels are flagged.
         seed: The one source of every random choice.
         cache: Where features are kept; ``None`` is the user's cache folder.
     """
@@ -297,5 +327,6 @@ class AuditConfig:
     fine_tuning: FineTuningConfig = FineTuningConfig()
     regularization: RegularizationConfig = RegularizationConfig()
     self_labeling: SelfLabelingConfig = SelfLabelingConfig()
+    flags: FlagConfig = FlagConfig()
     seed: int = 0
     cache: Path | None = None

@@ -6,13 +6,12 @@ Letters: N samples.
 import numpy as np
 from numpy.typing import NDArray
 
+from labelfix.config import FlagConfig
+from labelfix.flagging import flag
 from labelfix.records import MISSING, Corrections, LabelScores
 
-FLAG_ABOVE = 0.5
-"""A label is flagged when it is more probably wrong than right."""
 
-
-def correct(scores: LabelScores, usable: NDArray[np.bool_]) -> Corrections:
+def correct(scores: LabelScores, usable: NDArray[np.bool_], flags: FlagConfig) -> Corrections:
     """Return what to flag, what to suggest and how much each sample should count.
 
     ``sample_weight = (1 - label_error_probability) / mean``: the expected share of right labels
@@ -21,11 +20,12 @@ def correct(scores: LabelScores, usable: NDArray[np.bool_]) -> Corrections:
     Args:
         scores: Of N samples.
         usable: ``(N,)`` bool: the image can be read and has a label.
+        flags: How many labels to flag.
     """
     wrong = scores.label_error_probability
     is_judged = ~np.isnan(wrong)
     is_issue = np.zeros(len(wrong), dtype=bool)
-    is_issue[is_judged] = wrong[is_judged] > FLAG_ABOVE
+    is_issue[is_judged] = flag(wrong[is_judged], flags)
     right = np.zeros(len(wrong), dtype=np.float64)
     right[is_judged] = 1 - wrong[is_judged].astype(np.float64)
     right[usable & ~is_judged] = right[is_judged].mean() if is_judged.any() else 1.0

@@ -6,6 +6,7 @@ and a pass of expectation maximisation is two products of a matrix and a vector 
 Letters: N samples, n of them judged, K classes, B rows of a block.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from labelfix.probability_store import ProbabilityStore, block_rows, blocks, in_
 
 LEAST_PROBABILITY = 1e-12
 """Probabilities are not taken for less, so that none is impossible."""
+
+LEAST_PRIOR = np.float32(1e-36)
+"""Squared priors are not taken for less: float32 holds little below, and that slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,30 @@ class LabelPriors:
     def classes(self) -> int:
         """Return K."""
         return int(self.values.shape[1])
+
+    @property
+    def given(self) -> NDArray[np.int64]:
+        """Return ``(n,)`` the given label of each row of ``values``."""
+        counts = [piece.stop - piece.start for piece in self.pieces]
+        return np.repeat([piece.label for piece in self.pieces], counts)
+
+    def spaced(self, limit: int) -> "LabelPriors":
+        """Return at most ``limit`` of the samples, evenly spaced; all where they are fewer."""
+        step = -(-len(self.values) // limit)
+        if step <= 1:
+            return self
+        pieces = _pieces(self.given[::step], self.classes)
+        order = np.arange(len(self.values[::step]))
+        return LabelPriors(self.values[::step].copy(), order, pieces, self.predicted_label[::step])
+
+    def squared(self) -> "LabelPriors":
+        """Return the priors squared: as sharp as if the model were half as doubtful."""
+        return LabelPriors(squared(self.values), self.order, self.pieces, self.predicted_label)
+
+
+def squared(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return priors squared, none of them 0."""
+    return np.asarray(np.maximum(values * values, LEAST_PRIOR))
 
 
 def sharpened_priors(
@@ -130,39 +158,54 @@ class Posteriors:
         wrong: ``(n,)`` float32, the probability that the true class is not the given one.
         alternative_label: ``(n,)`` int64, the most probable class other than the given one.
         alternative_probability: ``(n,)`` float32, its probability.
+        rates: ``(H,)`` the share of wrong labels under each hypothesis.
     """
 
     wrong: NDArray[np.float32]
     alternative_label: NDArray[np.int64]
     alternative_probability: NDArray[np.float32]
+    rates: NDArray[np.float64]
 
 
 def posteriors(
-    priors: LabelPriors, matrix: NDArray[np.float64], pool: ThreadPoolExecutor
+    priors: LabelPriors, matrices: Sequence[NDArray[np.float64]], pool: ThreadPoolExecutor
 ) -> Posteriors:
-    """Return what Bayes' rule says: ``P(true = k | x, given) ~ P(true = k | x) matrix[k, given]``.
+    """Return the mean of what Bayes' rule says under each of H hypotheses.
+
+    ``P(true = k | x, given) ~ P(true = k | x) ** (2 ** h) * matrices[h][k, given]``.
 
     Args:
         priors: Of n samples.
-        matrix: ``(K, K)`` P(given = k | true = j) in row j.
+        matrices: H of ``(K, K)``, P(given = k | true = j) in row j.
         pool: The threads to use.
     """
-    columns = np.ascontiguousarray(matrix.T, np.float32)
+    columns = [np.ascontiguousarray(matrix.T, np.float32) for matrix in matrices]
     count = len(priors.order)
     wrong, probability = np.empty(count, np.float32), np.empty(count, np.float32)
     alternative = np.empty(count, np.int64)
 
-    def judge(piece: Piece) -> None:
-        joint = priors.values[piece.start : piece.stop] * columns[piece.label]
-        own = joint[:, piece.label].copy()
-        joint[:, piece.label] = 0
-        others = joint.sum(axis=1)
-        best = joint.argmax(axis=1)
+    def judge(piece: Piece) -> NDArray[np.float64]:
+        part = priors.values[piece.start : piece.stop]
+        others, rates = np.zeros_like(part), []
+        for number, column in enumerate(columns):
+            if number:
+                part = squared(part)
+            joint = part * column[piece.label]
+            own = joint[:, piece.label].copy()
+            joint[:, piece.label] = 0
+            # a sum apart from the given label's own: 1 - own would lose what is tiny
+            joint /= (joint.sum(axis=1) + own)[:, None]
+            rates.append(joint.sum(dtype=np.float64))
+            others += joint
+        others /= len(columns)
         samples = priors.order[piece.start : piece.stop]
-        wrong[samples] = others / (own + others)
+        best = others.argmax(axis=1)
+        wrong[samples] = np.minimum(others.sum(axis=1), 1)
         alternative[samples] = best
-        probability[samples] = joint[np.arange(len(best)), best] / (own + others)
+        probability[samples] = others[np.arange(len(best)), best]
+        return np.array(rates)
 
-    for _ in in_order(judge, priors.pieces, pool):
-        pass
-    return Posteriors(wrong, alternative, probability)
+    total = np.zeros(len(columns))
+    for rates in in_order(judge, priors.pieces, pool):
+        total += rates
+    return Posteriors(wrong, alternative, probability, total / count)

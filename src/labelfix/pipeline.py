@@ -15,7 +15,7 @@ import torch
 
 from labelfix.backbone import choose_device
 from labelfix.checkpoints import Checkpoints
-from labelfix.config import AuditConfig
+from labelfix.config import AuditConfig, FlagConfig
 from labelfix.corrections import correct
 from labelfix.dataset import open_dataset
 from labelfix.distributed import World, joined
@@ -138,7 +138,7 @@ def _tune_heads(
         evidence = tuning.train(dataset, seen, judgeable, on_progress)
     with clock.stage("scoring"), _said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, tuning.settings())
-        report = _judge(dataset, seen, duplicates, judgeable, evidence, info)
+        report = _judge(dataset, seen, duplicates, judgeable, evidence, info, config.flags)
     return evidence, report
 
 
@@ -161,7 +161,7 @@ def _tune_network(
         tuned = tuning.train(dataset, seen, judgeable, checkpoints, on_progress)
     with clock.stage("scoring"), _said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, tuning.settings())
-        report = _judge(dataset, seen, duplicates, judgeable, tuned.evidence, info)
+        report = _judge(dataset, seen, duplicates, judgeable, tuned.evidence, info, config.flags)
     if world.is_writer:
         write_network(tuned, folder.path)
         checkpoints.remove()
@@ -182,6 +182,7 @@ def _judge(
     judgeable: Judgeable,
     evidence: Evidence,
     info: RunInfo,
+    flags: FlagConfig,
 ) -> Report:
     scores = score_labels(evidence, dataset.given_label)
     usable = dataset.given_label != MISSING
@@ -192,7 +193,7 @@ def _judge(
         judgeable=judgeable,
         evidence=evidence,
         scores=scores,
-        corrections=correct(scores, usable),
+        corrections=correct(scores, usable, flags),
         duplicates=duplicates,
         run=replace(info, noise_rate=scores.noise_rate),
     )

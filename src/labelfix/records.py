@@ -243,6 +243,7 @@ class LabelScores:
         alternative_probability: ``(N,)`` float32, the probability that it is the true class.
         noise_matrix: ``(K, K)`` float64, row j: P(given = k | true = j).
         noise_rate: The estimated share of wrong labels among the judged samples.
+        noise_rate_interval: Between which shares it lies with a probability of 90 %.
     """
 
     label_error_probability: NDArray[np.float32]
@@ -251,6 +252,7 @@ class LabelScores:
     alternative_probability: NDArray[np.float32]
     noise_matrix: NDArray[np.float64]
     noise_rate: float
+    noise_rate_interval: tuple[float, float]
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

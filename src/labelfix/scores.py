@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from threadpoolctl import threadpool_limits
 
+from labelfix.class_noise import anchor_matrix, without_class_noise
 from labelfix.label_priors import (
     LEAST_PROBABILITY,
     LabelPriors,
@@ -21,11 +23,14 @@ from labelfix.probability_store import ArrayStore, ProbabilityStore, blocks, cor
 from labelfix.records import MISSING, Evidence, LabelScores
 
 EM_ROUNDS = 100
-EM_TOLERANCE = 1e-5
+EM_TOLERANCE = 1e-4
 
-CLEAN_SHARE = 0.5
-"""The true labels' temperature over the given labels': half of what a calibrated model leaves open
-is put down to the noise in the labels, half to the model."""
+HYPOTHESES = 4
+"""How much of a model's doubt is put down to the labels cannot be told from its probabilities:
+between all of it to the model and seven eighths to the labels, each halving is as likely."""
+
+FITTED_SAMPLES = 1 << 18
+"""The matrices are fitted to so many samples at most, evenly spaced; all samples are judged."""
 
 PRIOR_COUNT = 1.0
 """Samples with each wrong label that every class is taken to have before any is seen."""
@@ -41,9 +46,12 @@ LOG_TEMPERATURES = (-2.0, 3.0)
 def score_labels(evidence: Evidence, given_label: NDArray[np.int64]) -> LabelScores:
     """Return how probable it is that each given label is wrong, from the given labels alone.
 
-    The out-of-sample probabilities, sharpened, stand for the true label's distribution; the
-    class-to-class noise matrix is fitted to the given labels by EM; Bayes' rule joins the two:
-    ``P(true = k | x, given) ~ P(true = k | x) * P(given | true = k)``.
+    The out-of-sample probabilities are calibrated to the given labels; mistakes that are made
+    whatever the sample looks like are taken out of them (`without_class_noise`). What doubt is left
+    may be the model's or the labels': under each of four hypotheses the remaining probabilities,
+    to the power 1, 2, 4 or 8, stand for the true label's distribution; a class-to-class noise
+    matrix is fitted to the given labels by EM, and Bayes' rule joins the two:
+    ``P(true = k | x, given) ~ P(true = k | x) * P(given | true = k)``. The scores are the means.
 
     Args:
         evidence: Of N samples.
@@ -66,19 +74,49 @@ def score_probabilities(
         given_label: ``(N,)`` codes.
     """
     given = given_label[rows]
-    temperature = CLEAN_SHARE * _temperature(probs, rows, given)
-    with ThreadPoolExecutor(cores()) as pool:
+    temperature = _temperature(probs, rows, given)
+    # our threads share the work, so a BLAS library must not start its own; nor must sums depend on
+    # how many it would take
+    with ThreadPoolExecutor(cores()) as pool, threadpool_limits(1, "blas"):
         priors = sharpened_priors(probs, rows, given, temperature, pool)
-        noise_matrix = fit_noise_matrix(priors, pool)
-        judged = posteriors(priors, noise_matrix, pool)
+        anchors = anchor_matrix(priors.spaced(FITTED_SAMPLES))
+        priors = without_class_noise(priors, anchors, pool)
+        matrices = _noise_matrices(priors.spaced(FITTED_SAMPLES), pool)
+        judged = posteriors(priors, matrices, pool)
     return LabelScores(
         label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
         predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),
         alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
         alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
-        noise_matrix=noise_matrix,
+        noise_matrix=np.mean(matrices, axis=0),
         noise_rate=float(judged.wrong.mean(dtype=np.float64)),
+        noise_rate_interval=rate_interval(judged.rates, len(rows)),
     )
+
+
+def rate_interval(rates: NDArray[np.float64], count: int) -> tuple[float, float]:
+    """Return the interval that holds the share of wrong labels with a probability of 90 %.
+
+    From the 5 % to the 95 % quantile over hypotheses that are equally likely, wider by what chance
+    does to a share among so many samples.
+
+    Args:
+        rates: ``(H,)`` the share under each hypothesis.
+        count: n.
+    """
+    low, high = np.quantile(rates, [0.05, 0.95])
+    spread = 1.645 * np.sqrt(np.array([low * (1 - low), high * (1 - high)]) / count)
+    return max(0.0, float(low - spread[0])), min(1.0, float(high + spread[1]))
+
+
+def _noise_matrices(priors: LabelPriors, pool: ThreadPoolExecutor) -> list[NDArray[np.float64]]:
+    """Return the matrix of each hypothesis, from the priors to the power 1, 2, 4 ..."""
+    matrices = []
+    for number in range(HYPOTHESES):
+        if number:
+            priors = priors.squared()
+        matrices.append(fit_noise_matrix(priors, pool))
+    return matrices
 
 
 def temperature_of(log_probs: NDArray[np.floating], label: NDArray[np.int64]) -> float:

@@ -1,0 +1,81 @@
+"""What a model would say of the true labels, from what it says of the given ones.
+
+A model that is trained on wrong labels learns to expect them: where every tenth cat is called a
+dog, it gives a clear picture of a cat .9. How labels are mistaken regardless of the picture shows
+on the samples that the model is surest of; taking that out leaves what depends on the picture.
+
+Letters: n samples, K classes.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelfix.label_priors import LabelPriors
+from labelfix.probability_store import in_order
+
+ANCHOR_SHARE = 0.02
+"""The share of a class of average size that serves as its anchors."""
+
+LEAST_ANCHORS = 20
+"""Anchors of a class at least; fewer, and chance decides."""
+
+UNMIXING_ROUNDS = 20
+"""Of expectation maximisation for each sample; between 10 and 50 the scores hardly change."""
+
+LEAST_SHARE = 1e-6
+"""No class is taken to be less likely than this share of the likeliest."""
+
+
+def anchor_matrix(priors: LabelPriors) -> NDArray[np.float32]:
+    """Return ``(K, K)``: in row j what the model expects as the label of a sure sample of class j.
+
+    The mean of the probabilities over the anchors of the class, the samples to which it gives most
+    (Patrini et al., CVPR 2017, take the single surest).
+
+    Args:
+        priors: P(given | x), of samples enough to find anchors among.
+    """
+    count, classes = priors.values.shape
+    wanted = min(count, max(LEAST_ANCHORS, int(ANCHOR_SHARE * count / classes)))
+    probs = priors.values / priors.values.sum(axis=1, keepdims=True)
+    matrix = np.empty((classes, classes), np.float32)
+    for label, column in enumerate(np.ascontiguousarray(probs.T)):
+        surest = np.sort(np.argpartition(column, count - wanted)[count - wanted :])
+        matrix[label] = probs[surest].mean(axis=0, dtype=np.float64)
+    return matrix
+
+
+def without_class_noise(
+    priors: LabelPriors, matrix: NDArray[np.float32], pool: ThreadPoolExecutor
+) -> LabelPriors:
+    """Return P(true | x), up to a factor, whose mixture by the matrix is nearest to P(given | x).
+
+    For each sample the weights c of the rows of the matrix that maximise
+    ``sum_k P(given = k | x) log (c @ matrix)_k``, by expectation maximisation from equal weights
+    (Richardson-Lucy). Overwrites the values of ``priors``.
+
+    Args:
+        priors: P(given | x) of n samples, up to a factor.
+        matrix: ``(K, K)`` P(given = k | true = j) in row j.
+        pool: The threads to use.
+    """
+    classes = priors.classes
+    back = np.ascontiguousarray(matrix.T)
+
+    def unmix(rows: slice) -> None:
+        part = priors.values[rows]
+        part /= part.sum(axis=1, keepdims=True)
+        weights = np.full_like(part, 1 / classes)
+        for _ in range(UNMIXING_ROUNDS):
+            mixed = weights @ matrix
+            np.maximum(mixed, np.float32(1e-12), out=mixed)
+            weights *= (part / mixed) @ back
+        weights /= weights.max(axis=1, keepdims=True)
+        np.maximum(weights, np.float32(LEAST_SHARE), out=part)
+
+    pieces = [slice(piece.start, piece.stop) for piece in priors.pieces]
+    for _ in in_order(unmix, pieces, pool):
+        pass
+    return priors

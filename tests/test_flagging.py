@@ -1,0 +1,78 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labelfix.config import FlagConfig
+from labelfix.errors import ConfigError
+from labelfix.flagging import expected_quality, flag
+
+probabilities = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12).map(
+    lambda values: np.array(values, np.float32)
+)
+
+
+def expected_f1(wrong, flags):
+    return 2 * wrong[flags].sum() / max(flags.sum() + wrong.sum(), 1e-12)
+
+
+@given(probabilities)
+def test_no_other_flags_have_a_higher_expected_f1(wrong):
+    wrong = wrong.astype(np.float64)
+    best = expected_f1(wrong, flag(wrong, FlagConfig()))
+    every = ((np.arange(2 ** len(wrong))[:, None] >> np.arange(len(wrong))) & 1).astype(bool)
+    assert best >= max(expected_f1(wrong, flags) for flags in every) - 1e-9
+
+
+def test_flags_of_calibrated_probabilities_are_as_good_as_expected():
+    rng = np.random.default_rng(0)
+    wrong = rng.beta(0.2, 1.5, 50_000)
+    is_wrong = rng.random(50_000) < wrong
+    flags = flag(wrong, FlagConfig())
+    expected = expected_quality(wrong, flags)
+    assert math.isclose(is_wrong[flags].mean(), expected.precision, abs_tol=0.02)
+    assert math.isclose(flags[is_wrong].mean(), expected.recall, abs_tol=0.02)
+    truth = [
+        expected_f1(is_wrong.astype(float), wrong > threshold)
+        for threshold in np.linspace(0.05, 0.95, 19)
+    ]
+    assert expected_f1(is_wrong.astype(float), flags) > max(truth) - 0.005
+
+
+@given(probabilities, st.floats(0.01, 1))
+def test_a_precision_is_kept_and_not_one_flag_wasted(wrong, precision):
+    flags = flag(wrong, FlagConfig(precision=precision))
+    if flags.any():
+        assert wrong[flags].mean(dtype=np.float64) >= precision - 1e-6
+    rest = np.flatnonzero(~flags & (wrong > 0))
+    if len(rest):
+        flags[rest[np.argmax(wrong[rest])]] = True
+        assert wrong[flags].mean(dtype=np.float64) < precision + 1e-6
+
+
+@given(probabilities, st.integers(0, 20))
+def test_a_budget_takes_the_most_probable_errors(wrong, budget):
+    flags = flag(wrong, FlagConfig(budget=budget))
+    assert flags.sum() == min(budget, np.count_nonzero(wrong))
+    if flags.any() and not flags.all():
+        assert wrong[flags].min() >= wrong[~flags].max()
+
+
+def test_nothing_is_flagged_where_nothing_can_be_wrong():
+    flags = flag(np.zeros(5, np.float32), FlagConfig())
+    assert not flags.any()
+    quality = expected_quality(np.zeros(5, np.float32), flags)
+    assert quality.flagged == 0
+    assert math.isnan(quality.precision)
+    assert math.isnan(quality.recall)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"precision": 0.0}, {"precision": 1.5}, {"budget": -1}, {"precision": 0.9, "budget": 5}],
+)
+def test_wishes_that_cannot_be_met_are_refused(wanted):
+    with pytest.raises(ConfigError):
+        FlagConfig(**wanted)
