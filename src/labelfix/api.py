@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from labelfix.audit_steps import AuditResult
 from labelfix.config import (
     EMBEDDED_BACKBONE,
     AuditConfig,
@@ -12,7 +13,6 @@ from labelfix.config import (
     TrainingConfig,
     Tune,
 )
-from labelfix.pipeline import AuditResult
 from labelfix.pipeline import audit as run_audit
 from labelfix.records import OnProgress, no_progress
 

@@ -52,17 +52,21 @@ def print_figures(console: Console, summary: Summary) -> None:
     rate = summary.noise_rate
     rows = [
         ("samples", f"{summary.samples:,}", f"{summary.judged:,} judged"),
-        ("image size", f"{summary.image_size or '?'}", f"pixels, as {summary.backbone} saw them"),
         ("classes", f"{summary.classes:,}", ""),
         ("wrong labels", "unknown" if rate is None else f"{rate:.1%}", "estimated share"),
         ("flagged", f"{summary.flagged:,}", "labels that are probably wrong"),
-        ("unreadable", f"{summary.unreadable:,}", "images that cannot be read"),
-        (
-            "duplicates",
-            f"{summary.duplicates:,}",
-            f"identical images, {summary.conflicting:,} of them with different labels",
-        ),
     ]
+    if summary.backbone is not None:
+        size = f"{summary.image_size or '?'}"
+        rows.insert(1, ("image size", size, f"pixels, as {summary.backbone} saw them"))
+        rows += [
+            ("unreadable", f"{summary.unreadable:,}", "images that cannot be read"),
+            (
+                "duplicates",
+                f"{summary.duplicates:,}",
+                f"identical images, {summary.conflicting:,} of them with different labels",
+            ),
+        ]
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="left")
     grid.add_column(justify="right", style="bold")

@@ -20,6 +20,9 @@ Label = str | int
 MISSING = -1
 """The code of a label that is missing, and the fold of a sample that no fold trains on."""
 
+PRED_PROBS_KIND = "pred_probs"
+"""The kind of a source that holds probabilities, and no images."""
+
 TEST_SPLIT = "test"
 """Rows of this split, in any case, are judged but never trained on and never changed."""
 
@@ -59,7 +62,7 @@ class DatasetSource:
     """Where a data set came from: enough to write it again in its own form.
 
     Args:
-        kind: ``"folder"``, ``"manifest"`` or ``"parquet"``.
+        kind: ``"folder"``, ``"manifest"``, ``"parquet"`` or ``"pred_probs"``.
         path: The DATA that the user named, absolute.
         columns: What each role's column is called (``image``, ``label``, ``id``, ``split``);
             empty for a folder.

@@ -59,7 +59,8 @@ class Summary:
         classes: K.
         noise_rate: The estimated share of wrong labels among the judged samples, 0 to 1; ``None``
             when nothing was judged.
-        backbone: The network that looked at the images.
+        backbone: The network that looked at the images; ``None`` where probabilities were given and
+            no image was looked at, as in the rest of what only images can tell.
         image_size: Pixels a side that it saw; ``None`` in a report that does not say.
         flagged: Samples with a label issue.
         unreadable: Samples whose image could not be read.
@@ -74,12 +75,12 @@ class Summary:
     judged: int
     classes: int
     noise_rate: float | None
-    backbone: str
+    backbone: str | None
     image_size: int | None
     flagged: int
-    unreadable: int
-    duplicates: int
-    conflicting: int
+    unreadable: int | None
+    duplicates: int | None
+    conflicting: int | None
     worst: tuple[FlaggedRow, ...]
     confused: tuple[ConfusedPair, ...]
     by_class: tuple[ClassSummary, ...]
@@ -116,9 +117,9 @@ def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -
         backbone=report.run.backbone,
         image_size=report.run.settings.get("image_size"),
         flagged=_count(report, "is_label_issue"),
-        unreadable=_count(report, "is_unreadable_issue"),
-        duplicates=_count(report, "is_exact_duplicate_issue"),
-        conflicting=_count(report, "is_conflicting_duplicate_issue"),
+        unreadable=_count_images(report, "is_unreadable_issue"),
+        duplicates=_count_images(report, "is_exact_duplicate_issue"),
+        conflicting=_count_images(report, "is_conflicting_duplicate_issue"),
         worst=_worst(report, rows, top),
         confused=_confused(report.class_names, given[rows], suggested[rows], top),
         by_class=by_class if class_code is None else _only(by_class, report, class_code),
@@ -151,6 +152,10 @@ def _column(report: Report, name: str) -> NDArray[Any]:
 
 def _count(report: Report, name: str) -> int:
     return int(np.count_nonzero(_column(report, name)))
+
+
+def _count_images(report: Report, name: str) -> int | None:
+    return None if report.run.backbone is None else _count(report, name)
 
 
 def _codes(report: Report, name: str) -> NDArray[np.int64]:
