@@ -1,7 +1,7 @@
 """What scoring costs, beside cleanlab's, and what the whole command costs.
 
     python benchmarks/scoring.py [--samples 200000] [--classes 100] [--rounds 5]
-        [--command-samples 1000000] [--seed 0] [--folder /tmp]
+        [--command-samples 1000000] [--seed 0] [--folder DIR]
 
 Makes probabilities like those of a model that is right about four times of five and confuses each
 class with five others, and given labels of which a tenth are wrong, half of those within the
