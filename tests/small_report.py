@@ -76,6 +76,7 @@ def run_info(dataset: LabeledDataset) -> RunInfo:
         source=dataset.source,
         fingerprint=dataset.fingerprint,
         noise_rate=0.25,
+        noise_rate_interval=(0.125, 0.375),
         backbone="tf_efficientnet_lite0",
         seed=7,
         versions={"labelfix": "0.1.0"},
@@ -123,6 +124,8 @@ def report_of(
             ),
             noise_matrix=np.eye(classes),
             noise_rate=0.25,
+            noise_rate_interval=(0.125, 0.375),
+            noise_matrix_interval=np.stack([np.eye(classes)] * 2),
         ),
         corrections=Corrections(
             is_label_issue=flagged,

@@ -36,9 +36,15 @@ READING = {
         "dataset_parquet",
     },
 }  # fmt: skip
-GIVEN: dict[str, set[str]] = {
+GIVEN = {
     "probability_store": set(),
-}
+    "pred_probs_tables": {"dataset_labels", "dataset_manifest", "probability_store"},
+    "pred_probs_npz": {"dataset_labels", "pred_probs_tables", "probability_store"},
+    "pred_probs": {
+        "dataset_columns", "dataset_files", "pred_probs_npz", "pred_probs_tables",
+        "probability_store",
+    },
+}  # fmt: skip
 LOOKING = {
     "images": set(),
     "preprocessing": set(),
@@ -110,11 +116,15 @@ DIAGNOSING = {
 }  # fmt: skip
 TOP = {
     "run_folder": {"report"},
-    "pipeline": {
-        "backbone", "checkpoints", "corrections", "dataset", "distributed", "folds", "full_tuning",
-        "head_tuning", "report", "run_folder", "scores",
+    "audit_steps": {"report"},
+    "probs_pipeline": {
+        "audit_steps", "corrections", "pred_probs", "report", "run_folder", "scores",
     },
-    "api": {"pipeline"},
+    "pipeline": {
+        "audit_steps", "backbone", "checkpoints", "corrections", "dataset", "distributed", "folds",
+        "full_tuning", "head_tuning", "report", "run_folder", "scores",
+    },
+    "api": {"audit_steps", "pipeline"},
     "noise": set(),  # for benchmarks: no room may use it
     "demo_score": {"report"},  # these two know the truth: nothing but the door may use them
     "demo": {"demo_score"},
@@ -122,12 +132,13 @@ TOP = {
     "cli_progress": {"cli_text"},
     "cli_tables": {"cli_text", "demo_score", "exporting", "summary"},
     "cli_diagnosis": {"cli_text", "diagnosis_records"},
+    "cli_door": {"cli_text"},
     "cli": {
-        "api", "cli_diagnosis", "cli_progress", "cli_tables", "cli_text", "demo", "demo_score",
-        "diagnosis_run", "exporting", "report", "summary",
+        "api", "cli_diagnosis", "cli_door", "cli_progress", "cli_tables", "cli_text", "demo",
+        "demo_score", "diagnosis_run", "exporting", "probs_pipeline", "report", "summary",
     },
     "__main__": {"cli"},
-    "__init__": {"api", "evidence", "exporting", "report_frame"},
+    "__init__": {"api", "evidence", "exporting", "probs_pipeline", "report_frame"},
 }  # fmt: skip
 PLAN: dict[str, set[str]] = (
     GROUND
@@ -156,14 +167,14 @@ ONLY_IN = {
     "threadpoolctl": {"scores"},
     "PIL": {"demo", "images", "preprocessing"},
     "pandas": {"report_frame"},
-    "typer": {"cli"},
+    "typer": {"cli", "cli_door"},
     "rich": {"cli_diagnosis", "cli_progress", "cli_tables", "cli_text"},
     "cleanlab": set(),  # for benchmarks and tests
     "click": set(),  # typer carries its own
     "pickle": set(),  # a file from elsewhere must not run code
 }  # fmt: skip
 LONGEST = 400
-MAY_DEFER = {"cli"}
+MAY_DEFER = {"cli", "cli_door"}
 """Where an import may stand inside a function: heavy rooms wait until a command needs them."""
 
 ROOMS = {path.stem: path for path in sorted(SRC.glob("*.py"))}

@@ -18,6 +18,7 @@ def scores_of(wrong):
         noise_matrix=np.eye(3),
         noise_rate=0.1,
         noise_rate_interval=(0.05, 0.2),
+        noise_matrix_interval=np.stack([np.eye(3), np.eye(3)]),
     )
 
 

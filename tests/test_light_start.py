@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from given_probs import noisy, write
 from labelfix.report import write_report
 from small_report import Sample, report_of
 
@@ -52,6 +53,13 @@ def test_show_loads_no_model_library(run: Path, more: list[str]) -> None:
 def test_export_loads_no_model_library(run: Path) -> None:
     args = ["export", str(run), str(run.parent / f"{run.name}-clean.csv")]
     assert loaded_by(PROGRAM.format(args=args)).isdisjoint(HEAVY)
+
+
+def test_given_probabilities_are_audited_without_a_model_library(tmp_path: Path) -> None:
+    files = [write(tmp_path / name, noisy()) for name in ("a.csv", "b.parquet")]
+    flags = [part for file in files for part in ("--pred-probs", str(file))]
+    loaded = loaded_by(PROGRAM.format(args=["audit", *flags, "--out", str(tmp_path / "run")]))
+    assert loaded.isdisjoint(HEAVY - {"scipy"} | {"PIL"})
 
 
 def test_import_labelfix_loads_nothing() -> None:

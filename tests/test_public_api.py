@@ -15,9 +15,17 @@ from labelfix.exporting import ExportForm, export
 from labelfix.report import write_report
 from small_report import Sample, report_of
 
-PUBLIC = ["EvidenceRecorder", "LabelfixError", "__version__", "audit", "export", "read_report"]
-SPELT_OTHERWISE = {"as_json", "quiet"}
-"""What only a command has: it prints."""
+PUBLIC = [
+    "EvidenceRecorder",
+    "LabelfixError",
+    "__version__",
+    "audit",
+    "audit_pred_probs",
+    "export",
+    "read_report",
+]
+SPELT_OTHERWISE = {"as_json", "quiet", "ctx", "pred_probs"}
+"""What only a command has: it prints, and it audits images and probabilities by one name."""
 
 
 def options_of(command: str) -> set[str]:
@@ -44,8 +52,17 @@ def test_a_function_has_the_defaults_of_its_command(name: str) -> None:
     [command] = [c for c in app.registered_commands if c.callback.__name__ == name]
     of_command = inspect.signature(command.callback).parameters
     of_function = inspect.signature(getattr(labelfix, name)).parameters
-    for option in options_of(name):
+    for option in options_of(name) - {"data"}:  # a command may have --pred-probs instead
         assert of_command[option].default == of_function[option].default, option
+
+
+def test_probabilities_have_a_function_of_their_own() -> None:
+    function = inspect.signature(labelfix.audit_pred_probs).parameters
+    [command] = [c for c in app.registered_commands if c.callback.__name__ == "audit"]
+    of_command = inspect.signature(command.callback).parameters
+    assert set(function) - {"on_progress"} == {"pred_probs", "out", "overwrite", "resume"}
+    for option in ("overwrite", "resume"):
+        assert function[option].default == of_command[option].default
 
 
 def test_the_command_offers_every_form_of_export() -> None:

@@ -14,6 +14,8 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
+from given_probs import noisy, write
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -39,6 +41,7 @@ def place(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pcsv.write_csv(pa.table({"where": where, "species": species}), folder / "listed.csv")
     images = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
     pq.write_table(pa.table({"image": images, "label": species}), folder / "images.parquet")
+    write(folder / "probs.csv", noisy())
     model = timm.create_model("resnet18", pretrained=False)
     save_file(model.state_dict(), folder / "resnet18.safetensors")
     return folder
@@ -70,7 +73,7 @@ def test_the_commands_and_the_python_run_in_the_order_of_the_page(
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         ran.append(block)
-    assert len(ran) == 8
+    assert len(ran) == 9
     for name in ("summary.json", "clean.csv", "clean-photos", "weighted.parquet"):
         assert (place / name).exists(), name
 

@@ -12,16 +12,26 @@ if TYPE_CHECKING:
     from labelfix.errors import LabelfixError
     from labelfix.evidence import EvidenceRecorder
     from labelfix.exporting import export
+    from labelfix.probs_pipeline import audit_pred_probs
     from labelfix.report_frame import read_report
 
     __version__: str
 
-__all__ = ["EvidenceRecorder", "LabelfixError", "__version__", "audit", "export", "read_report"]
+__all__ = [
+    "EvidenceRecorder",
+    "LabelfixError",
+    "__version__",
+    "audit",
+    "audit_pred_probs",
+    "export",
+    "read_report",
+]
 
 _ROOM_OF = {
     "EvidenceRecorder": "labelfix.evidence",
     "LabelfixError": "labelfix.errors",
     "audit": "labelfix.api",
+    "audit_pred_probs": "labelfix.probs_pipeline",
     "export": "labelfix.exporting",
     "read_report": "labelfix.report_frame",
 }

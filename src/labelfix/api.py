@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from labelfix.audit_steps import AuditResult
 from labelfix.config import (
     EMBEDDED_BACKBONE,
     AuditConfig,
@@ -9,10 +10,10 @@ from labelfix.config import (
     DatasetConfig,
     Device,
     FineTuningConfig,
+    FlagConfig,
     TrainingConfig,
     Tune,
 )
-from labelfix.pipeline import AuditResult
 from labelfix.pipeline import audit as run_audit
 from labelfix.records import OnProgress, no_progress
 
@@ -33,6 +34,8 @@ def audit(
     label_column: str | None = None,
     id_column: str | None = None,
     split_column: str | None = None,
+    precision: float | None = None,
+    budget: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
     on_progress: OnProgress = no_progress,
@@ -56,6 +59,9 @@ def audit(
         label_column: The column of labels.
         id_column: The column of unique sample names.
         split_column: The column of splits.
+        precision: Flag as many labels as leave this share of the flags right; ``None`` flags as
+            many as make the expected F1 the highest.
+        budget: Flag this many labels instead.
         overwrite: Replace the run that ``out`` holds.
         resume: Go on with the run that ``out`` holds.
         on_progress: Told how far each stage is.
@@ -87,6 +93,7 @@ def audit(
         fine_tuning=FineTuningConfig()
         if folds is None or tune == "head"
         else FineTuningConfig(folds=folds),
+        flags=FlagConfig(precision=precision, budget=budget),
         seed=seed,
         cache=None if cache is None else Path(cache),
     )

@@ -5,40 +5,17 @@ and ``export`` never see torch.
 """
 
 import json
-import os
-import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
-from typer.core import TyperGroup
 
+from labelfix.cli_door import Door, refuse_idle_options, run_as_process
 from labelfix.config import EMBEDDED_BACKBONE, Device, Tune
-from labelfix.errors import LabelfixError
 
-INTERRUPTED = 130
-"""What a shell says of a command that Ctrl-C ended."""
-
-
-class Door(TyperGroup):
-    """Turns expected faults into two lines on stderr; a bug keeps its traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command; exit 1 on an expected fault, 130 on Ctrl-C."""
-        try:
-            return super().invoke(ctx)
-        except LabelfixError as error:
-            _say("error", str(error), typer.colors.RED)
-            if error.hint:
-                _say("hint", error.hint, typer.colors.CYAN)
-            raise typer.Exit(1) from error
-        except KeyboardInterrupt as error:
-            is_audit = ctx.invoked_subcommand == "audit"
-            hint = "; the same command with --resume goes on where it stopped" if is_audit else ""
-            _say("interrupted", f"nothing half-written is left{hint}", typer.colors.YELLOW)
-            raise typer.Exit(INTERRUPTED) from error
-
+if TYPE_CHECKING:
+    from labelfix.audit_steps import AuditResult
 
 app = typer.Typer(
     cls=Door,
@@ -52,27 +29,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line as a process."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(
-            stream, "reconfigure"
-        ):  # a name must not break a terminal that lacks its letters
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        try:
-            app(prog_name="labelfix")
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough, as in `labelfix show RUN | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-
-
-def _say(what: str, text: str, colour: str) -> None:
-    from labelfix.cli_text import plain
-
-    typer.secho(f"{what}: ", err=True, fg=colour, bold=True, nl=False)
-    typer.echo(plain(" ".join(text.splitlines())), err=True)
+    run_as_process(app)
 
 
 def _print_json(values: dict[str, Any]) -> None:
@@ -111,19 +68,48 @@ Quiet: TypeAlias = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked for.")
 ]
 Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="The one source of random choices.")]
+USED_WITH_PRED_PROBS = {
+    "out",
+    "pred_probs",
+    "precision",
+    "budget",
+    "overwrite",
+    "resume",
+    "as_json",
+    "quiet",
+}
 
 
 @app.command()
 def audit(
+    ctx: typer.Context,
+    *,
     data: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="DATA",
             help="A folder of class folders, a manifest (.csv .tsv .jsonl .parquet), or Parquet "
             "with the images inside (a file or a folder of shards).",
         ),
-    ],
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="RUN", help="The folder to write the report to.")],
+    pred_probs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of DATA: given labels and out-of-sample probabilities (.csv .parquet "
+            ".npz). Given once a model, the mean is taken.",
+        ),
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Flag so many labels that this share of the flags is right."
+        ),
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(metavar="N", help="Flag this many labels instead.")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run that RUN holds.")
     ] = False,
@@ -188,9 +174,24 @@ def audit(
     """Find the labels of DATA that are probably wrong, and write a report to RUN."""
     if overwrite and resume:
         raise typer.BadParameter("--overwrite and --resume exclude each other")
+    if data is None:
+        if not pred_probs:
+            raise typer.BadParameter("give DATA, or --pred-probs FILE")
+        refuse_idle_options(ctx, used=USED_WITH_PRED_PROBS)
+        _audit_pred_probs(
+            pred_probs,
+            out,
+            as_json,
+            quiet,
+            precision=precision,
+            budget=budget,
+            overwrite=overwrite,
+            resume=resume,
+        )
+        return
+    if pred_probs:
+        raise typer.BadParameter("DATA and --pred-probs exclude each other")
     from labelfix.cli_progress import shown_progress
-    from labelfix.cli_tables import print_audit, stdout_console
-    from labelfix.summary import summarise
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
         from labelfix.api import audit as run_audit  # takes seconds
@@ -210,10 +211,31 @@ def audit(
             label_column=label_column,
             id_column=id_column,
             split_column=split_column,
+            precision=precision,
+            budget=budget,
             overwrite=overwrite,
             resume=resume,
             on_progress=on_progress,
         )
+    _tell_audit(result, as_json, quiet)
+
+
+def _audit_pred_probs(
+    files: list[Path], out: Path, as_json: bool, quiet: bool, **wishes: Any
+) -> None:
+    from labelfix.cli_progress import shown_progress
+
+    with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
+        from labelfix.probs_pipeline import audit_pred_probs
+
+        result = audit_pred_probs(files, out, on_progress=on_progress, **wishes)
+    _tell_audit(result, as_json, quiet)
+
+
+def _tell_audit(result: "AuditResult", as_json: bool, quiet: bool) -> None:
+    from labelfix.cli_tables import print_audit, stdout_console
+    from labelfix.summary import summarise
+
     summary = summarise(result.report)
     if as_json:
         _print_json({**_places(result.run), **summary.to_json()})

@@ -52,17 +52,21 @@ def print_figures(console: Console, summary: Summary) -> None:
     rate = summary.noise_rate
     rows = [
         ("samples", f"{summary.samples:,}", f"{summary.judged:,} judged"),
-        ("image size", f"{summary.image_size or '?'}", f"pixels, as {summary.backbone} saw them"),
         ("classes", f"{summary.classes:,}", ""),
-        ("wrong labels", "unknown" if rate is None else f"{rate:.1%}", "estimated share"),
-        ("flagged", f"{summary.flagged:,}", "labels that are probably wrong"),
-        ("unreadable", f"{summary.unreadable:,}", "images that cannot be read"),
-        (
-            "duplicates",
-            f"{summary.duplicates:,}",
-            f"identical images, {summary.conflicting:,} of them with different labels",
-        ),
+        ("wrong labels", "unknown" if rate is None else f"{rate:.1%}", _interval(summary)),
+        ("flagged", f"{summary.flagged:,}", _expectation(summary)),
     ]
+    if summary.backbone is not None:
+        size = f"{summary.image_size or '?'}"
+        rows.insert(1, ("image size", size, f"pixels, as {summary.backbone} saw them"))
+        rows += [
+            ("unreadable", f"{summary.unreadable:,}", "images that cannot be read"),
+            (
+                "duplicates",
+                f"{summary.duplicates:,}",
+                f"identical images, {summary.conflicting:,} of them with different labels",
+            ),
+        ]
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="left")
     grid.add_column(justify="right", style="bold")
@@ -71,6 +75,20 @@ def print_figures(console: Console, summary: Summary) -> None:
         grid.add_row(f"  {name}", figure, remark)
     console.print()
     console.print(grid)
+
+
+def _interval(summary: Summary) -> str:
+    if summary.noise_rate_interval is None:
+        return "estimated share"
+    low, high = summary.noise_rate_interval
+    return f"estimated share; {low:.1%} to {high:.1%} with a probability of 90 %"
+
+
+def _expectation(summary: Summary) -> str:
+    precision, recall = summary.expected_precision, summary.expected_recall
+    if precision is None or recall is None:
+        return "labels"
+    return f"labels: about {precision:.0%} rightly, about {recall:.0%} of all wrong ones"
 
 
 def print_findings(

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from labelfix.config import DatasetConfig
-from labelfix.dataset_columns import RawSamples
+from labelfix.dataset_columns import RawSamples, refuse_repeated_ids
 from labelfix.dataset_files import find_files, text_of_paths
 from labelfix.dataset_folder import has_image_files, read_folder
 from labelfix.dataset_labels import encode_labels
@@ -94,14 +94,10 @@ def _check_ids(raw: RawSamples) -> None:
     where = raw.source.path
     if not len(raw.sample_id):
         raise DatasetError(f"{where} has no samples", hint=_FORMS)
-    if len(raw.sample_id.unique()) == len(raw.sample_id):
-        return
-    counts = raw.sample_id.value_counts()
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
-    some = ", ".join(repr(name) for name in repeated.field("values").slice(0, 3).to_pylist())
-    raise DatasetError(
-        f"{len(repeated):,} ids of {where} stand for more than one sample: {some}",
-        hint="take out the repeated rows, or name a column of unique ids with --id-column",
+    refuse_repeated_ids(
+        raw.sample_id,
+        str(where),
+        "take out the repeated rows, or name a column of unique ids with --id-column",
     )
 
 

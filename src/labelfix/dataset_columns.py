@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from labelfix.config import DatasetConfig
 from labelfix.dataset_labels import blank_to_null
@@ -162,6 +163,22 @@ def usable_ids(
     if columns.is_id_sure or (not unnamed and len(ids.unique()) == len(ids)):
         return ids, columns
     return None, replace(columns, id=None)
+
+
+def refuse_repeated_ids(ids: pa.StringArray, where: str, hint: str) -> None:
+    """Refuse ids that are not unique.
+
+    Raises:
+        DatasetError: Some stand for more than one sample; the message names them.
+    """
+    if len(ids.unique()) == len(ids):
+        return
+    counts = ids.value_counts()
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+    some = ", ".join(repr(name) for name in repeated.field("values").slice(0, 3).to_pylist())
+    raise DatasetError(
+        f"{len(repeated):,} ids of {where} stand for more than one sample: {some}", hint=hint
+    )
 
 
 def _label(names: Sequence[str], where: str) -> str | None:

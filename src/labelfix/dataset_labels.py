@@ -11,6 +11,7 @@
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,11 @@ def blank_to_null(text: pa.Array) -> pa.Array:
     """Return text with null for what is empty or only space; the rest as it is."""
     is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
     return pc.if_else(pc.fill_null(is_blank, True), pa.scalar(None, text.type), text)
+
+
+def is_whole(text: str) -> bool:
+    """Return whether a name is a whole number, written as Python would write it."""
+    return re.match(_WHOLE, text) is not None
 
 
 def labels_of_text(text: pa.Array) -> pa.Array:

@@ -132,7 +132,7 @@ def _none_there(table: PathTable, paths: pa.StringArray, times: FileTimes) -> Da
 
 
 def _read_delimited(path: Path, config: DatasetConfig) -> PathTable:
-    names, delimiter = _header(path)
+    names, delimiter = read_header(path)
     columns = choose_columns(names, config, str(path))
     wanted = list(dict.fromkeys(columns.by_role().values()))
     try:
@@ -164,8 +164,12 @@ def _read_delimited(path: Path, config: DatasetConfig) -> PathTable:
     )
 
 
-def _header(path: Path) -> tuple[list[str], str]:
-    """Return the column names of a delimited file, and its delimiter."""
+def read_header(path: Path) -> tuple[list[str], str]:
+    """Return the column names of a delimited file, and its delimiter.
+
+    Raises:
+        DatasetError: The file is empty.
+    """
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         first = file.readline()
         delimiter = TEXT_SUFFIXES[path.suffix.lower()]

@@ -137,7 +137,7 @@ def diagnose(
         ),
     )
     diagnosis = Diagnosis(
-        backbone=report.run.backbone,
+        backbone=str(report.run.backbone),
         images=len(held.labels),
         seed=seed,
         layers=with_limits(distances, limits),

@@ -13,7 +13,7 @@ from labelfix.export_folder import write_class_folder
 from labelfix.export_manifest import write_manifest
 from labelfix.export_plan import ExportPlan, plan_export
 from labelfix.files import make_folder
-from labelfix.records import ImageStore, OnProgress, no_progress
+from labelfix.records import PRED_PROBS_KIND, ImageStore, OnProgress, no_progress
 from labelfix.report import Report, read_report_table, report_file
 
 ExportForm = Literal["csv", "parquet", "folder"]
@@ -92,7 +92,7 @@ def export(
     report = read_report_table(Path(run), pred_probs=False)
     chosen = _choose_form(to, form)
     _refuse_link(report, chosen, link=link)
-    _keep_off(to, [report.run.source.path, report_file(Path(run))])
+    _keep_off(to, [*_inputs(report), report_file(Path(run))])
     _refuse_existing(to, chosen, overwrite=overwrite)
     plan = plan_export(report, min_probability=min_probability, drop=drop)
     if chosen != "folder":
@@ -126,6 +126,12 @@ def _result(
         without_image=without_image,
         files=files,
     )
+
+
+def _inputs(report: Report) -> list[Path]:
+    """Return the files and folders that were audited."""
+    others = report.run.settings.get("pred_probs", [])
+    return [report.run.source.path, *map(Path, others)]
 
 
 def _choose_form(to: Path, form: ExportForm | None) -> ExportForm:
@@ -182,6 +188,11 @@ def _open_images(report: Report, on_progress: OnProgress) -> ImageStore:
         DatasetError: It is gone, or its images are not those that were audited.
     """
     source = report.run.source
+    if source.kind == PRED_PROBS_KIND:
+        raise DatasetError(
+            f"{source.path} holds probabilities, and no images to make a folder of",
+            hint="export a manifest: end the name in .csv or .parquet",
+        )
     manifest = "put it back, or export a manifest, which needs no images"
     if not source.path.exists():
         raise DatasetError(f"{source.path}, the audited data set, is gone", hint=manifest)

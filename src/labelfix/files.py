@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from labelfix.errors import RunError
 
@@ -51,6 +52,17 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             draft.replace(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def nameless_file(folder: Path) -> Iterator[IO[bytes]]:
+    """Yield a file in a folder to put something aside in: it is gone when it is closed.
+
+    Raises:
+        RunError: The disk is full or the folder cannot be written to.
+    """
+    with _explained(folder), tempfile.TemporaryFile(dir=folder) as file:
+        yield file
 
 
 def make_folder(path: Path) -> None:

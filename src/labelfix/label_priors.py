@@ -159,12 +159,14 @@ class Posteriors:
         alternative_label: ``(n,)`` int64, the most probable class other than the given one.
         alternative_probability: ``(n,)`` float32, its probability.
         rates: ``(H,)`` the share of wrong labels under each hypothesis.
+        of_class: ``(K,)`` how many samples are expected to be of each true class.
     """
 
     wrong: NDArray[np.float32]
     alternative_label: NDArray[np.int64]
     alternative_probability: NDArray[np.float32]
     rates: NDArray[np.float64]
+    of_class: NDArray[np.float64]
 
 
 def posteriors(
@@ -184,7 +186,7 @@ def posteriors(
     wrong, probability = np.empty(count, np.float32), np.empty(count, np.float32)
     alternative = np.empty(count, np.int64)
 
-    def judge(piece: Piece) -> NDArray[np.float64]:
+    def judge(piece: Piece) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         part = priors.values[piece.start : piece.stop]
         others, rates = np.zeros_like(part), []
         for number, column in enumerate(columns):
@@ -203,9 +205,12 @@ def posteriors(
         wrong[samples] = np.minimum(others.sum(axis=1), 1)
         alternative[samples] = best
         probability[samples] = others[np.arange(len(best)), best]
-        return np.array(rates)
+        truly = others.sum(axis=0, dtype=np.float64)
+        truly[piece.label] = len(part) - truly.sum()
+        return np.array(rates), truly
 
-    total = np.zeros(len(columns))
-    for rates in in_order(judge, priors.pieces, pool):
+    total, of_class = np.zeros(len(columns)), np.zeros(priors.classes)
+    for rates, truly in in_order(judge, priors.pieces, pool):
         total += rates
-    return Posteriors(wrong, alternative, probability, total / count)
+        of_class += truly
+    return Posteriors(wrong, alternative, probability, total / count, of_class)

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import platformdirs
 import torch
 
+from labelfix.audit_steps import AuditResult, Clock, as_json, said
 from labelfix.backbone import choose_device
 from labelfix.checkpoints import Checkpoints
 from labelfix.config import AuditConfig, FlagConfig
@@ -30,7 +29,6 @@ from labelfix.records import (
     Judgeable,
     LabeledDataset,
     OnProgress,
-    Progress,
     SeenImages,
     no_progress,
 )
@@ -40,32 +38,6 @@ from labelfix.scores import score_labels
 
 LIBRARIES = ("labelfix", "torch", "timm", "numpy", "pillow", "pyarrow", "scikit-learn")
 """Whose versions a report names."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditResult:
-    """What an audit left behind.
-
-    Args:
-        run: The RUN folder.
-        report: What was found; also in ``run/report.parquet``.
-    """
-
-    run: Path
-    report: Report
-
-
-@dataclass(slots=True)
-class _Clock:
-    """How long each stage took."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
 def audit(
@@ -90,7 +62,7 @@ def audit(
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
-    clock = _Clock()
+    clock = Clock()
     with clock.stage("reading the data set"):
         dataset = open_dataset(data, config.dataset, on_progress)
     folder = RunFolder(out)
@@ -111,7 +83,7 @@ def _run(
     dataset: LabeledDataset,
     folder: RunFolder,
     config: AuditConfig,
-    clock: _Clock,
+    clock: Clock,
     on_progress: OnProgress,
 ) -> Report:
     device = choose_device(config.backbone.device)
@@ -127,16 +99,16 @@ def _run(
 
 
 def _tune_heads(
-    dataset: LabeledDataset, config: AuditConfig, clock: _Clock, on_progress: OnProgress
+    dataset: LabeledDataset, config: AuditConfig, clock: Clock, on_progress: OnProgress
 ) -> tuple[Evidence, Report]:
-    with clock.stage("loading the backbone"), _said("loading the backbone", on_progress):
+    with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
         tuning = HeadTuning.load(dataset, config)
     with clock.stage("computing features"):
         seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
     duplicates, judgeable = _plan(dataset, seen, tuning.folds, config.seed)
     with clock.stage("training"):
         evidence = tuning.train(dataset, seen, judgeable, on_progress)
-    with clock.stage("scoring"), _said("weighing the evidence", on_progress):
+    with clock.stage("scoring"), said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, tuning.settings())
         report = _judge(dataset, seen, duplicates, judgeable, evidence, info, config.flags)
     return evidence, report
@@ -147,10 +119,10 @@ def _tune_network(
     folder: RunFolder,
     config: AuditConfig,
     world: World,
-    clock: _Clock,
+    clock: Clock,
     on_progress: OnProgress,
 ) -> tuple[Evidence, Report]:
-    with clock.stage("loading the backbone"), _said("loading the backbone", on_progress):
+    with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
         tuning = FullTuning.load(dataset, config, world)
     with clock.stage("decoding"):
         seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
@@ -159,7 +131,7 @@ def _tune_network(
     checkpoints = Checkpoints(folder.path / "checkpoints", json.dumps(claim))
     with clock.stage("training"):
         tuned = tuning.train(dataset, seen, judgeable, checkpoints, on_progress)
-    with clock.stage("scoring"), _said("weighing the evidence", on_progress):
+    with clock.stage("scoring"), said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, tuning.settings())
         report = _judge(dataset, seen, duplicates, judgeable, tuned.evidence, info, config.flags)
     if world.is_writer:
@@ -195,7 +167,11 @@ def _judge(
         scores=scores,
         corrections=correct(scores, usable, flags),
         duplicates=duplicates,
-        run=replace(info, noise_rate=scores.noise_rate),
+        run=replace(
+            info,
+            noise_rate=scores.noise_rate,
+            noise_rate_interval=scores.noise_rate_interval,
+        ),
     )
 
 
@@ -205,7 +181,7 @@ def _finish(
     dataset: LabeledDataset,
     report: Report,
     evidence: Evidence,
-    clock: _Clock,
+    clock: Clock,
 ) -> Report:
     with clock.stage("writing the report"):
         folder.write_evidence(evidence)
@@ -214,17 +190,10 @@ def _finish(
     return report
 
 
-@contextmanager
-def _said(stage: str, on_progress: OnProgress) -> Iterator[None]:
-    on_progress(Progress(stage, 0, None, "steps"))
-    yield
-    on_progress(Progress(stage, 1, 1, "steps"))
-
-
 def _claim(dataset: LabeledDataset, config: AuditConfig) -> dict[str, Any]:
     """Return what makes two runs the same one, as JSON values."""
     return {
-        "config": _as_json(asdict(config)),
+        "config": as_json(asdict(config)),
         "fingerprint": dataset.fingerprint,
         "labels": _labels_digest(dataset),
     }
@@ -246,20 +215,21 @@ def _run_info(config: AuditConfig, dataset: LabeledDataset, settings: Mapping[st
         source=dataset.source,
         fingerprint=dataset.fingerprint,
         noise_rate=None,
+        noise_rate_interval=None,
         backbone=config.backbone.name,
         seed=config.seed,
         versions={name: version(name) for name in LIBRARIES},
-        settings=_as_json(dict(settings)),
+        settings=as_json(dict(settings)),
     )
 
 
 def _run_json(
-    config: AuditConfig, dataset: LabeledDataset, report: Report, clock: _Clock
+    config: AuditConfig, dataset: LabeledDataset, report: Report, clock: Clock
 ) -> dict[str, Any]:
     settings = report.run.settings
     content = {
         **report.run.to_json(),
-        "config": _as_json(asdict(config)),
+        "config": as_json(asdict(config)),
         "samples": len(dataset),
         "class_names": list(dataset.class_names),
         "threads": torch.get_num_threads(),
@@ -276,12 +246,3 @@ def _run_json(
 
 def _device_name(kind: str) -> str:
     return torch.cuda.get_device_name() if kind == "cuda" else kind
-
-
-def _as_json(value: Any) -> Any:
-    """Return a configuration as JSON values: paths become text, tuples lists."""
-    if isinstance(value, dict):
-        return {key: _as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

@@ -76,7 +76,7 @@ class ArrayStore:
         part = np.array(self._values[rows], np.float32, order="C")
         if self._mapping is not None:
             _let_go(self._mapping)
-        return part if self._columns is None else part[:, self._columns]
+        return part if self._columns is None else part.take(self._columns, axis=1)
 
     def with_columns(self, columns: NDArray[np.int64]) -> "ArrayStore":
         """Return the same probabilities with the classes in another order."""

@@ -20,6 +20,9 @@ Label = str | int
 MISSING = -1
 """The code of a label that is missing, and the fold of a sample that no fold trains on."""
 
+PRED_PROBS_KIND = "pred_probs"
+"""The kind of a source that holds probabilities, and no images."""
+
 TEST_SPLIT = "test"
 """Rows of this split, in any case, are judged but never trained on and never changed."""
 
@@ -59,7 +62,7 @@ class DatasetSource:
     """Where a data set came from: enough to write it again in its own form.
 
     Args:
-        kind: ``"folder"``, ``"manifest"`` or ``"parquet"``.
+        kind: ``"folder"``, ``"manifest"``, ``"parquet"`` or ``"pred_probs"``.
         path: The DATA that the user named, absolute.
         columns: What each role's column is called (``image``, ``label``, ``id``, ``split``);
             empty for a folder.
@@ -244,6 +247,7 @@ class LabelScores:
         noise_matrix: ``(K, K)`` float64, row j: P(given = k | true = j).
         noise_rate: The estimated share of wrong labels among the judged samples.
         noise_rate_interval: Between which shares it lies with a probability of 90 %.
+        noise_matrix_interval: ``(2, K, K)`` float64: likewise for each cell of ``noise_matrix``.
     """
 
     label_error_probability: NDArray[np.float32]
@@ -253,6 +257,7 @@ class LabelScores:
     noise_matrix: NDArray[np.float64]
     noise_rate: float
     noise_rate_interval: tuple[float, float]
+    noise_matrix_interval: NDArray[np.float64]
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

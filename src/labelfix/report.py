@@ -4,8 +4,8 @@ Letters: N samples, K classes.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ from labelfix.report_schema import (
 REPORT_NAME = "report.parquet"
 """What the report is called in a RUN folder."""
 
+PRED_PROBS = "pred_probs"
+
 ROW_GROUP_SIZE = 65_536
 """Fixed, so that the same rows always make the same bytes."""
 
@@ -55,8 +57,9 @@ class RunInfo:
         fingerprint: The fingerprint of their images.
         noise_rate: The estimated share of wrong labels among the judged samples; ``None`` when
             nothing was judged.
-        backbone: The network that looked at the images.
-        seed: What every random choice was drawn from.
+        noise_rate_interval: Between which shares it lies with a probability of 90 %.
+        backbone: The network that looked at the images; ``None`` where probabilities were given.
+        seed: What every random choice was drawn from; ``None`` where there was none.
         versions: Library to version.
         settings: The rest of what shaped the verdicts, as JSON values.
     """
@@ -64,8 +67,9 @@ class RunInfo:
     source: DatasetSource
     fingerprint: str
     noise_rate: float | None
-    backbone: str
-    seed: int
+    noise_rate_interval: tuple[float, float] | None
+    backbone: str | None
+    seed: int | None
     versions: Mapping[str, str]
     settings: Mapping[str, Any]
 
@@ -77,6 +81,7 @@ class RunInfo:
             "source": source,
             "fingerprint": self.fingerprint,
             "noise_rate": None if rate is None or not np.isfinite(rate) else float(rate),
+            "noise_rate_interval": self.noise_rate_interval and list(self.noise_rate_interval),
             "backbone": self.backbone,
             "seed": self.seed,
             "versions": dict(self.versions),
@@ -90,10 +95,12 @@ class RunInfo:
         Raises:
             KeyError: A key is missing.
         """
-        source = values["source"]
+        source, interval = values["source"], values["noise_rate_interval"]
+        own = {"source", "noise_rate_interval"}
         return cls(
             source=DatasetSource(source["kind"], Path(source["path"]), source["columns"]),
-            **{name: values[name] for name in cls.__slots__ if name != "source"},
+            noise_rate_interval=None if interval is None else (interval[0], interval[1]),
+            **{name: values[name] for name in cls.__slots__ if name not in own},
         )
 
 
@@ -102,7 +109,8 @@ class Report:
     """What an audit found.
 
     Args:
-        table: N rows, the columns of `labelfix.report_schema.COLUMNS`.
+        table: N rows, the columns of `labelfix.report_schema.COLUMNS`, with or without
+            ``pred_probs``, which is most of a report when K is large.
         class_names: K names, in the order of ``pred_probs``.
         run: Where the verdicts came from.
     """
@@ -132,13 +140,37 @@ def build_report(
     Args:
         dataset: N samples.
         unreadable: Row to reason, for the images that could not be read.
-        judgeable: Which samples were judged.
+        judgeable: Which samples were judged, and in which fold.
         evidence: The out-of-sample probabilities.
         scores: How far the given labels can be believed.
         corrections: Flags, suggestions and weights.
         duplicates: Byte-identical images.
         run: Where all that came from.
     """
+    report = build_verdicts(
+        dataset=dataset,
+        unreadable=unreadable,
+        judgeable=judgeable,
+        scores=scores,
+        corrections=corrections,
+        duplicates=duplicates,
+        run=run,
+    )
+    probs = probability_lists(evidence.pred_probs, judgeable.is_judged)
+    return replace(report, table=_with_pred_probs(report.table, probs))
+
+
+def build_verdicts(
+    *,
+    dataset: LabeledDataset,
+    unreadable: Mapping[int, str],
+    judgeable: Judgeable,
+    scores: LabelScores,
+    corrections: Corrections,
+    duplicates: Duplicates,
+    run: RunInfo,
+) -> Report:
+    """Return the report on a run without ``pred_probs``; see `build_report`."""
     is_flagged = corrections.is_label_issue
     is_unreadable = np.zeros(len(dataset), np.bool_)
     is_unreadable[np.fromiter(unreadable.keys(), np.int64, len(unreadable))] = True
@@ -154,11 +186,17 @@ def build_report(
         "is_conflicting_duplicate_issue": pa.array(duplicates.is_conflicting),
         "reason": reasons(dataset, unreadable, judgeable, scores, corrections, duplicates),
         **_label_columns(dataset, scores, corrections),
-        **_judged_columns(judgeable.is_judged, evidence, scores),
+        **_judged_columns(judgeable, scores),
     }
     schema = arrow_schema(dataset.class_names)
-    table = pa.Table.from_arrays([columns[column.name] for column in COLUMNS], schema=schema)
+    schema = schema.remove(schema.get_field_index(PRED_PROBS))
+    table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
     return Report(table, dataset.class_names, run)
+
+
+def _with_pred_probs(table: pa.Table, probs: pa.ChunkedArray) -> pa.Table:
+    position = [column.name for column in COLUMNS].index(PRED_PROBS)
+    return table.add_column(position, pa.field(PRED_PROBS, PROBABILITIES), probs)
 
 
 def _label_columns(
@@ -172,22 +210,22 @@ def _label_columns(
     }
 
 
-def _judged_columns(
-    is_judged: NDArray[np.bool_],
-    evidence: Evidence,
-    scores: LabelScores,
-) -> dict[str, pa.Array]:
-    error = scores.label_error_probability
+def _judged_columns(judgeable: Judgeable, scores: LabelScores) -> dict[str, pa.Array]:
+    is_judged, error = judgeable.is_judged, scores.label_error_probability
     return {
         "label_score": _floats(1 - error, is_judged),
         "label_error_probability": _floats(error, is_judged),
-        "pred_probs": _lists(evidence.pred_probs, is_judged),
-        "fold": _numbers(np.where(is_judged, evidence.fold, MISSING).astype(np.int16)),
+        "fold": _numbers(np.where(is_judged, judgeable.fold, MISSING).astype(np.int16)),
     }
 
 
-def _lists(probs: NDArray[np.float32], is_judged: NDArray[np.bool_]) -> pa.ChunkedArray:
-    """Return ``(N,)`` lists of K; chunks, because Arrow counts a list's elements in 32 bits."""
+def probability_lists(probs: NDArray[np.float32], is_judged: NDArray[np.bool_]) -> pa.ChunkedArray:
+    """Return ``(N,)`` lists of K; chunks, because Arrow counts a list's elements in 32 bits.
+
+    Args:
+        probs: ``(N, K)``.
+        is_judged: ``(N,)`` bool: the others are null.
+    """
     classes = max(probs.shape[1], 1)
     step = min(ROW_GROUP_SIZE, (2**31 - 1) // classes)
     chunks = []
@@ -212,12 +250,16 @@ def _floats(values: NDArray[np.floating], is_known: NDArray[np.bool_]) -> pa.Flo
     return pa.array(values.astype(np.float32), mask=~is_known)
 
 
-def write_report(report: Report, path: Path) -> None:
+def write_report(
+    report: Report, path: Path, pred_probs: Iterable[pa.ChunkedArray] | None = None
+) -> None:
     """Write a report as Parquet: the same report always makes the same bytes.
 
     Args:
         report: What to write.
         path: The file, replaced if it is there.
+        pred_probs: Of a report without that column: its `probability_lists`, made when they are
+            written, ``ROW_GROUP_SIZE`` rows at a time.
 
     Raises:
         RunError: The place cannot be written to.
@@ -227,16 +269,24 @@ def write_report(report: Report, path: Path) -> None:
         CLASSES_KEY: json.dumps(report.class_names),
         RUN_KEY: json.dumps(report.run.to_json(), sort_keys=True),
     }
-    with atomic_path(path) as draft:
-        pq.write_table(
-            report.table.replace_schema_metadata(metadata),
+    schema = arrow_schema(report.class_names).with_metadata(metadata)
+    starts = range(0, len(report), ROW_GROUP_SIZE)
+    groups = (report.table.slice(start, ROW_GROUP_SIZE) for start in starts)
+    if pred_probs is not None:
+        groups = (_with_pred_probs(*pair) for pair in zip(groups, pred_probs, strict=True))
+    with (
+        atomic_path(path) as draft,
+        pq.ParquetWriter(
             draft,
-            row_group_size=ROW_GROUP_SIZE,
+            schema,
             version="2.6",
             compression="zstd",
             compression_level=3,
             use_dictionary=["split", "given_label", "predicted_label", "suggested_label"],
-        )
+        ) as writer,
+    ):
+        for group in groups:
+            writer.write_table(group, row_group_size=ROW_GROUP_SIZE)
 
 
 def report_file(path: Path) -> Path:
@@ -269,7 +319,7 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
             schema = parquet.schema_arrow
             class_names, run = _read_metadata(schema.metadata or {}, file)
             _check_columns(schema, class_names, file)
-            wanted = [c.name for c in COLUMNS if pred_probs or c.name != "pred_probs"]
+            wanted = [c.name for c in COLUMNS if pred_probs or c.name != PRED_PROBS]
             table = parquet.read(columns=wanted).select(wanted).replace_schema_metadata()
     except (pa.ArrowException, OSError) as error:
         raise ReportError(

@@ -48,7 +48,7 @@ COLUMNS: tuple[Column, ...] = (
         pa.string(),
         nullable=False,
         meaning="The sample's name, unique and the same in every run: the image's path inside the "
-        "data set, or the value of the id column.",
+        "data set, or the value of the id column; of arrays that were given, the row from 0.",
     ),
     Column(
         "split",
@@ -115,15 +115,16 @@ COLUMNS: tuple[Column, ...] = (
         PROBABILITIES,
         nullable=True,
         meaning="The probability of each of the K classes, in the order of the class names in the "
-        "file's metadata, from models that never trained on the sample (out-of-sample); null when "
-        "not judged.",
+        "file's metadata, from models that never trained on the sample (out-of-sample), or as they "
+        "were given with `--pred-probs`; null when not judged.",
     ),
     Column(
         "fold",
         pa.int16(),
         nullable=True,
         meaning="The cross-validation fold, from 0, that held the sample out; null when not "
-        "judged, and for a row of a test split, which no fold trains on.",
+        "judged, for a row of a test split, which no fold trains on, and where probabilities were "
+        "given.",
     ),
     Column(
         "is_unreadable_issue",
@@ -217,8 +218,10 @@ type.
 | `{version_key}` | the schema version, `{version}` |
 | `{classes_key}` | JSON list of the K class names, in the order of `pred_probs` |
 | `{run_key}` | JSON object: `source` (`kind`, `path` and `columns` of the data), `fingerprint` \
-of the images, `noise_rate` (estimated share of wrong labels among the judged samples), \
-`backbone`, `seed`, `versions`, `settings` |
+of the images or files, `noise_rate` (estimated share of wrong labels among the judged samples), \
+`noise_rate_interval` (it lies between these two with a probability of 90 %), \
+`backbone`, `seed`, `versions`, `settings`. Where probabilities were given, `source` has the kind \
+`pred_probs`, `backbone` and `seed` are null, and what is said of images is false or null |
 
 The file holds no dates, no timings and no place of output: two runs on one machine with the same
 data, settings and seed give the same bytes. Timings are in `RUN/run.json`.

@@ -22,7 +22,7 @@ from labelfix.label_priors import (
 from labelfix.probability_store import ArrayStore, ProbabilityStore, blocks, cores
 from labelfix.records import MISSING, Evidence, LabelScores
 
-EM_ROUNDS = 100
+EM_LEAPS = 34
 EM_TOLERANCE = 1e-4
 
 HYPOTHESES = 4
@@ -91,6 +91,7 @@ def score_probabilities(
         noise_matrix=np.mean(matrices, axis=0),
         noise_rate=float(judged.wrong.mean(dtype=np.float64)),
         noise_rate_interval=rate_interval(judged.rates, len(rows)),
+        noise_matrix_interval=matrix_interval(np.stack(matrices), judged.of_class),
     )
 
 
@@ -107,6 +108,23 @@ def rate_interval(rates: NDArray[np.float64], count: int) -> tuple[float, float]
     low, high = np.quantile(rates, [0.05, 0.95])
     spread = 1.645 * np.sqrt(np.array([low * (1 - low), high * (1 - high)]) / count)
     return max(0.0, float(low - spread[0])), min(1.0, float(high + spread[1]))
+
+
+def matrix_interval(
+    matrices: NDArray[np.float64], of_class: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return ``(2, K, K)`` between which each cell lies with a probability of 90 %.
+
+    As `rate_interval`; a row is a share among as many samples as are expected of its class.
+
+    Args:
+        matrices: ``(H, K, K)`` under each hypothesis.
+        of_class: ``(K,)`` the expected samples of each true class.
+    """
+    bounds = np.quantile(matrices, [0.05, 0.95], axis=0)
+    spread = 1.645 * np.sqrt(bounds * (1 - bounds) / np.maximum(of_class, 1)[None, :, None])
+    spread[0] *= -1
+    return np.clip(bounds + spread, 0, 1)
 
 
 def _noise_matrices(priors: LabelPriors, pool: ThreadPoolExecutor) -> list[NDArray[np.float64]]:
@@ -143,6 +161,10 @@ def temperature_of(log_probs: NDArray[np.floating], label: NDArray[np.int64]) ->
 def fit_noise_matrix(priors: LabelPriors, pool: ThreadPoolExecutor) -> NDArray[np.float64]:
     """Return ``(K, K)`` P(given = k | true = j) in row j, by expectation maximisation.
 
+    After every two rounds it leaps ahead along the way that they took (SQUAREM, scheme S3 of
+    Varadhan and Roland, Scandinavian Journal of Statistics 2008): a third of the passes that plain
+    rounds take, to the same end.
+
     Args:
         priors: P(true | x) of n samples.
         pool: The threads to use.
@@ -150,14 +172,27 @@ def fit_noise_matrix(priors: LabelPriors, pool: ThreadPoolExecutor) -> NDArray[n
     classes = priors.classes
     matrix = np.full((classes, classes), 0.1 / max(classes - 1, 1))
     np.fill_diagonal(matrix, 0.9)
-    for _ in range(EM_ROUNDS):
-        counts = expected_counts(priors, matrix, pool) + PRIOR_COUNT / classes + 1e-9
-        renewed = counts / counts.sum(axis=1, keepdims=True)
-        change = np.abs(renewed - matrix).max()
-        matrix = renewed
-        if change < EM_TOLERANCE:
-            break
+    for _ in range(EM_LEAPS):
+        first = _renewed(priors, matrix, pool)
+        second = _renewed(priors, first, pool)
+        step = first - matrix
+        if np.abs(step).max() < EM_TOLERANCE:
+            return second
+        bend = second - first - step
+        length = max(1.0, float(np.linalg.norm(step)) / max(float(np.linalg.norm(bend)), 1e-300))
+        ahead = matrix + 2 * length * step + length**2 * bend
+        matrix = _renewed(priors, _as_rows(np.maximum(ahead, second / 10)), pool)
     return matrix
+
+
+def _renewed(
+    priors: LabelPriors, matrix: NDArray[np.float64], pool: ThreadPoolExecutor
+) -> NDArray[np.float64]:
+    return _as_rows(expected_counts(priors, matrix, pool) + PRIOR_COUNT / len(matrix) + 1e-9)
+
+
+def _as_rows(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
 def _exp(values: NDArray[np.float32]) -> NDArray[np.float32]:

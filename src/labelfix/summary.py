@@ -4,6 +4,7 @@ Letters: N samples, K classes.
 """
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.errors import ReportError
+from labelfix.flagging import ExpectedQuality, expected_quality
 from labelfix.records import MISSING, Label
 from labelfix.report import Report
 from labelfix.report_schema import label_type
@@ -59,7 +61,13 @@ class Summary:
         classes: K.
         noise_rate: The estimated share of wrong labels among the judged samples, 0 to 1; ``None``
             when nothing was judged.
-        backbone: The network that looked at the images.
+        noise_rate_interval: Between which shares it lies with a probability of 90 %.
+        expected_precision: The share of flags that are right, as far as can be expected; ``None``
+            without flags.
+        expected_recall: The share of wrong labels that are flagged, likewise; ``None`` where no
+            wrong label is expected.
+        backbone: The network that looked at the images; ``None`` where probabilities were given and
+            no image was looked at, as in the rest of what only images can tell.
         image_size: Pixels a side that it saw; ``None`` in a report that does not say.
         flagged: Samples with a label issue.
         unreadable: Samples whose image could not be read.
@@ -74,12 +82,15 @@ class Summary:
     judged: int
     classes: int
     noise_rate: float | None
-    backbone: str
+    noise_rate_interval: tuple[float, float] | None
+    expected_precision: float | None
+    expected_recall: float | None
+    backbone: str | None
     image_size: int | None
     flagged: int
-    unreadable: int
-    duplicates: int
-    conflicting: int
+    unreadable: int | None
+    duplicates: int | None
+    conflicting: int | None
     worst: tuple[FlaggedRow, ...]
     confused: tuple[ConfusedPair, ...]
     by_class: tuple[ClassSummary, ...]
@@ -108,17 +119,21 @@ def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -
     if class_code is not None:
         rows = rows[(given[rows] == class_code) | (suggested[rows] == class_code)]
     by_class = _by_class(report, given)
+    expected = _expected(report)
     return Summary(
         samples=len(report),
         judged=len(report) - report.table["label_error_probability"].null_count,
         classes=len(report.class_names),
         noise_rate=report.run.noise_rate,
+        noise_rate_interval=report.run.noise_rate_interval,
+        expected_precision=_finite(expected.precision),
+        expected_recall=_finite(expected.recall),
         backbone=report.run.backbone,
         image_size=report.run.settings.get("image_size"),
         flagged=_count(report, "is_label_issue"),
-        unreadable=_count(report, "is_unreadable_issue"),
-        duplicates=_count(report, "is_exact_duplicate_issue"),
-        conflicting=_count(report, "is_conflicting_duplicate_issue"),
+        unreadable=_count_images(report, "is_unreadable_issue"),
+        duplicates=_count_images(report, "is_exact_duplicate_issue"),
+        conflicting=_count_images(report, "is_conflicting_duplicate_issue"),
         worst=_worst(report, rows, top),
         confused=_confused(report.class_names, given[rows], suggested[rows], top),
         by_class=by_class if class_code is None else _only(by_class, report, class_code),
@@ -138,6 +153,15 @@ def find_class(class_names: Sequence[Label], name: str) -> int:
     raise ReportError(f"no class is called {name!r}", hint=f"choose one of: {', '.join(near)}")
 
 
+def _expected(report: Report) -> ExpectedQuality:
+    wrong = _column(report, "label_error_probability")
+    return expected_quality(np.nan_to_num(wrong), _column(report, "is_label_issue"))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _only(
     by_class: tuple[ClassSummary, ...], report: Report, code: int
 ) -> tuple[ClassSummary, ...]:
@@ -151,6 +175,10 @@ def _column(report: Report, name: str) -> NDArray[Any]:
 
 def _count(report: Report, name: str) -> int:
     return int(np.count_nonzero(_column(report, name)))
+
+
+def _count_images(report: Report, name: str) -> int | None:
+    return None if report.run.backbone is None else _count(report, name)
 
 
 def _codes(report: Report, name: str) -> NDArray[np.int64]:

@@ -1,0 +1,152 @@
+"""What scoring costs, beside cleanlab's, and what the whole command costs.
+
+    python benchmarks/scoring.py [--samples 200000] [--classes 100] [--rounds 5]
+        [--command-samples 1000000] [--seed 0] [--folder DIR]
+
+Makes probabilities like those of a model that is right about four times of five and confuses each
+class with five others, and given labels of which a tenth are wrong, half of those within the
+confused classes. On the same arrays, round by round, it times labelfix's scoring and
+`cleanlab.filter.find_label_issues`, with one process and with cleanlab's own choice, and prints
+medians; the bar is a tenth of cleanlab's time. Then it runs `labelfix audit --pred-probs` on a
+larger file as a process of its own; the bars are a minute, and a peak of memory below twice the
+file. What runs beside it makes times longer: on a shared machine they are upper bounds.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from cleanlab.filter import find_label_issues
+from numpy.typing import NDArray
+
+from labelfix.records import Evidence
+from labelfix.scores import score_labels
+
+FASTER = 10.0
+SECONDS = 60.0
+MEMORY = 2.0
+"""The bars: times as fast as cleanlab; wall time of the command; its peak over the file's size."""
+
+LOOK_ALIKES = 5
+CHUNK = 1 << 14
+OURS, ALONE, DEFAULT = "labelfix", "cleanlab, n_jobs=1", "cleanlab, default n_jobs"
+
+
+STARTER = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True)
+wall = time.perf_counter() - start
+print(wall, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def make(
+    samples: int, classes: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return ``(N, K)`` probabilities, ``(N,)`` given labels and ``(N,)`` true labels."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, classes, samples)
+    alike = np.stack([rng.permutation(classes)[:LOOK_ALIKES] for _ in range(classes)])
+    concentration = np.full((classes, classes), 0.02)
+    np.put_along_axis(concentration, alike, 0.15, axis=1)
+    np.fill_diagonal(concentration, 2.5)
+    probs = np.empty((samples, classes), np.float32)
+    for start in range(0, samples, CHUNK):
+        draws = rng.standard_gamma(concentration[true[start : start + CHUNK]]) + 1e-7
+        probs[start : start + CHUNK] = draws / draws.sum(axis=1, keepdims=True)
+    given = true.copy()
+    wrong = np.flatnonzero(rng.random(samples) < 0.1)
+    near = alike[true[wrong], rng.integers(0, LOOK_ALIKES, len(wrong))]
+    far = rng.integers(0, classes, len(wrong))
+    given[wrong] = np.where(rng.random(len(wrong)) < 0.5, near, far)
+    return probs, given, true
+
+
+def main() -> None:
+    arguments = parse()
+    print(f"{os.cpu_count()} cores, numpy {np.__version__}, load {os.getloadavg()[0]:.1f}")
+    compare(arguments)
+    audit(arguments)
+    print(f"load {os.getloadavg()[0]:.1f}")
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Print the median times of both on the same arrays."""
+    probs, given, true = make(arguments.samples, arguments.classes, arguments.seed)
+    nothing = np.zeros(len(given))
+    evidence = Evidence(
+        probs, nothing.astype(np.int16), nothing.astype(np.float32), nothing.astype(np.int64)
+    )
+    ways: dict[str, Callable[[], NDArray[np.bool_]]] = {
+        OURS: lambda: score_labels(evidence, given).label_error_probability > 0.5,
+        ALONE: lambda: np.asarray(find_label_issues(given, probs, n_jobs=1)),
+        DEFAULT: lambda: np.asarray(find_label_issues(given, probs)),
+    }
+    print(f"{len(probs):,} samples, {probs.shape[1]} classes, {np.mean(given != true):.1%} wrong")
+    walls: dict[str, list[float]] = {name: [] for name in ways}
+    flagged = {}
+    for number in range(arguments.rounds + 1):  # the first warms up
+        for name, way in ways.items():
+            start = time.perf_counter()
+            flagged[name] = way()
+            walls[name] += [time.perf_counter() - start] if number else []
+    for name, is_flagged in flagged.items():
+        found, right = np.mean(is_flagged[given != true]), np.mean((given != true)[is_flagged])
+        print(
+            f"{name:26} {statistics.median(walls[name]):7.3f} s (fastest {min(walls[name]):.3f}), "
+            f"flags {found:.1%} of the wrong labels, {right:.1%} of its flags are wrong labels"
+        )
+    for name in (ALONE, DEFAULT):
+        ratio = statistics.median(c / o for c, o in zip(walls[name], walls[OURS], strict=True))
+        print(f"{name + ' / labelfix':36} {ratio:5.1f} ({verdict(ratio >= FASTER)} {FASTER:.0f})")
+
+
+def audit(arguments: argparse.Namespace) -> None:
+    """Print what the whole command costs, in a process of its own."""
+    probs, given, _ = make(arguments.command_samples, arguments.classes, arguments.seed)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        file, run = Path(folder) / "probs.npz", Path(folder) / "run"
+        np.savez(file, pred_probs=probs, labels=given)
+        size = file.stat().st_size / 2**20
+        print(f"{len(probs):,} samples, {probs.shape[1]} classes, {size:.0f} MiB of float32 .npz")
+        del probs, given
+        words = [sys.executable, "-m", "labelfix", "audit", "--pred-probs", str(file)]
+        # a process counts the peak of the one that started it as its own: start it from a small one
+        told = subprocess.run(
+            [sys.executable, "-c", STARTER, *words, "--out", str(run), "--quiet"],
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            check=True,
+        ).stdout.split()
+    wall, peak = float(told[0]), float(told[1]) / 2**10
+    print(f"{'labelfix audit --pred-probs':36} {wall:5.1f} s ({verdict(wall < SECONDS)} {SECONDS})")
+    print(f"{'peak memory':36} {peak:5.0f} MiB, {peak / size:.2f} of the file", end=" ")
+    print(f"({verdict(peak / size < MEMORY)} {MEMORY})")
+
+
+def verdict(is_met: bool) -> str:  # noqa: FBT001
+    """Return what to say of a bar."""
+    return "meets" if is_met else "MISSES"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=200_000)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--command-samples", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where to write the file of the command")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What all commands share: how faults are told, and options that cannot be used together."""
+
+import os
+import sys
+from collections.abc import Collection
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from labelfix.errors import LabelfixError
+
+INTERRUPTED = 130
+"""What a shell says of a command that Ctrl-C ended."""
+
+
+class Door(TyperGroup):
+    """Turns expected faults into two lines on stderr; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; exit 1 on an expected fault, 130 on Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except LabelfixError as error:
+            _say("error", str(error), typer.colors.RED)
+            if error.hint:
+                _say("hint", error.hint, typer.colors.CYAN)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            is_audit = ctx.invoked_subcommand == "audit"
+            hint = "; the same command with --resume goes on where it stopped" if is_audit else ""
+            _say("interrupted", f"nothing half-written is left{hint}", typer.colors.YELLOW)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def run_as_process(app: typer.Typer) -> None:
+    """Run the command line as a process."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(
+            stream, "reconfigure"
+        ):  # a name must not break a terminal that lacks its letters
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            app(prog_name="labelfix")
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as in `labelfix show RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _say(what: str, text: str, colour: str) -> None:
+    from labelfix.cli_text import plain
+
+    typer.secho(f"{what}: ", err=True, fg=colour, bold=True, nl=False)
+    typer.echo(plain(" ".join(text.splitlines())), err=True)
+
+
+def refuse_idle_options(ctx: typer.Context, *, used: Collection[str]) -> None:
+    """Refuse options of ``audit`` that were given and have no use with ``--pred-probs``."""
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name not in used and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                f"{parameter.opts[0]} has no use with --pred-probs: no images are looked at"
+            )

@@ -1,0 +1,196 @@
+"""The way from probabilities that some model gave to a report: no images, no training.
+
+Letters: N samples, K classes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from labelfix.audit_steps import AuditResult, Clock, said
+from labelfix.config import FlagConfig
+from labelfix.corrections import correct
+from labelfix.errors import LabelfixError, UnreadableImage
+from labelfix.pred_probs import GivenPredProbs, fingerprint_of, open_pred_probs
+from labelfix.records import (
+    MISSING,
+    PRED_PROBS_KIND,
+    DatasetSource,
+    Duplicates,
+    Judgeable,
+    LabeledDataset,
+    OnProgress,
+    no_progress,
+)
+from labelfix.report import (
+    ROW_GROUP_SIZE,
+    Report,
+    RunInfo,
+    build_verdicts,
+    probability_lists,
+    read_report_table,
+    write_report,
+)
+from labelfix.run_folder import RunFolder
+from labelfix.scores import score_probabilities
+
+LIBRARIES = ("labelfix", "numpy", "pyarrow", "scipy")
+"""Whose versions a report names."""
+
+
+def audit_pred_probs(
+    pred_probs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    precision: float | None = None,
+    budget: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> AuditResult:
+    """Find the wrong labels by probabilities that you have, and write a report of them.
+
+    Args:
+        pred_probs: A file with the given label and the probabilities of each sample, **from a model
+            that never trained on it**: CSV or Parquet with ``sample_id``, ``given_label`` and
+            ``prob:<class>`` columns, or ``.npz`` with ``pred_probs``, ``labels`` and
+            ``class_names``. Of several files, one a model, the mean is taken.
+        out: The RUN folder to write.
+        precision: Flag as many labels as leave this share of the flags right; ``None`` flags as
+            many as make the expected F1 the highest.
+        budget: Flag this many labels instead.
+        overwrite: Replace the run that ``out`` holds.
+        resume: If ``out`` holds this very run, finished, leave it as it is.
+        on_progress: Told how far each stage is.
+
+    Raises:
+        ConfigError: ``precision`` or ``budget`` cannot be used.
+        DatasetError: A file cannot be used, or the files do not fit each other.
+        RunError: ``out`` holds a run already, or cannot be written to.
+    """
+    flags = FlagConfig(precision=precision, budget=budget)
+    named = [pred_probs] if isinstance(pred_probs, str | Path) else pred_probs
+    paths = [Path(path).absolute() for path in named]
+    out = Path(out)
+    fingerprint = fingerprint_of(paths)
+    folder = RunFolder(out)
+    claim = {
+        "config": {"pred_probs": len(paths), "flags": asdict(flags)},
+        "fingerprint": fingerprint,
+    }
+    if folder.claim(claim, overwrite=overwrite, resume=resume):
+        return AuditResult(out, read_report_table(out, pred_probs=False))
+    try:
+        return AuditResult(out, _run(paths, fingerprint, folder, flags, on_progress))
+    except LabelfixError:  # the mended command shall find its RUN free
+        folder.release()
+        raise
+
+
+def _run(
+    paths: Sequence[Path],
+    fingerprint: str,
+    folder: RunFolder,
+    flags: FlagConfig,
+    on_progress: OnProgress,
+) -> Report:
+    clock = Clock()
+    with clock.stage("reading"):
+        given = open_pred_probs(paths, folder.path, on_progress)
+    with clock.stage("scoring"), said("weighing the evidence", on_progress):
+        report = _judge(given, paths, fingerprint, flags)
+    with clock.stage("writing the report"), said("writing the report", on_progress):
+        write_report(report, folder.report_path, _lists(given))
+    folder.finish(_run_json(given, report, clock))
+    return report
+
+
+def _judge(
+    given: GivenPredProbs, paths: Sequence[Path], fingerprint: str, flags: FlagConfig
+) -> Report:
+    size = len(given)
+    is_judged = _is_judged(given)
+    scores = score_probabilities(given.store, np.flatnonzero(is_judged), given.given_label)
+    nothing = np.full(size, MISSING, np.int64)
+    source = DatasetSource(PRED_PROBS_KIND, paths[0], given.columns)
+    return build_verdicts(
+        dataset=LabeledDataset(
+            sample_id=given.sample_id,
+            split=pa.nulls(size, pa.string()),
+            given_label=given.given_label,
+            class_names=given.class_names,
+            images=NoImages(size),
+            source=source,
+            fingerprint=fingerprint,
+        ),
+        unreadable={},
+        judgeable=Judgeable(is_judged, nothing.astype(np.int16), given.why_not),
+        scores=scores,
+        corrections=correct(scores, given.given_label != MISSING, flags),
+        duplicates=Duplicates(nothing, np.zeros(size, np.bool_)),
+        run=RunInfo(
+            source=source,
+            fingerprint=fingerprint,
+            noise_rate=scores.noise_rate,
+            noise_rate_interval=scores.noise_rate_interval,
+            backbone=None,
+            seed=None,
+            versions={name: version(name) for name in LIBRARIES},
+            settings={PRED_PROBS_KIND: [str(path) for path in paths]},
+        ),
+    )
+
+
+def _is_judged(given: GivenPredProbs) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    is_judged = np.ones(len(given), np.bool_)
+    is_judged[list(given.why_not)] = False
+    return is_judged
+
+
+def _lists(given: GivenPredProbs) -> Iterator[pa.ChunkedArray]:
+    """Yield the probabilities of one row group after the other."""
+    is_judged = _is_judged(given)
+    for start in range(0, len(given), ROW_GROUP_SIZE):
+        rows = slice(start, min(start + ROW_GROUP_SIZE, len(given)))
+        yield probability_lists(given.store.read(rows), is_judged[rows])
+
+
+def _run_json(given: GivenPredProbs, report: Report, clock: Clock) -> Mapping[str, Any]:
+    return {
+        **report.run.to_json(),
+        "samples": len(given),
+        "class_names": list(given.class_names),
+        "seconds": clock.seconds,
+    }
+
+
+class NoImages:
+    """The images of N samples of which none is known.
+
+    Args:
+        size: N.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        """Return N."""
+        return self._size
+
+    def read(self, index: int) -> bytes:
+        """Refuse.
+
+        Raises:
+            UnreadableImage: Always.
+        """
+        raise UnreadableImage("only probabilities were given")
+
+    def location(self, index: int) -> str:
+        """Return "": there is no image."""
+        return ""
