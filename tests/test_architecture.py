@@ -96,7 +96,7 @@ REPORTING = {
     "reasons": set(),
     "report": {"reasons", "report_schema"},
     "report_frame": {"report"},
-    "summary": {"report", "report_schema"},
+    "summary": {"flagging", "report", "report_schema"},
 }
 EXPORTING = {
     "export_plan": {"report"},

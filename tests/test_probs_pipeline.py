@@ -258,3 +258,49 @@ def test_wrong_usage(args, told, tmp_path):
     assert result.exit_code == 2
     assert told in " ".join(result.stderr.replace("│", " ").split())
     assert not (tmp_path / "run").exists()
+
+
+# How many labels are flagged
+
+
+def flagged(out: Path) -> pa.Table:
+    table = read_report_table(out).table
+    return table.filter(table["is_label_issue"])
+
+
+def test_a_budget_flags_the_worst_and_no_more(tmp_path):
+    path = write(tmp_path / "p.npz", noisy())
+    done = run("audit", "--pred-probs", path, "--out", tmp_path / "run", "--budget", "7", "--json")
+    assert json.loads(done.stdout)["flagged"] == 7
+    errors = np.sort(read_report_table(tmp_path / "run").table["label_error_probability"])
+    assert np.sort(flagged(tmp_path / "run")["label_error_probability"])[0] == errors[-7]
+
+
+def test_a_precision_is_what_the_flags_promise(tmp_path):
+    path = write(tmp_path / "p.npz", noisy(count=2000))
+    out = tmp_path / "run"
+    done = run("audit", "--pred-probs", path, "--out", out, "--precision", ".9", "--json")
+    told = json.loads(done.stdout)
+    assert told["expected_precision"] >= 0.9
+    mean = flagged(out)["label_error_probability"].to_numpy().mean(dtype=np.float64)
+    assert np.isclose(told["expected_precision"], mean)
+    low, high = told["noise_rate_interval"]
+    assert low <= told["noise_rate"] <= high
+    assert "rightly" in run("show", out).stdout
+
+
+def test_precision_and_budget_exclude_each_other(tmp_path):
+    path = write(tmp_path / "p.npz", noisy())
+    done = run(
+        "audit",
+        "--pred-probs",
+        path,
+        "--out",
+        tmp_path / "run",
+        "--budget",
+        "7",
+        "--precision",
+        "1",
+    )
+    assert_refused(done, "both a precision and a budget")
+    assert not (tmp_path / "run").exists()
