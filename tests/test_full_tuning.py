@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models import register_model
 
 from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig
 from labelfix.errors import RunError
@@ -20,10 +21,29 @@ def weights(tmp_path_factory):
     return path
 
 
-def config_of(weights, cache, **changes):
+ROOM = 5
+
+
+@register_model
+def test_resnet_in_little_memory(**settings):
+    """A network that has room for so many images at once."""
+
+    def look(model, arguments):
+        if len(arguments[0]) > ROOM:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    model = timm.create_model("test_resnet", **settings)
+    model.register_forward_pre_hook(look)
+    return model
+
+
+test_resnet_in_little_memory.__test__ = False
+
+
+def config_of(weights, cache, *, backbone="test_resnet", **changes):
     settings = {"folds": 2, "epochs": 3, "batch_size": 16, "learning_rate": 3e-3} | changes
     return AuditConfig(
-        backbone=BackboneConfig(name="test_resnet", weights=weights, image_size=32, device="cpu"),
+        backbone=BackboneConfig(name=backbone, weights=weights, image_size=32, device="cpu"),
         tune="full",
         fine_tuning=FineTuningConfig(**settings),
         cache=cache,
@@ -92,3 +112,17 @@ def test_a_run_of_other_settings_is_not_resumed(whole, small_data, weights):
     config = config_of(weights, whole / "cache", epochs=4)
     with pytest.raises(RunError, match="another run: the settings differ"):
         audit(small_data, whole / "run", config, resume=True)
+
+
+def test_a_run_that_memory_has_no_room_for_goes_on_in_smaller_portions(
+    whole, small_data, weights, tmp_path
+):
+    notes = []
+    config = config_of(weights, whole / "cache", backbone="test_resnet_in_little_memory")
+    audit(small_data, tmp_path, config, on_progress=lambda progress: notes.append(progress.note))
+    tight, loose = (json.loads((run / "run.json").read_text()) for run in (tmp_path, whole / "run"))
+    assert loose["settings"]["micro_batch_size"] == 16
+    assert tight["settings"]["micro_batch_size"] == 4
+    assert any("4 at a time as memory is short" in note for note in notes)
+    report = read_report_table(tmp_path)
+    assert np.isfinite(np.stack(report.table["pred_probs"].to_pylist())).all()

@@ -11,7 +11,7 @@ import torch
 from labelfix.errors import RunError
 from labelfix.files import atomic_path, make_folder
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 class Checkpoints:

@@ -74,12 +74,15 @@ class FineTuned:
         model_state: The averaged weights of the network of fold 0.
         log: A row a fold and epoch, as JSON values.
         layers: A row a layer of that network: how far it went.
+        micro_batch_size: How many images went through a network at once, in the end; ``None`` if
+            each batch went whole.
     """
 
     evidence: Evidence
     model_state: dict[str, Tensor]
     log: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
+    micro_batch_size: int | None = None
 
 
 def cross_fit_networks(
@@ -108,13 +111,15 @@ def cross_fit_networks(
         on_progress: Told about every few steps.
 
     Raises:
-        TrainingError: The loss is no longer finite, or another process is gone.
+        TrainingError: The loss is no longer finite, memory runs out with the fewest images that
+            can be taken, or another process is gone.
         RunError: A checkpoint cannot be written or read.
     """
     label = torch.from_numpy(np.where(judgeable.is_judged, given_label, MISSING))
     label = label.to(networks.device)
     gathered = _Gathered(len(given_label), classes)
     first: _Trained | None = None
+    micro_batch_size: int | None = None
     log: list[dict[str, Any]] = []
     for fold in range(recipe.training.folds):
         rows = np.flatnonzero((judgeable.fold != MISSING) & (judgeable.fold != fold))
@@ -122,7 +127,8 @@ def cross_fit_networks(
             judgeable.is_judged & ((judgeable.fold == fold) | (judgeable.fold == MISSING))
         )
         fitting = _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
-        trained = fitting.run(rows, label, classes)
+        trained = fitting.run(rows, label, classes, micro_batch_size)
+        micro_batch_size = trained.micro_batch_size
         gathered.add(fitting.judge(trained.average, judged), trained, world)
         log += trained.log
         first = first or trained
@@ -133,6 +139,7 @@ def cross_fit_networks(
         model_state={name: value.cpu() for name, value in first.average.state_dict().items()},
         log=log,
         layers=first.layers,
+        micro_batch_size=micro_batch_size,
     )
 
 
@@ -145,6 +152,7 @@ class _Trained:
     self_label: NDArray[np.int64]
     log: list[dict[str, Any]]
     layers: list[dict[str, Any]]
+    micro_batch_size: int | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,7 +167,13 @@ class _Fitting:
     on_progress: OnProgress
     fold: int
 
-    def run(self, rows: NDArray[np.int64], label: Tensor, classes: int) -> _Trained:
+    def run(
+        self,
+        rows: NDArray[np.int64],
+        label: Tensor,
+        classes: int,
+        micro_batch_size: int | None = None,
+    ) -> _Trained:
         """Train on some rows, from the last checkpoint if there is one."""
         recipe, training = self.recipe, self.recipe.training
         torch.manual_seed(recipe.seed + self.fold)
@@ -184,11 +198,20 @@ class _Fitting:
             processes=self.world.size,
         )
         wrapped = self.world.wrap(model, self.networks.device)
-        tuning = FineTuning(model, lesson, training, wrapped=wrapped)
+        tuning = FineTuning(
+            model, lesson, training, wrapped=wrapped, micro_batch_size=micro_batch_size
+        )
         log = self._train(tuning, labeler, limit)
         margin = self._total_margin(recorder)
         layers = [] if limit is None else [_travel(layer) for layer in limit.distances()]
-        return _Trained(tuning.average.module, margin, labeler.labels(), log, layers)
+        return _Trained(
+            average=tuning.average.module,
+            margin=margin,
+            self_label=labeler.labels(),
+            log=log,
+            layers=layers,
+            micro_batch_size=tuning.micro_batch_size,
+        )
 
     def judge(self, model: nn.Module, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows and probabilities of what the network never saw, of all processes."""
@@ -222,6 +245,8 @@ class _Fitting:
         def report(step: int, loss: float, speed: float) -> None:
             done = (tuning.epoch - 1) * steps + step
             note = f"loss {loss:.3f}, {speed:.0f} images/s"
+            if tuning.micro_batch_size is not None:
+                note += f", {tuning.micro_batch_size} at a time as memory is short"
             self.on_progress(Progress(stage, done, epochs * steps, "steps", note))
 
         return report

@@ -14,9 +14,11 @@ import torch
 from timm.optim._optim_factory import create_optimizer_v2
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from labelfix.config import FineTuningConfig
 from labelfix.errors import TrainingError
+from labelfix.portions import Portions
 from labelfix.schedules import warm_up_and_cosine
 
 LOOK_EVERY = 20
@@ -25,6 +27,11 @@ LOOK_EVERY = 20
 
 class Labeler(Protocol):
     """Decides which label each sample is trained on, and what it weighs."""
+
+    @property
+    def weighs_batches(self) -> bool:
+        """Whether a weight depends on what else is in the batch."""
+        ...
 
     def step(self, rows: Tensor, logits: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Return ``(B,)`` labels and ``(B,)`` weights whose sum is the batch's share of a step."""
@@ -111,10 +118,22 @@ class EpochLog:
 
 
 class FineTuning:
-    """One network in training: its weights, their average, the optimiser, and where they stand."""
+    """One network in training: its weights, their average, the optimiser, and where they stand.
+
+    Where memory has no room for a whole batch, its gradient is added up over portions of it, and
+    the optimiser still sees that of the batch. Weights that depend on the whole batch come from a
+    forward pass of their own before; batch norms take the statistics of a portion. Several
+    processes never cut a batch: one cannot do a step anew while the others wait for it.
+    """
 
     def __init__(
-        self, model: nn.Module, lesson: Lesson, config: FineTuningConfig, *, wrapped: nn.Module
+        self,
+        model: nn.Module,
+        lesson: Lesson,
+        config: FineTuningConfig,
+        *,
+        wrapped: nn.Module,
+        micro_batch_size: int | None = None,
     ) -> None:
         """Make ready to train.
 
@@ -124,6 +143,8 @@ class FineTuning:
             config: How long and how fast.
             wrapped: What is called in a step: ``model`` itself, or `DistributedDataParallel` or a
                 compiled form of it.
+            micro_batch_size: Images that go through the network at once, to begin with; ``None``
+                takes whole batches.
         """
         self.model, self.lesson, self.config, self._call = model, lesson, config, wrapped
         self.average = ModelEmaV3(model, decay=config.average_decay, use_warmup=True)
@@ -136,8 +157,14 @@ class FineTuning:
         self._peak_rates = [group["lr"] for group in self._optimiser.param_groups]
         self._factor = warm_up_and_cosine(config.epochs * len(lesson.step_sizes))
         self._device = next(model.parameters()).device
+        self._portions = Portions(micro_batch_size, least=_least_portion(model, lesson.processes))
         self.epoch = 0
         self._step = 0
+
+    @property
+    def micro_batch_size(self) -> int | None:
+        """Images that go through the network at once, ``None`` as long as batches fit whole."""
+        return self._portions.size
 
     def run_epoch(self, on_step: Callable[[int, float, float], None]) -> EpochLog:
         """Train for one epoch.
@@ -148,6 +175,7 @@ class FineTuning:
 
         Raises:
             TrainingError: The loss is no longer finite; the message names step and learning rate.
+                Or memory has no room for the smallest portion of a batch.
         """
         self.epoch += 1
         self._call.train()
@@ -184,6 +212,7 @@ class FineTuning:
             "recorder": self.lesson.recorder.state_dict(),
             "epoch": self.epoch,
             "step": self._step,
+            "micro_batch_size": self.micro_batch_size,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -194,30 +223,64 @@ class FineTuning:
         self.lesson.labeler.load_state_dict(state["labeler"])
         self.lesson.recorder.load_state_dict(state["recorder"])
         self.epoch, self._step = state["epoch"], state["step"]
+        self._portions.size = state["micro_batch_size"]
 
     def _take_step(self, rows: Tensor, inputs: Tensor, step_size: int) -> Tensor:
         factor = self._factor(self._step)
         for group, peak in zip(self._optimiser.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * factor
-        with _half_precision(self.config, self._device):
-            logits = self._call(inputs)
-        logits = logits.float()
-        label, weight = self.lesson.labeler.step(rows, logits.detach(), self.epoch)
+        verdicts = _Verdicts(rows, self.lesson.labeler, self.epoch)
         # gradients are averaged over processes, whose parts of a step may be unequal
-        weight = weight * (len(rows) * self.lesson.processes / step_size)
-        loss = (nn.functional.cross_entropy(logits, label, reduction="none") * weight).sum()
-        self.lesson.recorder.update(rows, logits.detach(), self.lesson.given_label[rows])
-        limit = self.lesson.limit
-        if limit is not None and self.lesson.penalised:
-            loss = loss + limit.penalty()
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        share = len(rows) * self.lesson.processes / step_size
+        loss, logits = self._portions.run(
+            len(rows), lambda portions: self._gradients(portions, inputs, verdicts, share)
+        )
+        self.lesson.recorder.update(rows, logits, self.lesson.given_label[rows])
         self._optimiser.step()
+        limit = self.lesson.limit
         if limit is not None and not self.lesson.penalised:
             limit.project()
         self._step += 1
         self.average.update(self.model, step=self._step)
-        return loss.detach()
+        return loss
+
+    def _gradients(
+        self, portions: list[slice], inputs: Tensor, verdicts: "_Verdicts", share: float
+    ) -> tuple[Tensor, Tensor]:
+        """Add up the gradient of a batch; return its loss and the ``(B, K)`` logits."""
+        self._optimiser.zero_grad(set_to_none=True)
+        if len(portions) > 1 and self.lesson.labeler.weighs_batches:
+            verdicts.decide(self._untrained_logits(inputs, portions))
+        total, logits_of = torch.zeros((), device=self._device), []
+        for portion in portions:
+            logits = self._forward(inputs[portion])
+            logits_of.append(logits.detach())
+            label, weight = verdicts.of(portion, logits.detach())
+            errors = nn.functional.cross_entropy(logits, label, reduction="none")
+            loss = (errors * (weight * share)).sum()
+            if self.lesson.limit is not None and self.lesson.penalised and portion is portions[-1]:
+                loss = loss + self.lesson.limit.penalty()
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total, torch.cat(logits_of)
+
+    @torch.no_grad()
+    def _untrained_logits(self, inputs: Tensor, portions: list[slice]) -> Tensor:
+        """Return ``(B, K)`` logits of a pass that leaves no trace in the batch norms."""
+        norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
+        tracking = [norm.track_running_stats for norm in norms]
+        for norm in norms:
+            norm.track_running_stats = False
+        try:
+            return torch.cat([self._forward(inputs[portion]) for portion in portions])
+        finally:
+            for norm, was_tracking in zip(norms, tracking, strict=True):
+                norm.track_running_stats = was_tracking
+
+    def _forward(self, inputs: Tensor) -> Tensor:
+        with _half_precision(self.config, self._device):
+            logits: Tensor = self._call(inputs)
+        return logits.float()
 
     def _check(self, loss: float) -> None:
         if math.isfinite(loss):
@@ -230,16 +293,57 @@ class FineTuning:
         )
 
 
+class _Verdicts:
+    """Labels and weights of the samples of one step: each decided once, however it is cut.
+
+    A labeler takes note of what it is shown, so a step that is done anew must not show it again.
+    """
+
+    def __init__(self, rows: Tensor, labeler: Labeler, epoch: int) -> None:
+        self._rows, self._labeler, self._epoch = rows, labeler, epoch
+        self._label = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
+        self._weight = torch.empty(len(rows), device=rows.device)
+        self._decided = 0
+
+    def decide(self, logits: Tensor) -> None:
+        """Decide on the whole batch, from its ``(B, K)`` logits."""
+        self.of(slice(0, len(self._rows)), logits)
+
+    def of(self, portion: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return labels and weights of a portion, from its logits where that is still open."""
+        start = max(portion.start, self._decided)
+        if start < portion.stop:
+            rows = self._rows[start : portion.stop]
+            label, weight = self._labeler.step(rows, logits[start - portion.start :], self._epoch)
+            self._label[start : portion.stop] = label
+            self._weight[start : portion.stop] = weight * (len(rows) / len(self._rows))
+            self._decided = portion.stop
+        return self._label[portion], self._weight[portion]
+
+
 @torch.inference_mode()
 def predict(
     model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], config: FineTuningConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield rows ``(B,)`` and ``(B, K)`` probabilities of a network in eval mode."""
+    """Yield rows ``(B,)`` and ``(B, K)`` probabilities of a network in eval mode.
+
+    Raises:
+        TrainingError: Memory has no room for a single image.
+    """
     model.eval()
+    portions = Portions()
     for rows, inputs in batches:
         with _half_precision(config, inputs.device):
-            logits = model(inputs)
-        yield rows, logits.float().softmax(dim=1)
+            parts = portions.run(len(rows), lambda cut: [model(inputs[part]) for part in cut])  # noqa: B023 - called at once
+        yield rows, torch.cat(parts).float().softmax(dim=1)
+
+
+def _least_portion(model: nn.Module, processes: int) -> int | None:
+    """Return the fewest images that may be trained on at once, ``None`` if batches stay whole."""
+    if processes > 1:
+        return None
+    has_batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
+    return 2 if has_batch_norm else 1  # one image alone has no variance
 
 
 def _half_precision(config: FineTuningConfig, device: torch.device) -> torch.autocast:

@@ -82,7 +82,8 @@ class FullTuning:
         """Fine-tune a network a fold, and let each judge what it never saw.
 
         Raises:
-            TrainingError: The loss is no longer finite, or another process is gone.
+            TrainingError: The loss is no longer finite, memory runs out with the fewest images that
+                can be taken, or another process is gone.
             RunError: A checkpoint cannot be written or read.
         """
         views = ImageViews(
@@ -112,8 +113,9 @@ class FullTuning:
             on_progress=on_progress,
         )
 
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self, tuned: FineTuned) -> Mapping[str, Any]:
         """Return what shaped the verdicts, as JSON values."""
+        share = self.config.fine_tuning.batch_size // self.world.size
         return {
             "tune": "full",
             "image_size": self.network.preprocessing.size,
@@ -122,6 +124,7 @@ class FullTuning:
             "device": self.device.type,
             "weights_digest": self.network.weights_digest,
             "processes": self.world.size,
+            "micro_batch_size": tuned.micro_batch_size or share,
             **asdict(self.config.fine_tuning),
             "regularization": asdict(self.config.regularization),
             "self_labeling": asdict(self.config.self_labeling),

@@ -160,7 +160,7 @@ def _tune_network(
     with clock.stage("training"):
         tuned = tuning.train(dataset, seen, judgeable, checkpoints, on_progress)
     with clock.stage("scoring"), _said("weighing the evidence", on_progress):
-        info = _run_info(config, dataset, tuning.settings())
+        info = _run_info(config, dataset, tuning.settings(tuned))
         report = _judge(dataset, seen, duplicates, judgeable, tuned.evidence, info)
     if world.is_writer:
         write_network(tuned, folder.path)
