@@ -114,12 +114,13 @@ TOP = {
     "demo_score": {"report"},  # these two know the truth: nothing but the door may use them
     "demo": {"demo_score"},
     "cli_text": set(),
+    "cli_options": set(),
     "cli_progress": {"cli_text"},
     "cli_tables": {"cli_text", "demo_score", "exporting", "summary"},
     "cli_diagnosis": {"cli_text", "diagnosis_records"},
     "cli": {
-        "api", "cli_diagnosis", "cli_progress", "cli_tables", "cli_text", "demo", "demo_score",
-        "diagnosis_run", "exporting", "report", "summary",
+        "api", "cli_diagnosis", "cli_options", "cli_progress", "cli_tables", "cli_text", "demo",
+        "demo_score", "diagnosis_run", "exporting", "report", "summary",
     },
     "__main__": {"cli"},
     "__init__": {"api", "evidence", "exporting", "report_frame"},
@@ -141,7 +142,7 @@ ONLY_IN = {
     "scipy": {"scores"},
     "PIL": {"demo", "images", "preprocessing"},
     "pandas": {"report_frame"},
-    "typer": {"cli"},
+    "typer": {"cli", "cli_options"},
     "rich": {"cli_diagnosis", "cli_progress", "cli_tables", "cli_text"},
     "cleanlab": set(),  # for benchmarks and tests
     "click": set(),  # typer carries its own

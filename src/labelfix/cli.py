@@ -9,12 +9,13 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from labelfix.config import EMBEDDED_BACKBONE, Device, Tune
+import labelfix.cli_options as opt
+from labelfix.config import EMBEDDED_BACKBONE, Device
 from labelfix.errors import LabelfixError
 
 INTERRUPTED = 130
@@ -103,87 +104,26 @@ def door(
     warnings.filterwarnings("ignore", module="PIL")  # the report says what ails an image
 
 
-Run: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="RUN", help="The folder of a finished audit, or the report in it.")
-]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Quiet: TypeAlias = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked for.")
-]
-Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="The one source of random choices.")]
-
-
 @app.command()
 def audit(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA",
-            help="A folder of class folders, a manifest (.csv .tsv .jsonl .parquet), or Parquet "
-            "with the images inside (a file or a folder of shards).",
-        ),
-    ],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="The folder to write the report to.")],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run that RUN holds.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that RUN holds.")
-    ] = False,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    backbone: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Any timm model. The default needs no network."),
-    ] = EMBEDDED_BACKBONE,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The backbone's weights, as safetensors."),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS",
-            help="A side, as the backbone sees it. Chosen from the data if left out.",
-        ),
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where the backbone runs.")] = "auto",
-    tune: Annotated[
-        Tune,
-        typer.Option(
-            help="head: heads on frozen features; full: the whole network; "
-            "auto: the whole network where there is a GPU."
-        ),
-    ] = "auto",
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="F", help="Each sample is judged by models that saw the other folds only."
-        ),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Where features are kept for the next audit. The user's cache if left out.",
-        ),
-    ] = None,
-    image_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Column of paths or bytes; found by its name if left out."
-        ),
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column of labels; as above.")
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column of unique sample names; as above.")
-    ] = None,
-    split_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column of splits; as above.")
-    ] = None,
+    data: opt.Data,
+    out: opt.Out,
+    overwrite: opt.Overwrite = False,
+    resume: opt.Resume = False,
+    seed: opt.Seed = 0,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    backbone: opt.Backbone = EMBEDDED_BACKBONE,
+    weights: opt.Weights = None,
+    image_size: opt.ImageSize = None,
+    device: opt.WhereItRuns = "auto",
+    tune: opt.WhatIsTuned = "auto",
+    folds: opt.Folds = None,
+    cache: opt.Cache = None,
+    image_column: opt.ImageColumn = None,
+    label_column: opt.LabelColumn = None,
+    id_column: opt.IdColumn = None,
+    split_column: opt.SplitColumn = None,
 ) -> None:
     """Find the labels of DATA that are probably wrong, and write a report to RUN."""
     if overwrite and resume:
@@ -223,7 +163,7 @@ def audit(
 
 @app.command()
 def show(
-    run: Run,
+    run: opt.Run,
     of_class: Annotated[
         str | None,
         typer.Option(
@@ -233,7 +173,7 @@ def show(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows of each table.")] = 20,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Show what an audit found."""
     from labelfix.cli_tables import print_classes, print_figures, print_findings, stdout_console
@@ -252,7 +192,7 @@ def show(
 
 @app.command()
 def export(
-    run: Run,
+    run: opt.Run,
     to: Annotated[
         Path,
         typer.Argument(metavar="TO", help="A manifest (.csv, .parquet) or a folder to write."),
@@ -285,8 +225,8 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the manifest TO if it is there.")
     ] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Write the audited data set with the labels that the audit is sure of."""
     from labelfix.cli_progress import shown_progress
@@ -321,10 +261,10 @@ def diagnose(
     draws: Annotated[
         int, typer.Option(min=2, metavar="N", help="How many times noise is drawn, for each size.")
     ] = 20,
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Say how far each layer was trained, how stable the network is, and what that promises."""
     from labelfix.cli_progress import shown_progress
@@ -350,14 +290,14 @@ def demo(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The folder to write, or to score a run of.")
     ],
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
     score: Annotated[
         Path | None,
         typer.Option(
             metavar="RUN", help="Write nothing; say how much of the known truth RUN has found."
         ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Write a small data set with known mistakes, to try an audit on."""
     if score is not None:

@@ -1,0 +1,81 @@
+"""The options that several commands share, and all of ``labelfix audit``."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from labelfix.config import Device, Tune
+
+Run: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The folder of a finished audit, or the report in it.")
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Quiet: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked for.")
+]
+Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="The one source of random choices.")]
+
+Data: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder of class folders, a manifest (.csv .tsv .jsonl .parquet), or Parquet "
+        "with the images inside (a file or a folder of shards).",
+    ),
+]
+Out: TypeAlias = Annotated[
+    Path, typer.Option(metavar="RUN", help="The folder to write the report to.")
+]
+Overwrite: TypeAlias = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the run that RUN holds.")
+]
+Resume: TypeAlias = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run that RUN holds.")
+]
+Backbone: TypeAlias = Annotated[
+    str, typer.Option(metavar="NAME", help="Any timm model. The default needs no network.")
+]
+Weights: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The backbone's weights, as safetensors.")
+]
+ImageSize: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS", help="A side, as the backbone sees it. Chosen from the data if left out."
+    ),
+]
+WhereItRuns: TypeAlias = Annotated[Device, typer.Option(help="Where the backbone runs.")]
+WhatIsTuned: TypeAlias = Annotated[
+    Tune,
+    typer.Option(
+        help="head: heads on frozen features; full: the whole network; "
+        "auto: the whole network where there is a GPU."
+    ),
+]
+Folds: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="F", help="Each sample is judged by models that saw the other folds only."
+    ),
+]
+Cache: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where features are kept for the next audit. The user's cache if left out.",
+    ),
+]
+ImageColumn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column of paths or bytes; found by its name if left out."),
+]
+LabelColumn: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Column of labels; as above.")
+]
+IdColumn: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Column of unique sample names; as above.")
+]
+SplitColumn: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Column of splits; as above.")
+]
