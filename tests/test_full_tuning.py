@@ -1,4 +1,6 @@
+import contextlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from timm.models import register_model
 
-from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig
-from labelfix.errors import RunError
+from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig, RegularizationConfig
+from labelfix.errors import ConfigError, RunError, TrainingError
 from labelfix.pipeline import audit
 from labelfix.report import read_report_table
 
@@ -16,9 +18,11 @@ from labelfix.report import read_report_table
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "test_resnet.safetensors"
-    save_file(timm.create_model("test_resnet", pretrained=False).state_dict(), path)
-    return path
+    folder = tmp_path_factory.mktemp("weights")
+    for name in ("test_resnet", "test_vit"):
+        model = timm.create_model(name, pretrained=False)
+        save_file(model.state_dict(), folder / f"{name}.safetensors")
+    return folder
 
 
 ROOM = 5
@@ -40,12 +44,18 @@ def test_resnet_in_little_memory(**settings):
 test_resnet_in_little_memory.__test__ = False
 
 
-def config_of(weights, cache, *, backbone="test_resnet", **changes):
+def config_of(weights, cache, *, backbone="test_resnet", form="projection", **changes):
     settings = {"folds": 2, "epochs": 3, "batch_size": 16, "learning_rate": 3e-3} | changes
     return AuditConfig(
-        backbone=BackboneConfig(name=backbone, weights=weights, image_size=32, device="cpu"),
+        backbone=BackboneConfig(
+            name=backbone,
+            weights=weights / f"{backbone.removesuffix('_in_little_memory')}.safetensors",
+            image_size=32,
+            device="cpu",
+        ),
         tune="full",
         fine_tuning=FineTuningConfig(**settings),
+        regularization=RegularizationConfig(form=form),
         cache=cache,
     )
 
@@ -79,12 +89,13 @@ def test_a_whole_network_run_judges_every_sample_and_leaves_its_model(whole, wei
     assert "checkpoint_path" in json.loads((run / "run.json").read_text())["model"]
 
 
+class Killed(BaseException):
+    """The end of a process, as a kill is one."""
+
+
 def test_a_run_killed_after_any_epoch_resumes_to_the_same_report(
     whole, small_data, weights, tmp_path
 ):
-    class Killed(BaseException):
-        pass
-
     def die_at(epoch_of_second_network):
         def on_progress(progress):
             if progress.stage == "fine-tuning network 2 of 2" and progress.total is not None:
@@ -126,3 +137,81 @@ def test_a_run_that_memory_has_no_room_for_goes_on_in_smaller_portions(
     assert any("4 at a time as memory is short" in note for note in notes)
     report = read_report_table(tmp_path)
     assert np.isfinite(np.stack(report.table["pred_probs"].to_pylist())).all()
+
+
+def settings_of(run):
+    return json.loads((run / "run.json").read_text())["settings"]
+
+
+def test_training_that_diverges_goes_on_at_half_the_learning_rate(
+    whole, small_data, weights, tmp_path
+):
+    wild = {"backbone": "test_vit", "optimiser": "sgd", "form": "none", "epochs": 8}
+    config = config_of(weights, whole / "cache", learning_rate=1.0, **wild)
+    run = tmp_path / "run"
+    what = r"(the loss is nan|a weight is no longer finite) at step \d+ \(epoch \d, learning rate "
+    with pytest.raises(TrainingError, match=what) as first:
+        audit(small_data, run, config)
+    assert "of network 1 of 2; the last good checkpoint: none" in str(first.value)
+    assert "--resume --half-rate trains network 1 anew" in first.value.hint
+    with pytest.raises(TrainingError) as again:
+        audit(small_data, run, config, resume=True)
+    assert str(again.value) == str(first.value), "the same settings come to the same end"
+
+    halvings = 0
+    while not (run / "run.json").exists():
+        assert halvings < 10
+        halvings += 1
+        try:
+            audit(small_data, run, config, resume=True, half_rate=True, on_progress=kill_once())
+        except Killed:  # what is gone on with keeps its rate
+            with contextlib.suppress(TrainingError):
+                audit(small_data, run, config, resume=True)
+        except TrainingError as error:
+            assert "--half-rate" in error.hint  # noqa: PT017 - both may happen
+    settings = settings_of(run)
+    assert halvings > 0
+    assert settings["rate_halvings"] == halvings
+    assert settings["learning_rate"] == 1.0 / 2**halvings
+    log = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
+    assert [(row["fold"], row["epoch"]) for row in log] == [
+        (fold, epoch) for fold in (0, 1) for epoch in range(1, 9)
+    ]
+    assert all(np.isfinite(row["loss"]) for row in log)
+    assert max(row["learning_rate"] for row in log if row["fold"] == 1) <= 1.0 / 2**halvings
+    with pytest.raises(RunError, match="holds a finished run: there is no training to go on with"):
+        audit(small_data, run, config, resume=True, half_rate=True)
+
+
+def kill_once():
+    """Return what kills the first run that comes to its second network."""
+    calls = []
+
+    def on_progress(progress):
+        if progress.stage == "fine-tuning network 2 of 2" and not calls:
+            calls.append(progress)
+            raise Killed
+
+    return on_progress
+
+
+def test_training_that_diverges_at_once_leaves_nothing_to_go_on_with(
+    whole, small_data, weights, tmp_path
+):
+    wild = {"backbone": "test_vit", "optimiser": "sgd", "form": "none"}
+    config = config_of(weights, whole / "cache", learning_rate=1e6, **wild)
+    run = tmp_path / "run"
+    with pytest.raises(TrainingError, match="of network 1 of 2, before the first") as raised:
+        audit(small_data, run, config)
+    assert "--learning-rate, such as 2e+05" in raised.value.hint
+    assert not run.exists()
+    with pytest.raises(RunError, match="holds no run"):
+        audit(small_data, run, config, resume=True, half_rate=True)
+    assert not run.exists()
+
+
+def test_half_the_rate_is_of_whole_networks_that_are_gone_on_with(small_data, weights, tmp_path):
+    config = config_of(weights, tmp_path / "cache")
+    for asked, resume in ((config, False), (replace(config, tune="head"), True)):
+        with pytest.raises(ConfigError, match="whole networks whose training is gone on with"):
+            audit(small_data, tmp_path / "run", asked, resume=resume, half_rate=True)

@@ -35,6 +35,7 @@ def audit(
     split_column: str | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    half_rate: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
     """Find the labels of a data set that are probably wrong, and write a report on every sample.
@@ -58,6 +59,8 @@ def audit(
         split_column: The column of splits.
         overwrite: Replace the run that ``out`` holds.
         resume: Go on with the run that ``out`` holds.
+        half_rate: With ``resume``: at half the learning rate from now on, because the training of
+            the whole network diverged; again each time.
         on_progress: Told how far each stage is.
 
     Raises:
@@ -96,5 +99,6 @@ def audit(
         config,
         overwrite=overwrite,
         resume=resume,
+        half_rate=half_rate,
         on_progress=on_progress,
     )

@@ -110,6 +110,7 @@ def audit(
     out: opt.Out,
     overwrite: opt.Overwrite = False,
     resume: opt.Resume = False,
+    half_rate: opt.HalfRate = False,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -152,6 +153,7 @@ def audit(
             split_column=split_column,
             overwrite=overwrite,
             resume=resume,
+            half_rate=half_rate,
             on_progress=on_progress,
         )
     summary = summarise(result.report)

@@ -33,6 +33,13 @@ Overwrite: TypeAlias = Annotated[
 Resume: TypeAlias = Annotated[
     bool, typer.Option("--resume", help="Go on with the run that RUN holds.")
 ]
+HalfRate: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--half-rate",
+        help="With --resume: halve the learning rate from here on, after training has diverged.",
+    ),
+]
 Backbone: TypeAlias = Annotated[
     str, typer.Option(metavar="NAME", help="Any timm model. The default needs no network.")
 ]

@@ -3,6 +3,7 @@
 Letters: N samples, B samples of a batch, K classes, F folds.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -15,11 +16,16 @@ from torch import Tensor, nn
 from labelfix.checkpoints import Checkpoints
 from labelfix.config import FineTuningConfig, RegularizationConfig, SelfLabelingConfig
 from labelfix.distributed import World
+from labelfix.errors import TrainingError
 from labelfix.evidence import EvidenceRecorder
-from labelfix.finetuning import EpochLog, FineTuning, Lesson, predict
+from labelfix.finetuning import Diverged, EpochLog, FineTuning, Lesson, predict
 from labelfix.records import MISSING, Evidence, Judgeable, OnProgress, Progress, no_progress
 from labelfix.regularization import LayerBalls, LayerTravel
 from labelfix.self_labeler import SelfLabeler
+
+WILD = 10.0
+"""A mean loss of so many times a guess's, ln K, is that of a network that is lost already, though
+its weights are still finite: at half the learning rate it is trained anew."""
 
 
 class Views(Protocol):
@@ -201,7 +207,7 @@ class _Fitting:
         tuning = FineTuning(
             model, lesson, training, wrapped=wrapped, micro_batch_size=micro_batch_size
         )
-        log = self._train(tuning, labeler, limit)
+        log = self._train(tuning, labeler, limit, classes)
         margin = self._total_margin(recorder)
         layers = [] if limit is None else [_travel(layer) for layer in limit.distances()]
         return _Trained(
@@ -219,24 +225,51 @@ class _Fitting:
         return predict(model, batches, self.recipe.training)
 
     def _train(
-        self, tuning: FineTuning, labeler: SelfLabeler, limit: LayerBalls | None
+        self, tuning: FineTuning, labeler: SelfLabeler, limit: LayerBalls | None, classes: int
     ) -> list[dict[str, Any]]:
+        rate = self.recipe.training.learning_rate
         name = f"fold-{self.fold}-of-{self.recipe.training.folds}"
         saved = self.checkpoints.load(name, self.networks.device)
         log: list[dict[str, Any]] = []
-        if saved is not None:
+        if saved is not None and (saved["rate"] == rate or not _is_wild(saved["log"], classes)):
             tuning.load_state_dict(saved["tuning"])
             log = saved["log"]
         while tuning.epoch < self.recipe.training.epochs:
             # what is drawn inside the network (drop-out) must not depend on where a run was cut
             torch.manual_seed(hash((self.recipe.seed, self.fold, tuning.epoch)) % 2**63)
-            epoch = tuning.run_epoch(self._on_step(tuning))
+            try:
+                epoch = tuning.run_epoch(self._on_step(tuning))
+            except Diverged as error:
+                raise self._where_to_go_on(error, log, classes) from error
             self._share_beliefs(labeler)
             log.append(self._row(epoch, labeler, limit))
             if self.world.is_writer:
-                self.checkpoints.save(name, {"tuning": tuning.state_dict(), "log": log})
+                state = {"tuning": tuning.state_dict(), "log": log, "rate": rate}
+                self.checkpoints.save(name, state)
             self.world.wait()
         return log
+
+    def _where_to_go_on(
+        self, error: Diverged, log: list[dict[str, Any]], classes: int
+    ) -> TrainingError:
+        """Return the error with the last good checkpoint, and what can be done from there."""
+        training = self.recipe.training
+        message = f"{error} of network {self.fold + 1} of {training.folds}"
+        if not log and self.fold == 0:
+            return TrainingError(
+                f"{message}, before the first checkpoint",
+                hint="start anew with a lower --learning-rate, such as "
+                f"{training.learning_rate / 4:.1g}",
+            )
+        good, then = f"network {self.fold + 1}, epoch {len(log)}", "goes on from there"
+        if not log or _is_wild(log, classes):
+            good = f"network {self.fold}, epoch {training.epochs}" if self.fold else "none"
+            then = f"trains network {self.fold + 1} anew"
+        return TrainingError(
+            f"{message}; the last good checkpoint: {good}",
+            hint=f"--resume --half-rate {then} at half the learning rate; --resume alone would "
+            "come to the same end",
+        )
 
     def _on_step(self, tuning: FineTuning) -> Callable[[int, float, float], None]:
         epochs, steps = self.recipe.training.epochs, len(tuning.lesson.step_sizes)
@@ -325,6 +358,11 @@ def _majority(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
         rows = np.flatnonzero(of_network != MISSING)
         votes[rows, of_network[rows]] += 1
     return np.where(votes.any(axis=1), votes.argmax(axis=1), MISSING)
+
+
+def _is_wild(log: list[dict[str, Any]], classes: int) -> bool:
+    """Return whether the last epoch of a network is nothing to go on from more slowly."""
+    return bool(log) and log[-1]["loss"] > WILD * math.log(classes)
 
 
 def _index(rows: NDArray[np.int64], like: Tensor) -> Tensor:

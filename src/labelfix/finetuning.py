@@ -25,6 +25,10 @@ LOOK_EVERY = 20
 """Steps between two looks at the loss: a look waits for the device."""
 
 
+class Diverged(TrainingError):
+    """The loss or the weights are no longer finite."""
+
+
 class Labeler(Protocol):
     """Decides which label each sample is trained on, and what it weighs."""
 
@@ -174,8 +178,9 @@ class FineTuning:
                 time and images a second.
 
         Raises:
-            TrainingError: The loss is no longer finite; the message names step and learning rate.
-                Or memory has no room for the smallest portion of a batch.
+            Diverged: Loss or weights are no longer finite; the message names step and learning
+                rate. What `state_dict` then gives must not be kept.
+            TrainingError: Memory has no room for the smallest portion of a batch.
         """
         self.epoch += 1
         self._call.train()
@@ -190,11 +195,14 @@ class FineTuning:
             done += 1
             if done - looked == LOOK_EVERY or done == len(self.lesson.step_sizes):
                 mean = float(recent) / (done - looked)
-                self._check(mean)
+                if not math.isfinite(mean):
+                    raise self._diverged(f"the loss is {mean}")
                 on_step(done, mean, images / (time.perf_counter() - start))
                 total += recent
                 recent.zero_()
                 looked = done
+        if not self._has_finite_weights():  # the last step may have had a finite loss
+            raise self._diverged("a weight is no longer finite")
         return EpochLog(
             epoch=self.epoch,
             loss=float(total) / max(done, 1),
@@ -267,7 +275,7 @@ class FineTuning:
     @torch.no_grad()
     def _untrained_logits(self, inputs: Tensor, portions: list[slice]) -> Tensor:
         """Return ``(B, K)`` logits of a pass that leaves no trace in the batch norms."""
-        norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
+        norms = _batch_norms(self.model)
         tracking = [norm.track_running_stats for norm in norms]
         for norm in norms:
             norm.track_running_stats = False
@@ -282,15 +290,16 @@ class FineTuning:
             logits: Tensor = self._call(inputs)
         return logits.float()
 
-    def _check(self, loss: float) -> None:
-        if math.isfinite(loss):
-            return
+    def _has_finite_weights(self) -> bool:
+        norms = _batch_norms(self.model)
+        averages = [buffer for norm in norms for buffer in norm.buffers()]
+        values = [*self.model.parameters(), *averages]
+        return bool(torch.stack([value.detach().isfinite().all() for value in values]).all())
+
+    def _diverged(self, what: str) -> Diverged:
         rate = self._optimiser.param_groups[0]["lr"]
-        raise TrainingError(
-            f"the loss is {loss} at step {self._step} (epoch {self.epoch}, "
-            f"learning rate {rate:.2e})",
-            hint="start anew with a lower FineTuningConfig.learning_rate",
-        )
+        where = f"step {self._step} (epoch {self.epoch}, learning rate {rate:.2e})"
+        return Diverged(f"{what} at {where}", hint="start anew with a lower learning rate")
 
 
 class _Verdicts:
@@ -342,8 +351,11 @@ def _least_portion(model: nn.Module, processes: int) -> int | None:
     """Return the fewest images that may be trained on at once, ``None`` if batches stay whole."""
     if processes > 1:
         return None
-    has_batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
-    return 2 if has_batch_norm else 1  # one image alone has no variance
+    return 2 if _batch_norms(model) else 1  # one image alone has no variance
+
+
+def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
 def _half_precision(config: FineTuningConfig, device: torch.device) -> torch.autocast:

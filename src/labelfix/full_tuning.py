@@ -5,7 +5,7 @@ Letters: N samples, K classes.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 from labelfix.augmentation import Augment, flip_probability
 from labelfix.backbone import Network, choose_device, fresh_classifier, load_network
 from labelfix.checkpoints import Checkpoints
-from labelfix.config import AuditConfig
+from labelfix.config import AuditConfig, FineTuningConfig
 from labelfix.cross_fitting import FineTuned, Networks, Recipe, cross_fit_networks
 from labelfix.distributed import World
 from labelfix.features import typical_side
@@ -35,22 +35,49 @@ of sight, and a right label looks wrong."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FullTuning:
-    """The pretrained network and how it is fine-tuned."""
+    """The pretrained network and how it is fine-tuned.
+
+    Args:
+        network: As it starts.
+        device: Of this process.
+        world: The processes that train together.
+        config: What was asked for.
+        rate_halvings: How often the learning rate was halved since, because training diverged.
+    """
 
     network: Network
     device: torch.device
     world: World
     config: AuditConfig
+    rate_halvings: int = 0
 
     @classmethod
-    def load(cls, dataset: LabeledDataset, config: AuditConfig, world: World) -> "FullTuning":
+    def load(
+        cls, dataset: LabeledDataset, config: AuditConfig, world: World, *, rate_halvings: int = 0
+    ) -> "FullTuning":
         """Load the network.
 
+        Args:
+            dataset: Its images decide at what size the network sees them.
+            config: What was asked for.
+            world: The processes that train together.
+            rate_halvings: Of the process that writes; the others follow it.
+
         Raises:
-            BackboneError: It cannot be had.
+            BackboneError: The network cannot be had.
+            TrainingError: Another process is gone.
         """
         network = load_network(config.backbone, typical_side(dataset.images))
-        return cls(network, world.device(choose_device(config.backbone.device)), world, config)
+        device = world.device(choose_device(config.backbone.device))
+        told = rate_halvings if world.is_writer else 0
+        of_all = int(world.sum(torch.tensor(told, device=device)))
+        return cls(network, device, world, config, of_all)
+
+    @property
+    def training(self) -> FineTuningConfig:
+        """How the networks are trained, with the learning rate as it is by now."""
+        asked = self.config.fine_tuning
+        return replace(asked, learning_rate=asked.learning_rate / 2**self.rate_halvings)
 
     @property
     def folds(self) -> int:
@@ -95,7 +122,7 @@ class FullTuning:
             world_size=self.world.size,
         )
         recipe = Recipe(
-            training=self.config.fine_tuning,
+            training=self.training,
             regularization=self.config.regularization,
             self_labeling=self.config.self_labeling,
             seed=self.config.seed,
@@ -125,7 +152,8 @@ class FullTuning:
             "weights_digest": self.network.weights_digest,
             "processes": self.world.size,
             "micro_batch_size": tuned.micro_batch_size or share,
-            **asdict(self.config.fine_tuning),
+            **asdict(self.training),
+            "rate_halvings": self.rate_halvings,
             "regularization": asdict(self.config.regularization),
             "self_labeling": asdict(self.config.self_labeling),
         }

@@ -19,7 +19,7 @@ from labelfix.config import AuditConfig
 from labelfix.corrections import correct
 from labelfix.dataset import open_dataset
 from labelfix.distributed import World, joined
-from labelfix.errors import LabelfixError
+from labelfix.errors import ConfigError, LabelfixError
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.full_tuning import FullTuning, write_network
 from labelfix.head_tuning import HeadTuning
@@ -75,6 +75,7 @@ def audit(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    half_rate: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
     """Find the wrong labels of a data set and write a report of them.
@@ -85,21 +86,30 @@ def audit(
         config: How to go about it.
         overwrite: Replace a run that is in ``out`` already.
         resume: Go on with an unfinished run of the same data and configuration.
+        half_rate: With ``resume``: from now on at half the learning rate, as training diverged.
         on_progress: Told what is going on.
 
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
+    if half_rate and not (resume and trains_whole_network(config)):
+        raise ConfigError(
+            "half the learning rate is for whole networks whose training is gone on with",
+            hint="use --half-rate together with --resume and --tune full",
+        )
     clock = _Clock()
     with clock.stage("reading the data set"):
         dataset = open_dataset(data, config.dataset, on_progress)
     folder = RunFolder(out)
     claim = _claim(dataset, config)
     world = World.from_environment()
-    if world.is_writer and folder.claim(claim, overwrite=overwrite, resume=resume):
+    if resume and not half_rate and folder.is_finished(claim):
         return AuditResult(run=out, report=folder.report())
+    halvings = 0
+    if world.is_writer:
+        halvings = folder.claim(claim, overwrite=overwrite, resume=resume, half_rate=half_rate)
     try:
-        report = _run(dataset, folder, config, clock, on_progress)
+        report = _run(dataset, folder, config, halvings, clock, on_progress)
     except LabelfixError:  # the mended command shall find its RUN free
         if world.is_writer:
             folder.release()
@@ -107,20 +117,31 @@ def audit(
     return AuditResult(run=out, report=report)
 
 
+def trains_whole_network(config: AuditConfig) -> bool:
+    """Return whether a configuration trains the backbone here, not just heads.
+
+    Raises:
+        BackboneError: The device that was asked for is not there.
+    """
+    device = choose_device(config.backbone.device)
+    return config.tune == "full" or (config.tune == "auto" and device.type == "cuda")
+
+
 def _run(
     dataset: LabeledDataset,
     folder: RunFolder,
     config: AuditConfig,
+    halvings: int,
     clock: _Clock,
     on_progress: OnProgress,
 ) -> Report:
-    device = choose_device(config.backbone.device)
-    is_full = config.tune == "full" or (config.tune == "auto" and device.type == "cuda")
-    if not is_full:
+    if not trains_whole_network(config):
         evidence, report = _tune_heads(dataset, config, clock, on_progress)
         return _finish(folder, config, dataset, report, evidence, clock)
-    with joined(device) as world:
-        evidence, report = _tune_network(dataset, folder, config, world, clock, on_progress)
+    with joined(choose_device(config.backbone.device)) as world:
+        with clock.stage("loading the backbone"), _said("loading the backbone", on_progress):
+            tuning = FullTuning.load(dataset, config, world, rate_halvings=halvings)
+        evidence, report = _tune_network(tuning, dataset, folder, clock, on_progress)
         if not world.is_writer:
             return report
     return _finish(folder, config, dataset, report, evidence, clock)
@@ -143,15 +164,13 @@ def _tune_heads(
 
 
 def _tune_network(
+    tuning: FullTuning,
     dataset: LabeledDataset,
     folder: RunFolder,
-    config: AuditConfig,
-    world: World,
     clock: _Clock,
     on_progress: OnProgress,
 ) -> tuple[Evidence, Report]:
-    with clock.stage("loading the backbone"), _said("loading the backbone", on_progress):
-        tuning = FullTuning.load(dataset, config, world)
+    config = tuning.config
     with clock.stage("decoding"):
         seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
     duplicates, judgeable = _plan(dataset, seen, tuning.folds, config.seed)
@@ -162,7 +181,7 @@ def _tune_network(
     with clock.stage("scoring"), _said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, tuning.settings(tuned))
         report = _judge(dataset, seen, duplicates, judgeable, tuned.evidence, info)
-    if world.is_writer:
+    if tuning.world.is_writer:
         write_network(tuned, folder.path)
         checkpoints.remove()
     return tuned.evidence, report
