@@ -10,9 +10,11 @@ from safetensors.torch import save_file
 from timm.models import register_model
 
 from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig, RegularizationConfig
+from labelfix.diagnosis_run import diagnose
 from labelfix.errors import ConfigError, RunError, TrainingError
 from labelfix.pipeline import audit
 from labelfix.report import read_report_table
+from labelfix.summary import summarise
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +46,17 @@ def test_resnet_in_little_memory(**settings):
 test_resnet_in_little_memory.__test__ = False
 
 
-def config_of(weights, cache, *, backbone="test_resnet", form="projection", **changes):
+def config_of(
+    weights, cache, *, backbone="test_resnet", form="projection", pretrained=True, **changes
+):
     settings = {"folds": 2, "epochs": 3, "batch_size": 16, "learning_rate": 3e-3} | changes
     return AuditConfig(
         backbone=BackboneConfig(
             name=backbone,
-            weights=weights / f"{backbone.removesuffix('_in_little_memory')}.safetensors",
+            weights=weights / f"{backbone.removesuffix('_in_little_memory')}.safetensors"
+            if pretrained
+            else None,
+            pretrained=pretrained,
             image_size=32,
             device="cpu",
         ),
@@ -215,3 +222,33 @@ def test_half_the_rate_is_of_whole_networks_that_are_gone_on_with(small_data, we
     for asked, resume in ((config, False), (replace(config, tune="head"), True)):
         with pytest.raises(ConfigError, match="whole networks whose training is gone on with"):
             audit(small_data, tmp_path / "run", asked, resume=resume, half_rate=True)
+
+
+def test_a_start_from_random_weights_holds_nothing_but_the_head(whole, small_data, tmp_path):
+    run = tmp_path / "run"
+    config = config_of(None, whole / "cache", pretrained=False)
+    audit(small_data, run, config)
+    layers = json.loads((run / "layers.json").read_text())
+    held = [layer["name"] for layer in layers if layer["radius"] is not None]
+    assert held == ["fc.weight"]
+    settings = settings_of(run)
+    assert settings["regularization"]["distance"] == "inf", "JSON has no such number"
+    assert settings["notes"] == [
+        "the networks began with random weights: only their heads were held"
+    ]
+    assert list(summarise(read_report_table(run)).notes) == settings["notes"]
+    audit(small_data, tmp_path / "again", config)
+    first, again = ((tmp_path / name / "report.parquet").read_bytes() for name in ("run", "again"))
+    assert first == again
+    moved = diagnose(run, samples=10, draws=2, device="cpu").layers  # finds the same start again
+    assert all(0 < layer.distance < 10 for layer in moved if layer.name == "conv1.0.weight")
+
+
+def test_random_weights_are_only_for_whole_networks(small_data, tmp_path):
+    config = replace(config_of(None, tmp_path / "cache", pretrained=False), tune="head")
+    with pytest.raises(ConfigError, match="random weights say nothing") as raised:
+        audit(small_data, tmp_path / "run", config)
+    assert "--tune full" in raised.value.hint
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="exclude each other"):
+        BackboneConfig(weights=tmp_path / "w.safetensors", pretrained=False)

@@ -23,6 +23,7 @@ def audit(
     *,
     backbone: str = EMBEDDED_BACKBONE,
     weights: str | Path | None = None,
+    pretrained: bool = True,
     image_size: int | None = None,
     device: Device = "auto",
     tune: Tune = "auto",
@@ -45,6 +46,8 @@ def audit(
         out: The RUN folder to write.
         backbone: Any timm model.
         weights: A safetensors file with the backbone's weights; ``None`` takes the model's own.
+        pretrained: Whether the backbone starts from those; random weights otherwise, which only
+            ``tune="full"`` takes.
         image_size: Pixels a side that the backbone sees; ``None`` chooses from the data.
         device: Where the backbone runs; ``"auto"`` takes a GPU if there is one.
         tune: What is trained: ``"head"``, linear heads on frozen features; ``"full"``, the whole
@@ -80,6 +83,7 @@ def audit(
         backbone=BackboneConfig(
             name=backbone,
             weights=None if weights is None else Path(weights),
+            pretrained=pretrained,
             image_size=image_size,
             device=device,
         ),

@@ -46,6 +46,15 @@ Backbone: TypeAlias = Annotated[
 Weights: TypeAlias = Annotated[
     Path | None, typer.Option(metavar="FILE", help="The backbone's weights, as safetensors.")
 ]
+Pretrained: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--pretrained/--no-pretrained",
+        show_default=False,
+        help="Start from pretrained weights (as usual), or train the whole network from random "
+        "ones, with only its head regularised.",
+    ),
+]
 ImageSize: TypeAlias = Annotated[
     int | None,
     typer.Option(

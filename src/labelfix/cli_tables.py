@@ -71,6 +71,8 @@ def print_figures(console: Console, summary: Summary) -> None:
         grid.add_row(f"  {name}", figure, remark)
     console.print()
     console.print(grid)
+    for note in summary.notes:
+        _line(console, f"note: {note}")
 
 
 def print_findings(

@@ -33,6 +33,8 @@ class BackboneConfig:
     Args:
         name: Any timm model.
         weights: A safetensors file with the backbone's weights; ``None`` takes the model's own.
+        pretrained: Whether it starts from those; random weights otherwise, which only the training
+            of a whole network can use.
         image_size: Pixels a side; ``None`` chooses from the data.
         device: Where it runs; ``"auto"`` takes a GPU if there is one.
         batch_size: Images a forward pass; ``None`` takes what suits the device.
@@ -40,6 +42,7 @@ class BackboneConfig:
 
     name: str = EMBEDDED_BACKBONE
     weights: Path | None = None
+    pretrained: bool = True
     image_size: int | None = None
     device: Device = "auto"
     batch_size: int | None = None
@@ -50,6 +53,11 @@ class BackboneConfig:
             raise ConfigError(
                 f"image size {self.image_size} is out of range",
                 hint="choose --image-size between 16 and 4096 pixels",
+            )
+        if self.weights is not None and not self.pretrained:
+            raise ConfigError(
+                "weights from a file and a start from random weights exclude each other",
+                hint="leave out --weights or --no-pretrained",
             )
 
 

@@ -4,6 +4,7 @@ Letters: N samples, K classes.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import nn
 from labelfix.augmentation import Augment, flip_probability
 from labelfix.backbone import Network, choose_device, fresh_classifier, load_network
 from labelfix.checkpoints import Checkpoints
-from labelfix.config import AuditConfig, FineTuningConfig
+from labelfix.config import AuditConfig, FineTuningConfig, RegularizationConfig
 from labelfix.cross_fitting import FineTuned, Networks, Recipe, cross_fit_networks
 from labelfix.distributed import World
 from labelfix.features import typical_side
@@ -67,7 +68,7 @@ class FullTuning:
             BackboneError: The network cannot be had.
             TrainingError: Another process is gone.
         """
-        network = load_network(config.backbone, typical_side(dataset.images))
+        network = load_network(config.backbone, typical_side(dataset.images), seed=config.seed)
         device = world.device(choose_device(config.backbone.device))
         told = rate_halvings if world.is_writer else 0
         of_all = int(world.sum(torch.tensor(told, device=device)))
@@ -78,6 +79,15 @@ class FullTuning:
         """How the networks are trained, with the learning rate as it is by now."""
         asked = self.config.fine_tuning
         return replace(asked, learning_rate=asked.learning_rate / 2**self.rate_halvings)
+
+    @property
+    def regularization(self) -> RegularizationConfig:
+        """How far weights may go: as far as they like from a start that is random."""
+        asked = self.config.regularization
+        if self.config.backbone.pretrained:
+            return asked
+        free = 0.0 if asked.form == "penalty" else math.inf
+        return replace(asked, schedule="constant", distance=free)
 
     @property
     def folds(self) -> int:
@@ -123,7 +133,7 @@ class FullTuning:
         )
         recipe = Recipe(
             training=self.training,
-            regularization=self.config.regularization,
+            regularization=self.regularization,
             self_labeling=self.config.self_labeling,
             seed=self.config.seed,
         )
@@ -154,9 +164,22 @@ class FullTuning:
             "micro_batch_size": tuned.micro_batch_size or share,
             **asdict(self.training),
             "rate_halvings": self.rate_halvings,
-            "regularization": asdict(self.config.regularization),
+            "regularization": asdict(self.regularization),
             "self_labeling": asdict(self.config.self_labeling),
+            "notes": self._notes(tuned),
         }
+
+    def _notes(self, tuned: FineTuned) -> list[str]:
+        """Return what did not go as a reader of the report would think, a sentence each."""
+        notes = []
+        if not self.config.backbone.pretrained:
+            notes.append("the networks began with random weights: only their heads were held")
+        if self.rate_halvings:
+            rate = f"{self.training.learning_rate:.2g}"
+            notes.append(f"training diverged; it ended with a learning rate of {rate}")
+        if tuned.micro_batch_size is not None:
+            notes.append(f"memory was short: {tuned.micro_batch_size} images at a time were seen")
+        return notes
 
     def _precision(self) -> str:
         is_half = uses_half(self.config.fine_tuning, self.device)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -92,11 +93,7 @@ def audit(
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
-    if half_rate and not (resume and trains_whole_network(config)):
-        raise ConfigError(
-            "half the learning rate is for whole networks whose training is gone on with",
-            hint="use --half-rate together with --resume and --tune full",
-        )
+    _refuse_misfits(config, resume=resume, half_rate=half_rate)
     clock = _Clock()
     with clock.stage("reading the data set"):
         dataset = open_dataset(data, config.dataset, on_progress)
@@ -125,6 +122,21 @@ def trains_whole_network(config: AuditConfig) -> bool:
     """
     device = choose_device(config.backbone.device)
     return config.tune == "full" or (config.tune == "auto" and device.type == "cuda")
+
+
+def _refuse_misfits(config: AuditConfig, *, resume: bool, half_rate: bool) -> None:
+    """Refuse what cannot go together, before anything is read."""
+    is_full = trains_whole_network(config)
+    if half_rate and not (resume and is_full):
+        raise ConfigError(
+            "half the learning rate is for whole networks whose training is gone on with",
+            hint="use --half-rate together with --resume and --tune full",
+        )
+    if not is_full and not config.backbone.pretrained:
+        raise ConfigError(
+            "the features of a network with random weights say nothing to the heads",
+            hint="leave out --no-pretrained, or train the whole network with --tune full",
+        )
 
 
 def _run(
@@ -297,9 +309,10 @@ def _device_name(kind: str) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a configuration as JSON values: paths become text, tuples lists."""
+    """Return a configuration as JSON values: paths and infinities become text, tuples lists."""
     if isinstance(value, dict):
         return {key: _as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_as_json(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    is_endless = isinstance(value, float) and not math.isfinite(value)  # JSON has no such number
+    return str(value) if is_endless or isinstance(value, Path) else value

@@ -61,6 +61,7 @@ class Summary:
             when nothing was judged.
         backbone: The network that looked at the images.
         image_size: Pixels a side that it saw; ``None`` in a report that does not say.
+        notes: What did not go as usual, a sentence each.
         flagged: Samples with a label issue.
         unreadable: Samples whose image could not be read.
         duplicates: Samples that have a byte-identical copy.
@@ -76,6 +77,7 @@ class Summary:
     noise_rate: float | None
     backbone: str
     image_size: int | None
+    notes: tuple[str, ...]
     flagged: int
     unreadable: int
     duplicates: int
@@ -115,6 +117,7 @@ def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -
         noise_rate=report.run.noise_rate,
         backbone=report.run.backbone,
         image_size=report.run.settings.get("image_size"),
+        notes=tuple(report.run.settings.get("notes", ())),
         flagged=_count(report, "is_label_issue"),
         unreadable=_count(report, "is_unreadable_issue"),
         duplicates=_count(report, "is_exact_duplicate_issue"),
