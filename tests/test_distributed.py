@@ -11,6 +11,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+import labelfix
+from labelfix.errors import ConfigError
 from labelfix.report import read_report_table
 
 SCRIPT = """
@@ -76,6 +78,17 @@ def test_two_processes_give_the_evidence_of_one(place, small_data):
     np.testing.assert_allclose(probs[0], probs[1], atol=2e-3)
     margins = [np.load(place / name / "evidence.npz")["margin"] for name in ("one", "two")]
     np.testing.assert_allclose(margins[0], margins[1], atol=2e-2)
+
+
+def test_several_processes_for_heads_are_refused_by_each(small_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(ConfigError, match="one process trains heads") as raised:
+            labelfix.audit(small_data, tmp_path / "run", tune="head", device="cpu")
+        assert "without torchrun" in raised.value.hint
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(place, small_data):

@@ -126,6 +126,14 @@ def test_a_run_killed_after_any_epoch_resumes_to_the_same_report(
     assert (run / "report.parquet").read_bytes() == expected
 
 
+def test_every_process_finds_a_finished_run(whole, small_data, weights, monkeypatch):
+    """None of them waits for one that has nothing left to do."""
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    result = audit(small_data, whole / "run", config_of(weights, whole / "cache"), resume=True)
+    assert len(result.report) == 90
+
+
 def test_a_run_of_other_settings_is_not_resumed(whole, small_data, weights):
     config = config_of(weights, whole / "cache", epochs=4)
     with pytest.raises(RunError, match="another run: the settings differ"):

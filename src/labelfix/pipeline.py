@@ -132,6 +132,13 @@ def _refuse_misfits(config: AuditConfig, *, resume: bool, half_rate: bool) -> No
             "half the learning rate is for whole networks whose training is gone on with",
             hint="use --half-rate together with --resume and --tune full",
         )
+    processes = World.from_environment().size
+    if not is_full and processes > 1:
+        raise ConfigError(
+            f"one process trains heads on frozen features, and torchrun started {processes}",
+            hint="run `labelfix audit` without torchrun, or train the whole network with "
+            "--tune full",
+        )
     if not is_full and not config.backbone.pretrained:
         raise ConfigError(
             "the features of a network with random weights say nothing to the heads",
