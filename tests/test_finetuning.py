@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch._inductor.config as inductor
 from torch import nn
 
 from labelfix.config import FineTuningConfig, RegularizationConfig, SelfLabelingConfig
 from labelfix.errors import TrainingError
 from labelfix.evidence import EvidenceRecorder
 from labelfix.finetuning import FineTuning, Lesson, predict
+from labelfix.gradients import uses_compile
 from labelfix.regularization import LayerBalls
 from labelfix.schedules import warm_up_and_cosine
 from labelfix.self_labeler import SelfLabeler
@@ -33,13 +35,17 @@ def tuning_of(
     limit=None,
     seed=0,
     name="test_resnet",
+    network=None,
     rules=SelfLabelingConfig(),  # noqa: B008 - frozen
     steps=(16,) * (COUNT // 16),
     **settings,
 ):
     torch.manual_seed(seed)
     size = {"img_size": SIDE} if name == "test_vit" else {}
-    model = timm.create_model(name, pretrained=False, num_classes=CLASSES, **size)
+    if network is None:
+        model = timm.create_model(name, pretrained=False, num_classes=CLASSES, **size)
+    else:
+        model = network()
     inputs, label = pictures() if inputs is None else inputs
     settings = {"batch_size": 16, "learning_rate": 3e-3} | settings
 
@@ -247,3 +253,37 @@ def test_judging_goes_on_in_smaller_portions():
     ((rows, cut),) = predict(tuning.model, iter([batch]), tuning.config)
     assert torch.equal(rows, batch[0])
     torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-5)
+
+
+class Colours(nn.Module):
+    """A network that is compiled in no time: it looks at nothing but the mean colour."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, CLASSES)
+
+    def forward(self, inputs):
+        return self.head(inputs.mean(dim=(2, 3)))
+
+    def get_classifier(self):
+        return self.head
+
+
+def test_a_network_that_cannot_be_compiled_is_trained_as_it_is():
+    plain, broken = tuning_of(network=Colours), tuning_of(network=Colours, compile=True)
+    with inductor.patch({"cpp.cxx": ("no-such-compiler",)}):
+        logs = [tuning.run_epoch(silent) for tuning in (plain, broken)]
+    assert logs[0].loss == logs[1].loss
+    assert (plain.compile_fault, broken.compile_fault) == (None, "InductorError")
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(broken.model.state_dict()[name], value), name
+    assert (broken.lesson.labeler.state_dict()["updates"] == 1).all()
+
+
+def test_compiling_is_for_long_runs_on_a_gpu():
+    config = FineTuningConfig(folds=2, epochs=10)
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [uses_compile(config, device, 101) for device in (gpu, cpu)] == [True, False]
+    assert not uses_compile(config, gpu, 100)
+    assert uses_compile(replace(config, compile=True), cpu, 1)
+    assert not uses_compile(replace(config, compile=False), gpu, 10**6)

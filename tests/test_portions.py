@@ -11,7 +11,7 @@ from labelfix.backbone import load_backbone
 from labelfix.config import BackboneConfig
 from labelfix.errors import TrainingError
 from labelfix.features import compute_features
-from labelfix.portions import Portions, is_out_of_memory
+from labelfix.portions import Portions, is_out_of_memory, no_room_explained
 
 
 def out_of_memory():
@@ -80,6 +80,13 @@ def test_the_cpu_s_own_error_counts_and_others_do_not():
     assert not is_out_of_memory(raised.value)
     with pytest.raises(RuntimeError, match="size"):
         Portions().run(4, lambda parts: torch.ones(2) @ torch.ones(3))
+
+
+def test_memory_that_nothing_can_be_cut_for_is_explained():
+    with pytest.raises(TrainingError, match="memory has run out"), no_room_explained():
+        torch.empty(2**46)
+    with pytest.raises(RuntimeError, match="size"), no_room_explained():
+        torch.ones(2) @ torch.ones(3)
 
 
 class Pictures:

@@ -103,6 +103,8 @@ class FineTuningConfig:
         weight_decay: Of weights, not of norms and biases.
         average_decay: Of the running average of the weights that judges.
         half_precision: Whether the forward pass runs in bfloat16; ``None`` does on a GPU.
+        compile: Whether `torch.compile` makes the training step faster first; ``None`` does on a
+            GPU if the run has more than 2,000 steps.
     """
 
     folds: int = 3
@@ -114,6 +116,7 @@ class FineTuningConfig:
     weight_decay: float = 1e-2
     average_decay: float = 0.99
     half_precision: bool | None = None
+    compile: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""

@@ -83,6 +83,8 @@ class FineTuned:
         layers: A row a layer of that network: how far it went.
         micro_batch_size: How many images went through a network at once, in the end; ``None`` if
             each batch went whole.
+        compile_fault: Why the network could not be compiled, in the last fold; ``None`` if it was,
+            or was not tried.
     """
 
     evidence: Evidence
@@ -90,6 +92,7 @@ class FineTuned:
     log: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
     micro_batch_size: int | None = None
+    compile_fault: str | None = None
 
 
 def cross_fit_networks(
@@ -126,7 +129,7 @@ def cross_fit_networks(
     label = label.to(networks.device)
     gathered = Gathered(len(given_label), classes)
     first: _Trained | None = None
-    micro_batch_size: int | None = None
+    last: _Trained | None = None
     log: list[dict[str, Any]] = []
     for fold in range(recipe.training.folds):
         rows = np.flatnonzero((judgeable.fold != MISSING) & (judgeable.fold != fold))
@@ -134,20 +137,21 @@ def cross_fit_networks(
             judgeable.is_judged & ((judgeable.fold == fold) | (judgeable.fold == MISSING))
         )
         fitting = _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
-        trained = fitting.run(rows, label, classes, micro_batch_size)
-        micro_batch_size = trained.micro_batch_size
-        verdicts = fitting.judge(trained.average, judged)
-        gathered.add(verdicts, trained.margin, trained.self_label, world)
-        log += trained.log
-        first = first or trained
-    if first is None:  # FineTuningConfig refuses 0 folds
+        size = None if last is None else last.micro_batch_size
+        last = fitting.run(rows, label, classes, size)
+        verdicts = fitting.judge(last.average, judged)
+        gathered.add(verdicts, last.margin, last.self_label, world)
+        log += last.log
+        first = first or last
+    if first is None or last is None:  # FineTuningConfig refuses 0 folds
         raise AssertionError
     return FineTuned(
         evidence=gathered.evidence(judgeable),
         model_state={name: value.cpu() for name, value in first.average.state_dict().items()},
         log=log,
         layers=first.layers,
-        micro_batch_size=micro_batch_size,
+        micro_batch_size=last.micro_batch_size,
+        compile_fault=last.compile_fault,
     )
 
 
@@ -161,6 +165,7 @@ class _Trained:
     log: list[dict[str, Any]]
     layers: list[dict[str, Any]]
     micro_batch_size: int | None
+    compile_fault: str | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,6 +224,7 @@ class _Fitting:
             log=log,
             layers=layers,
             micro_batch_size=tuning.micro_batch_size,
+            compile_fault=tuning.compile_fault,
         )
 
     def judge(self, model: nn.Module, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -14,10 +14,10 @@ import torch
 from timm.optim._optim_factory import create_optimizer_v2
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from labelfix.config import FineTuningConfig
 from labelfix.errors import TrainingError
+from labelfix.gradients import BatchLabeler, Gradients, Verdicts, batch_norms, half_precision
 from labelfix.portions import Portions
 from labelfix.schedules import warm_up_and_cosine
 
@@ -29,17 +29,8 @@ class Diverged(TrainingError):
     """The loss or the weights are no longer finite."""
 
 
-class Labeler(Protocol):
-    """Decides which label each sample is trained on, and what it weighs."""
-
-    @property
-    def weighs_batches(self) -> bool:
-        """Whether a weight depends on what else is in the batch."""
-        ...
-
-    def step(self, rows: Tensor, logits: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return ``(B,)`` labels and ``(B,)`` weights whose sum is the batch's share of a step."""
-        ...
+class Labeler(BatchLabeler, Protocol):
+    """Decides on labels and weights, and can be gone on with."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a later session needs to go on."""
@@ -122,13 +113,7 @@ class EpochLog:
 
 
 class FineTuning:
-    """One network in training: its weights, their average, the optimiser, and where they stand.
-
-    Where memory has no room for a whole batch, its gradient is added up over portions of it, and
-    the optimiser still sees that of the batch. Weights that depend on the whole batch come from a
-    forward pass of their own before; batch norms take the statistics of a portion. Several
-    processes never cut a batch: one cannot do a step anew while the others wait for it.
-    """
+    """One network in training: its weights, their average, the optimiser, and where they stand."""
 
     def __init__(
         self,
@@ -145,12 +130,11 @@ class FineTuning:
             model: The network, on its device, in float32.
             lesson: What to train it with.
             config: How long and how fast.
-            wrapped: What is called in a step: ``model`` itself, or `DistributedDataParallel` or a
-                compiled form of it.
+            wrapped: What is called in a step: ``model`` itself or `DistributedDataParallel`.
             micro_batch_size: Images that go through the network at once, to begin with; ``None``
                 takes whole batches.
         """
-        self.model, self.lesson, self.config, self._call = model, lesson, config, wrapped
+        self.model, self.lesson, self.config = model, lesson, config
         self.average = ModelEmaV3(model, decay=config.average_decay, use_warmup=True)
         self._optimiser = create_optimizer_v2(
             _parameter_groups(model, config),
@@ -161,14 +145,27 @@ class FineTuning:
         self._peak_rates = [group["lr"] for group in self._optimiser.param_groups]
         self._factor = warm_up_and_cosine(config.epochs * len(lesson.step_sizes))
         self._device = next(model.parameters()).device
-        self._portions = Portions(micro_batch_size, least=_least_portion(model, lesson.processes))
+        self._gradients = Gradients(
+            model,
+            wrapped,
+            config,
+            steps=len(lesson.step_sizes),
+            processes=lesson.processes,
+            micro_batch_size=micro_batch_size,
+            penalty=lesson.limit.penalty if lesson.limit and lesson.penalised else None,
+        )
         self.epoch = 0
         self._step = 0
 
     @property
     def micro_batch_size(self) -> int | None:
         """Images that go through the network at once, ``None`` as long as batches fit whole."""
-        return self._portions.size
+        return self._gradients.portions.size
+
+    @property
+    def compile_fault(self) -> str | None:
+        """Why the network could not be compiled; ``None`` if it was, or was not tried."""
+        return self._gradients.compile_fault
 
     def run_epoch(self, on_step: Callable[[int, float, float], None]) -> EpochLog:
         """Train for one epoch.
@@ -183,7 +180,7 @@ class FineTuning:
             TrainingError: Memory has no room for the smallest portion of a batch.
         """
         self.epoch += 1
-        self._call.train()
+        self._gradients.train()
         start, images = time.perf_counter(), 0
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         recent = total.clone()
@@ -231,18 +228,16 @@ class FineTuning:
         self.lesson.labeler.load_state_dict(state["labeler"])
         self.lesson.recorder.load_state_dict(state["recorder"])
         self.epoch, self._step = state["epoch"], state["step"]
-        self._portions.size = state["micro_batch_size"]
+        self._gradients.portions.size = state["micro_batch_size"]
 
     def _take_step(self, rows: Tensor, inputs: Tensor, step_size: int) -> Tensor:
         factor = self._factor(self._step)
         for group, peak in zip(self._optimiser.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * factor
-        verdicts = _Verdicts(rows, self.lesson.labeler, self.epoch)
+        verdicts = Verdicts(rows, self.lesson.labeler, self.epoch)
         # gradients are averaged over processes, whose parts of a step may be unequal
         share = len(rows) * self.lesson.processes / step_size
-        loss, logits = self._portions.run(
-            len(rows), lambda portions: self._gradients(portions, inputs, verdicts, share)
-        )
+        loss, logits = self._gradients.of(inputs, verdicts, share)
         self.lesson.recorder.update(rows, logits, self.lesson.given_label[rows])
         self._optimiser.step()
         limit = self.lesson.limit
@@ -252,46 +247,8 @@ class FineTuning:
         self.average.update(self.model, step=self._step)
         return loss
 
-    def _gradients(
-        self, portions: list[slice], inputs: Tensor, verdicts: "_Verdicts", share: float
-    ) -> tuple[Tensor, Tensor]:
-        """Add up the gradient of a batch; return its loss and the ``(B, K)`` logits."""
-        self._optimiser.zero_grad(set_to_none=True)
-        if len(portions) > 1 and self.lesson.labeler.weighs_batches:
-            verdicts.decide(self._untrained_logits(inputs, portions))
-        total, logits_of = torch.zeros((), device=self._device), []
-        for portion in portions:
-            logits = self._forward(inputs[portion])
-            logits_of.append(logits.detach())
-            label, weight = verdicts.of(portion, logits.detach())
-            errors = nn.functional.cross_entropy(logits, label, reduction="none")
-            loss = (errors * (weight * share)).sum()
-            if self.lesson.limit is not None and self.lesson.penalised and portion is portions[-1]:
-                loss = loss + self.lesson.limit.penalty()
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        return total, torch.cat(logits_of)
-
-    @torch.no_grad()
-    def _untrained_logits(self, inputs: Tensor, portions: list[slice]) -> Tensor:
-        """Return ``(B, K)`` logits of a pass that leaves no trace in the batch norms."""
-        norms = _batch_norms(self.model)
-        tracking = [norm.track_running_stats for norm in norms]
-        for norm in norms:
-            norm.track_running_stats = False
-        try:
-            return torch.cat([self._forward(inputs[portion]) for portion in portions])
-        finally:
-            for norm, was_tracking in zip(norms, tracking, strict=True):
-                norm.track_running_stats = was_tracking
-
-    def _forward(self, inputs: Tensor) -> Tensor:
-        with _half_precision(self.config, self._device):
-            logits: Tensor = self._call(inputs)
-        return logits.float()
-
     def _has_finite_weights(self) -> bool:
-        norms = _batch_norms(self.model)
+        norms = batch_norms(self.model)
         averages = [buffer for norm in norms for buffer in norm.buffers()]
         values = [*self.model.parameters(), *averages]
         return bool(torch.stack([value.detach().isfinite().all() for value in values]).all())
@@ -300,34 +257,6 @@ class FineTuning:
         rate = self._optimiser.param_groups[0]["lr"]
         where = f"step {self._step} (epoch {self.epoch}, learning rate {rate:.2e})"
         return Diverged(f"{what} at {where}", hint="start anew with a lower learning rate")
-
-
-class _Verdicts:
-    """Labels and weights of the samples of one step: each decided once, however it is cut.
-
-    A labeler takes note of what it is shown, so a step that is done anew must not show it again.
-    """
-
-    def __init__(self, rows: Tensor, labeler: Labeler, epoch: int) -> None:
-        self._rows, self._labeler, self._epoch = rows, labeler, epoch
-        self._label = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
-        self._weight = torch.empty(len(rows), device=rows.device)
-        self._decided = 0
-
-    def decide(self, logits: Tensor) -> None:
-        """Decide on the whole batch, from its ``(B, K)`` logits."""
-        self.of(slice(0, len(self._rows)), logits)
-
-    def of(self, portion: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return labels and weights of a portion, from its logits where that is still open."""
-        start = max(portion.start, self._decided)
-        if start < portion.stop:
-            rows = self._rows[start : portion.stop]
-            label, weight = self._labeler.step(rows, logits[start - portion.start :], self._epoch)
-            self._label[start : portion.stop] = label
-            self._weight[start : portion.stop] = weight * (len(rows) / len(self._rows))
-            self._decided = portion.stop
-        return self._label[portion], self._weight[portion]
 
 
 @torch.inference_mode()
@@ -342,31 +271,9 @@ def predict(
     model.eval()
     portions = Portions()
     for rows, inputs in batches:
-        with _half_precision(config, inputs.device):
+        with half_precision(config, inputs.device):
             parts = portions.run(len(rows), lambda cut: [model(inputs[part]) for part in cut])  # noqa: B023 - called at once
         yield rows, torch.cat(parts).float().softmax(dim=1)
-
-
-def _least_portion(model: nn.Module, processes: int) -> int | None:
-    """Return the fewest images that may be trained on at once, ``None`` if batches stay whole."""
-    if processes > 1:
-        return None
-    return 2 if _batch_norms(model) else 1  # one image alone has no variance
-
-
-def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
-
-
-def _half_precision(config: FineTuningConfig, device: torch.device) -> torch.autocast:
-    """Return the context in which a forward pass runs."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=uses_half(config, device))
-
-
-def uses_half(config: FineTuningConfig, device: torch.device) -> bool:
-    """Return whether forward passes run in bfloat16."""
-    wanted = config.half_precision
-    return device.type == "cuda" if wanted is None else wanted
 
 
 def _parameter_groups(model: nn.Module, config: FineTuningConfig) -> list[dict[str, Any]]:

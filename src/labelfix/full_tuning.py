@@ -22,10 +22,11 @@ from labelfix.cross_fitting import FineTuned, Networks, Recipe, cross_fit_networ
 from labelfix.distributed import World
 from labelfix.features import typical_side
 from labelfix.files import atomic_path
-from labelfix.finetuning import uses_half
+from labelfix.gradients import uses_half
 from labelfix.image_views import ImageViews
 from labelfix.pixel_cache import Pixels, decode_once, stored_square
 from labelfix.pixel_sources import source_of
+from labelfix.portions import no_room_explained
 from labelfix.records import Judgeable, LabeledDataset, OnProgress
 from labelfix.run_folder import LAYERS_NAME, LOG_NAME, MODEL_NAME
 
@@ -119,8 +120,8 @@ class FullTuning:
         """Fine-tune a network a fold, and let each judge what it never saw.
 
         Raises:
-            TrainingError: The loss is no longer finite, memory runs out with the fewest images that
-                can be taken, or another process is gone.
+            TrainingError: The loss is no longer finite, memory runs out, or another process is
+                gone.
             RunError: A checkpoint cannot be written or read.
         """
         views = ImageViews(
@@ -138,17 +139,18 @@ class FullTuning:
             seed=self.config.seed,
         )
         pretrained = self.network.model.state_dict()
-        return cross_fit_networks(
-            views,
-            dataset.given_label,
-            judgeable,
-            Networks(make=self._make, pretrained=pretrained, device=self.device),
-            recipe,
-            classes=len(dataset.class_names),
-            checkpoints=checkpoints,
-            world=self.world,
-            on_progress=on_progress,
-        )
+        with no_room_explained():  # of optimiser or images, say, which are never cut
+            return cross_fit_networks(
+                views,
+                dataset.given_label,
+                judgeable,
+                Networks(make=self._make, pretrained=pretrained, device=self.device),
+                recipe,
+                classes=len(dataset.class_names),
+                checkpoints=checkpoints,
+                world=self.world,
+                on_progress=on_progress,
+            )
 
     def settings(self, tuned: FineTuned) -> Mapping[str, Any]:
         """Return what shaped the verdicts, as JSON values."""
@@ -179,6 +181,8 @@ class FullTuning:
             notes.append(f"training diverged; it ended with a learning rate of {rate}")
         if tuned.micro_batch_size is not None:
             notes.append(f"memory was short: {tuned.micro_batch_size} images at a time were seen")
+        if tuned.compile_fault is not None:
+            notes.append(f"the network could not be compiled ({tuned.compile_fault}): it ran as is")
         return notes
 
     def _precision(self) -> str:
@@ -187,7 +191,8 @@ class FullTuning:
 
     def _make(self, classes: int) -> nn.Module:
         model = fresh_classifier(self.network, classes)
-        return model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self.world.share_norms(model, self.device)
 
     def _flip(self, dataset: LabeledDataset, seen: Pixels) -> float:
         if seen.values is None:

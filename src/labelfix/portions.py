@@ -4,7 +4,8 @@ Letters: B images of a batch.
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TypeVar
 
@@ -16,6 +17,12 @@ T = TypeVar("T")
 
 _TOLD_BY_OTHERS = ("can't allocate memory", "out of memory")
 """What the CPU's allocator and other devices say in a plain `RuntimeError`."""
+
+
+_SMALLER = (
+    "choose a smaller --image-size or --backbone; with several processes a smaller "
+    "--train-batch-size helps too"
+)
 
 
 class Portions:
@@ -67,6 +74,21 @@ class Portions:
         return [slice(*pair) for pair in pairwise(edges)]
 
 
+@contextmanager
+def no_room_explained() -> Iterator[None]:
+    """Turn an error that memory has run out, where nothing can be cut, into one for a person.
+
+    Raises:
+        TrainingError: Memory has run out.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError("memory has run out", hint=_SMALLER) from error
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an error of torch says that memory has run out, on any device."""
     if isinstance(error, torch.cuda.OutOfMemoryError):
@@ -78,6 +100,5 @@ def _no_room(count: int) -> TrainingError:
     images = "1 image" if count == 1 else f"{count} images"
     return TrainingError(
         f"memory runs out with {images} at a time, and fewer cannot be taken",
-        hint="choose a smaller --image-size or --backbone; with several processes a smaller "
-        "--train-batch-size helps too",
+        hint=_SMALLER,
     )
