@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from timm.models import register_model
 
+import labelfix
 from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig, RegularizationConfig
 from labelfix.diagnosis_run import diagnose
 from labelfix.errors import ConfigError, RunError, TrainingError
@@ -260,3 +261,69 @@ def test_random_weights_are_only_for_whole_networks(small_data, tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="exclude each other"):
         BackboneConfig(weights=tmp_path / "w.safetensors", pretrained=False)
+
+
+def test_the_options_of_whole_networks_reach_the_training(whole, small_data, weights, tmp_path):
+    result = labelfix.audit(
+        small_data,
+        tmp_path / "run",
+        backbone="test_resnet",
+        weights=weights / "test_resnet.safetensors",
+        image_size=32,
+        device="cpu",
+        tune="full",
+        folds=2,
+        epochs=2,
+        learning_rate=1e-3,
+        train_batch_size=20,
+        distance=0,
+        self_labeling="off",
+        cache=whole / "cache",
+    )
+    settings = settings_of(result.run)
+    found = {name: settings[name] for name in ("folds", "epochs", "learning_rate", "batch_size")}
+    assert found == {"folds": 2, "epochs": 2, "learning_rate": 1e-3, "batch_size": 20}
+    layers = json.loads((result.run / "layers.json").read_text())
+    held = [layer for layer in layers if layer["role"] == "stage"]
+    assert len(held) > 3
+    assert all(layer["distance"] == 0 for layer in held), "a distance of 0 freezes"
+    log = [
+        json.loads(line) for line in (result.run / "training_log.jsonl").read_text().splitlines()
+    ]
+    assert {(row["corrected"], round(row["mean_weight_kept"], 5)) for row in log} == {(0, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"epochs": 5}, "--epochs: for whole networks"),
+        ({"distance": 0.0, "self_labeling": "off"}, "--distance, --self-labeling: for whole"),
+    ],
+)
+@pytest.mark.parametrize("tune", ["head", "auto"])
+def test_options_of_whole_networks_are_not_silently_left_aside(
+    small_data, tmp_path, option, told, tune
+):
+    with pytest.raises(ConfigError, match=told) as raised:
+        labelfix.audit(small_data, tmp_path / "run", tune=tune, device="cpu", **option)
+    assert "--tune full" in raised.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"epochs": 0}, "0 epochs"),
+        ({"folds": 1}, "1 folds are too few"),
+        ({"train_batch_size": 1}, "batches of 1 "),
+        ({"learning_rate": 0.0}, "learning rate 0.0 is not above 0"),
+        ({"learning_rate": float("nan")}, "learning rate nan"),
+        ({"distance": -0.1}, "distance of -0.1 is no radius"),
+        ({"distance": 0.1, "pretrained": False}, "no centre"),
+        ({"self_labeling": "bold"}, "no self-labelling 'bold'"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_anything_is_read(tmp_path, option, told):
+    with pytest.raises(ConfigError, match=told) as raised:
+        labelfix.audit(tmp_path / "nowhere", tmp_path / "run", tune="full", **option)
+    assert raised.value.hint

@@ -1,6 +1,7 @@
 """An audit from plain keywords, of the same shape as the command."""
 
 from pathlib import Path
+from typing import Any
 
 from labelfix.config import (
     EMBEDDED_BACKBONE,
@@ -9,10 +10,14 @@ from labelfix.config import (
     DatasetConfig,
     Device,
     FineTuningConfig,
+    RegularizationConfig,
+    SelfLabelingConfig,
+    SelfLabelingRules,
     TrainingConfig,
     Tune,
 )
-from labelfix.pipeline import AuditResult
+from labelfix.errors import ConfigError
+from labelfix.pipeline import AuditResult, trains_whole_network
 from labelfix.pipeline import audit as run_audit
 from labelfix.records import OnProgress, no_progress
 
@@ -28,6 +33,11 @@ def audit(
     device: Device = "auto",
     tune: Tune = "auto",
     folds: int | None = None,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    train_batch_size: int | None = None,
+    distance: float | None = None,
+    self_labeling: SelfLabelingRules = "safe",
     seed: int = 0,
     cache: str | Path | None = None,
     image_column: str | None = None,
@@ -54,6 +64,15 @@ def audit(
             network; ``"auto"``, the whole network where there is a GPU.
         folds: Each sample is judged by models that were trained on the other folds; ``None``
             takes 5 for heads, 3 for whole networks.
+        epochs: Passes of a whole network over the data; ``None`` takes 10. This and the next four
+            are refused where heads are trained.
+        learning_rate: Of the backbone, at its peak; ``None`` takes 3e-4.
+        train_batch_size: Images of one step, over all processes; ``None`` takes 64.
+        distance: D, how far training may take a weight, as a share of the norm it was pretrained
+            to; ``None`` takes 0.3. 0 keeps the weights of all stages as they were (stem, biases and
+            shifts are not held), infinity lets all but the head go where they like.
+        self_labeling: How labels are corrected and samples weighted in training: ``"safe"``, by
+            the ``"paper"``, or ``"off"``.
         seed: The one source of every random choice.
         cache: Where features are kept; ``None`` is the user's cache folder.
         image_column: The column of image paths or bytes; ``None`` finds it by name, as below.
@@ -91,12 +110,27 @@ def audit(
         training=TrainingConfig()
         if folds is None or tune == "full"
         else TrainingConfig(folds=folds),
-        fine_tuning=FineTuningConfig()
-        if folds is None or tune == "head"
-        else FineTuningConfig(folds=folds),
+        fine_tuning=FineTuningConfig(
+            **_given(
+                folds=None if tune == "head" else folds,
+                epochs=epochs,
+                learning_rate=learning_rate,
+                batch_size=train_batch_size,
+            )
+        ),
+        regularization=RegularizationConfig(**_given(distance=distance)),
+        self_labeling=SelfLabelingConfig.named(self_labeling),
         seed=seed,
         cache=None if cache is None else Path(cache),
     )
+    options = _given(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        train_batch_size=train_batch_size,
+        distance=distance,
+        self_labeling=None if self_labeling == "safe" else self_labeling,
+    )
+    _refuse_unused(config, [f"--{name.replace('_', '-')}" for name in options])
     return run_audit(
         Path(data),
         Path(out),
@@ -106,3 +140,23 @@ def audit(
         half_rate=half_rate,
         on_progress=on_progress,
     )
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """Return the settings that the caller gave."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _refuse_unused(config: AuditConfig, options: list[str]) -> None:
+    """Refuse options that would change nothing."""
+    if options and not trains_whole_network(config):
+        raise ConfigError(
+            f"{', '.join(options)}: for whole networks, and heads on frozen features are trained "
+            "here",
+            hint="train the whole network with --tune full, or leave that out",
+        )
+    if "--distance" in options and not config.backbone.pretrained:
+        raise ConfigError(
+            "random weights are no centre to keep a --distance from",
+            hint="leave out --distance or --no-pretrained",
+        )

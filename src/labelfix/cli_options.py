@@ -5,7 +5,16 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from labelfix.config import Device, Tune
+from labelfix.config import (
+    Device,
+    FineTuningConfig,
+    RegularizationConfig,
+    SelfLabelingRules,
+    TrainingConfig,
+    Tune,
+)
+
+_FULL = FineTuningConfig()
 
 Run: TypeAlias = Annotated[
     Path, typer.Argument(metavar="RUN", help="The folder of a finished audit, or the report in it.")
@@ -72,7 +81,49 @@ WhatIsTuned: TypeAlias = Annotated[
 Folds: TypeAlias = Annotated[
     int | None,
     typer.Option(
-        metavar="F", help="Each sample is judged by models that saw the other folds only."
+        metavar="F",
+        help="Each sample is judged by models that saw the other folds only. If left out, "
+        f"{TrainingConfig().folds} for heads, {_FULL.folds} for whole networks.",
+    ),
+]
+Epochs: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help=f"With --tune full: passes over the data. {_FULL.epochs} if left out.",
+    ),
+]
+LearningRate: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RATE",
+        help="With --tune full: of the backbone, at its peak. "
+        f"{_FULL.learning_rate:g} if left out.",
+    ),
+]
+TrainBatchSize: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help=f"With --tune full: images a step, over all GPUs. {_FULL.batch_size} if left out. "
+        "Where memory has no room for them, a step takes them in portions by itself.",
+    ),
+]
+Distance: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="D",
+        help="With --tune full: how far training may take each weight, as a share of the norm it "
+        f"was pretrained to. {RegularizationConfig().distance:g} if left out; 0 freezes the "
+        "weights of all stages, inf holds none but the head.",
+    ),
+]
+SelfLabeling: TypeAlias = Annotated[
+    SelfLabelingRules,
+    typer.Option(
+        help="With --tune full: how labels are corrected and samples weighted. safe: by the "
+        "average over epochs, and taken back if in doubt; paper: by the authors' rules, made for "
+        "30 epochs; off: not at all."
     ),
 ]
 Cache: TypeAlias = Annotated[

@@ -13,6 +13,7 @@ EMBEDDED_BACKBONE = "tf_efficientnet_lite0"
 """The default backbone: its ImageNet weights come with a package, so it needs no network."""
 
 Tune = Literal["auto", "head", "full"]
+SelfLabelingRules = Literal["safe", "paper", "off"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -127,9 +128,10 @@ class FineTuningConfig:
                 f"{self.epochs} epochs of batches of {self.batch_size} train nothing",
                 hint="take at least 1 epoch and batches of 2",
             )
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < float("inf"):  # NaN fails too
             raise ConfigError(
-                f"the learning rate {self.learning_rate} is not above 0", hint="try 3e-4"
+                f"the learning rate {self.learning_rate} is not above 0, or endless",
+                hint="try 3e-4",
             )
 
 
@@ -188,6 +190,13 @@ class SelfLabelingConfig:
         for epoch in (self.correct_from, self.reweight_from):
             if epoch is not None and epoch < 1:
                 raise ConfigError(f"there is no epoch {epoch}", hint="epochs count from 1")
+
+    @classmethod
+    def named(cls, rules: SelfLabelingRules) -> "SelfLabelingConfig":
+        """Return the settings that go by a name: safe, the authors', or those that do nothing."""
+        if rules == "off":
+            return cls(correct_from=None, reweight_from=None)
+        return cls.paper() if rules == "paper" else cls(preset=rules)
 
     @classmethod
     def paper(
