@@ -6,26 +6,21 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 from timm.models import register_model
 
 import labelfix
-from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig, RegularizationConfig
+from labelfix.config import BackboneConfig
 from labelfix.diagnosis_run import diagnose
 from labelfix.errors import ConfigError, RunError, TrainingError
 from labelfix.pipeline import audit
 from labelfix.report import read_report_table
 from labelfix.summary import summarise
+from whole_networks import Killed, config_of, log_of, settings_of, write_weights
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("weights")
-    for name in ("test_resnet", "test_vit"):
-        model = timm.create_model(name, pretrained=False)
-        save_file(model.state_dict(), folder / f"{name}.safetensors")
-    return folder
+    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 ROOM = 5
@@ -47,27 +42,6 @@ def test_resnet_in_little_memory(**settings):
 test_resnet_in_little_memory.__test__ = False
 
 
-def config_of(
-    weights, cache, *, backbone="test_resnet", form="projection", pretrained=True, **changes
-):
-    settings = {"folds": 2, "epochs": 3, "batch_size": 16, "learning_rate": 3e-3} | changes
-    return AuditConfig(
-        backbone=BackboneConfig(
-            name=backbone,
-            weights=weights / f"{backbone.removesuffix('_in_little_memory')}.safetensors"
-            if pretrained
-            else None,
-            pretrained=pretrained,
-            image_size=32,
-            device="cpu",
-        ),
-        tune="full",
-        fine_tuning=FineTuningConfig(**settings),
-        regularization=RegularizationConfig(form=form),
-        cache=cache,
-    )
-
-
 @pytest.fixture(scope="module")
 def whole(small_data, weights, tmp_path_factory):
     """A run that nothing disturbed."""
@@ -83,7 +57,7 @@ def test_a_whole_network_run_judges_every_sample_and_leaves_its_model(whole, wei
     assert probs.shape == (90, 3)
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-4)
     assert set(report.table["fold"].to_pylist()) == {0, 1}
-    log = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
+    log = log_of(run)
     assert [(row["fold"], row["epoch"]) for row in log] == [
         (f, e) for f in (0, 1) for e in (1, 2, 3)
     ]
@@ -95,10 +69,6 @@ def test_a_whole_network_run_judges_every_sample_and_leaves_its_model(whole, wei
     )
     assert model.get_classifier().weight.abs().sum() > 0
     assert "checkpoint_path" in json.loads((run / "run.json").read_text())["model"]
-
-
-class Killed(BaseException):
-    """The end of a process, as a kill is one."""
 
 
 def test_a_run_killed_after_any_epoch_resumes_to_the_same_report(
@@ -155,10 +125,6 @@ def test_a_run_that_memory_has_no_room_for_goes_on_in_smaller_portions(
     assert np.isfinite(np.stack(report.table["pred_probs"].to_pylist())).all()
 
 
-def settings_of(run):
-    return json.loads((run / "run.json").read_text())["settings"]
-
-
 def test_training_that_diverges_goes_on_at_half_the_learning_rate(
     whole, small_data, weights, tmp_path
 ):
@@ -189,7 +155,7 @@ def test_training_that_diverges_goes_on_at_half_the_learning_rate(
     assert halvings > 0
     assert settings["rate_halvings"] == halvings
     assert settings["learning_rate"] == 1.0 / 2**halvings
-    log = [json.loads(line) for line in (run / "training_log.jsonl").read_text().splitlines()]
+    log = log_of(run)
     assert [(row["fold"], row["epoch"]) for row in log] == [
         (fold, epoch) for fold in (0, 1) for epoch in range(1, 9)
     ]
@@ -287,9 +253,7 @@ def test_the_options_of_whole_networks_reach_the_training(whole, small_data, wei
     held = [layer for layer in layers if layer["role"] == "stage"]
     assert len(held) > 3
     assert all(layer["distance"] == 0 for layer in held), "a distance of 0 freezes"
-    log = [
-        json.loads(line) for line in (result.run / "training_log.jsonl").read_text().splitlines()
-    ]
+    log = log_of(result.run)
     assert {(row["corrected"], round(row["mean_weight_kept"], 5)) for row in log} == {(0, 1.0)}
 
 

@@ -33,8 +33,13 @@ class Checkpoints:
             RunError: The disk is full, or the folder cannot be written to.
         """
         make_folder(self._folder)
-        with atomic_path(self._path(name)) as path:
-            torch.save({"version": CHECKPOINT_VERSION, "claim": self._claim, "state": state}, path)
+        content = {"version": CHECKPOINT_VERSION, "claim": self._claim, "state": state}
+        with atomic_path(self._path(name)) as path, path.open("wb") as file:
+            try:
+                torch.save(content, file)
+            except RuntimeError as error:  # torch hides what the disk said behind its own words
+                told = error.__context__
+                raise told if isinstance(told, OSError) else OSError(str(error)) from error
 
     def load(self, name: str, device: torch.device) -> dict[str, Any] | None:
         """Return what was saved last for a model, or ``None``.

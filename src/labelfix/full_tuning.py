@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from labelfix.augmentation import Augment, flip_probability
@@ -207,7 +207,10 @@ def write_network(tuned: FineTuned, folder: Path) -> None:
         RunError: The disk is full, or the folder cannot be written to.
     """
     with atomic_path(folder / MODEL_NAME) as path:
-        save_file({name: value.contiguous() for name, value in tuned.model_state.items()}, path)
+        # not by save_file, whose own error hides what the disk said
+        path.write_bytes(
+            save({key: value.contiguous() for key, value in tuned.model_state.items()})
+        )
     with atomic_path(folder / LAYERS_NAME) as path:
         path.write_text(json.dumps(tuned.layers, indent=1) + "\n", encoding="utf-8")
     with atomic_path(folder / LOG_NAME) as path:
