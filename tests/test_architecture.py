@@ -109,8 +109,8 @@ DIAGNOSING = {
 TOP = {
     "run_folder": {"report"},
     "pipeline": {
-        "backbone", "checkpoints", "corrections", "dataset", "distributed", "folds", "full_tuning",
-        "head_tuning", "report", "run_folder", "scores",
+        "backbone", "checkpoints", "corrections", "cross_fitting", "dataset", "distributed",
+        "folds", "full_tuning", "head_tuning", "report", "run_folder", "scores",
     },
     "api": {"pipeline"},
     "noise": set(),  # for benchmarks: no room may use it
@@ -123,7 +123,7 @@ TOP = {
     "cli_diagnosis": {"cli_text", "diagnosis_records"},
     "cli": {
         "api", "cli_diagnosis", "cli_options", "cli_progress", "cli_tables", "cli_text", "demo",
-        "demo_score", "diagnosis_run", "exporting", "report", "summary",
+        "demo_score", "diagnosis_run", "exporting", "report", "run_folder", "summary",
     },
     "__main__": {"cli"},
     "__init__": {"api", "evidence", "exporting", "report_frame"},

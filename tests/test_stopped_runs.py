@@ -5,13 +5,16 @@ import os
 import resource
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from labelfix.diagnosis_run import diagnose
 from labelfix.errors import RunError
 from labelfix.pipeline import audit
-from whole_networks import Killed, config_of, write_weights
+from whole_networks import Killed, config_of, log_of, write_weights
 
 CHECKPOINTS = ["fold-0-of-2.pt", "fold-1-of-2.pt"]
 SHORT = {"epochs": 2}
@@ -144,7 +147,6 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(small_data, weights, 
 
 @pytest.mark.parametrize("size", [3_000, 1_000_000])
 def test_a_full_disk_at_the_end_loses_no_training(small_data, weights, stopped, cut, size):
-    """The network is written last, beside checkpoints that are still there."""
     config = config_of(weights, stopped / "cache", **SHORT)
 
     def fill_the_disk(progress):
@@ -157,10 +159,23 @@ def test_a_full_disk_at_the_end_loses_no_training(small_data, weights, stopped, 
             audit(small_data, cut, config, resume=True, on_progress=fill_the_disk)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert names_in(cut) == ["checkpoints", "unfinished.json"]
+    assert "report.parquet" not in names_in(cut)
+    assert not [name for name in names_in(cut) if name.startswith(".")]
     assert names_in(cut / "checkpoints") == CHECKPOINTS
     audit(small_data, cut, config, resume=True)
     assert report_of(cut) == report_of(stopped / "whole")
+
+
+def test_checkpoints_go_when_all_else_is_written(small_data, weights, stopped, cut):
+    config = config_of(weights, stopped / "cache", **SHORT)
+    (cut / "report.parquet").mkdir()
+    with pytest.raises(RunError, match=r"cannot write .*report\.parquet"):
+        audit(small_data, cut, config, resume=True)
+    assert names_in(cut / "checkpoints") == CHECKPOINTS
+    (cut / "report.parquet").rmdir()
+    audit(small_data, cut, config, resume=True)
+    assert report_of(cut) == report_of(stopped / "whole")
+    assert "checkpoints" not in names_in(cut)
 
 
 def test_data_that_changed_since_are_not_gone_on_with(small_data, weights, stopped, cut, tmp_path):
@@ -200,3 +215,60 @@ def test_classes_of_one_and_two_images_train_and_are_judged_as_far_as_that_goes(
         assert all(abs(sum(row["pred_probs"]) - 1) < 1e-4 for row in rows[name])
     log = (tmp_path / "run" / "training_log.jsonl").read_text().splitlines()
     assert all(json.loads(line)["loss"] > 0 for line in log)
+
+
+def test_a_run_that_is_replaced_leaves_nothing_of_its_own(small_data, weights, stopped, tmp_path):
+    run = shutil.copytree(stopped / "whole", tmp_path / "run")
+    shutil.copytree(stopped / "cut" / "checkpoints", run / "checkpoints")
+    (run / "checkpoints" / ".fold-1-of-2.pt.abc123").write_bytes(b"of a process that was killed")
+    for name in ("diagnosis.json", "diagnosis.svg", "notes-of-mine.txt"):
+        (run / name).write_text("{}")
+    other = config_of(weights, stopped / "cache", epochs=1)
+    audit(small_data, run, other, overwrite=True)
+    of_any = ["evidence.npz", "notes-of-mine.txt", "report.parquet", "run.json"]
+    of_networks = ["layers.json", "model.safetensors", "training_log.jsonl"]
+    assert names_in(run) == sorted(of_any + of_networks)
+    assert len(log_of(run)) == 2
+    heads = replace(other, tune="head")
+    audit(small_data, run, heads, overwrite=True)
+    assert names_in(run) == of_any
+
+
+def test_a_run_that_is_replaced_is_there_until_the_new_one_is_whole(
+    small_data, weights, stopped, tmp_path
+):
+    run = shutil.copytree(stopped / "whole", tmp_path / "run")
+    (run / "diagnosis.json").write_text("{}")
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    other = config_of(weights, stopped / "cache", epochs=1)
+    with pytest.raises(Killed):
+        audit(
+            small_data,
+            run,
+            other,
+            overwrite=True,
+            on_progress=at_the_end_of_the_second(kill),
+        )
+    assert all((run / name).read_bytes() == content for name, content in before.items())
+    assert set(names_in(run)) - set(before) == {"checkpoints", "unfinished.json"}
+
+
+def test_overwriting_an_unfinished_run_begins_anew(small_data, weights, stopped, cut):
+    """Its checkpoints are neither gone on from nor in the way."""
+    (cut / "checkpoints" / "of-mine.txt").write_text("kept")
+    other = config_of(weights, stopped / "cache", epochs=1, learning_rate=1e-4)
+    audit(small_data, cut, other, overwrite=True)
+    assert len(log_of(cut)) == 2
+    assert names_in(cut / "checkpoints") == ["of-mine.txt"]
+
+
+def test_paths_are_understood_from_any_folder(small_data, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(weights)
+    config = config_of(Path(), Path("my-cache"), epochs=1)
+    assert not config.backbone.weights.is_absolute()
+    audit(small_data, tmp_path / "run", config)
+    asked = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
+    assert asked["backbone"]["weights"] == str(weights / "test_resnet.safetensors")
+    assert asked["cache"] == str(weights / "my-cache")
+    monkeypatch.chdir(tmp_path)
+    diagnose(tmp_path / "run", samples=5, draws=2, device="cpu")

@@ -3,6 +3,7 @@
 Read back with ``weights_only``: tensors, numbers and text, never code.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,13 @@ class Checkpoints:
         return state
 
     def remove(self) -> None:
-        """Delete all of them: the run is finished."""
+        """Delete all of them, and what a killed process left of one; files of others stay."""
         if not self._folder.is_dir():
             return
-        for path in self._folder.glob("*.pt"):
+        for path in (*self._folder.glob("*.pt"), *self._folder.glob(".*.pt.*")):
             path.unlink()
-        self._folder.rmdir()
+        with suppress(OSError):  # a file of someone else's keeps the folder
+            self._folder.rmdir()
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.pt"

@@ -284,7 +284,6 @@ def diagnose(
     from labelfix.cli_progress import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
-        from labelfix.diagnosis_run import PLOT_NAME, RECORD_NAME
         from labelfix.diagnosis_run import diagnose as run_diagnosis  # takes seconds
 
         diagnosis = run_diagnosis(
@@ -295,8 +294,9 @@ def diagnose(
     elif not quiet:
         from labelfix.cli_diagnosis import print_diagnosis
         from labelfix.cli_tables import stdout_console
+        from labelfix.run_folder import DIAGNOSIS_NAMES
 
-        print_diagnosis(stdout_console(), diagnosis, [run / RECORD_NAME, run / PLOT_NAME])
+        print_diagnosis(stdout_console(), diagnosis, [run / name for name in DIAGNOSIS_NAMES])
 
 
 @app.command()

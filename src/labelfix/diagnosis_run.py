@@ -49,12 +49,12 @@ from labelfix.run_folder import (
     LAYERS_NAME,
     LOG_NAME,
     MODEL_NAME,
+    PLOT_NAME,
+    RECORD_NAME,
     RUN_NAME,
     UNFINISHED_NAME,
 )
 
-PLOT_NAME = "diagnosis.svg"
-RECORD_NAME = "diagnosis.json"
 KEPT_FOLD = 0
 """A run trains a network a fold and keeps the first, which never saw the samples of this fold."""
 

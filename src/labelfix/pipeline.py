@@ -18,6 +18,7 @@ from labelfix.backbone import choose_device
 from labelfix.checkpoints import Checkpoints
 from labelfix.config import AuditConfig
 from labelfix.corrections import correct
+from labelfix.cross_fitting import FineTuned
 from labelfix.dataset import open_dataset
 from labelfix.distributed import World, joined
 from labelfix.errors import ConfigError, LabelfixError
@@ -94,6 +95,7 @@ def audit(
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
     _refuse_misfits(config, resume=resume, half_rate=half_rate)
+    config = _with_absolute_paths(config)
     clock = _Clock()
     with clock.stage("reading the data set"):
         dataset = open_dataset(data, config.dataset, on_progress)
@@ -105,6 +107,8 @@ def audit(
     halvings = 0
     if world.is_writer:
         halvings = folder.claim(claim, overwrite=overwrite, resume=resume, half_rate=half_rate)
+        if overwrite:
+            _checkpoints(folder, claim).remove()  # those of a run that nobody will go on with
     try:
         report = _run(dataset, folder, config, halvings, clock, on_progress)
     except LabelfixError:  # the mended command shall find its RUN free
@@ -160,10 +164,10 @@ def _run(
     with joined(choose_device(config.backbone.device)) as world:
         with clock.stage("loading the backbone"), _said("loading the backbone", on_progress):
             tuning = FullTuning.load(dataset, config, world, rate_halvings=halvings)
-        evidence, report = _tune_network(tuning, dataset, folder, clock, on_progress)
+        tuned, report = _tune_network(tuning, dataset, folder, clock, on_progress)
         if not world.is_writer:
             return report
-    return _finish(folder, config, dataset, report, evidence, clock)
+    return _finish(folder, config, dataset, report, tuned.evidence, clock, tuned)
 
 
 def _tune_heads(
@@ -188,22 +192,18 @@ def _tune_network(
     folder: RunFolder,
     clock: _Clock,
     on_progress: OnProgress,
-) -> tuple[Evidence, Report]:
+) -> tuple[FineTuned, Report]:
     config = tuning.config
     with clock.stage("decoding"):
         seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
     duplicates, judgeable = _plan(dataset, seen, tuning.folds, config.seed)
-    claim = _claim(dataset, config)
-    checkpoints = Checkpoints(folder.path / "checkpoints", json.dumps(claim))
+    checkpoints = _checkpoints(folder, _claim(dataset, config))
     with clock.stage("training"):
         tuned = tuning.train(dataset, seen, judgeable, checkpoints, on_progress)
     with clock.stage("scoring"), _said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, tuning.settings(tuned))
         report = _judge(dataset, seen, duplicates, judgeable, tuned.evidence, info)
-    if tuning.world.is_writer:
-        write_network(tuned, folder.path)
-        checkpoints.remove()
-    return tuned.evidence, report
+    return tuned, report
 
 
 def _plan(
@@ -243,12 +243,21 @@ def _finish(
     report: Report,
     evidence: Evidence,
     clock: _Clock,
+    tuned: FineTuned | None = None,
 ) -> Report:
     with clock.stage("writing the report"):
+        if tuned is not None:
+            write_network(tuned, folder.path)
         folder.write_evidence(evidence)
         write_report(report, folder.report_path)
-    folder.finish(_run_json(config, dataset, report, clock))
+    run = _run_json(config, dataset, report, clock)
+    folder.finish(run, has_network=tuned is not None)
+    _checkpoints(folder, {}).remove()  # only now: until here the disk may be full
     return report
+
+
+def _checkpoints(folder: RunFolder, claim: Mapping[str, Any]) -> Checkpoints:
+    return Checkpoints(folder.path / "checkpoints", json.dumps(claim))
 
 
 @contextmanager
@@ -256,6 +265,13 @@ def _said(stage: str, on_progress: OnProgress) -> Iterator[None]:
     on_progress(Progress(stage, 0, None, "steps"))
     yield
     on_progress(Progress(stage, 1, 1, "steps"))
+
+
+def _with_absolute_paths(config: AuditConfig) -> AuditConfig:
+    """Return the configuration as it is understood from any working folder."""
+    weights, cache = config.backbone.weights, config.cache
+    backbone = replace(config.backbone, weights=weights and weights.absolute())
+    return replace(config, backbone=backbone, cache=cache and cache.absolute())
 
 
 def _claim(dataset: LabeledDataset, config: AuditConfig) -> dict[str, Any]:

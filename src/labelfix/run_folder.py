@@ -19,6 +19,10 @@ UNFINISHED_NAME = "unfinished.json"
 MODEL_NAME = "model.safetensors"
 LAYERS_NAME = "layers.json"
 LOG_NAME = "training_log.jsonl"
+NETWORK_NAMES = (MODEL_NAME, LAYERS_NAME, LOG_NAME)
+RECORD_NAME = "diagnosis.json"
+PLOT_NAME = "diagnosis.svg"
+DIAGNOSIS_NAMES = (RECORD_NAME, PLOT_NAME)
 
 HALVINGS = "rate_halvings"
 """How often the learning rate of an unfinished run was halved; kept beside its claim."""
@@ -93,8 +97,16 @@ class RunFolder:
         with atomic_path(self.path / EVIDENCE_NAME) as path, path.open("wb") as file:
             np.savez(file, **arrays)
 
-    def finish(self, run: Mapping[str, Any]) -> None:
-        """Write ``run.json``, which says that the run is whole."""
+    def finish(self, run: Mapping[str, Any], *, has_network: bool) -> None:
+        """Write ``run.json``, which says that the run is whole.
+
+        Args:
+            run: What it says.
+            has_network: Whether the run left a network, its layers and its log here. Those of a
+                run that was replaced go, and so does its diagnosis.
+        """
+        for name in DIAGNOSIS_NAMES if has_network else (*DIAGNOSIS_NAMES, *NETWORK_NAMES):
+            (self.path / name).unlink(missing_ok=True)
         claim = json.loads((self.path / UNFINISHED_NAME).read_text(encoding="utf-8"))
         self._write_json(RUN_NAME, {**run, "claim": claim})
         (self.path / UNFINISHED_NAME).unlink()
