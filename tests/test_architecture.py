@@ -88,7 +88,8 @@ REPORTING = {
     "reasons": set(),
     "report": {"reasons", "report_schema"},
     "report_frame": {"report"},
-    "summary": {"report", "report_schema"},
+    "training_summary": {"diagnosis_log", "report", "run_folder"},
+    "summary": {"report", "report_schema", "training_summary"},
 }
 EXPORTING = {
     "export_plan": {"report"},
@@ -119,11 +120,12 @@ TOP = {
     "cli_text": set(),
     "cli_options": set(),
     "cli_progress": {"cli_text"},
-    "cli_tables": {"cli_text", "demo_score", "exporting", "summary"},
+    "cli_tables": {"cli_text", "demo_score", "exporting", "summary", "training_summary"},
     "cli_diagnosis": {"cli_text", "diagnosis_records"},
     "cli": {
         "api", "cli_diagnosis", "cli_options", "cli_progress", "cli_tables", "cli_text", "demo",
         "demo_score", "diagnosis_run", "exporting", "report", "run_folder", "summary",
+        "training_summary",
     },
     "__main__": {"cli"},
     "__init__": {"api", "evidence", "exporting", "report_frame"},

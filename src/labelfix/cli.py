@@ -138,6 +138,7 @@ def audit(
     from labelfix.cli_progress import shown_progress
     from labelfix.cli_tables import print_audit, stdout_console
     from labelfix.summary import summarise
+    from labelfix.training_summary import summarise_training
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
         from labelfix.api import audit as run_audit  # takes seconds
@@ -168,7 +169,8 @@ def audit(
             half_rate=half_rate,
             on_progress=on_progress,
         )
-    summary = summarise(result.report)
+    training = summarise_training(result.run, result.report)
+    summary = summarise(result.report, training=training)
     if as_json:
         _print_json({**_places(result.run), **summary.to_json()})
     elif not quiet:
@@ -190,18 +192,18 @@ def show(
     as_json: opt.AsJson = False,
 ) -> None:
     """Show what an audit found."""
-    from labelfix.cli_tables import print_classes, print_figures, print_findings, stdout_console
+    from labelfix.cli_tables import print_show, stdout_console
     from labelfix.report import read_report_table
     from labelfix.summary import summarise
+    from labelfix.training_summary import summarise_training
 
-    summary = summarise(read_report_table(run, pred_probs=False), class_name=of_class, top=top)
+    report = read_report_table(run, pred_probs=False)
+    training = summarise_training(run, report)
+    summary = summarise(report, class_name=of_class, top=top, training=training)
     if as_json:
         _print_json({**_places(run if run.is_dir() else run.parent), **summary.to_json()})
         return
-    console = stdout_console()
-    print_figures(console, summary)
-    print_findings(console, summary, of_class=of_class, pairs=top)
-    print_classes(console, summary.by_class, top)
+    print_show(stdout_console(), summary, of_class=of_class, top=top)
 
 
 @app.command()

@@ -121,9 +121,10 @@ Distance: TypeAlias = Annotated[
 SelfLabeling: TypeAlias = Annotated[
     SelfLabelingRules,
     typer.Option(
+        metavar="RULES",
         help="With --tune full: how labels are corrected and samples weighted. safe: by the "
         "average over epochs, and taken back if in doubt; paper: by the authors' rules, made for "
-        "30 epochs; off: not at all."
+        "30 epochs; off: not at all.",
     ),
 ]
 Cache: TypeAlias = Annotated[

@@ -17,6 +17,7 @@ from labelfix.errors import ReportError
 from labelfix.records import MISSING, Label
 from labelfix.report import Report
 from labelfix.report_schema import label_type
+from labelfix.training_summary import TrainingSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Summary:
         worst: The flagged samples, most surely wrong first.
         confused: The pairs of classes, most flagged first.
         by_class: The classes, most flagged first.
+        training: How the networks were trained; ``None`` if only heads were.
     """
 
     samples: int
@@ -85,13 +87,20 @@ class Summary:
     worst: tuple[FlaggedRow, ...]
     confused: tuple[ConfusedPair, ...]
     by_class: tuple[ClassSummary, ...]
+    training: TrainingSummary | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values."""
         return asdict(self)
 
 
-def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -> Summary:
+def summarise(
+    report: Report,
+    *,
+    class_name: str | None = None,
+    top: int = 20,
+    training: TrainingSummary | None = None,
+) -> Summary:
     """Return a report in figures; ``pred_probs`` is not looked at.
 
     Args:
@@ -99,6 +108,7 @@ def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -
         class_name: Show in ``worst``, ``confused`` and ``by_class`` only the samples that came with
             this label or should have it; the figures above them stay those of the whole.
         top: How many rows ``worst`` and ``confused`` hold at most.
+        training: Of the run, by `labelfix.training_summary`; the report alone does not say.
 
     Raises:
         ReportError: The report has no such class.
@@ -125,6 +135,7 @@ def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -
         worst=_worst(report, rows, top),
         confused=_confused(report.class_names, given[rows], suggested[rows], top),
         by_class=by_class if class_code is None else _only(by_class, report, class_code),
+        training=training,
     )
 
 
