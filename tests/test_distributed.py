@@ -1,5 +1,6 @@
 """Two processes with gloo on the CPU against one."""
 
+import copy
 import json
 import os
 import subprocess
@@ -10,7 +11,13 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+import labelfix
+from labelfix.distributed import World, with_shared_norms
+from labelfix.errors import ConfigError
+from labelfix.layers import group_layers
 from labelfix.report import read_report_table
 
 SCRIPT = """
@@ -78,6 +85,17 @@ def test_two_processes_give_the_evidence_of_one(place, small_data):
     np.testing.assert_allclose(margins[0], margins[1], atol=2e-2)
 
 
+def test_several_processes_for_heads_are_refused_by_each(small_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(ConfigError, match="one process trains heads") as raised:
+            labelfix.audit(small_data, tmp_path / "run", tune="head", device="cpu")
+        assert "without torchrun" in raised.value.hint
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(place, small_data):
     done = run(place, small_data, "cut", 2, "die")
     assert done.returncode != 0
@@ -89,3 +107,31 @@ def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(place, small_da
     assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3, 1, 2, 3]
     two, cut = (read_report_table(place / name).table for name in ("two", "cut"))
     assert two["pred_probs"].equals(cut["pred_probs"])
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_norms_that_are_shared_by_gpus_compute_what_the_network_s_own_do(name):
+    """On one process, where they need no GPU: activations stay, and so do tensors and names."""
+    torch.manual_seed(0)
+    own = timm.create_model(name, num_classes=3, pretrained=False)
+    shared = with_shared_norms(copy.deepcopy(own))
+    norms = [module for module in shared.modules() if isinstance(module, _BatchNorm)]
+    assert norms
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    inputs = torch.rand(4, 3, 32, 32)
+    for is_training in (True, False):
+        expected, found = (model.train(is_training)(inputs) for model in (own, shared))
+        assert torch.equal(found, expected)
+    assert group_layers(shared) == group_layers(own)
+    for (name, value), (shared_name, found) in zip(
+        own.state_dict().items(), shared.state_dict().items(), strict=True
+    ):
+        assert name == shared_name
+        assert torch.equal(found, value), name
+
+
+def test_processes_without_gpus_keep_the_norms_of_the_network():
+    model = timm.create_model("test_resnet", num_classes=3, pretrained=False)
+    world = World(rank=0, size=2)
+    assert world.share_norms(model, torch.device("cpu")) is model
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())

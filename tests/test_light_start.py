@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,11 @@ def loaded_by(program: str) -> set[str]:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     samples = [Sample("a.png"), Sample("b.png", 1, 0.99, suggested=0, certainty=0.99)]
-    write_report(report_of(samples), tmp_path / "report.parquet")
+    report = report_of(samples)
+    report = replace(report, run=replace(report.run, settings={"tune": "full"}))
+    write_report(report, tmp_path / "report.parquet")
+    (tmp_path / "training_log.jsonl").write_text('{"fold": 0, "epoch": 1}')
+    (tmp_path / "layers.json").write_text("[]")
     return tmp_path
 
 

@@ -1,6 +1,7 @@
 """An audit from plain keywords, of the same shape as the command."""
 
 from pathlib import Path
+from typing import Any
 
 from labelfix.audit_steps import AuditResult
 from labelfix.config import (
@@ -11,10 +12,15 @@ from labelfix.config import (
     Device,
     FineTuningConfig,
     FlagConfig,
+    RegularizationConfig,
+    SelfLabelingConfig,
+    SelfLabelingRules,
     TrainingConfig,
     Tune,
 )
+from labelfix.errors import ConfigError
 from labelfix.pipeline import audit as run_audit
+from labelfix.pipeline import trains_whole_network
 from labelfix.records import OnProgress, no_progress
 
 
@@ -24,10 +30,16 @@ def audit(
     *,
     backbone: str = EMBEDDED_BACKBONE,
     weights: str | Path | None = None,
+    pretrained: bool = True,
     image_size: int | None = None,
     device: Device = "auto",
     tune: Tune = "auto",
     folds: int | None = None,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    train_batch_size: int | None = None,
+    distance: float | None = None,
+    self_labeling: SelfLabelingRules = "safe",
     seed: int = 0,
     cache: str | Path | None = None,
     image_column: str | None = None,
@@ -38,6 +50,7 @@ def audit(
     budget: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    half_rate: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
     """Find the labels of a data set that are probably wrong, and write a report on every sample.
@@ -47,12 +60,23 @@ def audit(
         out: The RUN folder to write.
         backbone: Any timm model.
         weights: A safetensors file with the backbone's weights; ``None`` takes the model's own.
+        pretrained: Whether the backbone starts from those; random weights otherwise, which only
+            ``tune="full"`` takes.
         image_size: Pixels a side that the backbone sees; ``None`` chooses from the data.
         device: Where the backbone runs; ``"auto"`` takes a GPU if there is one.
         tune: What is trained: ``"head"``, linear heads on frozen features; ``"full"``, the whole
             network; ``"auto"``, the whole network where there is a GPU.
         folds: Each sample is judged by models that were trained on the other folds; ``None``
             takes 5 for heads, 3 for whole networks.
+        epochs: Passes of a whole network over the data; ``None`` takes 10. This and the next four
+            are refused where heads are trained.
+        learning_rate: Of the backbone, at its peak; ``None`` takes 3e-4.
+        train_batch_size: Images of one step, over all processes; ``None`` takes 64.
+        distance: D, how far training may take a weight, as a share of the norm it was pretrained
+            to; ``None`` takes 0.3. 0 keeps the weights of all stages as they were (stem, biases and
+            shifts are not held), infinity lets all but the head go where they like.
+        self_labeling: How labels are corrected and samples weighted in training: ``"safe"``, by
+            the ``"paper"``, or ``"off"``.
         seed: The one source of every random choice.
         cache: Where features are kept; ``None`` is the user's cache folder.
         image_column: The column of image paths or bytes; ``None`` finds it by name, as below.
@@ -64,6 +88,8 @@ def audit(
         budget: Flag this many labels instead.
         overwrite: Replace the run that ``out`` holds.
         resume: Go on with the run that ``out`` holds.
+        half_rate: With ``resume``: at half the learning rate from now on, because the training of
+            the whole network diverged; again each time.
         on_progress: Told how far each stage is.
 
     Raises:
@@ -83,6 +109,7 @@ def audit(
         backbone=BackboneConfig(
             name=backbone,
             weights=None if weights is None else Path(weights),
+            pretrained=pretrained,
             image_size=image_size,
             device=device,
         ),
@@ -90,18 +117,54 @@ def audit(
         training=TrainingConfig()
         if folds is None or tune == "full"
         else TrainingConfig(folds=folds),
-        fine_tuning=FineTuningConfig()
-        if folds is None or tune == "head"
-        else FineTuningConfig(folds=folds),
+        fine_tuning=FineTuningConfig(
+            **_given(
+                folds=None if tune == "head" else folds,
+                epochs=epochs,
+                learning_rate=learning_rate,
+                batch_size=train_batch_size,
+            )
+        ),
+        regularization=RegularizationConfig(**_given(distance=distance)),
+        self_labeling=SelfLabelingConfig.named(self_labeling),
         flags=FlagConfig(precision=precision, budget=budget),
         seed=seed,
         cache=None if cache is None else Path(cache),
     )
+    options = _given(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        train_batch_size=train_batch_size,
+        distance=distance,
+        self_labeling=None if self_labeling == "safe" else self_labeling,
+    )
+    _refuse_unused(config, [f"--{name.replace('_', '-')}" for name in options])
     return run_audit(
         Path(data),
         Path(out),
         config,
         overwrite=overwrite,
         resume=resume,
+        half_rate=half_rate,
         on_progress=on_progress,
     )
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """Return the settings that the caller gave."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _refuse_unused(config: AuditConfig, options: list[str]) -> None:
+    """Refuse options that would change nothing."""
+    if options and not trains_whole_network(config):
+        raise ConfigError(
+            f"{', '.join(options)}: for whole networks, and heads on frozen features are trained "
+            "here",
+            hint="train the whole network with --tune full, or leave that out",
+        )
+    if "--distance" in options and not config.backbone.pretrained:
+        raise ConfigError(
+            "random weights are no centre to keep a --distance from",
+            hint="leave out --distance or --no-pretrained",
+        )

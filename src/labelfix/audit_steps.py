@@ -1,5 +1,6 @@
 """What every audit does, whatever it takes for evidence."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,9 +49,10 @@ def said(stage: str, on_progress: OnProgress) -> Iterator[None]:
 
 
 def as_json(value: Any) -> Any:
-    """Return a configuration as JSON values: paths become text, tuples lists."""
+    """Return a configuration as JSON values: paths and infinities become text, tuples lists."""
     if isinstance(value, dict):
         return {key: as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [as_json(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    is_endless = isinstance(value, float) and not math.isfinite(value)  # JSON has no such number
+    return str(value) if is_endless or isinstance(value, Path) else value

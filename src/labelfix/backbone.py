@@ -136,7 +136,7 @@ def load_backbone(config: BackboneConfig, image_side: int) -> Backbone:
     )
 
 
-def load_network(config: BackboneConfig, image_side: int) -> Network:
+def load_network(config: BackboneConfig, image_side: int, *, seed: int = 0) -> Network:
     """Load the network that ``config`` names as timm builds it, before any classifier.
 
     ``config.device`` is left to the caller.
@@ -144,11 +144,12 @@ def load_network(config: BackboneConfig, image_side: int) -> Network:
     Args:
         config: Which network, which weights.
         image_side: As for `load_backbone`.
+        seed: Of random weights, where ``config`` asks for them.
 
     Raises:
         BackboneError: The name is unknown, the weights cannot be had or do not fit.
     """
-    model = _create(config)
+    model = _create(config, seed)
     digest = _weights_digest(model)
     data: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     size, is_native = choose_image_size(
@@ -202,7 +203,7 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _create(config: BackboneConfig) -> nn.Module:
+def _create(config: BackboneConfig, seed: int) -> nn.Module:
     name = config.name.removeprefix("timm/")
     if not timm.is_model(name.split(".")[0]):
         near = get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=4, cutoff=0.5)
@@ -210,6 +211,10 @@ def _create(config: BackboneConfig) -> nn.Module:
             f"there is no timm model called {config.name!r}",
             hint=f"did you mean {', '.join(near)}?" if near else "see timm.list_models()",
         )
+    if not config.pretrained:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return _bare(name)
     if config.weights is not None:
         return _load_weights(_bare(name), name, _read_safetensors(config.weights))
     return embedded_model() if name == EMBEDDED_BACKBONE else _from_hub(name)
@@ -229,8 +234,10 @@ def _bare(name: str) -> nn.Module:
 def _from_hub(name: str) -> nn.Module:
     if not timm.is_model_pretrained(name):
         raise BackboneError(
-            f"timm has no pretrained weights for {name!r}",
-            hint="name a model from timm.list_pretrained(), or give --weights FILE",
+            f"timm has no pretrained weights for {name!r}: its features would say nothing, and "
+            "regularisation would have no centre to hold weights near",
+            hint="name a model from timm.list_pretrained(), give --weights FILE, or train from "
+            "random weights with --tune full --no-pretrained",
         )
     try:
         model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
@@ -238,7 +245,7 @@ def _from_hub(name: str) -> nn.Module:
         raise BackboneError(
             f"the weights of {name!r} could not be fetched: {type(error).__name__}: {error}",
             hint=f"check the network, give --weights FILE, or use {EMBEDDED_BACKBONE}, "
-            "which needs none",
+            "which needs none; --tune full --no-pretrained trains from random weights",
         ) from error
     return model.eval()
 

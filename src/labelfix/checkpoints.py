@@ -3,6 +3,7 @@
 Read back with ``weights_only``: tensors, numbers and text, never code.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from labelfix.errors import RunError
 from labelfix.files import atomic_path, make_folder
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 class Checkpoints:
@@ -33,8 +34,13 @@ class Checkpoints:
             RunError: The disk is full, or the folder cannot be written to.
         """
         make_folder(self._folder)
-        with atomic_path(self._path(name)) as path:
-            torch.save({"version": CHECKPOINT_VERSION, "claim": self._claim, "state": state}, path)
+        content = {"version": CHECKPOINT_VERSION, "claim": self._claim, "state": state}
+        with atomic_path(self._path(name)) as path, path.open("wb") as file:
+            try:
+                torch.save(content, file)
+            except RuntimeError as error:  # torch hides what the disk said behind its own words
+                told = error.__context__
+                raise told if isinstance(told, OSError) else OSError(str(error)) from error
 
     def load(self, name: str, device: torch.device) -> dict[str, Any] | None:
         """Return what was saved last for a model, or ``None``.
@@ -62,12 +68,13 @@ class Checkpoints:
         return state
 
     def remove(self) -> None:
-        """Delete all of them: the run is finished."""
+        """Delete all of them, and what a killed process left of one; files of others stay."""
         if not self._folder.is_dir():
             return
-        for path in self._folder.glob("*.pt"):
+        for path in (*self._folder.glob("*.pt"), *self._folder.glob(".*.pt.*")):
             path.unlink()
-        self._folder.rmdir()
+        with suppress(OSError):  # a file of someone else's keeps the folder
+            self._folder.rmdir()
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.pt"

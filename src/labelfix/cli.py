@@ -7,12 +7,13 @@ and ``export`` never see torch.
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import labelfix.cli_options as opt
 from labelfix.cli_door import Door, refuse_idle_options, run_as_process
-from labelfix.config import EMBEDDED_BACKBONE, Device, Tune
+from labelfix.config import EMBEDDED_BACKBONE, Device
 
 if TYPE_CHECKING:
     from labelfix.audit_steps import AuditResult
@@ -60,14 +61,6 @@ def door(
     warnings.filterwarnings("ignore", module="PIL")  # the report says what ails an image
 
 
-Run: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="RUN", help="The folder of a finished audit, or the report in it.")
-]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Quiet: TypeAlias = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked for.")
-]
-Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="The one source of random choices.")]
 USED_WITH_PRED_PROBS = {
     "out",
     "pred_probs",
@@ -84,92 +77,34 @@ USED_WITH_PRED_PROBS = {
 def audit(
     ctx: typer.Context,
     *,
-    data: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="DATA",
-            help="A folder of class folders, a manifest (.csv .tsv .jsonl .parquet), or Parquet "
-            "with the images inside (a file or a folder of shards).",
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(metavar="RUN", help="The folder to write the report to.")],
-    pred_probs: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Instead of DATA: given labels and out-of-sample probabilities (.csv .parquet "
-            ".npz). Given once a model, the mean is taken.",
-        ),
-    ] = None,
-    precision: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE", help="Flag so many labels that this share of the flags is right."
-        ),
-    ] = None,
-    budget: Annotated[
-        int | None, typer.Option(metavar="N", help="Flag this many labels instead.")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run that RUN holds.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that RUN holds.")
-    ] = False,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    backbone: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Any timm model. The default needs no network."),
-    ] = EMBEDDED_BACKBONE,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The backbone's weights, as safetensors."),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS",
-            help="A side, as the backbone sees it. Chosen from the data if left out.",
-        ),
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where the backbone runs.")] = "auto",
-    tune: Annotated[
-        Tune,
-        typer.Option(
-            help="head: heads on frozen features; full: the whole network; "
-            "auto: the whole network where there is a GPU."
-        ),
-    ] = "auto",
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="F", help="Each sample is judged by models that saw the other folds only."
-        ),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Where features are kept for the next audit. The user's cache if left out.",
-        ),
-    ] = None,
-    image_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Column of paths or bytes; found by its name if left out."
-        ),
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column of labels; as above.")
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column of unique sample names; as above.")
-    ] = None,
-    split_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column of splits; as above.")
-    ] = None,
+    data: opt.Data = None,
+    out: opt.Out,
+    pred_probs: opt.PredProbs = None,
+    precision: opt.Precision = None,
+    budget: opt.Budget = None,
+    overwrite: opt.Overwrite = False,
+    resume: opt.Resume = False,
+    half_rate: opt.HalfRate = False,
+    seed: opt.Seed = 0,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    backbone: opt.Backbone = EMBEDDED_BACKBONE,
+    weights: opt.Weights = None,
+    pretrained: opt.Pretrained = True,
+    image_size: opt.ImageSize = None,
+    device: opt.WhereItRuns = "auto",
+    tune: opt.WhatIsTuned = "auto",
+    folds: opt.Folds = None,
+    epochs: opt.Epochs = None,
+    learning_rate: opt.LearningRate = None,
+    train_batch_size: opt.TrainBatchSize = None,
+    distance: opt.Distance = None,
+    self_labeling: opt.SelfLabeling = "safe",
+    cache: opt.Cache = None,
+    image_column: opt.ImageColumn = None,
+    label_column: opt.LabelColumn = None,
+    id_column: opt.IdColumn = None,
+    split_column: opt.SplitColumn = None,
 ) -> None:
     """Find the labels of DATA that are probably wrong, and write a report to RUN."""
     if overwrite and resume:
@@ -201,10 +136,16 @@ def audit(
             out,
             backbone=backbone,
             weights=weights,
+            pretrained=pretrained,
             image_size=image_size,
             device=device,
             tune=tune,
             folds=folds,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            train_batch_size=train_batch_size,
+            distance=distance,
+            self_labeling=self_labeling,
             seed=seed,
             cache=cache,
             image_column=image_column,
@@ -215,6 +156,7 @@ def audit(
             budget=budget,
             overwrite=overwrite,
             resume=resume,
+            half_rate=half_rate,
             on_progress=on_progress,
         )
     _tell_audit(result, as_json, quiet)
@@ -235,8 +177,10 @@ def _audit_pred_probs(
 def _tell_audit(result: "AuditResult", as_json: bool, quiet: bool) -> None:
     from labelfix.cli_tables import print_audit, stdout_console
     from labelfix.summary import summarise
+    from labelfix.training_summary import summarise_training
 
-    summary = summarise(result.report)
+    training = summarise_training(result.run, result.report)
+    summary = summarise(result.report, training=training)
     if as_json:
         _print_json({**_places(result.run), **summary.to_json()})
     elif not quiet:
@@ -245,7 +189,7 @@ def _tell_audit(result: "AuditResult", as_json: bool, quiet: bool) -> None:
 
 @app.command()
 def show(
-    run: Run,
+    run: opt.Run,
     of_class: Annotated[
         str | None,
         typer.Option(
@@ -255,26 +199,26 @@ def show(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows of each table.")] = 20,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Show what an audit found."""
-    from labelfix.cli_tables import print_classes, print_figures, print_findings, stdout_console
+    from labelfix.cli_tables import print_show, stdout_console
     from labelfix.report import read_report_table
     from labelfix.summary import summarise
+    from labelfix.training_summary import summarise_training
 
-    summary = summarise(read_report_table(run, pred_probs=False), class_name=of_class, top=top)
+    report = read_report_table(run, pred_probs=False)
+    training = summarise_training(run, report)
+    summary = summarise(report, class_name=of_class, top=top, training=training)
     if as_json:
         _print_json({**_places(run if run.is_dir() else run.parent), **summary.to_json()})
         return
-    console = stdout_console()
-    print_figures(console, summary)
-    print_findings(console, summary, of_class=of_class, pairs=top)
-    print_classes(console, summary.by_class, top)
+    print_show(stdout_console(), summary, of_class=of_class, top=top)
 
 
 @app.command()
 def export(
-    run: Run,
+    run: opt.Run,
     to: Annotated[
         Path,
         typer.Argument(metavar="TO", help="A manifest (.csv, .parquet) or a folder to write."),
@@ -307,8 +251,8 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the manifest TO if it is there.")
     ] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Write the audited data set with the labels that the audit is sure of."""
     from labelfix.cli_progress import shown_progress
@@ -343,16 +287,15 @@ def diagnose(
     draws: Annotated[
         int, typer.Option(min=2, metavar="N", help="How many times noise is drawn, for each size.")
     ] = 20,
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Say how far each layer was trained, how stable the network is, and what that promises."""
     from labelfix.cli_progress import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
-        from labelfix.diagnosis_run import PLOT_NAME, RECORD_NAME
         from labelfix.diagnosis_run import diagnose as run_diagnosis  # takes seconds
 
         diagnosis = run_diagnosis(
@@ -363,8 +306,9 @@ def diagnose(
     elif not quiet:
         from labelfix.cli_diagnosis import print_diagnosis
         from labelfix.cli_tables import stdout_console
+        from labelfix.run_folder import DIAGNOSIS_NAMES
 
-        print_diagnosis(stdout_console(), diagnosis, [run / RECORD_NAME, run / PLOT_NAME])
+        print_diagnosis(stdout_console(), diagnosis, [run / name for name in DIAGNOSIS_NAMES])
 
 
 @app.command()
@@ -372,14 +316,14 @@ def demo(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The folder to write, or to score a run of.")
     ],
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
     score: Annotated[
         Path | None,
         typer.Option(
             metavar="RUN", help="Write nothing; say how much of the known truth RUN has found."
         ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Write a small data set with known mistakes, to try an audit on."""
     if score is not None:

@@ -14,6 +14,7 @@ from labelfix.cli_text import cell, plain
 from labelfix.demo_score import DemoScore
 from labelfix.exporting import ExportResult
 from labelfix.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
+from labelfix.training_summary import TrainingSummary
 
 WIDTH_OF_A_FILE = 160
 """Columns of the tables where no terminal says how wide it is."""
@@ -31,6 +32,8 @@ def print_audit(console: Console, summary: Summary, run: Path, files: Sequence[P
     """Print what an audit found, where it is, and what to do next."""
     print_figures(console, summary)
     print_findings(console, summary)
+    if summary.training is not None:
+        print_training(console, summary.training)
     _heading(console, "Files")
     for file in files:
         _line(console, str(file))
@@ -45,6 +48,15 @@ def print_audit(console: Console, summary: Summary, run: Path, files: Sequence[P
     ):
         console.print(Text(f"  {plain(shlex.join(command))}", style="bold"), soft_wrap=True)
         console.print(Text(f"      {purpose}", style="dim"), soft_wrap=True)
+
+
+def print_show(console: Console, summary: Summary, *, of_class: str | None, top: int) -> None:
+    """Print all that a summary holds, of one class or all, ``top`` rows of each table."""
+    print_figures(console, summary)
+    print_findings(console, summary, of_class=of_class, pairs=top)
+    print_classes(console, summary.by_class, top)
+    if summary.training is not None:
+        print_training(console, summary.training)
 
 
 def print_figures(console: Console, summary: Summary) -> None:
@@ -67,14 +79,10 @@ def print_figures(console: Console, summary: Summary) -> None:
                 f"identical images, {summary.conflicting:,} of them with different labels",
             ),
         ]
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(justify="left")
-    grid.add_column(justify="right", style="bold")
-    grid.add_column(style="dim")
-    for name, figure, remark in rows:
-        grid.add_row(f"  {name}", figure, remark)
     console.print()
-    console.print(grid)
+    console.print(_grid(rows))
+    for note in summary.notes:
+        _line(console, f"note: {note}")
 
 
 def _interval(summary: Summary) -> str:
@@ -120,6 +128,32 @@ def print_classes(console: Console, classes: Sequence[ClassSummary], top: int) -
     console.print(table)
     if len(classes) > top:
         _line(console, f"and {len(classes) - top:,} more: --top {len(classes)} shows all")
+
+
+def print_training(console: Console, training: TrainingSummary) -> None:
+    """Print how the training of whole networks went."""
+    rows = [
+        ("networks", f"{training.networks:,}", "one a fold"),
+        ("epochs", f"{training.epochs:,}", ""),
+    ]
+    if training.boundary_share is not None:
+        remark = "of the tensors that are held, in the last epoch"
+        rows.append(("at their boundary", f"{training.boundary_share:.0%}", remark))
+    if training.corrected is not None:
+        rows.append(
+            ("corrected", f"{training.corrected:,.0f}", "labels a network, in the last epoch")
+        )
+    _heading(console, "Training")
+    console.print(_grid(rows))
+    if not training.farthest:
+        return
+    table = _table(("farthest from its start", "left"), ("distance", "right"), ("held", "left"))
+    for way in training.farthest:
+        held = "at its boundary" if way.at_boundary else ""
+        table.add_row(cell(way.name), f"{way.relative_distance:.1%}", held)
+    console.print()
+    console.print(table)
+    _line(console, "of the first network; distances as shares of the norm at the start")
 
 
 def print_export(console: Console, result: ExportResult) -> None:
@@ -189,6 +223,17 @@ def _pairs_table(pairs: Sequence[ConfusedPair]) -> Table:
             cell(pair.given_label, "red"), cell(pair.suggested_label, "green"), f"{pair.count:,}"
         )
     return table
+
+
+def _grid(rows: Sequence[tuple[str, str, str]]) -> Table:
+    """Return names, figures and remarks in three columns without lines."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="left")
+    grid.add_column(justify="right", style="bold")
+    grid.add_column(style="dim")
+    for name, figure, remark in rows:
+        grid.add_row(f"  {name}", figure, remark)
+    return grid
 
 
 def _table(*columns: tuple[str, str]) -> Table:

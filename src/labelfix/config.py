@@ -13,6 +13,7 @@ EMBEDDED_BACKBONE = "tf_efficientnet_lite0"
 """The default backbone: its ImageNet weights come with a package, so it needs no network."""
 
 Tune = Literal["auto", "head", "full"]
+SelfLabelingRules = Literal["safe", "paper", "off"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -33,6 +34,8 @@ class BackboneConfig:
     Args:
         name: Any timm model.
         weights: A safetensors file with the backbone's weights; ``None`` takes the model's own.
+        pretrained: Whether it starts from those; random weights otherwise, which only the training
+            of a whole network can use.
         image_size: Pixels a side; ``None`` chooses from the data.
         device: Where it runs; ``"auto"`` takes a GPU if there is one.
         batch_size: Images a forward pass; ``None`` takes what suits the device.
@@ -40,6 +43,7 @@ class BackboneConfig:
 
     name: str = EMBEDDED_BACKBONE
     weights: Path | None = None
+    pretrained: bool = True
     image_size: int | None = None
     device: Device = "auto"
     batch_size: int | None = None
@@ -50,6 +54,11 @@ class BackboneConfig:
             raise ConfigError(
                 f"image size {self.image_size} is out of range",
                 hint="choose --image-size between 16 and 4096 pixels",
+            )
+        if self.weights is not None and not self.pretrained:
+            raise ConfigError(
+                "weights from a file and a start from random weights exclude each other",
+                hint="leave out --weights or --no-pretrained",
             )
 
 
@@ -95,6 +104,8 @@ class FineTuningConfig:
         weight_decay: Of weights, not of norms and biases.
         average_decay: Of the running average of the weights that judges.
         half_precision: Whether the forward pass runs in bfloat16; ``None`` does on a GPU.
+        compile: Whether `torch.compile` makes the training step faster first; ``None`` does on a
+            GPU if the run has more than 2,000 steps.
     """
 
     folds: int = 3
@@ -106,6 +117,7 @@ class FineTuningConfig:
     weight_decay: float = 1e-2
     average_decay: float = 0.99
     half_precision: bool | None = None
+    compile: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
@@ -116,9 +128,10 @@ class FineTuningConfig:
                 f"{self.epochs} epochs of batches of {self.batch_size} train nothing",
                 hint="take at least 1 epoch and batches of 2",
             )
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < float("inf"):  # NaN fails too
             raise ConfigError(
-                f"the learning rate {self.learning_rate} is not above 0", hint="try 3e-4"
+                f"the learning rate {self.learning_rate} is not above 0, or endless",
+                hint="try 3e-4",
             )
 
 
@@ -177,6 +190,13 @@ class SelfLabelingConfig:
         for epoch in (self.correct_from, self.reweight_from):
             if epoch is not None and epoch < 1:
                 raise ConfigError(f"there is no epoch {epoch}", hint="epochs count from 1")
+
+    @classmethod
+    def named(cls, rules: SelfLabelingRules) -> "SelfLabelingConfig":
+        """Return the settings that go by a name: safe, the authors', or those that do nothing."""
+        if rules == "off":
+            return cls(correct_from=None, reweight_from=None)
+        return cls.paper() if rules == "paper" else cls(preset=rules)
 
     @classmethod
     def paper(

@@ -3,6 +3,7 @@
 Letters: N samples, B samples of a batch, K classes, F folds.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -15,11 +16,17 @@ from torch import Tensor, nn
 from labelfix.checkpoints import Checkpoints
 from labelfix.config import FineTuningConfig, RegularizationConfig, SelfLabelingConfig
 from labelfix.distributed import World
+from labelfix.errors import TrainingError
 from labelfix.evidence import EvidenceRecorder
-from labelfix.finetuning import EpochLog, FineTuning, Lesson, predict
+from labelfix.finetuning import Diverged, EpochLog, FineTuning, Lesson, predict
+from labelfix.gathering import Gathered
 from labelfix.records import MISSING, Evidence, Judgeable, OnProgress, Progress, no_progress
 from labelfix.regularization import LayerBalls, LayerTravel
 from labelfix.self_labeler import SelfLabeler
+
+WILD = 10.0
+"""A mean loss of so many times a guess's, ln K, is that of a network that is lost already, though
+its weights are still finite: at half the learning rate it is trained anew."""
 
 
 class Views(Protocol):
@@ -74,12 +81,18 @@ class FineTuned:
         model_state: The averaged weights of the network of fold 0.
         log: A row a fold and epoch, as JSON values.
         layers: A row a layer of that network: how far it went.
+        micro_batch_size: How many images went through a network at once, in the end; ``None`` if
+            each batch went whole.
+        compile_fault: Why the network could not be compiled, in the last fold; ``None`` if it was,
+            or was not tried.
     """
 
     evidence: Evidence
     model_state: dict[str, Tensor]
     log: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
+    micro_batch_size: int | None = None
+    compile_fault: str | None = None
 
 
 def cross_fit_networks(
@@ -108,13 +121,15 @@ def cross_fit_networks(
         on_progress: Told about every few steps.
 
     Raises:
-        TrainingError: The loss is no longer finite, or another process is gone.
+        TrainingError: The loss is no longer finite, memory runs out with the fewest images that
+            can be taken, or another process is gone.
         RunError: A checkpoint cannot be written or read.
     """
     label = torch.from_numpy(np.where(judgeable.is_judged, given_label, MISSING))
     label = label.to(networks.device)
-    gathered = _Gathered(len(given_label), classes)
+    gathered = Gathered(len(given_label), classes)
     first: _Trained | None = None
+    last: _Trained | None = None
     log: list[dict[str, Any]] = []
     for fold in range(recipe.training.folds):
         rows = np.flatnonzero((judgeable.fold != MISSING) & (judgeable.fold != fold))
@@ -122,17 +137,21 @@ def cross_fit_networks(
             judgeable.is_judged & ((judgeable.fold == fold) | (judgeable.fold == MISSING))
         )
         fitting = _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
-        trained = fitting.run(rows, label, classes)
-        gathered.add(fitting.judge(trained.average, judged), trained, world)
-        log += trained.log
-        first = first or trained
-    if first is None:  # FineTuningConfig refuses 0 folds
+        size = None if last is None else last.micro_batch_size
+        last = fitting.run(rows, label, classes, size)
+        verdicts = fitting.judge(last.average, judged)
+        gathered.add(verdicts, last.margin, last.self_label, world)
+        log += last.log
+        first = first or last
+    if first is None or last is None:  # FineTuningConfig refuses 0 folds
         raise AssertionError
     return FineTuned(
         evidence=gathered.evidence(judgeable),
         model_state={name: value.cpu() for name, value in first.average.state_dict().items()},
         log=log,
         layers=first.layers,
+        micro_batch_size=last.micro_batch_size,
+        compile_fault=last.compile_fault,
     )
 
 
@@ -145,6 +164,8 @@ class _Trained:
     self_label: NDArray[np.int64]
     log: list[dict[str, Any]]
     layers: list[dict[str, Any]]
+    micro_batch_size: int | None
+    compile_fault: str | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,7 +180,13 @@ class _Fitting:
     on_progress: OnProgress
     fold: int
 
-    def run(self, rows: NDArray[np.int64], label: Tensor, classes: int) -> _Trained:
+    def run(
+        self,
+        rows: NDArray[np.int64],
+        label: Tensor,
+        classes: int,
+        micro_batch_size: int | None = None,
+    ) -> _Trained:
         """Train on some rows, from the last checkpoint if there is one."""
         recipe, training = self.recipe, self.recipe.training
         torch.manual_seed(recipe.seed + self.fold)
@@ -184,11 +211,21 @@ class _Fitting:
             processes=self.world.size,
         )
         wrapped = self.world.wrap(model, self.networks.device)
-        tuning = FineTuning(model, lesson, training, wrapped=wrapped)
-        log = self._train(tuning, labeler, limit)
+        tuning = FineTuning(
+            model, lesson, training, wrapped=wrapped, micro_batch_size=micro_batch_size
+        )
+        log = self._train(tuning, labeler, limit, classes)
         margin = self._total_margin(recorder)
         layers = [] if limit is None else [_travel(layer) for layer in limit.distances()]
-        return _Trained(tuning.average.module, margin, labeler.labels(), log, layers)
+        return _Trained(
+            average=tuning.average.module,
+            margin=margin,
+            self_label=labeler.labels(),
+            log=log,
+            layers=layers,
+            micro_batch_size=tuning.micro_batch_size,
+            compile_fault=tuning.compile_fault,
+        )
 
     def judge(self, model: nn.Module, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows and probabilities of what the network never saw, of all processes."""
@@ -196,24 +233,51 @@ class _Fitting:
         return predict(model, batches, self.recipe.training)
 
     def _train(
-        self, tuning: FineTuning, labeler: SelfLabeler, limit: LayerBalls | None
+        self, tuning: FineTuning, labeler: SelfLabeler, limit: LayerBalls | None, classes: int
     ) -> list[dict[str, Any]]:
+        rate = self.recipe.training.learning_rate
         name = f"fold-{self.fold}-of-{self.recipe.training.folds}"
         saved = self.checkpoints.load(name, self.networks.device)
         log: list[dict[str, Any]] = []
-        if saved is not None:
+        if saved is not None and (saved["rate"] == rate or not _is_wild(saved["log"], classes)):
             tuning.load_state_dict(saved["tuning"])
             log = saved["log"]
         while tuning.epoch < self.recipe.training.epochs:
             # what is drawn inside the network (drop-out) must not depend on where a run was cut
             torch.manual_seed(hash((self.recipe.seed, self.fold, tuning.epoch)) % 2**63)
-            epoch = tuning.run_epoch(self._on_step(tuning))
+            try:
+                epoch = tuning.run_epoch(self._on_step(tuning))
+            except Diverged as error:
+                raise self._where_to_go_on(error, log, classes) from error
             self._share_beliefs(labeler)
             log.append(self._row(epoch, labeler, limit))
             if self.world.is_writer:
-                self.checkpoints.save(name, {"tuning": tuning.state_dict(), "log": log})
+                state = {"tuning": tuning.state_dict(), "log": log, "rate": rate}
+                self.checkpoints.save(name, state)
             self.world.wait()
         return log
+
+    def _where_to_go_on(
+        self, error: Diverged, log: list[dict[str, Any]], classes: int
+    ) -> TrainingError:
+        """Return the error with the last good checkpoint, and what can be done from there."""
+        training = self.recipe.training
+        message = f"{error} of network {self.fold + 1} of {training.folds}"
+        if not log and self.fold == 0:
+            return TrainingError(
+                f"{message}, before the first checkpoint",
+                hint="start anew with a lower --learning-rate, such as "
+                f"{training.learning_rate / 4:.1g}",
+            )
+        good, then = f"network {self.fold + 1}, epoch {len(log)}", "goes on from there"
+        if not log or _is_wild(log, classes):
+            good = f"network {self.fold}, epoch {training.epochs}" if self.fold else "none"
+            then = f"trains network {self.fold + 1} anew"
+        return TrainingError(
+            f"{message}; the last good checkpoint: {good}",
+            hint=f"--resume --half-rate {then} at half the learning rate; --resume alone would "
+            "come to the same end",
+        )
 
     def _on_step(self, tuning: FineTuning) -> Callable[[int, float, float], None]:
         epochs, steps = self.recipe.training.epochs, len(tuning.lesson.step_sizes)
@@ -222,6 +286,8 @@ class _Fitting:
         def report(step: int, loss: float, speed: float) -> None:
             done = (tuning.epoch - 1) * steps + step
             note = f"loss {loss:.3f}, {speed:.0f} images/s"
+            if tuning.micro_batch_size is not None:
+                note += f", {tuning.micro_batch_size} at a time as memory is short"
             self.on_progress(Progress(stage, done, epochs * steps, "steps", note))
 
         return report
@@ -261,45 +327,9 @@ class _Fitting:
         return torch.where(updates > 0, margin / updates, torch.nan).cpu()
 
 
-class _Gathered:
-    """The verdicts of all networks, sample by sample."""
-
-    def __init__(self, count: int, classes: int) -> None:
-        self._probs = torch.zeros(count, classes, dtype=torch.float64)
-        self._judges = torch.zeros(count, dtype=torch.float64)
-        self._margins: list[Tensor] = []
-        self._labels: list[NDArray[np.int64]] = []
-
-    def add(
-        self, verdicts: Iterator[tuple[Tensor, Tensor]], trained: _Trained, world: World
-    ) -> None:
-        new_probs, judged = torch.zeros_like(self._probs), torch.zeros_like(self._judges)
-        for rows, probs in verdicts:
-            new_probs[rows.cpu()] = probs.double().cpu()
-            judged[rows.cpu()] = 1
-        self._probs += world.sum(new_probs)
-        self._judges += world.sum(judged)
-        self._margins.append(trained.margin)
-        self._labels.append(trained.self_label)
-
-    def evidence(self, judgeable: Judgeable) -> Evidence:
-        probs = (self._probs / self._judges[:, None]).float().numpy()
-        probs[~judgeable.is_judged] = np.nan
-        return Evidence(
-            pred_probs=probs,
-            fold=judgeable.fold,
-            margin=torch.stack(self._margins).nanmean(dim=0).numpy(),
-            self_label=_majority(np.stack(self._labels), probs.shape[1]),
-        )
-
-
-def _majority(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Return ``(N,)`` the label that most networks trained a sample on, ``MISSING`` if none did."""
-    votes = np.zeros((labels.shape[1], classes), dtype=np.int16)
-    for of_network in labels:
-        rows = np.flatnonzero(of_network != MISSING)
-        votes[rows, of_network[rows]] += 1
-    return np.where(votes.any(axis=1), votes.argmax(axis=1), MISSING)
+def _is_wild(log: list[dict[str, Any]], classes: int) -> bool:
+    """Return whether the last epoch of a network is nothing to go on from more slowly."""
+    return bool(log) and log[-1]["loss"] > WILD * math.log(classes)
 
 
 def _index(rows: NDArray[np.int64], like: Tensor) -> Tensor:

@@ -49,12 +49,12 @@ from labelfix.run_folder import (
     LAYERS_NAME,
     LOG_NAME,
     MODEL_NAME,
+    PLOT_NAME,
+    RECORD_NAME,
     RUN_NAME,
     UNFINISHED_NAME,
 )
 
-PLOT_NAME = "diagnosis.svg"
-RECORD_NAME = "diagnosis.json"
 KEPT_FOLD = 0
 """A run trains a network a fold and keeps the first, which never saw the samples of this fold."""
 
@@ -204,14 +204,17 @@ def _pretrained(run: Path, report: Report) -> Network:
         size = int(report.run.settings["image_size"])
         weights = asked["weights"]
         config = BackboneConfig(
-            name=asked["name"], weights=weights and Path(weights), image_size=size
+            name=asked["name"],
+            weights=weights and Path(weights),
+            pretrained=asked.get("pretrained", True),
+            image_size=size,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{run / RUN_NAME} does not say where the pretrained weights came from",
             hint="audit again with this version of labelfix",
         ) from error
-    network = load_network(config, size)
+    network = load_network(config, size, seed=report.run.seed or 0)
     if report.run.settings.get("weights_digest", network.weights_digest) != network.weights_digest:
         raise RunError(
             f"the pretrained weights of {config.name!r} are not those that {run} started from",

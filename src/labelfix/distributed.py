@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -53,6 +54,15 @@ class World:
         if device.type == "cuda" and self.size > 1:
             return torch.device("cuda", self.local_rank)
         return device
+
+    def share_norms(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """Return a network whose batch norms see a step's images on all GPUs; none without GPUs.
+
+        Parameters and buffers stay the same tensors under the same names.
+        """
+        if self.size == 1 or device.type != "cuda":  # torch has it for GPUs alone
+            return model
+        return with_shared_norms(model)
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
         """Return what a training step calls: gradients are averaged over the processes."""
@@ -105,6 +115,15 @@ class World:
                 dist.barrier()
 
 
+def with_shared_norms(model: nn.Module) -> nn.Module:
+    """Return a network with `torch.nn.SyncBatchNorm` in place of each batch norm.
+
+    By timm's own conversion: torch's drops the activations that timm keeps in its norms.
+    """
+    shared: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return shared
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
     """Yield the world of this process, joined with the others while the block runs."""
@@ -116,7 +135,9 @@ def joined(device: torch.device) -> Iterator[World]:
     if own.type == "cuda":
         torch.cuda.set_device(own)
     with _explained():
-        dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)
+        # verdicts are summed in the main memory, gradients where they are
+        backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield world
     finally:

@@ -19,6 +19,7 @@ from labelfix.decoding import (
     one_core_threads,
     read_batches,
 )
+from labelfix.portions import Portions
 from labelfix.records import ImageStore
 
 
@@ -53,7 +54,11 @@ def extract(
         first: Rows before it are skipped.
         batch_size: B.
         width: D.
+
+    Raises:
+        TrainingError: Memory has no room for a single image.
     """
+    portions = Portions()
     on_cpu = backbone.device.type == "cpu"
     workers = torch.get_num_threads() if on_cpu else os.cpu_count() or 1
 
@@ -61,7 +66,7 @@ def extract(
         return decode_batch(encoded, backbone.preprocessing)
 
     def take_the_whole_way(encoded: list[bytes | str]) -> FeatureBatch:
-        return _forward(decode(encoded), backbone, width)
+        return _forward(decode(encoded), backbone, width, portions)
 
     encoded = read_batches(images, first=first, batch_size=batch_size)
     with one_core_threads(workers) as pool:
@@ -69,12 +74,15 @@ def extract(
             yield from map_ahead(pool, take_the_whole_way, encoded, 2 * workers)
         else:
             for decoded in map_ahead(pool, decode, encoded, 2 * workers):
-                yield _forward(decoded, backbone, width)
+                yield _forward(decoded, backbone, width, portions)
 
 
-def _forward(decoded: Decoded, backbone: Backbone, width: int) -> FeatureBatch:
+def _forward(decoded: Decoded, backbone: Backbone, width: int, portions: Portions) -> FeatureBatch:
     values = np.zeros((len(decoded.content), width), dtype=np.float16)
     if decoded.pixels:
         squares = torch.from_numpy(np.stack(decoded.pixels))
-        values[decoded.readable] = backbone.features(squares).numpy()
+        parts = portions.run(
+            len(squares), lambda cut: [backbone.features(squares[part]) for part in cut]
+        )
+        values[decoded.readable] = torch.cat(parts).numpy()
     return FeatureBatch(values, np.array(decoded.content, dtype="S16"), decoded.unreadable)

@@ -17,18 +17,20 @@ from torch import Tensor, nn
 
 from labelfix.config import FineTuningConfig
 from labelfix.errors import TrainingError
+from labelfix.gradients import BatchLabeler, Gradients, Verdicts, batch_norms, half_precision
+from labelfix.portions import Portions
 from labelfix.schedules import warm_up_and_cosine
 
 LOOK_EVERY = 20
 """Steps between two looks at the loss: a look waits for the device."""
 
 
-class Labeler(Protocol):
-    """Decides which label each sample is trained on, and what it weighs."""
+class Diverged(TrainingError):
+    """The loss or the weights are no longer finite."""
 
-    def step(self, rows: Tensor, logits: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return ``(B,)`` labels and ``(B,)`` weights whose sum is the batch's share of a step."""
-        ...
+
+class Labeler(BatchLabeler, Protocol):
+    """Decides on labels and weights, and can be gone on with."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a later session needs to go on."""
@@ -114,7 +116,13 @@ class FineTuning:
     """One network in training: its weights, their average, the optimiser, and where they stand."""
 
     def __init__(
-        self, model: nn.Module, lesson: Lesson, config: FineTuningConfig, *, wrapped: nn.Module
+        self,
+        model: nn.Module,
+        lesson: Lesson,
+        config: FineTuningConfig,
+        *,
+        wrapped: nn.Module,
+        micro_batch_size: int | None = None,
     ) -> None:
         """Make ready to train.
 
@@ -122,10 +130,11 @@ class FineTuning:
             model: The network, on its device, in float32.
             lesson: What to train it with.
             config: How long and how fast.
-            wrapped: What is called in a step: ``model`` itself, or `DistributedDataParallel` or a
-                compiled form of it.
+            wrapped: What is called in a step: ``model`` itself or `DistributedDataParallel`.
+            micro_batch_size: Images that go through the network at once, to begin with; ``None``
+                takes whole batches.
         """
-        self.model, self.lesson, self.config, self._call = model, lesson, config, wrapped
+        self.model, self.lesson, self.config = model, lesson, config
         self.average = ModelEmaV3(model, decay=config.average_decay, use_warmup=True)
         self._optimiser = create_optimizer_v2(
             _parameter_groups(model, config),
@@ -136,8 +145,27 @@ class FineTuning:
         self._peak_rates = [group["lr"] for group in self._optimiser.param_groups]
         self._factor = warm_up_and_cosine(config.epochs * len(lesson.step_sizes))
         self._device = next(model.parameters()).device
+        self._gradients = Gradients(
+            model,
+            wrapped,
+            config,
+            steps=len(lesson.step_sizes),
+            processes=lesson.processes,
+            micro_batch_size=micro_batch_size,
+            penalty=lesson.limit.penalty if lesson.limit and lesson.penalised else None,
+        )
         self.epoch = 0
         self._step = 0
+
+    @property
+    def micro_batch_size(self) -> int | None:
+        """Images that go through the network at once, ``None`` as long as batches fit whole."""
+        return self._gradients.portions.size
+
+    @property
+    def compile_fault(self) -> str | None:
+        """Why the network could not be compiled; ``None`` if it was, or was not tried."""
+        return self._gradients.compile_fault
 
     def run_epoch(self, on_step: Callable[[int, float, float], None]) -> EpochLog:
         """Train for one epoch.
@@ -147,10 +175,12 @@ class FineTuning:
                 time and images a second.
 
         Raises:
-            TrainingError: The loss is no longer finite; the message names step and learning rate.
+            Diverged: Loss or weights are no longer finite; the message names step and learning
+                rate. What `state_dict` then gives must not be kept.
+            TrainingError: Memory has no room for the smallest portion of a batch.
         """
         self.epoch += 1
-        self._call.train()
+        self._gradients.train()
         start, images = time.perf_counter(), 0
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         recent = total.clone()
@@ -162,11 +192,14 @@ class FineTuning:
             done += 1
             if done - looked == LOOK_EVERY or done == len(self.lesson.step_sizes):
                 mean = float(recent) / (done - looked)
-                self._check(mean)
+                if not math.isfinite(mean):
+                    raise self._diverged(f"the loss is {mean}")
                 on_step(done, mean, images / (time.perf_counter() - start))
                 total += recent
                 recent.zero_()
                 looked = done
+        if not self._has_finite_weights():  # the last step may have had a finite loss
+            raise self._diverged("a weight is no longer finite")
         return EpochLog(
             epoch=self.epoch,
             loss=float(total) / max(done, 1),
@@ -184,6 +217,7 @@ class FineTuning:
             "recorder": self.lesson.recorder.state_dict(),
             "epoch": self.epoch,
             "step": self._step,
+            "micro_batch_size": self.micro_batch_size,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -194,63 +228,52 @@ class FineTuning:
         self.lesson.labeler.load_state_dict(state["labeler"])
         self.lesson.recorder.load_state_dict(state["recorder"])
         self.epoch, self._step = state["epoch"], state["step"]
+        self._gradients.portions.size = state["micro_batch_size"]
 
     def _take_step(self, rows: Tensor, inputs: Tensor, step_size: int) -> Tensor:
         factor = self._factor(self._step)
         for group, peak in zip(self._optimiser.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * factor
-        with _half_precision(self.config, self._device):
-            logits = self._call(inputs)
-        logits = logits.float()
-        label, weight = self.lesson.labeler.step(rows, logits.detach(), self.epoch)
+        verdicts = Verdicts(rows, self.lesson.labeler, self.epoch)
         # gradients are averaged over processes, whose parts of a step may be unequal
-        weight = weight * (len(rows) * self.lesson.processes / step_size)
-        loss = (nn.functional.cross_entropy(logits, label, reduction="none") * weight).sum()
-        self.lesson.recorder.update(rows, logits.detach(), self.lesson.given_label[rows])
-        limit = self.lesson.limit
-        if limit is not None and self.lesson.penalised:
-            loss = loss + limit.penalty()
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        share = len(rows) * self.lesson.processes / step_size
+        loss, logits = self._gradients.of(inputs, verdicts, share)
+        self.lesson.recorder.update(rows, logits, self.lesson.given_label[rows])
         self._optimiser.step()
+        limit = self.lesson.limit
         if limit is not None and not self.lesson.penalised:
             limit.project()
         self._step += 1
         self.average.update(self.model, step=self._step)
-        return loss.detach()
+        return loss
 
-    def _check(self, loss: float) -> None:
-        if math.isfinite(loss):
-            return
+    def _has_finite_weights(self) -> bool:
+        norms = batch_norms(self.model)
+        averages = [buffer for norm in norms for buffer in norm.buffers()]
+        values = [*self.model.parameters(), *averages]
+        return bool(torch.stack([value.detach().isfinite().all() for value in values]).all())
+
+    def _diverged(self, what: str) -> Diverged:
         rate = self._optimiser.param_groups[0]["lr"]
-        raise TrainingError(
-            f"the loss is {loss} at step {self._step} (epoch {self.epoch}, "
-            f"learning rate {rate:.2e})",
-            hint="start anew with a lower FineTuningConfig.learning_rate",
-        )
+        where = f"step {self._step} (epoch {self.epoch}, learning rate {rate:.2e})"
+        return Diverged(f"{what} at {where}", hint="start anew with a lower learning rate")
 
 
 @torch.inference_mode()
 def predict(
     model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], config: FineTuningConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield rows ``(B,)`` and ``(B, K)`` probabilities of a network in eval mode."""
+    """Yield rows ``(B,)`` and ``(B, K)`` probabilities of a network in eval mode.
+
+    Raises:
+        TrainingError: Memory has no room for a single image.
+    """
     model.eval()
+    portions = Portions()
     for rows, inputs in batches:
-        with _half_precision(config, inputs.device):
-            logits = model(inputs)
-        yield rows, logits.float().softmax(dim=1)
-
-
-def _half_precision(config: FineTuningConfig, device: torch.device) -> torch.autocast:
-    """Return the context in which a forward pass runs."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=uses_half(config, device))
-
-
-def uses_half(config: FineTuningConfig, device: torch.device) -> bool:
-    """Return whether forward passes run in bfloat16."""
-    wanted = config.half_precision
-    return device.type == "cuda" if wanted is None else wanted
+        with half_precision(config, inputs.device):
+            parts = portions.run(len(rows), lambda cut: [model(inputs[part]) for part in cut])  # noqa: B023 - called at once
+        yield rows, torch.cat(parts).float().softmax(dim=1)
 
 
 def _parameter_groups(model: nn.Module, config: FineTuningConfig) -> list[dict[str, Any]]:

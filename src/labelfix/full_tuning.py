@@ -4,27 +4,29 @@ Letters: N samples, K classes.
 """
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from labelfix.augmentation import Augment, flip_probability
 from labelfix.backbone import Network, choose_device, fresh_classifier, load_network
 from labelfix.checkpoints import Checkpoints
-from labelfix.config import AuditConfig
+from labelfix.config import AuditConfig, FineTuningConfig, RegularizationConfig
 from labelfix.cross_fitting import FineTuned, Networks, Recipe, cross_fit_networks
 from labelfix.distributed import World
 from labelfix.features import typical_side
 from labelfix.files import atomic_path
-from labelfix.finetuning import uses_half
+from labelfix.gradients import uses_half
 from labelfix.image_views import ImageViews
 from labelfix.pixel_cache import Pixels, decode_once, stored_square
 from labelfix.pixel_sources import source_of
+from labelfix.portions import no_room_explained
 from labelfix.records import Judgeable, LabeledDataset, OnProgress
 from labelfix.run_folder import LAYERS_NAME, LOG_NAME, MODEL_NAME
 
@@ -35,22 +37,58 @@ of sight, and a right label looks wrong."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FullTuning:
-    """The pretrained network and how it is fine-tuned."""
+    """The pretrained network and how it is fine-tuned.
+
+    Args:
+        network: As it starts.
+        device: Of this process.
+        world: The processes that train together.
+        config: What was asked for.
+        rate_halvings: How often the learning rate was halved since, because training diverged.
+    """
 
     network: Network
     device: torch.device
     world: World
     config: AuditConfig
+    rate_halvings: int = 0
 
     @classmethod
-    def load(cls, dataset: LabeledDataset, config: AuditConfig, world: World) -> "FullTuning":
+    def load(
+        cls, dataset: LabeledDataset, config: AuditConfig, world: World, *, rate_halvings: int = 0
+    ) -> "FullTuning":
         """Load the network.
 
+        Args:
+            dataset: Its images decide at what size the network sees them.
+            config: What was asked for.
+            world: The processes that train together.
+            rate_halvings: Of the process that writes; the others follow it.
+
         Raises:
-            BackboneError: It cannot be had.
+            BackboneError: The network cannot be had.
+            TrainingError: Another process is gone.
         """
-        network = load_network(config.backbone, typical_side(dataset.images))
-        return cls(network, world.device(choose_device(config.backbone.device)), world, config)
+        network = load_network(config.backbone, typical_side(dataset.images), seed=config.seed)
+        device = world.device(choose_device(config.backbone.device))
+        told = rate_halvings if world.is_writer else 0
+        of_all = int(world.sum(torch.tensor(told, device=device)))
+        return cls(network, device, world, config, of_all)
+
+    @property
+    def training(self) -> FineTuningConfig:
+        """How the networks are trained, with the learning rate as it is by now."""
+        asked = self.config.fine_tuning
+        return replace(asked, learning_rate=asked.learning_rate / 2**self.rate_halvings)
+
+    @property
+    def regularization(self) -> RegularizationConfig:
+        """How far weights may go: as far as they like from a start that is random."""
+        asked = self.config.regularization
+        if self.config.backbone.pretrained:
+            return asked
+        free = 0.0 if asked.form == "penalty" else math.inf
+        return replace(asked, schedule="constant", distance=free)
 
     @property
     def folds(self) -> int:
@@ -82,7 +120,8 @@ class FullTuning:
         """Fine-tune a network a fold, and let each judge what it never saw.
 
         Raises:
-            TrainingError: The loss is no longer finite, or another process is gone.
+            TrainingError: The loss is no longer finite, memory runs out, or another process is
+                gone.
             RunError: A checkpoint cannot be written or read.
         """
         views = ImageViews(
@@ -94,26 +133,28 @@ class FullTuning:
             world_size=self.world.size,
         )
         recipe = Recipe(
-            training=self.config.fine_tuning,
-            regularization=self.config.regularization,
+            training=self.training,
+            regularization=self.regularization,
             self_labeling=self.config.self_labeling,
             seed=self.config.seed,
         )
         pretrained = self.network.model.state_dict()
-        return cross_fit_networks(
-            views,
-            dataset.given_label,
-            judgeable,
-            Networks(make=self._make, pretrained=pretrained, device=self.device),
-            recipe,
-            classes=len(dataset.class_names),
-            checkpoints=checkpoints,
-            world=self.world,
-            on_progress=on_progress,
-        )
+        with no_room_explained():  # of optimiser or images, say, which are never cut
+            return cross_fit_networks(
+                views,
+                dataset.given_label,
+                judgeable,
+                Networks(make=self._make, pretrained=pretrained, device=self.device),
+                recipe,
+                classes=len(dataset.class_names),
+                checkpoints=checkpoints,
+                world=self.world,
+                on_progress=on_progress,
+            )
 
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self, tuned: FineTuned) -> Mapping[str, Any]:
         """Return what shaped the verdicts, as JSON values."""
+        share = self.config.fine_tuning.batch_size // self.world.size
         return {
             "tune": "full",
             "image_size": self.network.preprocessing.size,
@@ -122,10 +163,27 @@ class FullTuning:
             "device": self.device.type,
             "weights_digest": self.network.weights_digest,
             "processes": self.world.size,
-            **asdict(self.config.fine_tuning),
-            "regularization": asdict(self.config.regularization),
+            "micro_batch_size": tuned.micro_batch_size or share,
+            **asdict(self.training),
+            "rate_halvings": self.rate_halvings,
+            "regularization": asdict(self.regularization),
             "self_labeling": asdict(self.config.self_labeling),
+            "notes": self._notes(tuned),
         }
+
+    def _notes(self, tuned: FineTuned) -> list[str]:
+        """Return what did not go as a reader of the report would think, a sentence each."""
+        notes = []
+        if not self.config.backbone.pretrained:
+            notes.append("the networks began with random weights: only their heads were held")
+        if self.rate_halvings:
+            rate = f"{self.training.learning_rate:.2g}"
+            notes.append(f"training diverged; it ended with a learning rate of {rate}")
+        if tuned.micro_batch_size is not None:
+            notes.append(f"memory was short: {tuned.micro_batch_size} images at a time were seen")
+        if tuned.compile_fault is not None:
+            notes.append(f"the network could not be compiled ({tuned.compile_fault}): it ran as is")
+        return notes
 
     def _precision(self) -> str:
         is_half = uses_half(self.config.fine_tuning, self.device)
@@ -133,7 +191,8 @@ class FullTuning:
 
     def _make(self, classes: int) -> nn.Module:
         model = fresh_classifier(self.network, classes)
-        return model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self.world.share_norms(model, self.device)
 
     def _flip(self, dataset: LabeledDataset, seen: Pixels) -> float:
         if seen.values is None:
@@ -148,7 +207,10 @@ def write_network(tuned: FineTuned, folder: Path) -> None:
         RunError: The disk is full, or the folder cannot be written to.
     """
     with atomic_path(folder / MODEL_NAME) as path:
-        save_file({name: value.contiguous() for name, value in tuned.model_state.items()}, path)
+        # not by save_file, whose own error hides what the disk said
+        path.write_bytes(
+            save({key: value.contiguous() for key, value in tuned.model_state.items()})
+        )
     with atomic_path(folder / LAYERS_NAME) as path:
         path.write_text(json.dumps(tuned.layers, indent=1) + "\n", encoding="utf-8")
     with atomic_path(folder / LOG_NAME) as path:

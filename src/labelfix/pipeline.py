@@ -16,9 +16,10 @@ from labelfix.backbone import choose_device
 from labelfix.checkpoints import Checkpoints
 from labelfix.config import AuditConfig, FlagConfig
 from labelfix.corrections import correct
+from labelfix.cross_fitting import FineTuned
 from labelfix.dataset import open_dataset
 from labelfix.distributed import World, joined
-from labelfix.errors import LabelfixError
+from labelfix.errors import ConfigError, LabelfixError
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.full_tuning import FullTuning, write_network
 from labelfix.head_tuning import HeadTuning
@@ -47,6 +48,7 @@ def audit(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    half_rate: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
     """Find the wrong labels of a data set and write a report of them.
@@ -57,21 +59,29 @@ def audit(
         config: How to go about it.
         overwrite: Replace a run that is in ``out`` already.
         resume: Go on with an unfinished run of the same data and configuration.
+        half_rate: With ``resume``: from now on at half the learning rate, as training diverged.
         on_progress: Told what is going on.
 
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
+    _refuse_misfits(config, resume=resume, half_rate=half_rate)
+    config = _with_absolute_paths(config)
     clock = Clock()
     with clock.stage("reading the data set"):
         dataset = open_dataset(data, config.dataset, on_progress)
     folder = RunFolder(out)
     claim = _claim(dataset, config)
     world = World.from_environment()
-    if world.is_writer and folder.claim(claim, overwrite=overwrite, resume=resume):
+    if resume and not half_rate and folder.is_finished(claim):
         return AuditResult(run=out, report=folder.report())
+    halvings = 0
+    if world.is_writer:
+        halvings = folder.claim(claim, overwrite=overwrite, resume=resume, half_rate=half_rate)
+        if overwrite:
+            _checkpoints(folder, claim).remove()  # those of a run that nobody will go on with
     try:
-        report = _run(dataset, folder, config, clock, on_progress)
+        report = _run(dataset, folder, config, halvings, clock, on_progress)
     except LabelfixError:  # the mended command shall find its RUN free
         if world.is_writer:
             folder.release()
@@ -79,23 +89,56 @@ def audit(
     return AuditResult(run=out, report=report)
 
 
+def trains_whole_network(config: AuditConfig) -> bool:
+    """Return whether a configuration trains the backbone here, not just heads.
+
+    Raises:
+        BackboneError: The device that was asked for is not there.
+    """
+    device = choose_device(config.backbone.device)
+    return config.tune == "full" or (config.tune == "auto" and device.type == "cuda")
+
+
+def _refuse_misfits(config: AuditConfig, *, resume: bool, half_rate: bool) -> None:
+    """Refuse what cannot go together, before anything is read."""
+    is_full = trains_whole_network(config)
+    if half_rate and not (resume and is_full):
+        raise ConfigError(
+            "half the learning rate is for whole networks whose training is gone on with",
+            hint="use --half-rate together with --resume and --tune full",
+        )
+    processes = World.from_environment().size
+    if not is_full and processes > 1:
+        raise ConfigError(
+            f"one process trains heads on frozen features, and torchrun started {processes}",
+            hint="run `labelfix audit` without torchrun, or train the whole network with "
+            "--tune full",
+        )
+    if not is_full and not config.backbone.pretrained:
+        raise ConfigError(
+            "the features of a network with random weights say nothing to the heads",
+            hint="leave out --no-pretrained, or train the whole network with --tune full",
+        )
+
+
 def _run(
     dataset: LabeledDataset,
     folder: RunFolder,
     config: AuditConfig,
+    halvings: int,
     clock: Clock,
     on_progress: OnProgress,
 ) -> Report:
-    device = choose_device(config.backbone.device)
-    is_full = config.tune == "full" or (config.tune == "auto" and device.type == "cuda")
-    if not is_full:
+    if not trains_whole_network(config):
         evidence, report = _tune_heads(dataset, config, clock, on_progress)
         return _finish(folder, config, dataset, report, evidence, clock)
-    with joined(device) as world:
-        evidence, report = _tune_network(dataset, folder, config, world, clock, on_progress)
+    with joined(choose_device(config.backbone.device)) as world:
+        with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
+            tuning = FullTuning.load(dataset, config, world, rate_halvings=halvings)
+        tuned, report = _tune_network(tuning, dataset, folder, clock, on_progress)
         if not world.is_writer:
             return report
-    return _finish(folder, config, dataset, report, evidence, clock)
+    return _finish(folder, config, dataset, report, tuned.evidence, clock, tuned)
 
 
 def _tune_heads(
@@ -115,29 +158,23 @@ def _tune_heads(
 
 
 def _tune_network(
+    tuning: FullTuning,
     dataset: LabeledDataset,
     folder: RunFolder,
-    config: AuditConfig,
-    world: World,
     clock: Clock,
     on_progress: OnProgress,
-) -> tuple[Evidence, Report]:
-    with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
-        tuning = FullTuning.load(dataset, config, world)
+) -> tuple[FineTuned, Report]:
+    config = tuning.config
     with clock.stage("decoding"):
         seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
     duplicates, judgeable = _plan(dataset, seen, tuning.folds, config.seed)
-    claim = _claim(dataset, config)
-    checkpoints = Checkpoints(folder.path / "checkpoints", json.dumps(claim))
+    checkpoints = _checkpoints(folder, _claim(dataset, config))
     with clock.stage("training"):
         tuned = tuning.train(dataset, seen, judgeable, checkpoints, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        info = _run_info(config, dataset, tuning.settings())
+        info = _run_info(config, dataset, tuning.settings(tuned))
         report = _judge(dataset, seen, duplicates, judgeable, tuned.evidence, info, config.flags)
-    if world.is_writer:
-        write_network(tuned, folder.path)
-        checkpoints.remove()
-    return tuned.evidence, report
+    return tuned, report
 
 
 def _plan(
@@ -182,12 +219,28 @@ def _finish(
     report: Report,
     evidence: Evidence,
     clock: Clock,
+    tuned: FineTuned | None = None,
 ) -> Report:
     with clock.stage("writing the report"):
+        if tuned is not None:
+            write_network(tuned, folder.path)
         folder.write_evidence(evidence)
         write_report(report, folder.report_path)
-    folder.finish(_run_json(config, dataset, report, clock))
+    run = _run_json(config, dataset, report, clock)
+    folder.finish(run, has_network=tuned is not None)
+    _checkpoints(folder, {}).remove()  # only now: until here the disk may be full
     return report
+
+
+def _checkpoints(folder: RunFolder, claim: Mapping[str, Any]) -> Checkpoints:
+    return Checkpoints(folder.path / "checkpoints", json.dumps(claim))
+
+
+def _with_absolute_paths(config: AuditConfig) -> AuditConfig:
+    """Return the configuration as it is understood from any working folder."""
+    weights, cache = config.backbone.weights, config.cache
+    backbone = replace(config.backbone, weights=weights and weights.absolute())
+    return replace(config, backbone=backbone, cache=cache and cache.absolute())
 
 
 def _claim(dataset: LabeledDataset, config: AuditConfig) -> dict[str, Any]:

@@ -83,8 +83,9 @@ def audit_pred_probs(
         "config": {"pred_probs": len(paths), "flags": asdict(flags)},
         "fingerprint": fingerprint,
     }
-    if folder.claim(claim, overwrite=overwrite, resume=resume):
+    if resume and folder.is_finished(claim):
         return AuditResult(out, read_report_table(out, pred_probs=False))
+    folder.claim(claim, overwrite=overwrite, resume=resume)
     try:
         return AuditResult(out, _run(paths, fingerprint, folder, flags, on_progress))
     except LabelfixError:  # the mended command shall find its RUN free
@@ -106,7 +107,7 @@ def _run(
         report = _judge(given, paths, fingerprint, flags)
     with clock.stage("writing the report"), said("writing the report", on_progress):
         write_report(report, folder.report_path, _lists(given))
-    folder.finish(_run_json(given, report, clock))
+    folder.finish(_run_json(given, report, clock), has_network=False)
     return report
 
 

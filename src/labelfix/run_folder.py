@@ -19,6 +19,13 @@ UNFINISHED_NAME = "unfinished.json"
 MODEL_NAME = "model.safetensors"
 LAYERS_NAME = "layers.json"
 LOG_NAME = "training_log.jsonl"
+NETWORK_NAMES = (MODEL_NAME, LAYERS_NAME, LOG_NAME)
+RECORD_NAME = "diagnosis.json"
+PLOT_NAME = "diagnosis.svg"
+DIAGNOSIS_NAMES = (RECORD_NAME, PLOT_NAME)
+
+HALVINGS = "rate_halvings"
+"""How often the learning rate of an unfinished run was halved; kept beside its claim."""
 
 
 class RunFolder:
@@ -32,13 +39,27 @@ class RunFolder:
         self.path = path
         self.report_path = path / REPORT_NAME
 
-    def claim(self, claim: Mapping[str, Any], *, overwrite: bool, resume: bool) -> bool:
-        """Make the folder ready for a run; return whether that very run is finished already.
+    def is_finished(self, claim: Mapping[str, Any]) -> bool:
+        """Return whether the folder holds that very run, and it is whole."""
+        held = self._finished_claim()
+        is_it = held is not None and all(held.get(key) == claim[key] for key in claim)
+        return is_it and self._read_json(UNFINISHED_NAME) is None and self.report_path.exists()
+
+    def claim(
+        self,
+        claim: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+        half_rate: bool = False,
+    ) -> int:
+        """Make the folder ready for a run; return how often its learning rate was halved so far.
 
         Args:
             claim: The configuration and the data of the run, as JSON values.
             overwrite: Whether another run in it may be replaced.
             resume: Whether to go on with the run in it, if it is the same.
+            half_rate: Whether to halve the learning rate of that run, once more.
 
         Raises:
             RunError: The folder holds something else, or another run, or cannot be written to.
@@ -46,12 +67,12 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file", hint="name a folder for the run")
         held = self._held()
+        halvings = 0
         if held is None:
             self._refuse_foreign_files()
         elif resume:
             self._refuse_other_run(held, claim)
-            if self._finished_claim() == claim and self.report_path.exists():
-                return True
+            halvings = int(held.get(HALVINGS, 0))
         elif not overwrite:
             state = "a finished run" if (self.path / RUN_NAME).exists() else "an unfinished run"
             raise RunError(
@@ -59,9 +80,12 @@ class RunFolder:
                 hint="use --resume to go on with it, --overwrite to replace it, "
                 "or another folder for --out",
             )
+        if half_rate:
+            self._refuse_to_halve_nothing(is_there=held is not None)
+            halvings += 1
         make_folder(self.path)
-        self._write_json(UNFINISHED_NAME, claim)
-        return False
+        self._write_json(UNFINISHED_NAME, {**claim, HALVINGS: halvings})
+        return halvings
 
     def report(self) -> Report:
         """Return the report of a finished run."""
@@ -73,8 +97,16 @@ class RunFolder:
         with atomic_path(self.path / EVIDENCE_NAME) as path, path.open("wb") as file:
             np.savez(file, **arrays)
 
-    def finish(self, run: Mapping[str, Any]) -> None:
-        """Write ``run.json``, which says that the run is whole."""
+    def finish(self, run: Mapping[str, Any], *, has_network: bool) -> None:
+        """Write ``run.json``, which says that the run is whole.
+
+        Args:
+            run: What it says.
+            has_network: Whether the run left a network, its layers and its log here. Those of a
+                run that was replaced go, and so does its diagnosis.
+        """
+        for name in DIAGNOSIS_NAMES if has_network else (*DIAGNOSIS_NAMES, *NETWORK_NAMES):
+            (self.path / name).unlink(missing_ok=True)
         claim = json.loads((self.path / UNFINISHED_NAME).read_text(encoding="utf-8"))
         self._write_json(RUN_NAME, {**run, "claim": claim})
         (self.path / UNFINISHED_NAME).unlink()
@@ -101,6 +133,15 @@ class RunFolder:
                 f"{self.path} is not empty and holds no run of labelfix",
                 hint="name a new folder for --out; labelfix never deletes what it did not write",
             )
+
+    def _refuse_to_halve_nothing(self, *, is_there: bool) -> None:
+        if is_there and self._read_json(UNFINISHED_NAME) is not None:
+            return
+        state = "a finished run" if is_there else "no run"
+        raise RunError(
+            f"{self.path} holds {state}: there is no training to go on with at half the rate",
+            hint="leave out --half-rate; a new run takes --learning-rate",
+        )
 
     def _refuse_other_run(self, held: Any, claim: Mapping[str, Any]) -> None:
         differing = [key for key in claim if held.get(key) != claim[key]]

@@ -100,6 +100,11 @@ class SelfLabeler:
         self._mean_value = torch.zeros((), device=device)
         self._epoch = 0
 
+    @property
+    def weighs_batches(self) -> bool:
+        """Whether a weight depends on what else is in the batch: then `step` must see it whole."""
+        return self._config.preset == "paper" and self._config.reweight_from is not None
+
     @torch.no_grad()
     def step(self, rows: Tensor, logits: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Return the ``(B,)`` int64 labels to train on and ``(B,)`` float32 weights.

@@ -19,6 +19,7 @@ from labelfix.flagging import ExpectedQuality, expected_quality
 from labelfix.records import MISSING, Label
 from labelfix.report import Report
 from labelfix.report_schema import label_type
+from labelfix.training_summary import TrainingSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Summary:
         backbone: The network that looked at the images; ``None`` where probabilities were given and
             no image was looked at, as in the rest of what only images can tell.
         image_size: Pixels a side that it saw; ``None`` in a report that does not say.
+        notes: What did not go as usual, a sentence each.
         flagged: Samples with a label issue.
         unreadable: Samples whose image could not be read.
         duplicates: Samples that have a byte-identical copy.
@@ -76,6 +78,7 @@ class Summary:
         worst: The flagged samples, most surely wrong first.
         confused: The pairs of classes, most flagged first.
         by_class: The classes, most flagged first.
+        training: How the networks were trained; ``None`` if only heads were.
     """
 
     samples: int
@@ -87,6 +90,7 @@ class Summary:
     expected_recall: float | None
     backbone: str | None
     image_size: int | None
+    notes: tuple[str, ...]
     flagged: int
     unreadable: int | None
     duplicates: int | None
@@ -94,13 +98,20 @@ class Summary:
     worst: tuple[FlaggedRow, ...]
     confused: tuple[ConfusedPair, ...]
     by_class: tuple[ClassSummary, ...]
+    training: TrainingSummary | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values."""
         return asdict(self)
 
 
-def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -> Summary:
+def summarise(
+    report: Report,
+    *,
+    class_name: str | None = None,
+    top: int = 20,
+    training: TrainingSummary | None = None,
+) -> Summary:
     """Return a report in figures; ``pred_probs`` is not looked at.
 
     Args:
@@ -108,6 +119,7 @@ def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -
         class_name: Show in ``worst``, ``confused`` and ``by_class`` only the samples that came with
             this label or should have it; the figures above them stay those of the whole.
         top: How many rows ``worst`` and ``confused`` hold at most.
+        training: Of the run, by `labelfix.training_summary`; the report alone does not say.
 
     Raises:
         ReportError: The report has no such class.
@@ -130,6 +142,7 @@ def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -
         expected_recall=_finite(expected.recall),
         backbone=report.run.backbone,
         image_size=report.run.settings.get("image_size"),
+        notes=tuple(report.run.settings.get("notes", ())),
         flagged=_count(report, "is_label_issue"),
         unreadable=_count_images(report, "is_unreadable_issue"),
         duplicates=_count_images(report, "is_exact_duplicate_issue"),
@@ -137,6 +150,7 @@ def summarise(report: Report, *, class_name: str | None = None, top: int = 20) -
         worst=_worst(report, rows, top),
         confused=_confused(report.class_names, given[rows], suggested[rows], top),
         by_class=by_class if class_code is None else _only(by_class, report, class_code),
+        training=training,
     )
 
 

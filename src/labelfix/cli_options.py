@@ -1,0 +1,166 @@
+"""The options that several commands share, and all of ``labelfix audit``."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from labelfix.config import (
+    Device,
+    FineTuningConfig,
+    RegularizationConfig,
+    SelfLabelingRules,
+    TrainingConfig,
+    Tune,
+)
+
+_FULL = FineTuningConfig()
+
+Run: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The folder of a finished audit, or the report in it.")
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Quiet: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked for.")
+]
+Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="The one source of random choices.")]
+
+Data: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder of class folders, a manifest (.csv .tsv .jsonl .parquet), or Parquet "
+        "with the images inside (a file or a folder of shards).",
+    ),
+]
+Out: TypeAlias = Annotated[
+    Path, typer.Option(metavar="RUN", help="The folder to write the report to.")
+]
+PredProbs: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Instead of DATA: given labels and out-of-sample probabilities (.csv .parquet .npz). "
+        "Given once a model, the mean is taken.",
+    ),
+]
+Precision: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE", help="Flag so many labels that this share of the flags is right."
+    ),
+]
+Budget: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help="Flag this many labels instead.")
+]
+Overwrite: TypeAlias = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the run that RUN holds.")
+]
+Resume: TypeAlias = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run that RUN holds.")
+]
+HalfRate: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--half-rate",
+        help="With --resume: halve the learning rate from here on, after training has diverged.",
+    ),
+]
+Backbone: TypeAlias = Annotated[
+    str, typer.Option(metavar="NAME", help="Any timm model. The default needs no network.")
+]
+Weights: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The backbone's weights, as safetensors.")
+]
+Pretrained: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--pretrained/--no-pretrained",
+        show_default=False,
+        help="Start from pretrained weights (as usual), or train the whole network from random "
+        "ones, with only its head regularised.",
+    ),
+]
+ImageSize: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS", help="A side, as the backbone sees it. Chosen from the data if left out."
+    ),
+]
+WhereItRuns: TypeAlias = Annotated[Device, typer.Option(help="Where the backbone runs.")]
+WhatIsTuned: TypeAlias = Annotated[
+    Tune,
+    typer.Option(
+        help="head: heads on frozen features; full: the whole network; "
+        "auto: the whole network where there is a GPU."
+    ),
+]
+Folds: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="F",
+        help="Each sample is judged by models that saw the other folds only. If left out, "
+        f"{TrainingConfig().folds} for heads, {_FULL.folds} for whole networks.",
+    ),
+]
+Epochs: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help=f"With --tune full: passes over the data. {_FULL.epochs} if left out.",
+    ),
+]
+LearningRate: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RATE",
+        help="With --tune full: of the backbone, at its peak. "
+        f"{_FULL.learning_rate:g} if left out.",
+    ),
+]
+TrainBatchSize: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help=f"With --tune full: images a step, over all GPUs. {_FULL.batch_size} if left out. "
+        "Where memory has no room for them, a step takes them in portions by itself.",
+    ),
+]
+Distance: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="D",
+        help="With --tune full: how far training may take each weight, as a share of the norm it "
+        f"was pretrained to. {RegularizationConfig().distance:g} if left out; 0 freezes the "
+        "weights of all stages, inf holds none but the head.",
+    ),
+]
+SelfLabeling: TypeAlias = Annotated[
+    SelfLabelingRules,
+    typer.Option(
+        metavar="RULES",
+        help="With --tune full: how labels are corrected and samples weighted. safe: by the "
+        "average over epochs, and taken back if in doubt; paper: by the authors' rules, made for "
+        "30 epochs; off: not at all.",
+    ),
+]
+Cache: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where features are kept for the next audit. The user's cache if left out.",
+    ),
+]
+ImageColumn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column of paths or bytes; found by its name if left out."),
+]
+LabelColumn: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Column of labels; as above.")
+]
+IdColumn: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Column of unique sample names; as above.")
+]
+SplitColumn: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Column of splits; as above.")
+]
