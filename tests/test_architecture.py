@@ -123,8 +123,21 @@ TOP = {
     "__main__": {"cli"},
     "__init__": {"api", "evidence", "exporting", "report_frame"},
 }  # fmt: skip
+BENCHMARKING: dict[str, set[str]] = {
+    "benchmark_rows": set(),
+    "benchmark_cost": set(),
+}
 PLAN: dict[str, set[str]] = (
-    GROUND | READING | LOOKING | FEEDING | JUDGING | REPORTING | EXPORTING | DIAGNOSING | TOP
+    GROUND
+    | READING
+    | LOOKING
+    | FEEDING
+    | JUDGING
+    | REPORTING
+    | EXPORTING
+    | DIAGNOSING
+    | BENCHMARKING
+    | TOP
 )
 
 ONLY_IN = {
