@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import (
+    auc,
     average_precision_score,
     brier_score_loss,
     log_loss,
@@ -18,11 +19,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from labelfix.benchmark_records import MethodResult
+from labelfix.benchmark_records import BINS, MethodResult
 from labelfix.records import MISSING
-
-BINS = 15
-"""Of equal width, for the calibration error (Guo et al., ICML 2017)."""
 
 DRAWS = 100
 """Bootstrap draws behind a standard error; always the same draws for the same N."""
@@ -128,16 +126,27 @@ def calibration_error(bins: Mapping[str, Sequence[float]]) -> float:
 def _of_ranking(score: Floats, is_wrong: Bools) -> dict[str, float]:
     precision, recall, _ = precision_recall_curve(is_wrong, score)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    order = np.argsort(-score, kind="stable")
     found = {
         "average_precision": float(average_precision_score(is_wrong, score)),
         "auroc": float(roc_auc_score(is_wrong, score)),
         "f1_best_threshold": float(f1.max()),
-        "precision_at_errors": float(is_wrong[order[: int(is_wrong.sum())]].mean()),
+        "precision_at_errors": precision_at(int(is_wrong.sum()), score, is_wrong),
     }
     if len(score) >= FIRST:
-        found[f"precision_at_{FIRST}"] = float(is_wrong[order[:FIRST]].mean())
+        found[f"precision_at_{FIRST}"] = precision_at(FIRST, score, is_wrong)
     return found
+
+
+def precision_at(count: int, score: Floats, is_wrong: Bools) -> float:
+    """Return the share of wrong labels among so many of the highest scores.
+
+    Of equal scores at the end of the list any may be in it: what is to be expected counts, not the
+    order of the rows.
+    """
+    last = np.partition(score, len(score) - count)[len(score) - count]
+    above, equal = score > last, score == last
+    of_equal = (count - int(above.sum())) * float(is_wrong[equal].mean())
+    return float((is_wrong[above].sum() + of_equal) / count)
 
 
 def _of_flags(flags: Mapping[str, Bools], is_wrong: Bools) -> dict[str, float]:
@@ -157,6 +166,8 @@ def _of_flags(flags: Mapping[str, Bools], is_wrong: Bools) -> dict[str, float]:
 def _of_suggestions(
     suggested: NDArray[np.int64], flags: Bools, truth: NDArray[np.int64], is_wrong: Bools
 ) -> dict[str, float]:
+    if (suggested == MISSING).all():  # a method that suggests nothing is not wrong either
+        return {"suggestion_accuracy": math.nan, "suggestion_accuracy_of_errors": math.nan}
     is_right = (suggested == truth) & (suggested != MISSING)
     found = flags & is_wrong
     return {
@@ -178,18 +189,50 @@ def _of_probability(
 
 def _bootstrap(score: Floats, flags: Bools, is_wrong: Bools) -> dict[str, float]:
     rng = np.random.default_rng(0)
+    ranked = Ranked.of(score, is_wrong)
     drawn: dict[str, list[float]] = {"average_precision": [], "auroc": [], "f1": []}
     for _ in range(DRAWS):
         weight = np.bincount(rng.integers(0, len(score), len(score)), minlength=len(score))
         if not weight[is_wrong].any() or not weight[~is_wrong].any():
             continue
-        drawn["average_precision"].append(
-            float(average_precision_score(is_wrong, score, sample_weight=weight))
-        )
-        drawn["auroc"].append(float(roc_auc_score(is_wrong, score, sample_weight=weight)))
+        average_precision, auroc = ranked.figures(weight)
+        drawn["average_precision"].append(average_precision)
+        drawn["auroc"].append(auroc)
         hit, said, wrong = (weight[mask].sum() for mask in (flags & is_wrong, flags, is_wrong))
         drawn["f1"].append(float(2 * hit / (said + wrong)))
     return {name: float(np.std(values, ddof=1)) for name, values in drawn.items() if values[1:]}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """Samples in falling order of a score: sorted once for all the draws of a bootstrap.
+
+    Args:
+        order: ``(N,)`` rows.
+        ends: The last place of each run of equal scores.
+        is_wrong: ``(N,)`` in that order.
+    """
+
+    order: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    is_wrong: Bools
+
+    @classmethod
+    def of(cls, score: Floats, is_wrong: Bools) -> "Ranked":
+        """Sort the samples."""
+        order = np.argsort(-score, kind="stable")
+        ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+        return cls(order, ends, is_wrong[order])
+
+    def figures(self, weight: NDArray[np.int64]) -> tuple[float, float]:
+        """Return average precision and AUROC where sample i counts ``weight[i]`` times."""
+        in_order = weight[self.order]
+        said = np.cumsum(in_order)[self.ends]
+        hit = np.cumsum(in_order * self.is_wrong)[self.ends]
+        recall, false = hit / hit[-1], (said - hit) / (said[-1] - hit[-1])
+        precision = hit / np.maximum(said, 1)
+        average_precision = np.diff(recall, prepend=0.0) @ precision
+        return float(average_precision), float(auc(np.r_[0, false], np.r_[0, recall]))
 
 
 def _errors_of_shares(

@@ -22,6 +22,9 @@ from labelfix.records import MISSING
 ANY_SCORE = ""
 """The name of the answer of a method that gives one score only."""
 
+BINS = 15
+"""Of equal width, for the calibration error of a probability (Guo et al., ICML 2017)."""
+
 _PROBLEM = "problem.json"
 _ARRAYS = "problem.npz"
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import typer
 from typer.core import TyperGroup
 
+from labelfix.cli_benchmark import benchmark
 from labelfix.config import EMBEDDED_BACKBONE, Device, Tune
 from labelfix.errors import LabelfixError
 
@@ -48,6 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(benchmark, name="benchmark")
 
 
 def main() -> None:
