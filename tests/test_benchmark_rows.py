@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark_row import ROW
 from labelfix.benchmark_cost import device_name, measured, peak_gib, source_commit
 from labelfix.benchmark_rows import BenchmarkRow, append_rows, read_rows
 from labelfix.errors import BenchmarkError
@@ -41,24 +42,6 @@ ROWS = st.builds(
     python=NAMES,
     started_at=NAMES,
     curves=st.dictionaries(NAMES, st.lists(NUMBERS, max_size=4), max_size=2),
-)
-ROW = BenchmarkRow(
-    task="flowers-symmetric-20",
-    task_version=1,
-    method="random",
-    seed=0,
-    samples=4,
-    figures={"f1": 0.5},
-    standard_errors={},
-    wall_seconds=1.0,
-    cpu_seconds=2.0,
-    peak_gib=0.1,
-    settings={},
-    versions={"numpy": "2"},
-    commit="abc",
-    device="cpu",
-    python="3.11",
-    started_at="2026-11-23T00:00:00+00:00",
 )
 
 

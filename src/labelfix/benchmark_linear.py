@@ -71,4 +71,4 @@ def _probs(
     model.fit(inputs, label)
     probs = np.zeros((len(others), classes))
     probs[:, model.classes_] = model.predict_proba(others)  # a fold may lack a class
-    return probs
+    return np.asarray(probs / probs.sum(axis=1, keepdims=True))  # they came as float32

@@ -95,7 +95,7 @@ def _section(task: TaskRows, results: str, plot: str | None) -> str:
         parts += [_table("method", DETECTION, judged)]
     calibrated = [method for method in judged if method.figure("calibration_error")]
     if calibrated:
-        named = [(f"{m.method}: {m.rows[0].settings['probability']}", m) for m in calibrated]
+        named = [(f"{m.method}: {m.rows[0].settings.get('probability')}", m) for m in calibrated]
         parts += [
             "As a probability that the label is wrong (15 bins of equal width):",
             _table_of("method: probability", CALIBRATION, named),
