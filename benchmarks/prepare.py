@@ -4,8 +4,9 @@
 
 Reads what the publishers offer, unpacked, with their official lists of training and test images,
 and writes ``train/CLASS/``, ``test/CLASS/`` (and ``val/CLASS/`` where there is one): links where
-the file system has them, else copies. For CIFAR-10N it writes two Parquet files into the folder.
-Downloads nothing; docs/benchmark.md says where the data come from.
+the file system has them, else copies. For CIFAR-10N it writes two Parquet files into the folder,
+for published probabilities one ``.npz`` file. Downloads nothing; docs/benchmark.md says where the
+data come from.
 """
 
 import argparse
@@ -189,6 +190,34 @@ def prepare_cifar10n(downloaded: Path, to: Path) -> int:
     return len(label) + len(test_label)
 
 
+def prepare_probs(downloaded: Path, to: Path) -> int:
+    """Write ``pred_probs.npz`` and return how many rows all its sets have.
+
+    Reads ``EXPERIMENT/..._cv_MODEL/{pred_probs,noisy_labels,true_labels}.npy`` of
+    cleanlab/label-error-detection-benchmarks; the set is called ``EXPERIMENT__MODEL``.
+
+    Raises:
+        DatasetError: There are no such files.
+        RunError: The place cannot be written to.
+    """
+    names = {"p": "pred_probs.npy", "given": "noisy_labels.npy", "true": "true_labels.npy"}
+    arrays: dict[str, Any] = {}
+    for place in sorted(path.parent for path in downloaded.rglob(names["p"])):
+        model = place.name.rpartition("_cv_")[2]
+        if all((place / name).exists() for name in names.values()):
+            of_set = {
+                f"{place.parent.name}__{model}__{part}": np.load(place / name)
+                for part, name in names.items()
+            }
+            arrays |= of_set
+    if not arrays:
+        raise _missing(downloaded / "EXPERIMENT" / "..._cv_MODEL" / names["p"])
+    make_folder(to)
+    with atomic_path(to / "pred_probs.npz") as draft, draft.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return sum(len(array) for name, array in arrays.items() if name.endswith("__p"))
+
+
 def _read_batch(path: Path) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Return labels ``(N,)`` and pixels ``(N, 32, 32, 3)`` of a binary batch."""
     rows = np.frombuffer(_there(path).read_bytes(), np.uint8).reshape(-1, 1 + 3 * CIFAR_SIDE**2)
@@ -252,20 +281,26 @@ def _missing(path: Path) -> DatasetError:
     )
 
 
+OTHERS: dict[str, Callable[[Path, Path], int]] = {
+    "cifar10n": prepare_cifar10n,
+    "probs": prepare_probs,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("name", choices=[*FOLDERS, "cifar10n"])
+    parser.add_argument("name", choices=[*FOLDERS, *OTHERS])
     parser.add_argument("downloaded", type=Path)
     parser.add_argument("to", type=Path)
     arguments = parser.parse_args()
     try:
-        if arguments.name == "cifar10n":
-            count = prepare_cifar10n(arguments.downloaded, arguments.to)
+        if arguments.name in OTHERS:
+            count = OTHERS[arguments.name](arguments.downloaded, arguments.to)
         else:
             count = prepare_folder(arguments.name, arguments.downloaded, arguments.to)
     except LabelfixError as error:
         parser.exit(1, f"error: {error}\n{f'hint: {error.hint}' if error.hint else ''}\n")
-    print(f"wrote {count:,} images to {arguments.to}")
+    print(f"wrote {count:,} samples to {arguments.to}")
 
 
 if __name__ == "__main__":

@@ -130,6 +130,7 @@ def test_tasks_and_methods_are_listed(published: Path) -> None:
         (["--tasks", "nothing", "--methods", "random"], 1, "no task 'nothing'"),
         (["--tasks", "probs/set", "--methods", "magic"], 1, "no method 'magic'"),
         (["--tasks", "probs/set", "--seeds", "one"], 2, "whole numbers"),
+        (["--tasks", "probs/set", "--methods", "aum"], 1, "none of the methods can be set to it"),
     ],
 )
 def test_wrong_names_are_refused(

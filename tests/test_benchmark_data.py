@@ -20,10 +20,12 @@ from labelfix.benchmark_data import (
     sets_in,
 )
 from labelfix.benchmark_images import TEST, prepare_images
+from labelfix.benchmark_methods import METHODS
 from labelfix.benchmark_stage import Stage
 from labelfix.benchmark_tasks import (
     IMAGE_DATA,
     PLANTED,
+    REAL_TASKS,
     ImageData,
     PlantedTask,
     RealTask,
@@ -288,3 +290,11 @@ def test_images_are_prepared_once_and_seen_the_same_whatever_the_labels(tmp_path
     assert again.kept("costs") == {"a": 1}
     assert again.kept_array("probs").tolist() == [0, 1, 2]
     assert not [path for path in first.seen.rglob("*") if path.suffix in (".json", ".npy")]
+
+
+def test_the_page_tells_of_every_task_and_method() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    for name in (*IMAGE_DATA, *REAL_TASKS, *METHODS):
+        assert f"`{name}`" in page, name
+    for kind in PLANTED:
+        assert f"`DATA-{kind}" in page, kind

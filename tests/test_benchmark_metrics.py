@@ -106,11 +106,15 @@ def test_suggestions_count_over_flags_and_over_the_errors_among_them():
     given_label = np.array([0, 1, 2, 0, 2, 0])  # rows 1, 2, 3 and 5 are wrong
     flags = np.array([True, True, True, False, False, True])
     suggested = np.array([1, 0, 0, 1, MISSING, 2])  # right in rows 1, 3 and 5
-    result = result_of(np.linspace(0, 1, 6), {"rule": flags}, suggested_label=suggested)
+    predicted = np.array([0, 0, 1, 0, 2, MISSING])
+    result = result_of(
+        np.linspace(0, 1, 6), {"rule": flags}, suggested_label=suggested, predicted_label=predicted
+    )
     figures = score_result(result, given_label, truth).figures
     assert figures["suggestion_accuracy"] == pytest.approx(2 / 4)
     assert figures["suggestion_accuracy_of_errors"] == pytest.approx(2 / 3, abs=1e-6)
     assert figures["flagged"] == 4
+    assert figures["prediction_accuracy"] == pytest.approx(4 / 6, abs=1e-6)
 
 
 @given(

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from labelfix.benchmark_data import choose_rows, open_images
+from labelfix.benchmark_data import choose_rows, open_images, open_probs, sets_in
 from labelfix.benchmark_tasks import IMAGE_DATA, find_task
 from labelfix.config import DatasetConfig
 from labelfix.dataset import open_dataset
@@ -216,3 +216,25 @@ def test_cifar10n_becomes_parquet(tmp_path: Path) -> None:
     torch.save({"clean_label": clean[::-1].copy(), **people}, human)
     with pytest.raises(DatasetError, match="are not those of"):
         PREPARE["prepare_cifar10n"](tmp_path / "downloaded", to)
+
+
+def test_published_arrays_become_one_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    of_model = {}
+    for model in ("resnet18", "swin_base"):
+        place = tmp_path / "repo" / "cifar-10n-aggregate" / f"cifar-10n-png_type_aggre_cv_{model}"
+        place.mkdir(parents=True)
+        of_model[model] = rng.dirichlet(np.ones(3), 12)
+        np.save(place / "pred_probs.npy", of_model[model])
+        np.save(place / "noisy_labels.npy", np.arange(12) % 3)
+        np.save(place / "true_labels.npy", np.zeros(12, dtype=np.int64))
+    bare = tmp_path / "repo" / "roman-numeral" / "roman_cv_resnet18"
+    bare.mkdir(parents=True)
+    np.save(bare / "pred_probs.npy", of_model["resnet18"])  # without labels: no task
+    assert PREPARE["prepare_probs"](tmp_path / "repo", tmp_path / "data") == 24
+    names = ["cifar-10n-aggregate__resnet18", "cifar-10n-aggregate__swin_base"]
+    assert list(sets_in(tmp_path / "data")) == names
+    data = open_probs(find_task("probs/cifar-10n-aggregate__ensemble"), tmp_path / "data")
+    assert data.pred_probs == pytest.approx(np.stack(list(of_model.values())))
+    with pytest.raises(DatasetError, match="is missing"):
+        PREPARE["prepare_probs"](tmp_path / "data", tmp_path / "other")

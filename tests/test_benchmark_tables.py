@@ -51,14 +51,22 @@ def test_the_page_says_what_the_rows_say(tmp_path: Path) -> None:
     assert "| labels/given | .8000 |" in page
     assert "The rules of labelfix-head, its default first:" in page
     assert (
-        "`labelfix benchmark run --data DATA --tasks flowers-symmetric-20 --methods "
-        "labelfix-head,cleanlab-logistic,random --seeds 0,1,2 --backbone test_resnet --results "
-        "rows.jsonl`" in page
-    )
+        "`labelfix benchmark run --data DATA --tasks flowers-symmetric-20 --seeds 0,1,2 --methods "
+        "labelfix-head,cleanlab-logistic,random --backbone test_resnet --results rows.jsonl`"
+    ) in page
     assert "--samples 200 --results rows.jsonl" in page, "of 500"
     assert "commit abc; numpy 2; Python 3.11; on cpu, 2 cores" in page
     for picture in written[1:]:
         assert f"](plots/{picture.name})" in page
+
+
+def test_the_command_of_planted_errors_is_told(tmp_path: Path) -> None:
+    own = {**ROWS[3].settings, "command": "inject", "kind": "symmetric", "rate": 0.2}
+    page, _ = page_of([replace(ROWS[3], settings=own)], tmp_path / "own")
+    assert (
+        "`labelfix benchmark inject DATA --kinds symmetric --rate 0.2 --repeats 1 --methods "
+        "labelfix-head --backbone test_resnet --results rows.jsonl`"
+    ) in page
 
 
 def test_a_page_is_written_again_byte_for_byte(tmp_path: Path) -> None:

@@ -83,12 +83,14 @@ def small_loss(problem: Problem) -> Answers:
     larger = int(mixture.means_[:, 0].argmax())
     flags = mixture.predict_proba(score[:, None])[:, larger] > 0.5
     others = belief.result()
+    predicted = others.argmax(axis=1)
     others[np.arange(len(problem)), problem.given_label] = -1
     return {
         ANY_SCORE: MethodResult(
             score=score,
             flags={"mixture": flags},
             suggested_label=np.where(flags, others.argmax(axis=1), MISSING),
+            predicted_label=predicted,
             noise_rate=float(flags.mean()),
             settings={"radius": float(radius[0])},
         )

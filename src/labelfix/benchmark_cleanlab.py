@@ -79,6 +79,7 @@ def judged(
     common: dict[str, Any] = {
         "flags": flags,
         "suggested_label": suggestions(default, predicted, given_label),
+        "predicted_label": predicted,
         "noise_rate": float(
             1 - np.trace(estimate_joint(given_label, pred_probs, confident_joint=joint))
         ),

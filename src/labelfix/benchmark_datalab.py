@@ -28,6 +28,7 @@ def datalab(problem: Problem) -> Answers:
             probability="1 - label_score",
             flags={"is_label_issue": flags},
             suggested_label=suggestions(flags, predicted, given),
+            predicted_label=predicted,
             noise_rate=float(flags.mean()),
         )
     }

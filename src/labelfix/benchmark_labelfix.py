@@ -66,6 +66,7 @@ def _result(run: Path, cleaned: Path) -> MethodResult:
         probability=PROBABILITY,
         flags={RULE: table["is_label_issue"].to_numpy()},
         suggested_label=_codes(table["suggested_label"]),
+        predicted_label=_codes(table["predicted_label"]),
         noise_rate=np.nan if rate is None else rate,
         sample_weight=_floats(table["sample_weight"]),
         clean_label=_codes(export_table["label"]),

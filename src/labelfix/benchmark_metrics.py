@@ -75,6 +75,8 @@ def score_result(
         **_of_flags(result.flags, is_wrong),
         **_of_suggestions(result.suggested_label, flags, true_label, is_wrong),
     }
+    if result.predicted_label is not None:
+        figures["prediction_accuracy"] = float((result.predicted_label == true_label).mean())
     errors = _errors_of_shares(flags, is_wrong, figures)
     curves: dict[str, list[float]] = {}
     if is_wrong.any() and not is_wrong.all():

@@ -26,6 +26,7 @@ def knn_vote(problem: Problem) -> Answers:
             score=1 - own,
             flags={"vote": flags},
             suggested_label=suggestions(flags, votes.argmax(axis=1), problem.given_label),
+            predicted_label=votes.argmax(axis=1),
             noise_rate=float(flags.mean()),
         )
     }
@@ -53,6 +54,7 @@ def simifeat_vote(problem: Problem) -> Answers:
             score=score,
             flags={"vote": flags, "rank": ranked},
             suggested_label=suggestions(flags, predicted, given),
+            predicted_label=predicted,
             noise_rate=float(flags.mean()),
         )
     }

@@ -30,6 +30,7 @@ def published(problem: Problem) -> Answers:
             probability="label_error_probability",
             flags={"is_label_issue": corrections.is_label_issue},
             suggested_label=corrections.suggested_label,
+            predicted_label=scores.predicted_label,
             noise_rate=scores.noise_rate,
             sample_weight=corrections.sample_weight.astype(np.float64),
         )

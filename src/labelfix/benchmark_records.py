@@ -106,6 +106,8 @@ class MethodResult:
         suggested_label: ``(N,)`` int64, another class where there is one to suggest, else
             ``MISSING``.
         noise_rate: The estimated share of wrong labels; NaN without an estimate.
+        predicted_label: ``(N,)`` int64, the class that the method takes each sample for, whatever
+            its label; ``MISSING`` where it was not judged, ``None`` if the method predicts none.
         sample_weight: ``(N,)`` what each sample should count in later training with its given
             label, or ``None``.
         clean_label: ``(N,)`` int64, the labels to train on after cleaning, or ``None``; a sample
@@ -119,6 +121,7 @@ class MethodResult:
     suggested_label: NDArray[np.int64]
     noise_rate: float
     probability: str = ""
+    predicted_label: NDArray[np.int64] | None = None
     sample_weight: NDArray[np.float64] | None = None
     clean_label: NDArray[np.int64] | None = None
     clean_weight: NDArray[np.float64] | None = None
@@ -188,7 +191,9 @@ def suggestions(
     return np.where(flags & (predicted != given), predicted, MISSING)
 
 
-_ARRAY_FIELDS = ("score", "suggested_label", "sample_weight", "clean_label", "clean_weight")
+_ARRAY_FIELDS = (
+    "score", "suggested_label", "predicted_label", "sample_weight", "clean_label", "clean_weight",
+)  # fmt: skip
 
 
 def _arrays_of(result: MethodResult) -> dict[str, NDArray[Any]]:

@@ -22,7 +22,7 @@ from labelfix.benchmark_process import Ended, worked
 from labelfix.benchmark_records import Answers, Problem, read_answers
 from labelfix.benchmark_rows import BenchmarkRow
 from labelfix.benchmark_stage import Stage
-from labelfix.benchmark_tasks import Task
+from labelfix.benchmark_tasks import PlantedTask, Task
 from labelfix.benchmark_variants import Downstream, Variant, variants_of
 from labelfix.benchmark_worker import ANSWERS, METHOD, OUTCOME
 from labelfix.config import BackboneConfig
@@ -49,6 +49,7 @@ class Setup:
         backbone: Which network looks at images.
         with_downstream: Whether to train on the cleaned labels too, where there is a test set.
         done: What is left out because it was measured before.
+        command: ``"run"``, or ``"inject"`` for data of the user's own; for the table's footnote.
         commit: Of labelfix.
         versions: Of the libraries.
     """
@@ -59,6 +60,7 @@ class Setup:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     with_downstream: bool = True
     done: frozenset[Key] = frozenset()
+    command: str = "run"
     commit: str = field(default_factory=source_commit)
     versions: dict[str, str] = field(default_factory=library_versions)
 
@@ -257,8 +259,11 @@ class _Measurement:
     ) -> BenchmarkRow:
         data, backbone = self.stage.data, self.setup.backbone
         about: dict[str, Any] = {**settings, **data.about, "classes": data.classes}
+        about["command"] = self.setup.command
         if data.images is not None:
             about |= {"backbone": backbone.name, "asked_image_size": backbone.image_size}
+        if isinstance(self.stage.task, PlantedTask):
+            about |= {"kind": self.stage.task.kind, "rate": self.stage.task.rate}
         return BenchmarkRow(
             task=self.stage.task.name,
             task_version=self.stage.task.version,

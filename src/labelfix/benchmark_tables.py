@@ -30,6 +30,7 @@ DETECTION = (
     _Column("P@errors", "precision_at_errors", 3),
     _Column("suggestion right", "suggestion_accuracy", 3),
     _Column("of found errors", "suggestion_accuracy_of_errors", 3),
+    _Column("prediction right", "prediction_accuracy", 3),
     _Column("noise estimated", "noise_rate"),
     _Column("wall s", "wall_seconds", 1),
     _Column("CPU s", "cpu_seconds", 1),
@@ -61,6 +62,8 @@ what the tasks and the methods are, how to get the data, and how to run it.
 - Columns with * are chosen with the truth in hand: no user can have them.
 - **suggestion right**: share of the flagged samples whose suggested label is the true one; **of
   found errors**: of those flagged samples whose label is wrong.
+- **prediction right**: share of all samples whose predicted class is the true one; for `small-loss`
+  of classes predicted for the very samples that it trained on.
 - Figures are the mean over seeds ± their standard deviation; of one seed, in brackets, the standard
   error: bootstrap over samples, or binomial for shares. Where the seed changes neither the task nor
   the method, the deviation is 0.
@@ -197,10 +200,16 @@ def _origin(task: TaskRows, results: str) -> str:
 
 def _command(task: TaskRows, methods: Sequence[str], results: str) -> str:
     row = next(iter(task.rows))
-    seeds = ",".join(sorted({str(row.seed) for row in task.rows}, key=int))
-    parts = ["labelfix benchmark run --data DATA", f"--tasks {task.task}"]
+    seeds = sorted({row.seed for row in task.rows})
+    if row.settings.get("command") == "inject":
+        rate = row.settings.get("rate")
+        parts = [f"labelfix benchmark inject DATA --kinds {row.settings.get('kind')}"]
+        parts += [] if rate is None else [f"--rate {rate:g}"]
+        parts.append(f"--repeats {max(seeds) + 1}")
+    else:
+        parts = [f"labelfix benchmark run --data DATA --tasks {task.task}"]
+        parts.append(f"--seeds {','.join(map(str, seeds))}")
     parts += [f"--methods {','.join(methods)}"] if methods else []
-    parts.append(f"--seeds {seeds}")
     parts += [f"--samples {task.samples}"] if row.settings.get("of", 0) != task.samples else []
     if task.backbone:
         parts.append(f"--backbone {row.settings['backbone']}")

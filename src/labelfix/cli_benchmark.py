@@ -144,6 +144,9 @@ def run(
         for task in chosen:
             is_probs = isinstance(task, ProbsTask)
             fitting = [method for method in known if fits(method, has_images=not is_probs)]
+            if not fitting:
+                told.fault(task.name, BenchmarkError("none of the methods can be set to it"))
+                continue
             setup = _setup(
                 fitting, _numbers(seeds or ["0"]), cache, network, downstream=downstream, done=done
             )
@@ -216,7 +219,8 @@ def inject(
     columns = DatasetConfig(
         image_column=image_column, label_column=label_column, split_column=split_column
     )
-    setup = _setup(_methods(methods or ["labelfix-head"]), range(repeats), cache, network)
+    known = _methods(methods or ["labelfix-head"])
+    setup = _setup(known, range(repeats), cache, network, command="inject")
     with _told(results, quiet=quiet) as told:
         opened = choose_rows(open_dataset(data, columns, told), samples=samples, holds_out=False)
         for task in tasks:
@@ -309,6 +313,7 @@ def _setup(
     *,
     downstream: bool = False,
     done: frozenset[Any] = frozenset(),
+    command: str = "run",
 ) -> "Setup":
     from labelfix.benchmark_run import Setup
     from labelfix.disk_cache import default_cache
@@ -320,6 +325,7 @@ def _setup(
         backbone=backbone,
         with_downstream=downstream,
         done=done,
+        command=command,
     )
 
 
