@@ -83,10 +83,21 @@ def _resource_peak(whose: str) -> float:
 
 def gpu_name() -> str:
     """Return the GPU that this process has used through torch, ``""`` if none."""
+    cuda = _used_cuda()
+    return "" if cuda is None else str(cuda.get_device_name())
+
+
+def gpu_peak_gib() -> float:
+    """Return the most memory that torch has held on that GPU, 0 without one."""
+    cuda = _used_cuda()
+    return 0.0 if cuda is None else cuda.max_memory_allocated() / GIB
+
+
+def _used_cuda() -> Any:
     torch: Any = sys.modules.get("torch")  # a process that never loaded it has used none
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
-        return ""
-    return str(torch.cuda.get_device_name())
+        return None
+    return torch.cuda
 
 
 def device_name(gpu: str = "") -> str:

@@ -28,11 +28,13 @@ class Ended:
         folder: Where its outcome lies, as long as the block of `worked` runs.
         cost: What it cost.
         gpu: The GPU that it used, or ``""``.
+        gpu_peak_gib: The most memory that it held there.
     """
 
     folder: Path
     cost: Cost
     gpu: str
+    gpu_peak_gib: float
 
 
 @contextmanager
@@ -76,7 +78,8 @@ def _run(kind: str, folder: Path) -> Ended:
             hint="a killed process often lacks memory; try fewer --samples",
         )
     cost = _json(folder / COST)
-    return Ended(folder, Cost(*(cost[name] for name in Cost.__slots__)), cost["gpu"])
+    spent = Cost(*(cost[name] for name in Cost.__slots__))
+    return Ended(folder, spent, cost["gpu"], cost["gpu_peak_gib"])
 
 
 def _json(path: Path) -> Any:

@@ -86,6 +86,14 @@ class BenchmarkRow:
         return cls(**values)
 
 
+def backbone_of(settings: Mapping[str, Any]) -> str:
+    """Return the network that looked at the images, as it was asked for; ``""`` without images."""
+    name, size = str(settings.get("backbone", "")), settings.get("asked_image_size")
+    weights = settings.get("weights")
+    with_weights = f"{name} with {weights}" if weights else name
+    return f"{with_weights} at {size} px" if size else with_weights
+
+
 def read_rows(path: Path) -> list[BenchmarkRow]:
     """Return the rows of a file, in its order; none where there is no file.
 

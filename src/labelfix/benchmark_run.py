@@ -5,6 +5,7 @@ It knows the truth, and sets methods problems without it. Letters: N samples.
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from labelfix.benchmark_methods import REFERENCE, Method
 from labelfix.benchmark_metrics import binomial_error, score_result
 from labelfix.benchmark_process import Ended, worked
 from labelfix.benchmark_records import Answers, Problem, read_answers
-from labelfix.benchmark_rows import BenchmarkRow
+from labelfix.benchmark_rows import BenchmarkRow, backbone_of
 from labelfix.benchmark_stage import Stage
 from labelfix.benchmark_tasks import PlantedTask, Task
 from labelfix.benchmark_variants import Downstream, Variant, variants_of
@@ -29,7 +30,7 @@ from labelfix.config import BackboneConfig
 from labelfix.errors import BenchmarkError, LabelfixError
 from labelfix.records import OnProgress, Progress, no_progress
 
-Key = tuple[str, int, str, int, int, str, str, int | None]
+Key = tuple[str, int, str, int, int, str, str]
 """What makes two rows the same measurement; `key_of` says of what."""
 
 OnRows = Callable[[Sequence[BenchmarkRow]], None]
@@ -74,8 +75,7 @@ def key_of(row: BenchmarkRow) -> Key:
         row.seed,
         row.samples,
         row.commit,
-        row.settings.get("backbone", ""),
-        row.settings.get("asked_image_size"),
+        backbone_of(row.settings),
     )
 
 
@@ -144,7 +144,6 @@ def _tests(data: TaskData, setup: Setup) -> bool:
 
 
 def _key(task: Task, data: TaskData, setup: Setup, name: str, seed: int) -> Key:
-    has_images = data.images is not None
     return (
         task.name,
         task.version,
@@ -152,9 +151,16 @@ def _key(task: Task, data: TaskData, setup: Setup, name: str, seed: int) -> Key:
         seed,
         len(data.true_label),
         setup.commit,
-        setup.backbone.name if has_images else "",
-        setup.backbone.image_size if has_images else None,
+        backbone_of(_about_backbone(setup.backbone)) if data.images is not None else "",
     )
+
+
+def _about_backbone(backbone: BackboneConfig) -> dict[str, Any]:
+    return {
+        "backbone": backbone.name,
+        "weights": None if backbone.weights is None else backbone.weights.name,
+        "asked_image_size": backbone.image_size,
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,7 +237,9 @@ class _Measurement:
         with self._trained(problem, variants) as ended:
             return {f"{TEST_ACCURACY}:{name}": value for name, value in _outcome(ended).items()}
 
-    def _trained(self, problem: Problem, variants: dict[str, Variant]) -> Any:
+    def _trained(
+        self, problem: Problem, variants: dict[str, Variant]
+    ) -> AbstractContextManager[Ended]:
         data, features = self.stage.data, self.stage.features
         if data.test is None or features is None or features.test_folder is None:
             raise AssertionError("there is a test set, and its features are computed")
@@ -257,11 +265,13 @@ class _Measurement:
         settings: dict[str, Any],
         curves: Any,
     ) -> BenchmarkRow:
-        data, backbone = self.stage.data, self.setup.backbone
+        data = self.stage.data
+        if ended.gpu:
+            figures = {**figures, "gpu_peak_gib": round(ended.gpu_peak_gib, 3)}
         about: dict[str, Any] = {**settings, **data.about, "classes": data.classes}
         about["command"] = self.setup.command
         if data.images is not None:
-            about |= {"backbone": backbone.name, "asked_image_size": backbone.image_size}
+            about |= _about_backbone(self.setup.backbone)
         if isinstance(self.stage.task, PlantedTask):
             about |= {"kind": self.stage.task.kind, "rate": self.stage.task.rate}
         return BenchmarkRow(

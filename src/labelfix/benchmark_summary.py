@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from labelfix.benchmark_methods import METHODS, REFERENCE
-from labelfix.benchmark_rows import BenchmarkRow
+from labelfix.benchmark_rows import BenchmarkRow, backbone_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def group_rows(rows: Sequence[BenchmarkRow]) -> list[TaskRows]:
     """
     tasks: dict[tuple[str, int, int, str], dict[str, list[BenchmarkRow]]] = {}
     for row in rows:
-        key = (row.task, row.task_version, row.samples, backbone_of(row))
+        key = (row.task, row.task_version, row.samples, backbone_of(row.settings))
         tasks.setdefault(key, {}).setdefault(row.method, []).append(row)
     return [
         TaskRows(
@@ -106,12 +106,6 @@ def group_rows(rows: Sequence[BenchmarkRow]) -> list[TaskRows]:
         )
         for key, methods in sorted(tasks.items())
     ]
-
-
-def backbone_of(row: BenchmarkRow) -> str:
-    """Return the backbone and the image size that were asked for, ``""`` without images."""
-    name, size = row.settings.get("backbone", ""), row.settings.get("asked_image_size")
-    return f"{name} at {size} px" if size else str(name)
 
 
 def _newest(rows: Sequence[BenchmarkRow]) -> tuple[BenchmarkRow, ...]:

@@ -35,6 +35,7 @@ DETECTION = (
     _Column("wall s", "wall_seconds", 1),
     _Column("CPU s", "cpu_seconds", 1),
     _Column("peak GiB", "peak_gib", 2),
+    _Column("GPU peak GiB", "gpu_peak_gib", 2),
     _Column("features: wall s", "features_wall_seconds", 1),
     _Column("features: CPU s", "features_cpu_seconds", 1),
     _Column("features: peak GiB", "features_peak_gib", 2),
@@ -213,8 +214,9 @@ def _command(task: TaskRows, methods: Sequence[str], results: str) -> str:
     parts += [f"--samples {task.samples}"] if row.settings.get("of", 0) != task.samples else []
     if task.backbone:
         parts.append(f"--backbone {row.settings['backbone']}")
-        size = row.settings.get("asked_image_size")
-        parts += [f"--image-size {size}"] if size else []
+        for option, name in (("weights", "weights"), ("image-size", "asked_image_size")):
+            value = row.settings.get(name)
+            parts += [f"--{option} {value}"] if value else []
     return " ".join([*parts, f"--results {results}"])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from labelfix.benchmark_cost import gpu_name, measured
+from labelfix.benchmark_cost import gpu_name, gpu_peak_gib, measured
 from labelfix.benchmark_methods import Method, find_method, is_installed
 from labelfix.benchmark_records import Problem, write_answers
 from labelfix.errors import BenchmarkError, LabelfixError
@@ -35,7 +35,8 @@ def main() -> None:
     except LabelfixError as error:
         _write(folder / FAULT, {"message": str(error), "hint": error.hint})
         sys.exit(1)
-    _write(folder / COST, {**asdict(cost), "gpu": gpu_name()})
+    gpu = {"gpu": gpu_name(), "gpu_peak_gib": gpu_peak_gib()}
+    _write(folder / COST, {**asdict(cost), **gpu})
 
 
 def _work(kind: str, folder: Path) -> Callable[[], None]:
