@@ -103,10 +103,11 @@ def test_the_last_row_of_a_seed_counts_and_commits_are_not_mixed() -> None:
     assert method.rows == (new[1], new[2])
     assert len(group_rows([*old, replace(old[0], samples=9)])) == 2
     assert len(group_rows([*old, replace(old[0], task_version=2)])) == 2
-    sized = {**ROW.settings, "asked_image_size": 96}
-    assert [t.backbone for t in group_rows([ROW, replace(ROW, settings=sized)])] == [
+    seen = [ROW.settings | more for more in ({}, {"asked_image_size": 96}, {"weights": "w.st"})]
+    assert [t.backbone for t in group_rows([replace(ROW, settings=s) for s in seen])] == [
         "test_resnet",
         "test_resnet at 96 px",
+        "test_resnet with w.st",
     ]
 
 
