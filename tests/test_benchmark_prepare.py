@@ -1,7 +1,6 @@
 """``benchmarks/prepare.py`` on tiny trees of the official layouts."""
 
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -164,21 +163,22 @@ def test_an_official_layout_becomes_class_folders(name: str, tmp_path: Path) -> 
         PREPARE["prepare_folder"](name, tmp_path / "downloaded", to)
 
 
-def test_a_missing_file_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     indoor(tmp_path / "downloaded")
     (tmp_path / "downloaded" / "Images" / "bar" / "c.jpg").unlink()
     with pytest.raises(DatasetError, match=r"c\.jpg is missing"):
         PREPARE["prepare_folder"]("indoor", tmp_path / "downloaded", tmp_path / "indoor")
     assert not (tmp_path / "indoor").exists()
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "cub", str(tmp_path), str(tmp_path / "cub")],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "error: " in done.stderr
-    assert "train_test_split.txt is missing" in done.stderr
+    monkeypatch.setattr(sys, "argv", ["prepare.py", "cub", str(tmp_path), str(tmp_path / "cub")])
+    with pytest.raises(SystemExit) as ended:
+        PREPARE["main"]()
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert "error: " in told
+    assert "train_test_split.txt is missing" in told
+    assert "hint: " in told
 
 
 def test_cifar10n_becomes_parquet(tmp_path: Path) -> None:

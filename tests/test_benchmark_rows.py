@@ -1,8 +1,8 @@
 import json
-import multiprocessing
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,19 +99,15 @@ def test_a_row_needs_all_its_fields(tmp_path: Path) -> None:
             read_rows(tmp_path / "rows.jsonl")
 
 
-def _append_ten(path: Path, seed: int) -> None:
-    for _ in range(10):
-        append_rows(path, [replace(ROW, seed=seed)])
-
-
-def test_two_processes_lose_no_row_of_each_other(tmp_path: Path) -> None:
+def test_two_writers_lose_no_row_of_each_other(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_append_ten, args=(path, seed)) for seed in (1, 2)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+
+    def append_ten(seed: int) -> None:
+        for _ in range(10):
+            append_rows(path, [replace(ROW, seed=seed)])
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(append_ten, (1, 2)))
     assert sorted(row.seed for row in read_rows(path)) == [1] * 10 + [2] * 10
 
 
