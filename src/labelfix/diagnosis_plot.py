@@ -4,13 +4,11 @@ Left: a bar for each layer, how far it travelled. Right: the course of training 
 """
 
 from collections.abc import Callable, Sequence
-from html import escape
 from statistics import median
 
 from labelfix.diagnosis_records import Diagnosis, EpochSummary, LayerDistance
+from labelfix.svg import BLUE, GREY, ORANGE, framed, safe, text_at
 
-BLUE, ORANGE, GREY, INK, PAPER = "#2563a8", "#c8641b", "#c9ced6", "#1c2430", "#ffffff"
-FONT = "font-family='Helvetica, Arial, sans-serif'"
 ROW, TOP, NAMES, BARS = 14, 76, 250, 260
 PANEL_WIDTH, PANEL_HEIGHT, PANEL_GAP = 340, 150, 66
 PANELS_LEFT = NAMES + BARS + 150
@@ -55,23 +53,16 @@ def diagnosis_svg(diagnosis: Diagnosis, *, title: str) -> str:
         TOP + len(PANELS) * (PANEL_HEIGHT + PANEL_GAP),
     )
     width = PANELS_LEFT + PANEL_WIDTH + 40
-    parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' "
-        f"viewBox='0 0 {width} {height}' {FONT} fill='{INK}'>",
-        f"<title>{_safe(title)}</title>",
-        f"<rect width='{width}' height='{height}' fill='{PAPER}'/>",
-        _text(16, 26, title, size=15, weight="bold"),
-        *_bars(diagnosis.layers),
-    ]
+    parts = _bars(diagnosis.layers)
     for number, (heading, at_least, lines) in enumerate(PANELS):
         top = TOP + number * (PANEL_HEIGHT + PANEL_GAP)
         parts += _panel(heading, at_least, lines, diagnosis.epochs, top)
-    return "\n".join([*parts, "</svg>", ""])
+    return framed(parts, width, height, title=title)
 
 
 def _bars(layers: Sequence[LayerDistance]) -> list[str]:
     heading = "Distance travelled, relative to the pretrained weight (orange: at its boundary)"
-    parts = [_text(16, TOP - 20, heading, size=12, weight="bold")]
+    parts = [text_at(16, TOP - 20, heading, size=12, weight="bold")]
     longest = _scale([layer.relative for layer in layers if layer.relative is not None])
     for number, layer in enumerate(layers):
         middle = TOP + ROW * number + ROW // 2
@@ -83,11 +74,11 @@ def _bars(layers: Sequence[LayerDistance]) -> list[str]:
             length = BARS * min(layer.relative / longest, 1.0)
         colour = ORANGE if layer.at_boundary else BLUE
         parts += [
-            f"<g><title>{_safe(_told(layer))}</title>",
-            _text(NAMES - 6, middle + 4, _short(layer.name), size=10, anchor="end"),
+            f"<g><title>{safe(_told(layer))}</title>",
+            text_at(NAMES - 6, middle + 4, _short(layer.name), size=10, anchor="end"),
             f"<rect x='{NAMES}' y='{middle - 5}' width='{length:.1f}' height='10' "
             f"fill='{colour}'/>",
-            _text(NAMES + length + 5, middle + 4, figure, size=10),
+            text_at(NAMES + length + 5, middle + 4, figure, size=10),
             "</g>",
         ]
     return parts
@@ -117,11 +108,14 @@ def _panel(
     }
     values = [value for points in known.values() for _, value in points]
     parts = [
-        _text(left, top - 20, heading, size=12, weight="bold"),
+        text_at(left, top - 20, heading, size=12, weight="bold"),
         f"<path d='M{left} {top}V{bottom}H{left + PANEL_WIDTH}' fill='none' stroke='{GREY}'/>",
     ]
     if not values:
-        return [*parts, _text(left + 10, top + PANEL_HEIGHT / 2, "not known in this run", size=11)]
+        return [
+            *parts,
+            text_at(left + 10, top + PANEL_HEIGHT / 2, "not known in this run", size=11),
+        ]
     highest = max(at_least, *values) or 1.0
     first, last = epochs[0].epoch, epochs[-1].epoch
 
@@ -132,13 +126,13 @@ def _panel(
     for number, (name, colour, _) in enumerate(lines):
         places = [place(point) for point in known[name]]
         parts += _line(places, colour)
-        parts.append(_text(left + 130 * number, top - 5, name, size=10, colour=colour))
+        parts.append(text_at(left + 130 * number, top - 5, name, size=10, colour=colour))
     return [
         *parts,
-        _text(left - 6, top + 4, f"{highest:.3g}", size=10, anchor="end"),
-        _text(left - 6, bottom + 4, "0", size=10, anchor="end"),
-        _text(left, bottom + 14, f"epoch {first}", size=10),
-        _text(left + PANEL_WIDTH, bottom + 14, f"{last}", size=10, anchor="end"),
+        text_at(left - 6, top + 4, f"{highest:.3g}", size=10, anchor="end"),
+        text_at(left - 6, bottom + 4, "0", size=10, anchor="end"),
+        text_at(left, bottom + 14, f"epoch {first}", size=10),
+        text_at(left + PANEL_WIDTH, bottom + 14, f"{last}", size=10, anchor="end"),
     ]
 
 
@@ -151,32 +145,7 @@ def _line(places: Sequence[tuple[float, float]], colour: str) -> list[str]:
     ]
 
 
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    *,
-    size: int,
-    anchor: str = "start",
-    weight: str = "normal",
-    colour: str = INK,
-) -> str:
-    return (
-        f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' text-anchor='{anchor}' "
-        f"font-weight='{weight}' fill='{colour}'>{_safe(text)}</text>"
-    )
-
-
 def _short(name: str) -> str:
     """Return a name that fits its column; the end says more than the middle."""
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[: half - 2]}...{name[-half:]}"
-
-
-def _safe(text: str) -> str:
-    r"""Return text that XML can hold: marks escaped, control characters as ``\x1b``."""
-    shown = (
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
-    return escape("".join(shown), quote=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
@@ -33,6 +34,11 @@ class Column:
 
     dtype: DTypeLike
     shape: tuple[int, ...]
+
+
+def default_cache() -> Path:
+    """Return where features and pixels are kept when the caller names no place."""
+    return Path(platformdirs.user_cache_dir("labelfix"))
 
 
 def cache_key(*parts: Any) -> str:

@@ -8,7 +8,8 @@
     ├── BackboneError    the backbone or its weights cannot be loaded
     ├── TrainingError    training cannot go on
     ├── RunError         a RUN folder cannot be written, or holds another run
-    └── ReportError      a file is not a labelfix report
+    ├── ReportError      a file is not a labelfix report
+    └── BenchmarkError   a benchmark cannot be run, or a file does not hold its rows
 
     UnreadableImage      one sample cannot be read: a row in the report, never the end of a run
 """
@@ -44,6 +45,10 @@ class RunError(LabelfixError):
 
 class ReportError(LabelfixError):
     """A file is not a report that this version of labelfix can read."""
+
+
+class BenchmarkError(LabelfixError):
+    """A benchmark cannot be run, or a file does not hold rows of one."""
 
 
 class UnreadableImage(Exception):

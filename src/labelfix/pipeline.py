@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 
 from labelfix.audit_steps import AuditResult, Clock, as_json, said
@@ -18,6 +17,7 @@ from labelfix.config import AuditConfig, FlagConfig
 from labelfix.corrections import correct
 from labelfix.cross_fitting import FineTuned
 from labelfix.dataset import open_dataset
+from labelfix.disk_cache import default_cache
 from labelfix.distributed import World, joined
 from labelfix.errors import ConfigError, LabelfixError
 from labelfix.folds import find_duplicates, plan_folds
@@ -256,11 +256,6 @@ def _labels_digest(dataset: LabeledDataset) -> str:
     digest = hashlib.blake2b(json.dumps(dataset.class_names).encode(), digest_size=16)
     digest.update(dataset.given_label.tobytes())
     return digest.hexdigest()
-
-
-def default_cache() -> Path:
-    """Return where features and pixels are kept when the caller names no place."""
-    return Path(platformdirs.user_cache_dir("labelfix"))
 
 
 def _run_info(config: AuditConfig, dataset: LabeledDataset, settings: Mapping[str, Any]) -> RunInfo:

@@ -1,0 +1,233 @@
+"""Markdown tables of a benchmark: the same rows always give the same text."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from labelfix.benchmark_methods import REFERENCE
+from labelfix.benchmark_rows import BenchmarkRow
+from labelfix.benchmark_summary import Figure, MethodRows, TaskRows
+
+UNKNOWN = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    heading: str
+    figure: str
+    digits: int = 4
+
+
+DETECTION = (
+    _Column("AP", "average_precision"),
+    _Column("AUROC", "auroc"),
+    _Column("F1", "f1"),
+    _Column("precision", "precision", 3),
+    _Column("recall", "recall", 3),
+    _Column("F1 best rule*", "f1_best_rule"),
+    _Column("F1 best threshold*", "f1_best_threshold"),
+    _Column("P@100", "precision_at_100", 3),
+    _Column("P@errors", "precision_at_errors", 3),
+    _Column("suggestion right", "suggestion_accuracy", 3),
+    _Column("of found errors", "suggestion_accuracy_of_errors", 3),
+    _Column("prediction right", "prediction_accuracy", 3),
+    _Column("noise estimated", "noise_rate"),
+    _Column("wall s", "wall_seconds", 1),
+    _Column("CPU s", "cpu_seconds", 1),
+    _Column("peak GiB", "peak_gib", 2),
+    _Column("GPU peak GiB", "gpu_peak_gib", 2),
+    _Column("features: wall s", "features_wall_seconds", 1),
+    _Column("features: CPU s", "features_cpu_seconds", 1),
+    _Column("features: peak GiB", "features_peak_gib", 2),
+)
+CALIBRATION = (
+    _Column("calibration error", "calibration_error"),
+    _Column("Brier", "brier"),
+    _Column("log loss", "log_loss"),
+)
+DOWNSTREAM = (
+    _Column("all samples", "test_accuracy"),
+    _Column("flagged samples left out", "test_accuracy:pruned"),
+    _Column("given labels, weighted", "test_accuracy:weighted"),
+    _Column("cleaned labels, weighted", "test_accuracy:cleaned"),
+)
+
+HEAD = """# How well wrong labels are found
+
+Written by `labelfix benchmark tables`; do not edit. [docs/benchmark.md](../docs/benchmark.md) says
+what the tasks and the methods are, how to get the data, and how to run it.
+
+- **AP**, **AUROC**: of the score, for finding the wrong labels. **F1**, precision, recall: of the
+  flags that the method's default rule sets. **P@100**, **P@errors**: the share of wrong labels
+  among the first 100 samples, and among as many as there are wrong labels.
+- Columns with * are chosen with the truth in hand: no user can have them.
+- **suggestion right**: share of the flagged samples whose suggested label is the true one; **of
+  found errors**: of those flagged samples whose label is wrong.
+- **prediction right**: share of all samples whose predicted class is the true one; for `small-loss`
+  of classes predicted for the very samples that it trained on.
+- Figures are the mean over seeds ± their standard deviation; of one seed, in brackets, the standard
+  error: bootstrap over samples, or binomial for shares. Where the seed changes neither the task nor
+  the method, the deviation is 0.
+- **wall**, **CPU**, **peak**: of the method in a process of its own, start of Python and imports
+  aside. What looking at the images once costs, for all methods that read features, stands apart.
+"""
+
+
+def tables_page(tasks: Sequence[TaskRows], results: str, plots: dict[str, str]) -> str:
+    """Return the page of all tasks.
+
+    Args:
+        tasks: In their order on the page.
+        results: The file, or files, of rows, as the commands name it.
+        plots: Name of a task to the path of its picture, relative to the page.
+    """
+    if not tasks:
+        return f"{HEAD}\nNothing has been measured yet.\n"
+    return "\n".join([HEAD, *(_section(task, results, plots.get(slug(task))) for task in tasks)])
+
+
+def slug(task: TaskRows) -> str:
+    """Return a name for the files of a task."""
+    text = f"{task.task} {task.samples} {task.backbone} v{task.version}"
+    return "-".join("".join(c if c.isalnum() else " " for c in text).split())
+
+
+def _section(task: TaskRows, results: str, plot: str | None) -> str:
+    judged = [method for method in task.methods if method.base != REFERENCE]
+    parts = [f"## {task.task}", _about(task)]
+    if judged:
+        parts += [_table("method", DETECTION, judged)]
+    calibrated = [method for method in judged if method.figure("calibration_error")]
+    if calibrated:
+        named = [(f"{m.method}: {m.rows[0].settings.get('probability')}", m) for m in calibrated]
+        parts += [
+            "As a probability that the label is wrong (15 bins of equal width):",
+            _table_of("method: probability", CALIBRATION, named),
+        ]
+    ruled = [m for m in judged if m.is_default and len(m.rows[0].settings.get("rules", ())) > 1]
+    parts += [_rules(method) for method in ruled]
+    trained = [
+        method for method in task.methods if any(method.figure(c.figure) for c in DOWNSTREAM)
+    ]
+    if trained:
+        parts += [
+            "Accuracy on the clean test set, of the same linear head trained on",
+            _table("labels of", DOWNSTREAM, trained),
+        ]
+    if plot is not None:
+        parts.append(f"![Curves of {task.task}]({plot})")
+    return "\n\n".join([*parts, _origin(task, results)]) + "\n"
+
+
+def _about(task: TaskRows) -> str:
+    row = next(iter(task.rows))
+    of, test = row.settings.get("of", task.samples), row.settings.get("test", 0)
+    samples = f"{task.samples:,} samples"
+    if of != task.samples:
+        samples = f"A fixed random {samples} of {of:,}"
+    parts = [f"{samples}, {row.settings.get('classes')} classes"]
+    rates = [r.figures["true_noise_rate"] for r in task.rows if "true_noise_rate" in r.figures]
+    if rates:
+        low, high = (f"{rate:.4f}".removeprefix("0") for rate in (min(rates), max(rates)))
+        parts.append(f"{low} of the labels wrong" if low == high else f"{low} to {high} wrong")
+    if test:
+        parts.append(f"{test:,} clean test samples")
+    if task.backbone:
+        parts.append(f"backbone {task.backbone}")
+    return f"{', '.join(parts)}. Version {task.version} of the task."
+
+
+def _table(first: str, columns: Sequence[_Column], methods: Sequence[MethodRows]) -> str:
+    return _table_of(first, columns, [(method.method, method) for method in methods])
+
+
+def _table_of(
+    first: str, columns: Sequence[_Column], methods: Sequence[tuple[str, MethodRows]]
+) -> str:
+    used = [column for column in columns if any(m.figure(column.figure) for _, m in methods)]
+    lines = [
+        f"| {first} | {' | '.join(column.heading for column in used)} |",
+        f"|---|{'---|' * len(used)}",
+    ]
+    for name, method in methods:
+        cells = [told(method.figure(column.figure), column.digits) for column in used]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _rules(method: MethodRows) -> str:
+    rules = method.rows[0].settings["rules"]
+    lines = [
+        f"The rules of {method.base}, its default first:",
+        "",
+        "| rule | F1 | precision | recall |",
+        "|---|---|---|---|",
+    ]
+    for rule in rules:
+        cells = [told(method.figure(f"{name}:{rule}"), 4) for name in ("f1", "precision", "recall")]
+        lines.append(f"| {rule} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def told(figure: Figure | None, digits: int) -> str:
+    """Return a figure for a table: ``.8747 ± .0012`` over seeds, ``.8747 (.0021)`` of one."""
+    if figure is None:
+        return UNKNOWN
+    mean = _number(figure.mean, digits)
+    if math.isnan(figure.spread):
+        return mean
+    spread = _number(figure.spread, digits)
+    return f"{mean} ± {spread}" if figure.seeds > 1 else f"{mean} ({spread})"
+
+
+def _number(value: float, digits: int) -> str:
+    text = f"{value:,.{digits}f}"
+    return text[1:] if text.startswith("0.") and digits > 2 else text
+
+
+def _origin(task: TaskRows, results: str) -> str:
+    """Return where the figures come from: command, commits, versions, machine."""
+    rows = list(task.rows)
+    bases = list(dict.fromkeys(m.base for m in task.methods if m.base != REFERENCE))
+    return "\n".join(
+        [
+            f"`{_command(task, bases, results)}`<br>",
+            f"Seeds {_joined(str(row.seed) for row in rows)}; commit "
+            f"{_joined(row.commit or 'unknown' for row in rows)}; {_versions(rows)}; Python "
+            f"{_joined(row.python for row in rows)}; on {_joined(row.device for row in rows)}.",
+        ]
+    )
+
+
+def _command(task: TaskRows, methods: Sequence[str], results: str) -> str:
+    row = next(iter(task.rows))
+    seeds = sorted({row.seed for row in task.rows})
+    if row.settings.get("command") == "inject":
+        rate = row.settings.get("rate")
+        parts = [f"labelfix benchmark inject DATA --kinds {row.settings.get('kind')}"]
+        parts += [] if rate is None else [f"--rate {rate:g}"]
+        parts.append(f"--repeats {max(seeds) + 1}")
+    else:
+        parts = [f"labelfix benchmark run --data DATA --tasks {task.task}"]
+        parts.append(f"--seeds {','.join(map(str, seeds))}")
+    parts += [f"--methods {','.join(methods)}"] if methods else []
+    parts += [f"--samples {task.samples}"] if row.settings.get("of", 0) != task.samples else []
+    if task.backbone:
+        parts.append(f"--backbone {row.settings['backbone']}")
+        for option, name in (("weights", "weights"), ("image-size", "asked_image_size")):
+            value = row.settings.get(name)
+            parts += [f"--{option} {value}"] if value else []
+    return " ".join([*parts, f"--results {results}"])
+
+
+def _versions(rows: Sequence[BenchmarkRow]) -> str:
+    names = dict.fromkeys(name for row in rows for name in row.versions)
+    told_versions = (
+        f"{name} {_joined(row.versions[name] for row in rows if name in row.versions)}"
+        for name in names
+    )
+    return ", ".join(told_versions)
+
+
+def _joined(values: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(values))
