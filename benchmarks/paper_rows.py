@@ -77,7 +77,7 @@ class Data:
 
     pixels: NDArray[np.uint8]
     label: NDArray[np.int64]
-    class_names: tuple[str, ...]
+    class_names: tuple[str | int, ...]
     network: Network
     flip: float
 
@@ -113,11 +113,13 @@ def main() -> None:
     for rate in arguments.rates:
         for seed in arguments.seeds:
             task = spoiled(data, arguments.train, arguments.test, rate, seed)
+            is_wrong = task.given_label[task.train] != data.label[task.train]
+            wrong_share = float(is_wrong.mean())
             for way in arguments.ways:
                 start = time.perf_counter()
                 figures = train(data, task, way, config, seed, arguments.device)
                 row = {
-                    **common(arguments, data, task),
+                    **common(arguments, data, task.train, task.test, wrong_share),
                     "rate": rate,
                     "seed": seed,
                     "way": way,
@@ -225,7 +227,13 @@ def _named(
     return data.label[np.concatenate(rows)], np.concatenate(names)
 
 
-def common(arguments: argparse.Namespace, data: Data, task: Task) -> dict[str, Any]:
+def common(
+    arguments: argparse.Namespace,
+    data: Data,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    wrong_share: float,
+) -> dict[str, Any]:
     """Return what every row says of its origin."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
@@ -234,11 +242,9 @@ def common(arguments: argparse.Namespace, data: Data, task: Task) -> dict[str, A
         "data": arguments.data.stem,
         "backbone": arguments.backbone,
         "image_size": data.network.preprocessing.size,
-        "train": len(task.train),
-        "test": len(task.test),
-        "wrong_share": round(
-            float((task.given_label[task.train] != data.label[task.train]).mean()), 4
-        ),
+        "train": len(train),
+        "test": len(test),
+        "wrong_share": round(wrong_share, 4),
         "device": f"{platform.machine()} {arguments.device}, {torch.get_num_threads()} threads of "
         f"{os.cpu_count()} cores",
         "versions": {name: version(name) for name in ("labelfix", "torch", "timm", "numpy")},
