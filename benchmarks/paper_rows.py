@@ -1,0 +1,293 @@
+"""The table of the paper: test accuracy after training on labels that are partly wrong.
+
+    python benchmarks/paper_rows.py DATA [--rates .2 .4] [--seeds 0 1 2] [--train 1000]
+
+Splits a data set whose labels are right into a training and a test part, spoils the labels of the
+training part, and fine-tunes the same network in four ways: plainly, with layer-wise
+regularisation, with self-labelling, with both. The test labels stay as they are and are looked at
+once, after the last epoch: no epoch, no setting is chosen on them. Appends a JSON row a network.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import train_test_split
+
+from labelfix.augmentation import Augment, flip_probability
+from labelfix.backbone import Network, choose_device, fresh_classifier, load_network
+from labelfix.config import (
+    BackboneConfig,
+    DatasetConfig,
+    FineTuningConfig,
+    RegularizationConfig,
+    SelfLabelingConfig,
+)
+from labelfix.dataset import open_dataset
+from labelfix.evidence import EvidenceRecorder
+from labelfix.features import typical_side
+from labelfix.finetuning import FineTuning, Lesson, predict
+from labelfix.full_tuning import MIN_CROP
+from labelfix.image_views import ImageViews
+from labelfix.noise import independent_noise
+from labelfix.pixel_cache import decode_once, stored_square
+from labelfix.pixel_sources import StoredPixels
+from labelfix.records import MISSING
+from labelfix.regularization import LayerBalls
+from labelfix.self_labeler import SelfLabeler
+
+RESULTS = Path(__file__).parent / "results" / "paper_rows.jsonl"
+NO_LIMIT = RegularizationConfig(form="none")
+NO_SELF_LABELS = SelfLabelingConfig(correct_from=None, reweight_from=None)
+PLAIN, BOTH = "plain", "both"
+WAYS = {
+    PLAIN: (NO_LIMIT, NO_SELF_LABELS),
+    "regularisation only": (RegularizationConfig(), NO_SELF_LABELS),
+    "self-labelling only": (NO_LIMIT, SelfLabelingConfig()),
+    BOTH: (RegularizationConfig(), SelfLabelingConfig()),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Data:
+    """Pixels in memory and right labels.
+
+    Args:
+        pixels: ``(N, S, S, 3)`` uint8.
+        label: ``(N,)`` codes.
+        class_names: K.
+        network: What is fine-tuned.
+        flip: The probability of mirroring.
+    """
+
+    pixels: NDArray[np.uint8]
+    label: NDArray[np.int64]
+    class_names: tuple[str | int, ...]
+    network: Network
+    flip: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """One split of the data with one draw of wrong labels.
+
+    Args:
+        train: Row numbers.
+        test: Row numbers.
+        given_label: ``(N,)``, ``MISSING`` outside ``train``.
+    """
+
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    given_label: NDArray[np.int64]
+
+
+def main() -> None:
+    arguments = parse()
+    data = load(arguments)
+    config = FineTuningConfig(
+        epochs=arguments.epochs, batch_size=arguments.batch_size, half_precision=arguments.half
+    )
+    print(
+        f"{arguments.data.stem}: {arguments.train} images to train on, "
+        f"{min(arguments.test, len(data.label) - arguments.train)} to test, "
+        f"{len(data.class_names)} classes, "
+        f"{arguments.backbone} at {data.network.preprocessing.size} px, {config.epochs} epochs"
+    )
+    accuracies: dict[tuple[float, str], list[float]] = {}
+    for rate in arguments.rates:
+        for seed in arguments.seeds:
+            task = spoiled(data, arguments.train, arguments.test, rate, seed)
+            is_wrong = task.given_label[task.train] != data.label[task.train]
+            wrong_share = float(is_wrong.mean())
+            for way in arguments.ways:
+                start = time.perf_counter()
+                figures = train(data, task, way, config, seed, arguments.device)
+                row = {
+                    **common(arguments, data, task.train, task.test, wrong_share),
+                    "rate": rate,
+                    "seed": seed,
+                    "way": way,
+                    **figures,
+                    "seconds": round(time.perf_counter() - start, 1),
+                    "fine_tuning": asdict(config),
+                }
+                append(row, arguments.results)
+                accuracies.setdefault((rate, way), []).append(figures["accuracy"])
+                print(f"rate {rate} seed {seed} {way:20} {figures} {row['seconds']} s", flush=True)
+    show(accuracies)
+
+
+def load(arguments: argparse.Namespace) -> Data:
+    """Return all images, decoded once."""
+    dataset = open_dataset(arguments.data, DatasetConfig(label_column=arguments.label_column))
+    backbone = BackboneConfig(name=arguments.backbone, image_size=arguments.image_size)
+    network = load_network(backbone, typical_side(dataset.images))
+    with tempfile.TemporaryDirectory() as cache:
+        seen = decode_once(
+            dataset.images,
+            dataset.fingerprint,
+            stored_square(network.preprocessing),
+            cache=Path(cache),
+        )
+        if seen.values is None or seen.unreadable:
+            sys.exit("this table needs images that can all be read and fit on the disk")
+        pixels = np.array(seen.values)
+    label = dataset.given_label
+    return Data(pixels, label, dataset.class_names, network, flip_probability(pixels, label))
+
+
+def spoiled(data: Data, count: int, tested: int, rate: float, seed: int) -> Task:
+    """Return a split, the same share of each class in both parts, and wrong labels."""
+    train, test = train_test_split(
+        np.arange(len(data.label)),
+        train_size=count,
+        test_size=min(tested, len(data.label) - count),
+        stratify=data.label,
+        random_state=seed,
+    )
+    given = np.full(len(data.label), MISSING, dtype=np.int64)
+    given[train] = independent_noise(data.label[train], rate, len(data.class_names), seed)
+    return Task(np.sort(train), np.sort(test), given)
+
+
+def train(
+    data: Data, task: Task, way: str, config: FineTuningConfig, seed: int, device_name: str
+) -> dict[str, float]:
+    """Fine-tune one network in one way; return what is known of it after the last epoch."""
+    device = choose_device(device_name)
+    regularization, self_labeling = WAYS[way]
+    torch.manual_seed(seed)
+    classes = len(data.class_names)
+    model = fresh_classifier(data.network, classes)
+    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    views = ImageViews(
+        StoredPixels(data.pixels),
+        data.network.preprocessing,
+        Augment(scale=(MIN_CROP, 1.0), flip=data.flip),
+        device,
+    )
+    given = torch.from_numpy(task.given_label).to(device)
+    labeler = SelfLabeler(given, classes, self_labeling)
+    limit = None
+    if regularization.form != "none":
+        limit = LayerBalls(model, data.network.model.state_dict(), regularization)
+    lesson = Lesson(
+        given_label=given,
+        batches=lambda epoch: views.training(task.train, config.batch_size, seed=seed, epoch=epoch),
+        step_sizes=views.step_sizes(task.train, config.batch_size),
+        labeler=labeler,
+        recorder=EvidenceRecorder(len(given), classes, keep_probs=False),
+        limit=limit,
+    )
+    tuning = FineTuning(model, lesson, config, wrapped=model)
+    for _ in range(config.epochs):
+        tuning.run_epoch(lambda *_: None)
+    seen = labeler.statistics(torch.tensor(data.label, device=device))
+    return {
+        "accuracy": accuracy(tuning.average.module, data, task, views, config),
+        "accuracy_of_last_weights": accuracy(model, data, task, views, config),
+        "corrected": seen.corrected,
+        "right_labels": seen.right_labels or 0,
+    }
+
+
+def accuracy(
+    model: torch.nn.Module, data: Data, task: Task, views: ImageViews, config: FineTuningConfig
+) -> float:
+    """Return the share of test images whose class the network names."""
+    return round(
+        float(accuracy_score(*_named(predict(model, views.judging(task.test, 128), config), data))),
+        4,
+    )
+
+
+def _named(
+    verdicts: Iterator[tuple[torch.Tensor, torch.Tensor]], data: Data
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rows, names = zip(
+        *((rows.cpu().numpy(), probs.argmax(dim=1).cpu().numpy()) for rows, probs in verdicts),
+        strict=True,
+    )
+    return data.label[np.concatenate(rows)], np.concatenate(names)
+
+
+def common(
+    arguments: argparse.Namespace,
+    data: Data,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    wrong_share: float,
+) -> dict[str, Any]:
+    """Return what every row says of its origin."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "data": arguments.data.stem,
+        "backbone": arguments.backbone,
+        "image_size": data.network.preprocessing.size,
+        "train": len(train),
+        "test": len(test),
+        "wrong_share": round(wrong_share, 4),
+        "device": f"{platform.machine()} {arguments.device}, {torch.get_num_threads()} threads of "
+        f"{os.cpu_count()} cores",
+        "versions": {name: version(name) for name in ("labelfix", "torch", "timm", "numpy")},
+        "commit": commit,
+    }
+
+
+def append(row: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def show(accuracies: dict[tuple[float, str], list[float]]) -> None:
+    """Print mean and spread of each way, and what it gains over plain fine-tuning."""
+    for (rate, way), values in accuracies.items():
+        plain = accuracies.get((rate, PLAIN), values)
+        gains = [value - other for value, other in zip(values, plain, strict=True)]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(
+            f"rate {rate} {way:20} {statistics.mean(values):.4f} +- {spread:.4f} "
+            f"({statistics.mean(gains):+.4f} over plain, {len(values)} seeds)"
+        )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--label-column")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.2, 0.4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--train", type=int, default=1000)
+    parser.add_argument("--test", type=int, default=10_000, help="test images at most")
+    parser.add_argument("--backbone", default=BackboneConfig().name)
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--half", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
