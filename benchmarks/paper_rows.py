@@ -236,7 +236,11 @@ def common(
 ) -> dict[str, Any]:
     """Return what every row says of its origin."""
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
     ).stdout.strip()
     return {
         "data": arguments.data.stem,

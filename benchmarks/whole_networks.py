@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score
 
 from folds import judged, labelfix_recipe
-from labelfix.config import BackboneConfig, FineTuningConfig
+from labelfix.config import BackboneConfig, FineTuningConfig, FlagConfig
 from labelfix.corrections import correct
 from labelfix.cross_fitting import Recipe
 from labelfix.records import Evidence
@@ -108,7 +108,7 @@ def of_labelfix(
 ) -> dict[str, Any]:
     """Return how good labelfix's scores and flags are."""
     scores = score_labels(evidence, given)
-    flags = correct(scores, evidence.fold >= 0).is_label_issue[rows]
+    flags = correct(scores, evidence.fold >= 0, FlagConfig()).is_label_issue[rows]
     return {
         "average_precision": rounded(
             average_precision_score(is_wrong, scores.label_error_probability[rows])
