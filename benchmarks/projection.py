@@ -73,7 +73,7 @@ def step(
     optimizer.step()
 
 
-def timed(work: Callable[[], None], device: torch.device, repeats: int) -> float:
+def timed(work: Callable[[], object], device: torch.device, repeats: int) -> float:
     """Return seconds for one call of ``work``."""
     wait(device)
     start = time.perf_counter()

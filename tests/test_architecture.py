@@ -98,7 +98,8 @@ JUDGING: dict[str, set[str]] = {
 REPORTING = {
     "report_schema": set(),
     "reasons": set(),
-    "report": {"reasons", "report_schema"},
+    "noise_matrix": {"report_schema"},
+    "report": {"noise_matrix", "reasons", "report_schema"},
     "report_frame": {"report"},
     "training_summary": {"diagnosis_log", "report", "run_folder"},
     "summary": {"flagging", "report", "report_schema", "training_summary"},

@@ -356,7 +356,11 @@ def _score_demo(folder: Path, run: Path, *, as_json: bool) -> None:
 
 def _files(run: Path) -> dict[str, Path]:
     """Return the files of a run that a person may open."""
-    files = {"report": run / "report.parquet", "run_info": run / "run.json"}
+    files = {
+        "report": run / "report.parquet",
+        "noise_matrix": run / "noise_matrix.parquet",
+        "run_info": run / "run.json",
+    }
     return {name: path for name, path in files.items() if path.is_file()}
 
 

@@ -118,11 +118,19 @@ def print_findings(
 def print_classes(console: Console, classes: Sequence[ClassSummary], top: int) -> None:
     """Print how many samples of each class are flagged, for the first ``top`` classes."""
     table = _table(
-        ("class", "left"), ("samples", "right"), ("flagged", "right"), ("share", "right")
+        ("class", "left"),
+        ("samples", "right"),
+        ("flagged", "right"),
+        ("share", "right"),
+        ("wrong, estimated", "right"),
     )
     for row in classes[:top]:
         table.add_row(
-            cell(row.label), f"{row.samples:,}", f"{row.flagged:,}", f"{row.flagged_share:.1%}"
+            cell(row.label),
+            f"{row.samples:,}",
+            f"{row.flagged:,}",
+            f"{row.flagged_share:.1%}",
+            "unknown" if row.noise_rate is None else f"{row.noise_rate:.1%}",
         )
     _heading(console, "Class by class")
     console.print(table)

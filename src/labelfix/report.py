@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from labelfix.errors import ReportError
 from labelfix.files import atomic_path
+from labelfix.noise_matrix import NOISE_MATRIX_NAME, noise_table, write_noise_table
 from labelfix.reasons import reasons
 from labelfix.records import (
     MISSING,
@@ -113,11 +114,14 @@ class Report:
             ``pred_probs``, which is most of a report when K is large.
         class_names: K names, in the order of ``pred_probs``.
         run: Where the verdicts came from.
+        noise: The class-to-class noise matrix, as `labelfix.noise_matrix.noise_table` gives it;
+            ``None`` in a report that was read, as it has a file of its own.
     """
 
     table: pa.Table
     class_names: tuple[Label, ...]
     run: RunInfo
+    noise: pa.Table | None = None
 
     def __len__(self) -> int:
         """Return N."""
@@ -191,7 +195,7 @@ def build_verdicts(
     schema = arrow_schema(dataset.class_names)
     schema = schema.remove(schema.get_field_index(PRED_PROBS))
     table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-    return Report(table, dataset.class_names, run)
+    return Report(table, dataset.class_names, run, noise_table(scores, dataset.class_names))
 
 
 def _with_pred_probs(table: pa.Table, probs: pa.ChunkedArray) -> pa.Table:
@@ -253,7 +257,7 @@ def _floats(values: NDArray[np.floating], is_known: NDArray[np.bool_]) -> pa.Flo
 def write_report(
     report: Report, path: Path, pred_probs: Iterable[pa.ChunkedArray] | None = None
 ) -> None:
-    """Write a report as Parquet: the same report always makes the same bytes.
+    """Write a report as Parquet, and its noise matrix beside it: the same ones always alike.
 
     Args:
         report: What to write.
@@ -287,6 +291,8 @@ def write_report(
     ):
         for group in groups:
             writer.write_table(group, row_group_size=ROW_GROUP_SIZE)
+    if report.noise is not None:
+        write_noise_table(report.noise, path.with_name(NOISE_MATRIX_NAME))
 
 
 def report_file(path: Path) -> Path:

@@ -44,12 +44,22 @@ class ConfusedPair:
 
 @dataclass(frozen=True, slots=True)
 class ClassSummary:
-    """The samples that came with one label; ``flagged_share`` is 0 to 1, 0 for an empty class."""
+    """The samples that came with one label.
+
+    Args:
+        label: It.
+        samples: How many there are.
+        flagged: Those of them with a label issue.
+        flagged_share: Likewise, 0 to 1; 0 for an empty class.
+        noise_rate: The estimated share of wrong labels among those that were judged; ``None`` if
+            none was.
+    """
 
     label: Label
     samples: int
     flagged: int
     flagged_share: float
+    noise_rate: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +241,17 @@ def _by_class(report: Report, given: NDArray[np.int64]) -> tuple[ClassSummary, .
     samples = np.bincount(given[given != MISSING], minlength=size)
     flagged = np.bincount(given[is_flagged & (given != MISSING)], minlength=size)
     share = flagged / np.maximum(samples, 1)
+    wrong = _column(report, "label_error_probability")
+    is_judged = ~np.isnan(wrong) & (given != MISSING)
+    judged = np.bincount(given[is_judged], minlength=size)
+    expected = np.bincount(given[is_judged], wrong[is_judged], minlength=size)
     return tuple(
         ClassSummary(
-            report.class_names[code], int(samples[code]), int(flagged[code]), float(share[code])
+            report.class_names[code],
+            int(samples[code]),
+            int(flagged[code]),
+            float(share[code]),
+            float(expected[code] / judged[code]) if judged[code] else None,
         )
         for code in np.argsort(-flagged, kind="stable").tolist()
     )
