@@ -21,6 +21,10 @@ ANCHOR_SHARE = 0.02
 LEAST_ANCHORS = 20
 """Anchors of a class at least; fewer, and chance decides."""
 
+COLUMNS_AT_ONCE = 16
+"""Classes whose probabilities are laid side by side at a time: one alone is slow to gather, all of
+them would be a second copy."""
+
 UNMIXING_ROUNDS = 20
 """Of expectation maximisation for each sample; between 10 and 50 the scores hardly change."""
 
@@ -39,11 +43,15 @@ def anchor_matrix(priors: LabelPriors) -> NDArray[np.float32]:
     """
     count, classes = priors.values.shape
     wanted = min(count, max(LEAST_ANCHORS, int(ANCHOR_SHARE * count / classes)))
-    probs = priors.values / priors.values.sum(axis=1, keepdims=True)
+    total = priors.values.sum(axis=1)
     matrix = np.empty((classes, classes), np.float32)
-    for label, column in enumerate(np.ascontiguousarray(probs.T)):
-        surest = np.sort(np.argpartition(column, count - wanted)[count - wanted :])
-        matrix[label] = probs[surest].mean(axis=0, dtype=np.float64)
+    for start in range(0, classes, COLUMNS_AT_ONCE):
+        some = slice(start, start + COLUMNS_AT_ONCE)
+        columns = np.ascontiguousarray(priors.values[:, some].T) / total
+        for label, column in enumerate(columns, start):
+            surest = np.sort(np.argpartition(column, count - wanted)[count - wanted :])
+            probs = priors.values[surest] / total[surest, None]
+            matrix[label] = probs.mean(axis=0, dtype=np.float64)
     return matrix
 
 
