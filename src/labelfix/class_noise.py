@@ -25,8 +25,8 @@ COLUMNS_AT_ONCE = 16
 """Classes whose probabilities are laid side by side at a time: one alone is slow to gather, all of
 them would be a second copy."""
 
-UNMIXING_ROUNDS = 20
-"""Of expectation maximisation for each sample; between 10 and 50 the scores hardly change."""
+UNMIXING_ROUNDS = 10
+"""Of expectation maximisation for each sample; up to 50, the scores hardly change."""
 
 LEAST_SHARE = 1e-6
 """No class is taken to be less likely than this share of the likeliest."""

@@ -29,7 +29,7 @@ HYPOTHESES = 4
 """How much of a model's doubt is put down to the labels cannot be told from its probabilities:
 between all of it to the model and seven eighths to the labels, each halving is as likely."""
 
-FITTED_SAMPLES = 1 << 17
+FITTED_SAMPLES = 1 << 16
 """The matrices are fitted to so many samples at most, evenly spaced; all samples are judged."""
 
 PRIOR_COUNT = 1.0
