@@ -30,7 +30,7 @@ def main() -> None:
             console,
             summarise(result.report, top=12),
             run,
-            [run / file.name for file in (result.run / "report.parquet", result.run / "run.json")],
+            [run / name for name in ("report.parquet", "noise_matrix.parquet", "run.json")],
         )
     PICTURE.parent.mkdir(exist_ok=True)
     with atomic_path(PICTURE) as draft:
