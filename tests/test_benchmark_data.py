@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from labelfix.benchmark_data import (
+from labelfix.benchmark.data import (
     TEST_SHARE,
     choose_rows,
     find_place,
@@ -19,10 +19,10 @@ from labelfix.benchmark_data import (
     plant,
     sets_in,
 )
-from labelfix.benchmark_images import TEST, prepare_images
-from labelfix.benchmark_methods import METHODS
-from labelfix.benchmark_stage import Stage
-from labelfix.benchmark_tasks import (
+from labelfix.benchmark.images import TEST, prepare_images
+from labelfix.benchmark.methods import METHODS
+from labelfix.benchmark.stage import Stage
+from labelfix.benchmark.tasks import (
     IMAGE_DATA,
     PLANTED,
     REAL_TASKS,

@@ -16,12 +16,13 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from labelfix import benchmark_baselines, benchmark_cleanlab, benchmark_neighbours, benchmark_probs
-from labelfix.benchmark_downstream import downstream_accuracies
-from labelfix.benchmark_linear import STRENGTHS, cross_validated
-from labelfix.benchmark_methods import METHODS, find_method, fits
-from labelfix.benchmark_records import BackboneConfig, MethodResult, Problem
-from labelfix.benchmark_variants import Downstream, variants_of
+from labelfix.benchmark import baselines, cleanlab_methods, probs
+from labelfix.benchmark import neighbours as neighbour_methods
+from labelfix.benchmark.downstream import downstream_accuracies
+from labelfix.benchmark.linear import STRENGTHS, cross_validated
+from labelfix.benchmark.methods import METHODS, find_method, fits
+from labelfix.benchmark.records import BackboneConfig, MethodResult, Problem
+from labelfix.benchmark.variants import Downstream, variants_of
 from labelfix.errors import BenchmarkError
 from labelfix.records import MISSING, Evidence
 from labelfix.scores import score_labels
@@ -65,7 +66,7 @@ def soft(problem: Problem, truth: np.ndarray, models: int = 1) -> Problem:
 def test_every_method_is_where_it_is_said_to_be() -> None:
     for method in METHODS.values():
         if method.package != "datasets":
-            assert callable(getattr(import_module(f"labelfix.{method.room}"), method.function))
+            assert callable(getattr(import_module(f"labelfix.benchmark.{method.room}"), method.function))
     with pytest.raises(BenchmarkError, match="no method 'cleanlab'") as caught:
         find_method("cleanlab")
     assert "cleanlab-" in str(caught.value.hint)
@@ -95,8 +96,8 @@ def test_cleanlab_says_what_its_own_functions_say(blobs) -> None:
     given_label = problem.given_label
     of_one = soft(problem, truth)
     pred_probs = of_one.pred_probs[0]
-    answers = benchmark_cleanlab.published(of_one)
-    assert set(answers) == set(benchmark_cleanlab.SCORES)
+    answers = cleanlab_methods.published(of_one)
+    assert set(answers) == set(cleanlab_methods.SCORES)
     for name in ("self_confidence", "normalized_margin", "confidence_weighted_entropy"):
         quality = cleanlab.rank.get_label_quality_scores(given_label, pred_probs, method=name)
         assert np.array_equal(answers[name].score, 1 - quality.astype(np.float64))
@@ -121,7 +122,7 @@ def test_cleanlab_says_what_its_own_functions_say(blobs) -> None:
 def test_cleanlab_joins_models_as_its_ensemble_does(blobs) -> None:
     problem, truth = blobs
     several = soft(problem, truth, models=3)
-    answers = benchmark_cleanlab.published(several)
+    answers = cleanlab_methods.published(several)
     quality = cleanlab.rank.get_label_quality_ensemble_scores(
         problem.given_label, list(several.pred_probs), method="normalized_margin", verbose=False
     )
@@ -137,7 +138,7 @@ def test_the_weights_of_cleanlab_are_those_of_clean_learning(blobs) -> None:
     )
     learning.fit(values, problem.given_label)
     issues = learning.get_label_issues()
-    weights = benchmark_cleanlab.class_weights(
+    weights = cleanlab_methods.class_weights(
         learning.confident_joint, problem.given_label, issues["is_label_issue"].to_numpy()
     )
     assert weights == pytest.approx(issues["sample_weight"].to_numpy())
@@ -163,7 +164,7 @@ def test_logistic_regression_is_cross_validated_with_the_likeliest_strength(blob
     assert settings == {"C": best}
     for train, test in splits:
         assert pred_probs[test] == pytest.approx(fitted(best, train).predict_proba(values[test]))
-    answers = benchmark_cleanlab.logistic(problem)
+    answers = cleanlab_methods.logistic(problem)
     own = pred_probs[np.arange(len(given_label)), given_label]
     assert answers["self_confidence"].score == pytest.approx(1 - own)
 
@@ -189,13 +190,13 @@ def test_neighbours_vote_as_in_a_naive_loop(blobs) -> None:
         for row in range(240):
             for near in np.argsort(-likeness[row])[:neighbours]:
                 expected[row, given_label[near]] += 1 / neighbours
-        votes = benchmark_neighbours.neighbour_votes(problem, neighbours)
+        votes = neighbour_methods.neighbour_votes(problem, neighbours)
         assert np.abs(votes - expected).max() < 1e-9
         if neighbours == 50:
-            answer = benchmark_neighbours.knn_vote(problem)[""]
+            answer = neighbour_methods.knn_vote(problem)[""]
             assert answer.score == pytest.approx(1 - expected[np.arange(240), given_label])
             assert np.array_equal(answer.flags["vote"], expected.argmax(axis=1) != given_label)
-    answer = benchmark_neighbours.simifeat_vote(problem)[""]
+    answer = neighbour_methods.simifeat_vote(problem)[""]
     counts = [
         [answer.flags[rule][given_label == code].sum() for code in range(CLASSES)]
         for rule in ("vote", "rank")
@@ -211,11 +212,11 @@ def test_neighbours_vote_as_in_a_naive_loop(blobs) -> None:
 @pytest.mark.parametrize(
     "method",
     [
-        benchmark_baselines.aum,
-        benchmark_baselines.small_loss,
-        benchmark_neighbours.knn_vote,
-        benchmark_neighbours.simifeat_vote,
-        benchmark_cleanlab.logistic,
+        baselines.aum,
+        baselines.small_loss,
+        neighbour_methods.knn_vote,
+        neighbour_methods.simifeat_vote,
+        cleanlab_methods.logistic,
     ],
 )
 def test_wrong_labels_are_found_and_the_same_seed_finds_the_same(blobs, method) -> None:
@@ -232,7 +233,7 @@ def test_wrong_labels_are_found_and_the_same_seed_finds_the_same(blobs, method) 
 
 def test_chance_is_chance(blobs) -> None:
     problem, truth = blobs
-    answer = benchmark_neighbours.chance(problem)[""]
+    answer = neighbour_methods.chance(problem)[""]
     assert 0.02 < answer.default_flags().mean() < 0.2
     assert abs(roc_auc_score(problem.given_label != truth, answer.score) - 0.5) < 0.15
 
@@ -244,7 +245,7 @@ def test_labelfix_on_given_probabilities_says_what_its_scores_say(blobs) -> None
     nothing = np.zeros(240)
     evidence = Evidence(mean, nothing.astype(np.int16), nothing, problem.given_label)
     expected = score_labels(evidence, problem.given_label)
-    answer = benchmark_probs.published(several)[""]
+    answer = probs.published(several)[""]
     assert answer.score == pytest.approx(expected.label_error_probability)
     assert answer.noise_rate == expected.noise_rate
 
@@ -253,7 +254,7 @@ def test_datalab_says_what_it_says_when_called_by_hand(blobs) -> None:
     pytest.importorskip("datasets")
     from cleanlab import Datalab
 
-    from labelfix.benchmark_datalab import datalab
+    from labelfix.benchmark.datalab_method import datalab
 
     problem, _ = blobs
     lab = Datalab({"label": problem.given_label}, label_name="label", verbosity=0)
@@ -293,8 +294,8 @@ def test_methods_on_features_need_no_torch() -> None:
     import subprocess
 
     program = (
-        "import sys, labelfix.benchmark_worker, labelfix.benchmark_cleanlab, "
-        "labelfix.benchmark_neighbours, labelfix.benchmark_probs; "
+        "import sys, labelfix.benchmark.worker, labelfix.benchmark.cleanlab_methods, "
+        "labelfix.benchmark.neighbours, labelfix.benchmark.probs; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from labelfix.benchmark_metrics import (
+from labelfix.benchmark.metrics import (
     Ranked,
     calibration_error,
     precision_at,
@@ -14,7 +14,7 @@ from labelfix.benchmark_metrics import (
     reliability,
     score_result,
 )
-from labelfix.benchmark_records import BINS, MethodResult, read_answers, suggestions, write_answers
+from labelfix.benchmark.records import BINS, MethodResult, read_answers, suggestions, write_answers
 from labelfix.records import MISSING
 
 

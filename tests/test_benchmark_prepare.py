@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from labelfix.benchmark_data import choose_rows, open_images, open_probs, sets_in
-from labelfix.benchmark_tasks import IMAGE_DATA, find_task
+from labelfix.benchmark.data import choose_rows, open_images, open_probs, sets_in
+from labelfix.benchmark.tasks import IMAGE_DATA, find_task
 from labelfix.config import DatasetConfig
 from labelfix.dataset import open_dataset
 from labelfix.errors import DatasetError, RunError

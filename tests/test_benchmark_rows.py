@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark_row import ROW
-from labelfix.benchmark_cost import device_name, measured, peak_gib, source_commit
-from labelfix.benchmark_rows import BenchmarkRow, append_rows, read_rows
+from labelfix.benchmark.cost import device_name, measured, peak_gib, source_commit
+from labelfix.benchmark.rows import BenchmarkRow, append_rows, read_rows
 from labelfix.errors import BenchmarkError
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -122,7 +122,7 @@ def test_time_is_measured_on_the_clock_and_on_the_processor() -> None:
 
 PROGRAM = """
 import sys
-from labelfix.benchmark_cost import peak_gib
+from labelfix.benchmark.cost import peak_gib
 held = bytearray(int(sys.argv[1]))
 print(peak_gib())
 """

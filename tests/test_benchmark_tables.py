@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmark_row import ROW, scored_row
-from labelfix.benchmark_pages import write_pages
-from labelfix.benchmark_rows import append_rows
-from labelfix.benchmark_summary import Figure, group_rows
-from labelfix.benchmark_tables import told
+from labelfix.benchmark.pages import write_pages
+from labelfix.benchmark.rows import append_rows
+from labelfix.benchmark.summary import Figure, group_rows
+from labelfix.benchmark.tables import told
 from labelfix.errors import BenchmarkError
 
 ROWS = [

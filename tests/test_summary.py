@@ -14,6 +14,8 @@ from small_report import CLASS_NAMES, Sample, report_of, samples_of
 
 CLASSES = ("cat", "dog", "fox")
 CAT, DOG, FOX = range(3)
+CAT_RATE = (0.01 + 0.99 + 0.75 + 0.01) / 4  # means of `SAMPLES.error`, those not judged left out
+DOG_RATE, FOX_RATE = 0.875, 0.01
 SAMPLES = [
     Sample("clean", CAT),
     Sample("sure", CAT, error=0.99, suggested=DOG, certainty=0.98),
@@ -54,16 +56,16 @@ def test_the_most_confused_pairs_come_first():
 def test_every_class_has_a_row_with_most_flagged_first():
     summary = summarise(report_of(SAMPLES, CLASSES))
     assert summary.by_class == (
-        ClassSummary("cat", 4, 2, 0.5),
-        ClassSummary("dog", 2, 1, 0.5),
-        ClassSummary("fox", 1, 0, 0.0),
+        ClassSummary("cat", 4, 2, 0.5, pytest.approx(CAT_RATE)),
+        ClassSummary("dog", 2, 1, 0.5, DOG_RATE),
+        ClassSummary("fox", 1, 0, 0.0, pytest.approx(FOX_RATE)),
     )
 
 
 def test_one_class_shows_what_came_as_it_or_should_be_it():
     summary = summarise(report_of(SAMPLES, CLASSES), class_name="dog")
     assert [row.sample_id for row in summary.worst] == ["sure", "other", "likely"]
-    assert summary.by_class == (ClassSummary("dog", 2, 1, 0.5),)
+    assert summary.by_class == (ClassSummary("dog", 2, 1, 0.5, DOG_RATE),)
     fox = summarise(report_of(SAMPLES, CLASSES), class_name="fox")
     assert [row.sample_id for row in fox.worst] == ["other"]
     assert fox.flagged == 3

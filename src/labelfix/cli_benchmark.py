@@ -16,9 +16,9 @@ from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig, Device
 from labelfix.errors import BenchmarkError, LabelfixError
 
 if TYPE_CHECKING:
-    from labelfix.benchmark_methods import Method
-    from labelfix.benchmark_rows import BenchmarkRow
-    from labelfix.benchmark_run import Setup
+    from labelfix.benchmark.methods import Method
+    from labelfix.benchmark.rows import BenchmarkRow
+    from labelfix.benchmark.run import Setup
     from labelfix.records import OnProgress
 
 benchmark = typer.Typer(
@@ -76,10 +76,10 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """Show tasks, methods and their versions."""
-    from labelfix.benchmark_cost import library_versions
-    from labelfix.benchmark_data import sets_in
-    from labelfix.benchmark_methods import METHODS, is_installed
-    from labelfix.benchmark_tasks import PROBABILITIES, named_tasks
+    from labelfix.benchmark.cost import library_versions
+    from labelfix.benchmark.data import sets_in
+    from labelfix.benchmark.methods import METHODS, is_installed
+    from labelfix.benchmark.tasks import PROBABILITIES, named_tasks
     from labelfix.cli_benchmark_tables import print_list
     from labelfix.cli_tables import stdout_console
 
@@ -129,11 +129,11 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run methods on tasks, seed after seed, and add a row for each to a file."""
-    from labelfix.benchmark_data import open_images, open_probs
-    from labelfix.benchmark_methods import fits
-    from labelfix.benchmark_rows import read_rows
-    from labelfix.benchmark_run import is_repeatable, key_of, run_task
-    from labelfix.benchmark_tasks import ProbsTask, find_task
+    from labelfix.benchmark.data import open_images, open_probs
+    from labelfix.benchmark.methods import fits
+    from labelfix.benchmark.rows import read_rows
+    from labelfix.benchmark.run import is_repeatable, key_of, run_task
+    from labelfix.benchmark.tasks import ProbsTask, find_task
 
     chosen = [find_task(name) for name in _split(tasks)]
     known = _methods(methods)
@@ -201,9 +201,9 @@ def inject(
     quiet: Quiet = False,
 ) -> None:
     """Plant errors in DATA, in a copy of its labels, and say how many are found."""
-    from labelfix.benchmark_data import choose_rows
-    from labelfix.benchmark_run import run_task
-    from labelfix.benchmark_tasks import ImageData, planted_task
+    from labelfix.benchmark.data import choose_rows
+    from labelfix.benchmark.run import run_task
+    from labelfix.benchmark.tasks import ImageData, planted_task
     from labelfix.cli_benchmark_tables import print_injected
     from labelfix.cli_tables import stdout_console
     from labelfix.config import DatasetConfig
@@ -241,7 +241,7 @@ def tables(
     quiet: Quiet = False,
 ) -> None:
     """Write tables and plots of files of rows: the same rows always give the same bytes."""
-    from labelfix.benchmark_pages import write_pages
+    from labelfix.benchmark.pages import write_pages
 
     for path in write_pages(results, out):
         if not quiet:
@@ -261,7 +261,7 @@ class _Told:
         self.on_progress(progress)
 
     def rows(self, rows: Sequence["BenchmarkRow"]) -> None:
-        from labelfix.benchmark_rows import append_rows
+        from labelfix.benchmark.rows import append_rows
 
         self.held.extend(rows)
         if self.results is not None:
@@ -315,7 +315,7 @@ def _setup(
     done: frozenset[Any] = frozenset(),
     command: str = "run",
 ) -> "Setup":
-    from labelfix.benchmark_run import Setup
+    from labelfix.benchmark.run import Setup
     from labelfix.disk_cache import default_cache
 
     return Setup(
@@ -330,7 +330,7 @@ def _setup(
 
 
 def _methods(names: list[str] | None) -> list["Method"]:
-    from labelfix.benchmark_methods import METHODS, find_method, is_installed
+    from labelfix.benchmark.methods import METHODS, find_method, is_installed
 
     if names:
         return [find_method(name) for name in _split(names)]

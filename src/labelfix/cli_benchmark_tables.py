@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labelfix.benchmark_cost import library_versions
-from labelfix.benchmark_methods import METHODS, REFERENCE, is_installed
-from labelfix.benchmark_rows import BenchmarkRow
-from labelfix.benchmark_summary import group_rows
-from labelfix.benchmark_tables import told
-from labelfix.benchmark_tasks import IMAGE_DATA, PLANTED, REAL_TASKS, ImageData
+from labelfix.benchmark.cost import library_versions
+from labelfix.benchmark.methods import METHODS, REFERENCE, is_installed
+from labelfix.benchmark.rows import BenchmarkRow
+from labelfix.benchmark.summary import group_rows
+from labelfix.benchmark.tables import told
+from labelfix.benchmark.tasks import IMAGE_DATA, PLANTED, REAL_TASKS, ImageData
 from labelfix.cli_text import cell, plain
 
 INJECTED = (

@@ -12,8 +12,8 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_ensemble_scores, get_label_quality_scores
 from numpy.typing import NDArray
 
-from labelfix.benchmark_linear import cross_validated
-from labelfix.benchmark_records import Answers, MethodResult, Problem, suggestions
+from labelfix.benchmark.linear import cross_validated
+from labelfix.benchmark.records import Answers, MethodResult, Problem, suggestions
 
 SCORES: Mapping[str, tuple[str, bool]] = {
     "self_confidence": ("self_confidence", False),

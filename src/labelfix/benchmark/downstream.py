@@ -6,9 +6,9 @@ Letters: N samples, V variants of labels and weights.
 import numpy as np
 
 from labelfix.backbone import choose_device
-from labelfix.benchmark_heads import Lessons, accuracies, choose_radii, fit
-from labelfix.benchmark_records import Problem
-from labelfix.benchmark_variants import Downstream
+from labelfix.benchmark.heads import Lessons, accuracies, choose_radii, fit
+from labelfix.benchmark.records import Problem
+from labelfix.benchmark.variants import Downstream
 from labelfix.disk_cache import read_column
 from labelfix.records import MISSING
 

@@ -8,9 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from labelfix.benchmark_methods import METHODS, REFERENCE
-from labelfix.benchmark_records import BINS
-from labelfix.benchmark_summary import MethodRows, TaskRows
+from labelfix.benchmark.methods import METHODS, REFERENCE
+from labelfix.benchmark.records import BINS
+from labelfix.benchmark.summary import MethodRows, TaskRows
 from labelfix.svg import GREY, framed, safe, text_at
 
 COLOURS = (

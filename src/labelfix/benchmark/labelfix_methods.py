@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from labelfix.api import audit
-from labelfix.benchmark_records import ANY_SCORE, Answers, MethodResult, Problem
+from labelfix.benchmark.records import ANY_SCORE, Answers, MethodResult, Problem
 from labelfix.config import Tune
 from labelfix.exporting import export
 from labelfix.records import MISSING

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.benchmark_data import TaskData, needs_clean_probs, plant
-from labelfix.benchmark_images import IMAGES, TEST, PreparedImages, prepare_images
-from labelfix.benchmark_process import worked
-from labelfix.benchmark_records import Problem
-from labelfix.benchmark_tasks import PlantedTask, Task
-from labelfix.benchmark_worker import OUTCOME, PROBS
+from labelfix.benchmark.data import TaskData, needs_clean_probs, plant
+from labelfix.benchmark.images import IMAGES, TEST, PreparedImages, prepare_images
+from labelfix.benchmark.process import worked
+from labelfix.benchmark.records import Problem
+from labelfix.benchmark.tasks import PlantedTask, Task
+from labelfix.benchmark.worker import OUTCOME, PROBS
 from labelfix.config import BackboneConfig
 from labelfix.disk_cache import cache_key
 from labelfix.records import OnProgress, Progress

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.benchmark_records import MethodResult
+from labelfix.benchmark.records import MethodResult
 
 Variant = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Labels ``(N,)`` to train on and what each sample counts."""

@@ -1,7 +1,7 @@
 """From a task to labels, images and truth.
 
 Truth-holding code: no method imports it, and of what it makes a method is handed only given labels
-and the files of `benchmark_images`.
+and the files of `benchmark.images`.
 
 Letters: N samples, K classes, M models.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.benchmark_tasks import ENSEMBLE, ImageData, PlantedTask, ProbsTask, RealTask
+from labelfix.benchmark.tasks import ENSEMBLE, ImageData, PlantedTask, ProbsTask, RealTask
 from labelfix.config import DatasetConfig
 from labelfix.dataset import open_dataset
 from labelfix.errors import BenchmarkError, ConfigError
@@ -203,7 +203,7 @@ def plant(
     """Return ``(N,)`` labels with noise of a kind: see `labelfix.noise`.
 
     Args:
-        kind: One of ``benchmark_tasks.PLANTED``.
+        kind: One of ``tasks.PLANTED``.
         rate: Its rate; not used by correlated noise.
         true_label: ``(N,)`` codes.
         classes: K.

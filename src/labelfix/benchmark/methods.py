@@ -45,12 +45,10 @@ class Method:
 METHODS = {
     method.name: method
     for method in (
-        Method(
-            "labelfix-head", "benchmark_labelfix", "head", "images", "labelfix audit --tune head"
-        ),
+        Method("labelfix-head", "labelfix_methods", "head", "images", "labelfix audit --tune head"),
         Method(
             "labelfix-full",
-            "benchmark_labelfix",
+            "labelfix_methods",
             "full",
             "images",
             "labelfix audit --tune full",
@@ -58,14 +56,14 @@ METHODS = {
         ),
         Method(
             "labelfix-probs",
-            "benchmark_probs",
+            "probs",
             "published",
             "probabilities",
             "labelfix on given probabilities",
         ),
         Method(
             "cleanlab-logistic",
-            "benchmark_cleanlab",
+            "cleanlab_methods",
             "logistic",
             "features",
             "cleanlab on 5 folds of logistic regression on the same features",
@@ -73,7 +71,7 @@ METHODS = {
         ),
         Method(
             "cleanlab-network",
-            "benchmark_network",
+            "network_method",
             "network",
             "images",
             "cleanlab on 5 folds of the same backbone, fine-tuned plainly",
@@ -82,7 +80,7 @@ METHODS = {
         ),
         Method(
             "cleanlab-datalab",
-            "benchmark_datalab",
+            "datalab_method",
             "datalab",
             "features",
             "cleanlab's Datalab on the same features",
@@ -90,7 +88,7 @@ METHODS = {
         ),
         Method(
             "cleanlab-probs",
-            "benchmark_cleanlab",
+            "cleanlab_methods",
             "published",
             "probabilities",
             "cleanlab on given probabilities",
@@ -98,33 +96,33 @@ METHODS = {
         ),
         Method(
             "aum",
-            "benchmark_baselines",
+            "baselines",
             "aum",
             "features",
             "area under the margin of a linear head, with threshold samples",
         ),
         Method(
             "small-loss",
-            "benchmark_baselines",
+            "baselines",
             "small_loss",
             "features",
             "mean loss of a linear head over training, with a mixture of two",
         ),
         Method(
             "knn-vote",
-            "benchmark_neighbours",
+            "neighbours",
             "knn_vote",
             "features",
             "vote of the 50 nearest neighbours",
         ),
         Method(
             "simifeat-vote",
-            "benchmark_neighbours",
+            "neighbours",
             "simifeat_vote",
             "features",
             "vote and rank of the 10 nearest neighbours, after SimiFeat",
         ),
-        Method("random", "benchmark_neighbours", "chance", "labels", "drawn scores"),
+        Method("random", "neighbours", "chance", "labels", "drawn scores"),
     )
 }
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from labelfix.benchmark_methods import REFERENCE
-from labelfix.benchmark_rows import BenchmarkRow
-from labelfix.benchmark_summary import Figure, MethodRows, TaskRows
+from labelfix.benchmark.methods import REFERENCE
+from labelfix.benchmark.rows import BenchmarkRow
+from labelfix.benchmark.summary import Figure, MethodRows, TaskRows
 
 UNKNOWN = ""
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from labelfix.benchmark_records import ANY_SCORE, Answers, MethodResult, Problem, suggestions
+from labelfix.benchmark.records import ANY_SCORE, Answers, MethodResult, Problem, suggestions
 from labelfix.records import MISSING
 
 KNN_NEIGHBOURS = 50

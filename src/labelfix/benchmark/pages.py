@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from labelfix.benchmark_plot import task_svg
-from labelfix.benchmark_rows import read_rows
-from labelfix.benchmark_summary import group_rows
-from labelfix.benchmark_tables import slug, tables_page
+from labelfix.benchmark.plot import task_svg
+from labelfix.benchmark.rows import read_rows
+from labelfix.benchmark.summary import group_rows
+from labelfix.benchmark.tables import slug, tables_page
 from labelfix.errors import BenchmarkError
 from labelfix.files import atomic_path, make_folder
 

@@ -9,7 +9,7 @@ import io
 import numpy as np
 from cleanlab import Datalab
 
-from labelfix.benchmark_records import ANY_SCORE, Answers, MethodResult, Problem, suggestions
+from labelfix.benchmark.records import ANY_SCORE, Answers, MethodResult, Problem, suggestions
 
 
 def datalab(problem: Problem) -> Answers:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from labelfix.benchmark_methods import METHODS, REFERENCE
-from labelfix.benchmark_rows import BenchmarkRow, backbone_of
+from labelfix.benchmark.methods import METHODS, REFERENCE
+from labelfix.benchmark.rows import BenchmarkRow, backbone_of
 
 
 @dataclass(frozen=True, slots=True)

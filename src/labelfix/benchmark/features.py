@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from labelfix.backbone import Backbone
-from labelfix.benchmark_records import Problem
+from labelfix.benchmark.records import Problem
 from labelfix.config import AuditConfig, DatasetConfig
 from labelfix.dataset import open_dataset
 from labelfix.features import feature_key

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.benchmark_cost import device_name, library_versions, source_commit
-from labelfix.benchmark_data import TaskData
-from labelfix.benchmark_methods import REFERENCE, Method
-from labelfix.benchmark_metrics import binomial_error, score_result
-from labelfix.benchmark_process import Ended, worked
-from labelfix.benchmark_records import Answers, Problem, read_answers
-from labelfix.benchmark_rows import BenchmarkRow, backbone_of
-from labelfix.benchmark_stage import Stage
-from labelfix.benchmark_tasks import PlantedTask, Task
-from labelfix.benchmark_variants import Downstream, Variant, variants_of
-from labelfix.benchmark_worker import ANSWERS, METHOD, OUTCOME
+from labelfix.benchmark.cost import device_name, library_versions, source_commit
+from labelfix.benchmark.data import TaskData
+from labelfix.benchmark.methods import REFERENCE, Method
+from labelfix.benchmark.metrics import binomial_error, score_result
+from labelfix.benchmark.process import Ended, worked
+from labelfix.benchmark.records import Answers, Problem, read_answers
+from labelfix.benchmark.rows import BenchmarkRow, backbone_of
+from labelfix.benchmark.stage import Stage
+from labelfix.benchmark.tasks import PlantedTask, Task
+from labelfix.benchmark.variants import Downstream, Variant, variants_of
+from labelfix.benchmark.worker import ANSWERS, METHOD, OUTCOME
 from labelfix.config import BackboneConfig
 from labelfix.errors import BenchmarkError, LabelfixError
 from labelfix.records import OnProgress, Progress, no_progress

@@ -19,7 +19,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from labelfix.benchmark_records import BINS, MethodResult
+from labelfix.benchmark.records import BINS, MethodResult
 from labelfix.records import MISSING
 
 DRAWS = 100

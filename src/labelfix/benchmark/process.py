@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelfix.benchmark_cost import Cost
-from labelfix.benchmark_records import Problem
-from labelfix.benchmark_worker import COST, FAULT
+from labelfix.benchmark.cost import Cost
+from labelfix.benchmark.records import Problem
+from labelfix.benchmark.worker import COST, FAULT
 from labelfix.errors import BenchmarkError
 
 LOG = "log.txt"
@@ -42,7 +42,7 @@ def worked(kind: str, problem: Problem, **files: Any) -> Iterator[Ended]:
     """Do a piece of work in a process of its own, and yield what came of it.
 
     Args:
-        kind: What `labelfix.benchmark_worker` takes.
+        kind: What `labelfix.benchmark.worker` takes.
         problem: What it is about.
         files: Further input: what has a ``write`` is asked to write itself, other values become
             ``NAME.json``.
@@ -62,7 +62,7 @@ def worked(kind: str, problem: Problem, **files: Any) -> Iterator[Ended]:
 
 
 def _run(kind: str, folder: Path) -> Ended:
-    command = [sys.executable, "-m", "labelfix.benchmark_worker", kind, str(folder)]
+    command = [sys.executable, "-m", "labelfix.benchmark.worker", kind, str(folder)]
     with (folder / LOG).open("w", encoding="utf-8") as log:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False

@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from labelfix.benchmark_records import Problem
+from labelfix.benchmark.records import Problem
 
 FOLDS = 5
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)

@@ -5,7 +5,7 @@ Letters: N samples.
 
 import numpy as np
 
-from labelfix.benchmark_records import ANY_SCORE, Answers, MethodResult, Problem
+from labelfix.benchmark.records import ANY_SCORE, Answers, MethodResult, Problem
 from labelfix.config import FlagConfig
 from labelfix.corrections import correct
 from labelfix.records import Evidence

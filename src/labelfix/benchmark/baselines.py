@@ -10,8 +10,8 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from labelfix.backbone import choose_device
-from labelfix.benchmark_heads import Lessons, choose_radii, fit
-from labelfix.benchmark_records import ANY_SCORE, Answers, MethodResult, Problem
+from labelfix.benchmark.heads import Lessons, choose_radii, fit
+from labelfix.benchmark.records import ANY_SCORE, Answers, MethodResult, Problem
 from labelfix.records import MISSING
 
 THRESHOLD_QUANTILE = 0.99

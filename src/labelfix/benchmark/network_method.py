@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.benchmark_cleanlab import judged
-from labelfix.benchmark_records import Answers, Problem
+from labelfix.benchmark.cleanlab_methods import judged
+from labelfix.benchmark.records import Answers, Problem
 from labelfix.config import (
     AuditConfig,
     FineTuningConfig,

@@ -1,6 +1,6 @@
 """The process in which one piece of a benchmark runs: it is measured whole, and knows no truth.
 
-``python -m labelfix.benchmark_worker KIND FOLDER`` reads its problem from files in FOLDER and
+``python -m labelfix.benchmark.worker KIND FOLDER`` reads its problem from files in FOLDER and
 writes what comes of it there. KIND is ``method:NAME``, ``features``, ``clean-probs`` or
 ``downstream``; the last two belong to those who plant noise and score.
 """
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from labelfix.benchmark_cost import gpu_name, gpu_peak_gib, measured
-from labelfix.benchmark_methods import Method, find_method, is_installed
-from labelfix.benchmark_records import Problem, write_answers
+from labelfix.benchmark.cost import gpu_name, gpu_peak_gib, measured
+from labelfix.benchmark.methods import Method, find_method, is_installed
+from labelfix.benchmark.records import Problem, write_answers
 from labelfix.errors import BenchmarkError, LabelfixError
 
 ANSWERS, OUTCOME, PROBS = "answers.npz", "outcome.json", "clean_probs.npy"
@@ -44,21 +44,21 @@ def _work(kind: str, folder: Path) -> Callable[[], None]:
     if kind.startswith(METHOD):
         method = find_method(kind.removeprefix(METHOD))
         _check_installed(method)
-        function: Any = getattr(import_module(f"labelfix.{method.room}"), method.function)
+        function: Any = getattr(import_module(f"labelfix.benchmark.{method.room}"), method.function)
         return lambda: write_answers(function(problem), folder / ANSWERS)
     if kind == "features":
-        from labelfix.benchmark_features import compute
+        from labelfix.benchmark.features import compute
 
         test = json.loads((folder / "test.json").read_text(encoding="utf-8"))
         place = None if test is None else Path(test)
         return lambda: _write(folder / OUTCOME, compute(problem, place))
     if kind == "clean-probs":
-        from labelfix.benchmark_linear import clean_probs
+        from labelfix.benchmark.linear import clean_probs
 
         return lambda: np.save(folder / PROBS, clean_probs(problem))
     if kind == "downstream":
-        from labelfix.benchmark_downstream import downstream_accuracies
-        from labelfix.benchmark_variants import Downstream
+        from labelfix.benchmark.downstream import downstream_accuracies
+        from labelfix.benchmark.variants import Downstream
 
         downstream = Downstream.read(folder)
         return lambda: _write(folder / OUTCOME, downstream_accuracies(problem, downstream))

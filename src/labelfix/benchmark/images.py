@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.benchmark_data import LabelledRows
+from labelfix.benchmark.data import LabelledRows
 from labelfix.errors import UnreadableImage
 from labelfix.files import atomic_folder, atomic_path, make_folder
 from labelfix.records import ImageStore, OnProgress, Progress, no_progress
