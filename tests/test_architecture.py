@@ -92,6 +92,7 @@ JUDGING: dict[str, set[str]] = {
     "label_priors": {"probability_store"},
     "class_noise": {"label_priors", "probability_store"},
     "scores": {"class_noise", "label_priors", "probability_store"},
+    "margin_scores": {"scores"},
     "flagging": set(),
     "corrections": {"flagging"},
 }  # fmt: skip
@@ -129,8 +130,8 @@ TOP = {
     },
     "pipeline": {
         "audit_steps", "backbone", "checkpoints", "corrections", "cross_fitting", "dataset",
-        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "report", "run_folder",
-        "scores",
+        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "margin_scores",
+        "report", "run_folder", "scores",
     },
     "api": {"audit_steps", "pipeline"},
     "noise": set(),  # for benchmarks: no room of an audit may use it
@@ -247,7 +248,7 @@ ONLY_IN = {
         "benchmark.baselines", "benchmark.linear", "benchmark.metrics", "benchmark.neighbours",
         "demo", "folds",
     },
-    "scipy": {"scores"},
+    "scipy": {"margin_scores", "scores"},
     "threadpoolctl": {"scores"},
     "PIL": {"demo", "images", "preprocessing"},
     "pandas": {"report_frame"},

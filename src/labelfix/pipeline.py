@@ -23,12 +23,14 @@ from labelfix.errors import ConfigError, LabelfixError
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.full_tuning import FullTuning, write_network
 from labelfix.head_tuning import HeadTuning
+from labelfix.margin_scores import score_with_margins
 from labelfix.records import (
     MISSING,
     Duplicates,
     Evidence,
     Judgeable,
     LabeledDataset,
+    LabelScores,
     OnProgress,
     SeenImages,
     no_progress,
@@ -153,7 +155,8 @@ def _tune_heads(
         evidence = tuning.train(dataset, seen, judgeable, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, tuning.settings())
-        report = _judge(dataset, seen, duplicates, judgeable, evidence, info, config.flags)
+        scores = score_labels(evidence, dataset.given_label)
+        report = _judge(dataset, seen, duplicates, judgeable, evidence, scores, info, config.flags)
     return evidence, report
 
 
@@ -173,7 +176,9 @@ def _tune_network(
         tuned = tuning.train(dataset, seen, judgeable, checkpoints, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, tuning.settings(tuned))
-        report = _judge(dataset, seen, duplicates, judgeable, tuned.evidence, info, config.flags)
+        evidence = tuned.evidence
+        scores = score_with_margins(evidence, dataset.given_label)
+        report = _judge(dataset, seen, duplicates, judgeable, evidence, scores, info, config.flags)
     return tuned, report
 
 
@@ -190,10 +195,10 @@ def _judge(
     duplicates: Duplicates,
     judgeable: Judgeable,
     evidence: Evidence,
+    scores: LabelScores,
     info: RunInfo,
     flags: FlagConfig,
 ) -> Report:
-    scores = score_labels(evidence, dataset.given_label)
     usable = dataset.given_label != MISSING
     usable[list(seen.unreadable)] = False
     return build_report(
