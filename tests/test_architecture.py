@@ -217,6 +217,9 @@ BENCHMARKING: dict[str, set[str]] = {
         "benchmark.plot", "benchmark.rows", "benchmark.summary", "benchmark.tables",
     },
 }  # fmt: skip
+PAGE: dict[str, set[str]] = {
+    "html": set(),
+}
 KNOWS_THE_TRUTH = {
     "benchmark.data", "benchmark.images", "benchmark.metrics", "benchmark.run", "benchmark.stage",
     "noise",
@@ -233,6 +236,7 @@ PLAN: dict[str, set[str]] = (
     | EXPORTING
     | DIAGNOSING
     | BENCHMARKING
+    | PAGE
     | TOP
 )
 
@@ -265,7 +269,7 @@ LONGEST = 400
 MAY_DEFER = {"benchmark.worker", "cli", "cli_benchmark", "cli_door"}
 """Where an import may stand inside a function: heavy rooms wait until a command needs them."""
 
-WINGS = {"benchmark"}
+WINGS = {"benchmark", "html"}
 ROOMS = {
     ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(SRC.rglob("*.py"))
