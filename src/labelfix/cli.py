@@ -14,6 +14,7 @@ import typer
 import labelfix.cli_options as opt
 from labelfix.cli_benchmark import benchmark
 from labelfix.cli_door import Door, refuse_idle_options, run_as_process
+from labelfix.cli_review import review
 from labelfix.config import EMBEDDED_BACKBONE, Device
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(benchmark, name="benchmark")
+app.command()(review)
 
 
 def main() -> None:
