@@ -8,15 +8,16 @@ the flags miss, or how far down the list it is worth going.
 Letters: N samples, M samples in an order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelfix.review.rows import LABEL, Rows
 
-CHECK_EVERY = 10
+CHECK_EVERY = 8
 """One place in so many goes to a sample drawn at random."""
 
 ALL = "all"
@@ -91,7 +92,7 @@ def order_of(rows: Rows, kind: str, seed: int) -> Order:
         seed: What the checks are drawn from: the same seed always gives the same order.
     """
     if kind == LABEL:
-        return _with_checks(rows, seed)
+        return order_with_checks(rows.probability, rows.is_flagged, seed)
     has_it = np.ones(len(rows), np.bool_) if kind == ALL else rows.issues[kind]
     found = np.flatnonzero(has_it)
     worst = rows.scores.get(kind, -rows.probability)
@@ -158,34 +159,47 @@ def pairs(rows: Rows, is_decided: NDArray[np.bool_], limit: int) -> list[tuple[i
     ]
 
 
-def _with_checks(rows: Rows, seed: int) -> Order:
-    """Return the flagged samples by falling probability, with random checks in between."""
+def order_with_checks(
+    probability: NDArray[np.floating], is_flagged: NDArray[np.bool_], seed: int
+) -> Order:
+    """Return the flagged samples by falling probability, with random checks in between.
+
+    Args:
+        probability: ``(N,)`` that each label is wrong; NaN where it was not judged.
+        is_flagged: ``(N,)`` bool.
+        seed: What the checks are drawn from.
+    """
     rng = np.random.default_rng(seed)
-    p = np.nan_to_num(rows.probability.astype(np.float64), nan=0.0)
-    flagged = np.flatnonzero(rows.is_flagged)
+    p = np.nan_to_num(probability.astype(np.float64), nan=0.0)
+    flagged = np.flatnonzero(is_flagged)
     suspects = flagged[np.argsort(-p[flagged], kind="stable")]
     early = rng.permutation(suspects)
-    others = np.flatnonzero(~rows.is_flagged & np.isfinite(rows.probability) & (rows.given >= 0))
+    others = np.flatnonzero(~is_flagged & np.isfinite(probability))
     # without replacement, with weights that grow with the doubt (Efraimidis and Spirakis 2006)
     doubt = np.sqrt(p[others] * (1 - p[others])) + 1e-3
     misses = others[np.argsort(rng.exponential(size=len(others)) / doubt, kind="stable")]
-    return _merge([suspects, misses, early])
+    return _merge(suspects, [misses, early])
 
 
-def _merge(lines: Sequence[Rank]) -> Order:
-    """Take `CHECK_EVERY` - 1 from the first line, then one of the others in turn, to its end."""
-    suspects, *checks = lines
-    slots = len(suspects) // (CHECK_EVERY - 1)
-    turns = np.arange(slots)
-    place = [np.arange(len(suspects)) + np.arange(len(suspects)) // (CHECK_EVERY - 1)]
-    row, kind = [suspects], [np.zeros(len(suspects), np.bool_)]
-    for turn, line in enumerate(checks):
-        slot = turns[turn :: len(checks)][: len(line)]
-        place.append(slot * CHECK_EVERY + CHECK_EVERY - 1)
-        row.append(line[: len(slot)])
-        kind.append(np.ones(len(slot), np.bool_))
-    by_place = np.argsort(np.concatenate(place), kind="stable")
-    rows, is_check = np.concatenate(row)[by_place], np.concatenate(kind)[by_place]
-    _, first = np.unique(rows, return_index=True)  # an early suspect is not shown again
-    kept = np.sort(first)
-    return Order(rows[kept], is_check[kept])
+def _merge(suspects: Rank, checks: Sequence[Rank]) -> Order:
+    """Take `CHECK_EVERY` - 1 suspects, then one of the checks in turn; nothing twice."""
+    row: list[int] = []
+    is_check: list[bool] = []
+    shown: set[int] = set()
+
+    def fresh(line: Rank) -> Iterator[int]:
+        return (sample for sample in line.tolist() if sample not in shown)
+
+    def show(sample: int, *, as_check: bool) -> None:
+        shown.add(sample)
+        row.append(sample)
+        is_check.append(as_check)
+
+    turns = cycle([fresh(line) for line in checks])
+    for sample in fresh(suspects):
+        show(sample, as_check=False)
+        if (len(row) + 1) % CHECK_EVERY == 0:
+            check = next(next(turns), None)
+            if check is not None:
+                show(check, as_check=True)
+    return Order(np.array(row, np.int64), np.array(is_check, np.bool_))

@@ -437,6 +437,7 @@ function classKey(event) {
 async function openBatches() {
   at("grid-view").hidden = true;
   at("pair-view").hidden = false;
+  at("pairs").replaceChildren();
   if (!at("batch-dialog").open) at("batch-dialog").showModal();
   const found = await ask("/api/pairs").catch((error) => { alarm(error); return { pairs: [] }; });
   at("pairs").replaceChildren(...found.pairs.map((pair) => {
@@ -519,6 +520,7 @@ async function decideGrid(verdict) {
     progress(done.progress);
     const others = done.conflict_count ? `; ${number(done.conflict_count)} were decided in another tab and stay as they are` : "";
     say(`${number(done.changed_count)} decided${others}`);
+    state.busy = false;
     await openBatches();
     at("batch-close").focus();
     await openView();
