@@ -104,6 +104,9 @@ REPORTING = {
     "training_summary": {"diagnosis_log", "report", "run_folder"},
     "summary": {"flagging", "report", "report_schema", "training_summary"},
 }
+REVIEWING: dict[str, set[str]] = {
+    "decisions": set(),
+}
 EXPORTING = {
     "export_plan": {"report"},
     "export_folder": {"export_plan", "report"},
@@ -229,6 +232,7 @@ PLAN: dict[str, set[str]] = (
     | FEEDING
     | JUDGING
     | REPORTING
+    | REVIEWING
     | EXPORTING
     | DIAGNOSING
     | BENCHMARKING

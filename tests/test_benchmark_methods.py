@@ -66,7 +66,9 @@ def soft(problem: Problem, truth: np.ndarray, models: int = 1) -> Problem:
 def test_every_method_is_where_it_is_said_to_be() -> None:
     for method in METHODS.values():
         if method.package != "datasets":
-            assert callable(getattr(import_module(f"labelfix.benchmark.{method.room}"), method.function))
+            assert callable(
+                getattr(import_module(f"labelfix.benchmark.{method.room}"), method.function)
+            )
     with pytest.raises(BenchmarkError, match="no method 'cleanlab'") as caught:
         find_method("cleanlab")
     assert "cleanlab-" in str(caught.value.hint)
