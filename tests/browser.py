@@ -72,7 +72,7 @@ class Browser:
         ]
 
     def requests(self) -> list[str]:
-        """Return the addresses asked for since the last call, without pictures in the page itself."""
+        """Return the addresses asked for since the last call; data in the page are none."""
         messages = [json.loads(entry["message"]) for entry in self.driver.get_log("performance")]
         events = [message["message"] for message in messages]
         asked = [
