@@ -60,6 +60,12 @@ class Expectation:
     points: tuple[ReviewPoint, ...]
     bins: tuple[Bin, ...]
 
+    @property
+    def start(self) -> int:
+        """Return which point to show first: that of the flags, else the last one."""
+        reviewed = [point.reviewed for point in self.points]
+        return reviewed.index(self.flagged) if self.flagged in reviewed else len(reviewed) - 1
+
 
 def expect(report: Report) -> Expectation:
     """Return what to expect of a review of a report."""

@@ -107,7 +107,7 @@ def training_charts(training: Training) -> list[tuple[str, Markup]]:
 
 
 def _course(heading: str, axis: Axis, points: list[tuple[int, float]]) -> Markup:
-    top = max(axis.high, *(value for _, value in points)) or 1.0
+    top = 1.05 * max(axis.high / 1.05, *(value for _, value in points)) or 1.0
     first, last = points[0][0], points[-1][0]
     return (
         Chart(
@@ -115,7 +115,7 @@ def _course(heading: str, axis: Axis, points: list[tuple[int, float]]) -> Markup
             Axis("epoch", first, max(last, first + 1)),
             Axis("", 0, top, axis.kind),
         )
-        .with_lines([Line(heading, "one", points)], dots=True)
+        .with_lines([Line(heading, "plain", points)], dots=True)
         .drawn()
     )
 
@@ -134,7 +134,7 @@ def layer_chart(training: Training) -> Markup:
         )
         for number, way in enumerate(layers)
     ]
-    top = max(way.relative_distance for way in layers) or 1.0
+    top = 1.05 * max(way.relative_distance for way in layers) or 1.0
     return (
         Chart(
             "Distance of each layer from its pretrained weight, as a share of that weight's norm",

@@ -34,8 +34,8 @@ from labelfix.summary import ClassSummary, Summary
 from labelfix.svg import printable
 
 HERE = Path(__file__).parent
-LONGEST_NAME = 160
-"""Characters of a name that are shown; the middle of a longer one is left out."""
+LONGEST_NAME, LONGEST_TEXT = 160, 5000
+"""Characters of a name or a sentence that are shown; the middle of a longer one is left out."""
 
 CARD_SIDE, NEAR_SIDE, SET_SIDE = 232, 96, 144
 """Pixels a side of the pictures: of a suspect, of its neighbours, and of all others."""
@@ -140,6 +140,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"name": _name, "percent": _percent, "count": _count}
+    environment.globals["longest"] = LONGEST_TEXT
     environment.filters |= {chart.__name__: chart for chart in CHARTS}
     return environment.get_template("report.html.jinja")
 
@@ -163,12 +164,12 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
-def _name(label: Label | None) -> str:
+def _name(label: Label | None, longest: int = LONGEST_NAME) -> str:
     """Return a name as it is shown: on one line, and not longer than a person reads."""
     text = "no label" if label is None else printable(str(label))
-    if len(text) <= LONGEST_NAME:
+    if len(text) <= longest:
         return text or "(empty)"
-    half = LONGEST_NAME // 2
+    half = longest // 2
     return f"{text[:half]} ... {text[-half:]}"
 
 
@@ -190,8 +191,8 @@ def _run_rows(run: RunInfo) -> list[tuple[str, str]]:
         ("backbone", run.backbone),
         ("seed", run.seed),
         ("fingerprint of the images", run.fingerprint),
-        *((name, version) for name, version in run.versions.items()),
-        *(run.settings.items()),
+        *sorted(run.versions.items()),
+        *sorted(run.settings.items()),
     ]
     return [(str(term), _setting(value)) for term, value in rows if value is not None]
 

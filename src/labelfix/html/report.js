@@ -2,7 +2,7 @@
 (() => {
   const find = (selector) => document.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const STEP = 48;
+  const STEP = 24;
 
   // Cards: a filter by given and suggested label, and so many at a time.
   const cards = all(".card");
