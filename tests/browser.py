@@ -72,7 +72,7 @@ class Browser:
         ]
 
     def requests(self) -> list[str]:
-        """Return the addresses asked for since the last call, but for pictures in the page."""
+        """Return the addresses asked for since the last call; data in the page are none."""
         messages = [json.loads(entry["message"]) for entry in self.driver.get_log("performance")]
         events = [message["message"] for message in messages]
         asked = [
@@ -84,14 +84,20 @@ class Browser:
 
     def first_paint(self) -> float:
         """Return after how many milliseconds something of the page was first seen."""
-        entries = self.run(
-            "return performance.getEntriesByType('paint').map(p => [p.name, p.startTime])"
-        )
-        return float(dict(entries)["first-contentful-paint"])
+        script = """
+            const tell = arguments[0], wanted = "first-contentful-paint";
+            new PerformanceObserver((list) => {
+              for (const paint of list.getEntriesByName(wanted)) tell(paint.startTime);
+            }).observe({type: "paint", buffered: true});
+        """
+        return float(self.driver.execute_async_script(script))
 
     def prefer(self, scheme: str) -> None:
         """Let the system prefer ``light`` or ``dark``; "" is neither."""
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},  # a test waits for no scrolling
+        ]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def resize(self, width: int, height: int) -> None:

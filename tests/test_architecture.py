@@ -147,12 +147,13 @@ TOP = {
     "run_folder": {"report"},
     "audit_steps": {"report"},
     "probs_pipeline": {
-        "audit_steps", "corrections", "pred_probs", "report", "run_folder", "scores",
+        "audit_steps", "corrections", "html.wishes", "html.writing", "pred_probs", "report",
+        "run_folder", "scores",
     },
     "pipeline": {
         "audit_steps", "backbone", "checkpoints", "corrections", "cross_fitting", "dataset",
-        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "report", "run_folder",
-        "scores",
+        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "html.pictures",
+        "html.writing", "report", "run_folder", "scores",
     },
     "api": {"audit_steps", "pipeline"},
     "noise": set(),  # for benchmarks: no room of an audit may use it
@@ -177,7 +178,7 @@ TOP = {
     "cli": {
         "api", "cli_benchmark", "cli_diagnosis", "cli_door", "cli_options", "cli_progress",
         "cli_review", "cli_tables", "cli_text", "demo", "demo_score", "diagnosis_run", "exporting",
-        "probs_pipeline", "report", "run_folder", "summary", "training_summary",
+        "html.rewriting", "probs_pipeline", "report", "run_folder", "summary", "training_summary",
     },
     "__main__": {"cli"},
     "__init__": {"api", "evidence", "exporting", "probs_pipeline", "report_frame"},
@@ -239,7 +240,31 @@ BENCHMARKING: dict[str, set[str]] = {
 }  # fmt: skip
 PAGE: dict[str, set[str]] = {
     "html": set(),
-}
+    "html.wishes": set(),
+    "html.columns": {"report", "report_schema"},
+    "html.neighbours": set(),
+    "html.suspects": {"html.columns", "html.neighbours", "report"},
+    "html.expectation": {"html.columns", "report"},
+    "html.reviewed": {"decisions", "html.columns", "report"},
+    "html.findings": {"html.columns", "report"},
+    "html.training": {"diagnosis_log", "diagnosis_records", "run_folder", "training_summary"},
+    "html.thumbnails": {"html.wishes", "images"},
+    "html.charts": set(),
+    "html.figures": {
+        "diagnosis_records", "html.charts", "html.expectation", "html.reviewed", "html.training",
+    },
+    "html.page": {
+        "decisions", "html.expectation", "html.figures", "html.findings", "html.reviewed",
+        "html.suspects", "html.training", "html.wishes", "report", "summary", "svg",
+    },
+    "html.writing": {
+        "decisions", "html.expectation", "html.findings", "html.neighbours", "html.page",
+        "html.reviewed", "html.suspects", "html.training", "html.wishes", "report", "summary",
+        "training_summary",
+    },
+    "html.pictures": {"dataset", "html.thumbnails", "html.wishes", "report"},
+    "html.rewriting": {"html.pictures", "html.writing", "report"},
+}  # fmt: skip
 KNOWS_THE_TRUTH = {
     "benchmark.data", "benchmark.images", "benchmark.metrics", "benchmark.run", "benchmark.stage",
     "noise",
@@ -278,6 +303,8 @@ ONLY_IN = {
     "scipy": {"scores"},
     "threadpoolctl": {"scores"},
     "PIL": {"demo", "images", "preprocessing", "review.pictures"},
+    "jinja2": {"html.page"},
+    "markupsafe": {"html.charts", "html.figures"},
     "starlette": {"review.app"},
     "uvicorn": {"review.server"},
     "pandas": {"report_frame"},

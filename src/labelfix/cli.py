@@ -203,9 +203,20 @@ def show(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows of each table.")] = 20,
+    html: Annotated[
+        bool,
+        typer.Option(
+            "--html", help="Write the page RUN/report.html anew, with what was decided since."
+        ),
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Show what an audit found."""
+    if html:
+        if of_class is not None:
+            raise typer.BadParameter("--html and --class exclude each other: the page has a filter")
+        _write_page(run, as_json=as_json)
+        return
     from labelfix.cli_tables import print_show, stdout_console
     from labelfix.report import read_report_table
     from labelfix.summary import summarise
@@ -218,6 +229,18 @@ def show(
         _print_json({**_places(run if run.is_dir() else run.parent), **summary.to_json()})
         return
     print_show(stdout_console(), summary, of_class=of_class, top=top)
+
+
+def _write_page(run: Path, *, as_json: bool) -> None:
+    from labelfix.cli_progress import shown_progress
+    from labelfix.html.rewriting import rewrite_page
+
+    with shown_progress(quiet=as_json) as on_progress:
+        page = rewrite_page(run, on_progress)
+    if as_json:
+        _print_json(_places(page.parent))
+    else:
+        typer.echo(f"wrote {page}")
 
 
 @app.command()
@@ -359,6 +382,7 @@ def _score_demo(folder: Path, run: Path, *, as_json: bool) -> None:
 def _files(run: Path) -> dict[str, Path]:
     """Return the files of a run that a person may open."""
     files = {
+        "page": run / "report.html",
         "report": run / "report.parquet",
         "noise_matrix": run / "noise_matrix.parquet",
         "run_info": run / "run.json",
