@@ -181,6 +181,7 @@ def routes(page: Page, rng: np.random.Generator, rounds: int) -> dict[str, Calla
         f"POST /api/undo, a batch of {BATCH}": lambda n: page.post("/api/undo", {}),
         "GET /picture, small": lambda n: page.picture(f"/picture/{rows[n]}/small"),
         "GET /picture, large": lambda n: page.picture(f"/picture/{rows[n]}/large"),
+        "GET /picture, full": lambda n: page.picture(f"/picture/{rows[n]}/full"),
     }
 
 

@@ -16,7 +16,7 @@ from labelfix.errors import UnreadableImage
 from labelfix.images import decode_image
 from labelfix.records import DatasetSource, ImageStore
 
-SIZES = {"small": 240, "large": 1000, "full": 4096}
+SIZES = {"small": 240, "large": 1600, "full": 4096}
 """The longest side in pixels, by the name that a page asks for."""
 
 _CACHE_BYTES = 96 << 20
@@ -100,11 +100,11 @@ def _root(source: DatasetSource) -> Path | None:
 
 
 def _encode(data: bytes, size: int) -> Picture:
-    image = decode_image(data, at_least=size)
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    image = decode_image(data, at_least=size * 5 // 8)  # the short side of most photos
+    image.thumbnail((size, size), Image.Resampling.BILINEAR)  # a third of the time of Lanczos
     file = io.BytesIO()
     if max(image.size) <= _LOSSLESS:
         image.save(file, "PNG")
         return Picture(file.getvalue(), "image/png")
-    image.save(file, "JPEG", quality=90)
+    image.save(file, "JPEG", quality=85)
     return Picture(file.getvalue(), "image/jpeg")
