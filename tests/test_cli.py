@@ -359,7 +359,7 @@ def test_export_says_what_it_did(tmp_path: Path) -> None:
         ["audit", "data", "--out", "run", "--tune", "everything"],
         ["audit", "data", "--out", "run", "--device", "abacus"],
         ["export", "run", "to", "--min-probability", "1.5"],
-        ["export", "run", "to", "--form", "xml"],
+        ["export", "run", "to", "--format", "xml"],
         ["show", "run", "--top", "0"],
         ["nonsense"],
     ],

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from labelfix.cli_text import cell, plain
 from labelfix.demo_score import DemoScore
-from labelfix.exporting import ExportResult
 from labelfix.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
 from labelfix.training_summary import TrainingSummary
 
@@ -164,18 +163,6 @@ def print_training(console: Console, training: TrainingSummary) -> None:
     _line(console, "of the first network; distances as shares of the norm at the start")
 
 
-def print_export(console: Console, result: ExportResult) -> None:
-    """Print what an export did."""
-    _line(console, f"wrote {result.to}")
-    _line(console, f"{result.changed:,} of {result.rows:,} labels changed")
-    if result.dropped:
-        _line(console, f"{_rows(result.dropped)} left out")
-    if result.without_image:
-        _line(console, f"{_rows(result.without_image)} left out: there is no image file to copy")
-    if result.test_rows:
-        _line(console, f"{_rows(result.test_rows)} of a test split left as they came")
-
-
 def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
     """Print how many of the known mistakes an audit found."""
     found, planted = score.planted_flagged, score.planted
@@ -191,10 +178,6 @@ def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
         f"the report: {report}",
     ):
         _line(console, line)
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _share(part: int, whole: int) -> str:
