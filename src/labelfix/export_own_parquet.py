@@ -112,7 +112,10 @@ def _write_shard(shard: Path, draft: Path, changes: _Changes) -> int:
 
 def _as_written(metadata: pq.FileMetaData) -> dict[str, Any]:
     """Return the settings that a file was written with, as far as it tells."""
-    settings: dict[str, Any] = {"store_schema": b"ARROW:schema" in (metadata.metadata or {})}
+    settings: dict[str, Any] = {
+        "store_schema": b"ARROW:schema" in (metadata.metadata or {}),
+        "use_compliant_nested_type": False,  # names inside lists stay what they are
+    }
     if metadata.format_version in _VERSIONS:
         settings["version"] = metadata.format_version
     if metadata.num_row_groups:
