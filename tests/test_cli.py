@@ -387,7 +387,7 @@ def test_the_installed_command_is_the_door() -> None:
 
 
 def test_every_command_and_option_has_help() -> None:
-    for command in ("audit", "show", "export", "demo"):
+    for command in ("audit", "show", "export", "diff", "check", "demo"):
         told = labelfix(command, "--help")
         assert told.returncode == 0
         options = [line for line in told.stdout.splitlines() if line.startswith("  -")]

@@ -425,7 +425,7 @@ def written_as(form: str, small_data: Path, folder: Path) -> Path:
 def test_audit_decide_export_through_the_command(form, small_data, tmp_path):
     data = written_as(form, small_data, tmp_path)
     run, to = tmp_path / "run", data.with_stem("clean")
-    command("audit", data, "--out", run, "--quiet", "--folds", "2", "--image-size", "32")
+    command("audit", data, "--out", run, "--quiet", "--folds", "3", "--image-size", "32")
     before = open_dataset(data, DatasetConfig())
     ids = before.sample_id.to_pylist()
     given_labels = [before.class_names[code] for code in before.given_label]

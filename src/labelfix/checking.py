@@ -166,7 +166,7 @@ def error_rate(report: Report, decided: Decided) -> ErrorRate:
     known = float(np.count_nonzero(is_wrong))
     low, high = interval or (0.0, 0.0)
     estimate, low, high = (
-        (known + _expected(probability, is_judged, is_open, share)) / samples
+        float(known + _expected(probability, is_judged, is_open, share)) / samples
         for share in (rate or 0.0, low, high)
     )
     return ErrorRate(estimate, low, high, int(np.count_nonzero(is_decided)), samples)
@@ -195,7 +195,9 @@ def _check_rate(rate: ErrorRate, most: float, *, sure: bool) -> Check:
     compared = rate.high if sure else rate.estimate
     passed = compared <= most
     between = f"{rate.low:.2%} to {rate.high:.2%} with a probability of 90 %"
-    what = f"{rate.estimate:.2%} of the labels are wrong by the estimate ({between})"
+    known = f"{rate.decided:,} of {rate.samples:,} decided by people" if rate.decided else ""
+    notes = "; ".join(filter(None, [between, known]))
+    what = f"{rate.estimate:.2%} of the labels are wrong by the estimate ({notes})"
     which = "the upper end is" if sure else "that is"
     verdict = f"{which} within {most:.2%}" if passed else f"{which} more than {most:.2%}"
     return Check(ERROR_RATE, passed, f"{what}: {verdict}", ())

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labelfix.cli_text import cell, plain
+from labelfix.cli_text import cell, percent, plain
 from labelfix.export_diff import Change, ChangedPair, Diff
 from labelfix.exporting import ExportResult
 
@@ -77,7 +77,7 @@ def _because(change: Change) -> str:
     if change.because == "unreadable":
         return "cannot be read"
     wrong = change.label_error_probability
-    return "" if wrong is None else f"wrong with {wrong:.1%}"
+    return "" if wrong is None else f"wrong with {percent(wrong)}"
 
 
 def _rows(count: int) -> str:

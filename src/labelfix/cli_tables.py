@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labelfix.cli_text import cell, plain
+from labelfix.cli_text import cell, percent, plain
 from labelfix.demo_score import DemoScore
 from labelfix.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
 from labelfix.training_summary import TrainingSummary
@@ -200,8 +200,8 @@ def _worst_table(rows: Sequence[FlaggedRow]) -> Table:
         table.add_row(
             cell(row.given_label, "red"),
             cell(row.suggested_label, "green"),
-            _percent(row.label_error_probability),
-            _percent(row.suggested_label_probability),
+            percent(row.label_error_probability),
+            percent(row.suggested_label_probability),
             cell(row.sample_id),
         )
     return table
@@ -232,11 +232,6 @@ def _table(*columns: tuple[str, str]) -> Table:
     for name, side in columns:
         table.add_column(name, justify="right" if side == "right" else "left")
     return table
-
-
-def _percent(share: float) -> str:
-    """Return a probability so that only certainty reads as 100 %."""
-    return f"{share:.1%}" if share <= 0.999 or share == 1 else ">99.9%"
 
 
 def _heading(console: Console, text: str) -> None:

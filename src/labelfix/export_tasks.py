@@ -48,10 +48,15 @@ class _Row:
     @property
     def label(self) -> Label | None:
         """Return the label to propose: the decided one, the suggested one, else the given one."""
-        for label in (self.decision["final_label"], self.report["suggested_label"]):
-            if label is not None:
-                return label  # type: ignore[no-any-return]
-        return self.report["given_label"]  # type: ignore[no-any-return]
+        if self.is_decided:
+            return self.decision["final_label"]  # type: ignore[no-any-return]
+        suggested = self.report["suggested_label"]
+        return self.report["given_label"] if suggested is None else suggested  # type: ignore[no-any-return]
+
+    @property
+    def is_decided(self) -> bool:
+        """Return whether somebody was sure; what nobody is sure of is proposed as suggested."""
+        return self.decision["decision"] in ("keep", "relabel")
 
     @property
     def known(self) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def _label_studio_task(row: _Row, agent: str) -> dict[str, Any]:
     ``score`` is `label_score`, so that tasks sorted by it begin with the most doubtful.
     """
     task: dict[str, Any] = {"data": {"image": _served(row), **row.known}}
-    if row.decision["decision"] in ("keep", "relabel") and row.label is not None:
+    if row.is_decided and row.label is not None:
         task["annotations"] = [{"result": [_chosen(row.label)]}]
     if row.label is not None:
         prediction = {"model_version": agent, "result": [_chosen(row.label)]}
@@ -178,7 +183,7 @@ def _argilla_record(row: _Row, agent: str) -> dict[str, Any]:
 
 def _confidence(row: _Row) -> float | None:
     """Return how probably the proposal is right."""
-    if row.decision["decision"] in ("keep", "relabel"):
+    if row.is_decided:
         return 1.0
     name = "suggested_label_probability" if row.report["is_label_issue"] else "label_score"
     return row.report[name]  # type: ignore[no-any-return]

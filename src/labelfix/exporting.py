@@ -136,18 +136,7 @@ def export(
     make_folder(to.parent)
     job = _Job(report, plan, to, chosen, link, on_progress)
     written = _WRITERS[_kind_of_writer(report, chosen)](job)
-    return ExportResult(
-        to=to,
-        format=chosen,
-        rows=len(report),
-        kept=len(plan.rows) - written.without_image,
-        changed=plan.changed,
-        dropped=len(report) - len(plan.rows),
-        test_rows=plan.test_rows,
-        without_image=written.without_image,
-        files=written.files,
-        notes=plan.decided.notes + written.notes,
-    )
+    return _result(job, written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +163,24 @@ class _Written:
     files: int = 1
     without_image: int = 0
     notes: tuple[str, ...] = ()
+
+
+def _result(job: _Job, written: _Written) -> ExportResult:
+    rows, plan = len(job.report), job.plan
+    is_as_found = job.format == "cleanlab"  # every row, whatever was planned
+    kept = rows if is_as_found else len(plan.rows)
+    return ExportResult(
+        to=job.to,
+        format=job.format,
+        rows=rows,
+        kept=kept - written.without_image,
+        changed=0 if is_as_found else plan.changed,
+        dropped=rows - kept,
+        test_rows=plan.test_rows,
+        without_image=written.without_image,
+        files=written.files,
+        notes=written.notes if is_as_found else plan.decided.notes + written.notes,
+    )
 
 
 def _write_table(job: _Job, form: TableFormat) -> _Written:
