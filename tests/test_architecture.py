@@ -100,7 +100,8 @@ REPORTING = {
     "reasons": set(),
     "noise_matrix": {"report_schema"},
     "report": {"noise_matrix", "reasons", "report_schema"},
-    "report_frame": {"report"},
+    "decided": {"decisions", "report", "report_schema"},
+    "report_frame": {"decided", "decisions", "report"},
     "training_summary": {"diagnosis_log", "report", "run_folder"},
     "summary": {"flagging", "report", "report_schema", "training_summary"},
 }
@@ -127,11 +128,26 @@ REVIEWING: dict[str, set[str]] = {
     },
 }  # fmt: skip
 EXPORTING = {
-    "export_plan": {"report"},
-    "export_folder": {"export_plan", "report"},
+    "export_plan": {"decided", "decisions", "report"},
+    "export_inputs": {"dataset", "decided", "report", "report_schema"},
+    "export_images": set(),
+    "export_folder": {"export_images", "export_plan", "report"},
     "export_manifest": {"export_plan", "report"},
-    "exporting": {"dataset", "export_folder", "export_manifest", "export_plan", "report"},
-}
+    "export_own_text": {"dataset_manifest", "export_plan"},
+    "export_own_parquet": {"dataset_labels", "export_plan"},
+    "export_huggingface": {"export_images", "export_plan", "report"},
+    "export_cleanlab": {"report"},
+    "export_fiftyone": {"export_folder", "export_images", "export_plan", "report"},
+    "export_tasks": {"export_images", "export_plan", "report"},
+    "exporting": {
+        "dataset", "dataset_files", "decisions", "export_cleanlab", "export_fiftyone",
+        "export_folder", "export_huggingface", "export_inputs", "export_manifest",
+        "export_own_parquet", "export_own_text", "export_plan", "export_tasks", "report",
+    },
+    "export_diff": {"decisions", "export_inputs", "export_manifest", "export_plan", "report"},
+    "checking": {"decided", "decisions", "report"},
+    "check_files": {"checking"},
+}  # fmt: skip
 DIAGNOSING = {
     "svg": set(),
     "diagnosis_records": set(),
@@ -162,7 +178,12 @@ TOP = {
     "cli_text": set(),
     "cli_options": set(),
     "cli_progress": {"cli_text"},
-    "cli_tables": {"cli_text", "demo_score", "exporting", "summary", "training_summary"},
+    "cli_tables": {"cli_text", "demo_score", "summary", "training_summary"},
+    "cli_export_tables": {"cli_text", "export_diff", "exporting"},
+    "cli_export": {
+        "check_files", "checking", "cli_export_tables", "cli_options", "cli_progress", "cli_tables",
+        "cli_text", "export_diff", "exporting",
+    },
     "cli_diagnosis": {"cli_text", "diagnosis_records"},
     "cli_door": {"cli_text"},
     "cli_review": {"cli_options", "cli_progress", "cli_text", "review.server"},
@@ -176,9 +197,10 @@ TOP = {
         "cli_progress", "cli_tables", "cli_text", "dataset", "disk_cache",
     },
     "cli": {
-        "api", "cli_benchmark", "cli_diagnosis", "cli_door", "cli_options", "cli_progress",
-        "cli_review", "cli_tables", "cli_text", "demo", "demo_score", "diagnosis_run", "exporting",
-        "html.rewriting", "probs_pipeline", "report", "run_folder", "summary", "training_summary",
+        "api", "cli_benchmark", "cli_diagnosis", "cli_door", "cli_export", "cli_options",
+        "cli_progress", "cli_review", "cli_tables", "cli_text", "demo", "demo_score",
+        "diagnosis_run", "html.rewriting", "probs_pipeline", "report", "run_folder", "summary",
+        "training_summary",
     },
     "__main__": {"cli"},
     "__init__": {"api", "evidence", "exporting", "probs_pipeline", "report_frame"},
@@ -308,14 +330,19 @@ ONLY_IN = {
     "starlette": {"review.app"},
     "uvicorn": {"review.server"},
     "pandas": {"report_frame"},
-    "typer": {"cli", "cli_benchmark", "cli_door", "cli_options", "cli_review"},
-    "rich": {"cli_benchmark_tables", "cli_diagnosis", "cli_progress", "cli_tables", "cli_text"},
+    "typer": {"cli", "cli_benchmark", "cli_door", "cli_export", "cli_options", "cli_review"},
+    "rich": {
+        "cli_benchmark_tables", "cli_diagnosis", "cli_export_tables", "cli_progress", "cli_tables",
+        "cli_text",
+    },
     "cleanlab": {"benchmark.cleanlab_methods", "benchmark.datalab_method"},
     "click": set(),  # typer carries its own
     "pickle": set(),  # a file from elsewhere must not run code
 }  # fmt: skip
 LONGEST = 400
-MAY_DEFER = {"benchmark.worker", "cli", "cli_benchmark", "cli_door", "cli_review"}
+MAY_DEFER = {
+    "benchmark.worker", "cli", "cli_benchmark", "cli_door", "cli_export", "cli_review",
+}  # fmt: skip
 """Where an import may stand inside a function: heavy rooms wait until a command needs them."""
 
 WINGS = {"benchmark", "html", "review"}
