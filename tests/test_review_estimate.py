@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelfix.review.estimate import NOT_WORTH_IT, estimate
@@ -61,6 +61,7 @@ def test_it_says_when_to_stop() -> None:
     assert not found.is_worth_it
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32), st.integers(0, 400), st.floats(0, 1))
 def test_the_parts_fit_together(seed: int, size: int, decided: float) -> None:
     rng = np.random.default_rng(seed)

@@ -1,9 +1,9 @@
 """The order in which samples are shown, and the parts of it that filters leave.
 
 The most probable errors come first: looking at a sample is worth the chance that its label gets
-mended. Every `CHECK_EVERY`-th place goes to a sample drawn at random, in turn from the labels that
-are not flagged and from the suspects further down: without them nobody could tell how many errors
-the flags miss, or how far down the list it is worth going.
+mended. Every `CHECK_EVERY`-th place goes to a sample drawn at random: two of three from the labels
+that are not flagged, one from the suspects further down. Without them nobody could tell how many
+errors the flags miss, or how far down the list it is worth going.
 
 Letters: N samples, M samples in an order.
 """
@@ -178,7 +178,7 @@ def order_with_checks(
     # without replacement, with weights that grow with the doubt (Efraimidis and Spirakis 2006)
     doubt = np.sqrt(p[others] * (1 - p[others])) + 1e-3
     misses = others[np.argsort(rng.exponential(size=len(others)) / doubt, kind="stable")]
-    return _merge(suspects, [misses, early])
+    return _merge(suspects, [misses, misses, early])  # the order alone tells least of misses
 
 
 def _merge(suspects: Rank, checks: Sequence[Rank]) -> Order:
