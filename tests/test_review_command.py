@@ -141,3 +141,36 @@ def test_images_that_have_changed_are_not_shown(tmp_path: Path) -> None:
     os.utime(data / "cat" / "001.png", (1, 1))
     with pytest.raises(Exception, match="has changed since the audit"):
         open_review(run)
+
+
+def test_images_inside_parquet_are_shown(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", CLASSES, 12)
+    files = sorted(folder.rglob("*.png"))
+    table = {
+        "image": [file.read_bytes() for file in files],
+        "label": [file.parent.name for file in files],
+    }
+    pq.write_table(pa.table(table), tmp_path / "data.parquet")
+    visitor = Visitor(write_run(tmp_path / "data.parquet", tmp_path / "run"))
+    for item in visitor.next(200, kind="all")[::-5]:
+        answer = visitor.get(f"/picture/{item['row']}/large")
+        assert answer.headers["content-type"] == "image/png"
+
+
+def test_a_manifest_reads_its_own_folder_alone(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", CLASSES, 12)
+    files = sorted(folder.rglob("*.png"))
+    rows = [f"images/{f.relative_to(folder)},{f.parent.name}" for f in files]
+    manifest = tmp_path / "labels.csv"
+    manifest.write_text("image,label\n" + "\n".join(rows) + "\n")
+    visitor = Visitor(write_run(manifest, tmp_path / "run"))
+    shown, later = visitor.next(2, kind="all")
+    assert visitor.get(f"/picture/{shown['row']}/large").status_code == 200
+    outside = tmp_path.parent / f"{tmp_path.name}-outside.png"
+    outside.write_bytes(files[0].read_bytes())
+    place = tmp_path / later["sample_id"]
+    place.unlink()
+    place.symlink_to(outside)
+    refused = visitor.get(f"/picture/{later['row']}/large")
+    assert refused.status_code == 404
+    assert "leads out of the data folder" in refused.json()["error"]

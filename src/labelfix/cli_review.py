@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 import labelfix.cli_options as opt
-from labelfix.cli_text import plain
 from labelfix.errors import ConfigError
 
 
@@ -35,6 +34,7 @@ def review(
 ) -> None:
     """Open a page on this machine to decide about the suspects one by one."""
     from labelfix.cli_progress import shown_progress
+    from labelfix.cli_text import plain
 
     try:
         from labelfix.review.server import open_review, serve

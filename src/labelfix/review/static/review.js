@@ -136,7 +136,8 @@ function show() {
   at("stage").classList.toggle("empty", !item);
   at("picture-frame").hidden = !item || !state.start.has_pictures;
   at("no-picture").hidden = !item || state.start.has_pictures;
-  at("near").hidden = true;
+  at("near").hidden = !item || !state.start.has_neighbours;
+  at("neighbours").replaceChildren();
   at("picture-fault").hidden = true;
   document.body.dataset.row = item ? item.row : "";
   if (!item) { showEnd(); return; }
@@ -241,7 +242,6 @@ async function showNeighbours(item) {
     line.append(name, element("span", near.similarity.toFixed(2), "muted"));
     return line;
   }));
-  at("near").hidden = false;
 }
 
 // ---- deciding -------------------------------------------------------------------------------
