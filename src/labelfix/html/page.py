@@ -124,6 +124,7 @@ def render(page: Page) -> str:
         head_script=head_script,
         script=script,
         filters=_filters(page),
+        are_long=any(len(_name(page.class_names[code])) > 3 for code in page.map.codes),
         run_rows=_run_rows(page.run),
         sides={"card": CARD_SIDE, "near": NEAR_SIDE, "set": SET_SIDE},
         picture=lambda row, side: page.pictures.get(Wish(row, side)),
