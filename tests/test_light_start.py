@@ -59,7 +59,7 @@ def test_help_loads_no_data_library(args: list[str]) -> None:
     assert loaded_by(PROGRAM.format(args=args)).isdisjoint(HEAVY | DATA_LIBRARIES)
 
 
-@pytest.mark.parametrize("more", [["--json"], ["--class", "cat"], []])
+@pytest.mark.parametrize("more", [["--json"], ["--class", "cat"], ["--html"], []])
 def test_show_loads_no_model_library(run: Path, more: list[str]) -> None:
     assert loaded_by(PROGRAM.format(args=["show", str(run), *more])).isdisjoint(HEAVY)
 

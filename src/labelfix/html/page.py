@@ -124,6 +124,7 @@ def render(page: Page) -> str:
         head_script=head_script,
         script=script,
         filters=_filters(page),
+        are_long=any(len(_name(page.class_names[code])) > 3 for code in page.map.codes),
         run_rows=_run_rows(page.run),
         sides={"card": CARD_SIDE, "near": NEAR_SIDE, "set": SET_SIDE},
         picture=lambda row, side: page.pictures.get(Wish(row, side)),
@@ -139,7 +140,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"name": _name, "percent": _percent, "count": _count}
+    environment.filters |= {"name": _name, "percent": _percent, "odds": _odds, "count": _count}
     environment.globals["longest"] = LONGEST_TEXT
     environment.filters |= {chart.__name__: chart for chart in CHARTS}
     return environment.get_template("report.html.jinja")
@@ -174,10 +175,13 @@ def _name(label: Label | None, longest: int = LONGEST_NAME) -> str:
 
 
 def _percent(share: float | None) -> str:
-    """Return a share as percent; what is not quite sure is never shown as 100 %."""
-    if share is None:
-        return "unknown"
-    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
+    """Return a share as percent."""
+    return "unknown" if share is None else f"{share:.1%}"
+
+
+def _odds(probability: float) -> str:
+    """Return a probability as ``labelfix show`` does: only certainty reads as 100 %."""
+    return _percent(probability) if probability <= 0.999 or probability == 1 else ">99.9%"
 
 
 def _count(number: float) -> str:
