@@ -16,6 +16,7 @@ from labelfix.files import atomic_path
 from labelfix.summary import summarise
 
 PICTURE = Path(__file__).parent / "images" / "audit.svg"
+FILES = ("report.html", "report.parquet", "noise_matrix.parquet", "run.json")
 COMMAND = "labelfix audit demo-data/data --out demo-run"
 
 
@@ -30,7 +31,7 @@ def main() -> None:
             console,
             summarise(result.report, top=12),
             run,
-            [run / name for name in ("report.parquet", "noise_matrix.parquet", "run.json")],
+            [run / name for name in FILES],
         )
     PICTURE.parent.mkdir(exist_ok=True)
     with atomic_path(PICTURE) as draft:

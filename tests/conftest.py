@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from browser import browser, chromium  # noqa: F401 - fixtures
 from command import labelfix
 from labelfix.demo import DemoData, write_demo
 

@@ -101,16 +101,54 @@ REPORTING = {
     "reasons": set(),
     "noise_matrix": {"report_schema"},
     "report": {"noise_matrix", "reasons", "report_schema"},
-    "report_frame": {"report"},
+    "decided": {"decisions", "report", "report_schema"},
+    "report_frame": {"decided", "decisions", "report"},
     "training_summary": {"diagnosis_log", "report", "run_folder"},
     "summary": {"flagging", "report", "report_schema", "training_summary"},
 }
+REVIEWING: dict[str, set[str]] = {
+    "decisions": set(),
+    "audited_images": {"dataset", "report"},
+    "review": set(),
+    "review.estimate": set(),
+    "review.rows": {"report"},
+    "review.queue": {"review.rows"},
+    "review.neighbours": set(),
+    "review.pictures": {"images"},
+    "review.session": {
+        "decisions", "report", "review.estimate", "review.neighbours", "review.queue",
+        "review.rows",
+    },
+    "review.security": set(),
+    "review.app": {
+        "decisions", "review.pictures", "review.queue", "review.security", "review.session",
+    },
+    "review.server": {
+        "audited_images", "report", "review.app", "review.pictures", "review.security",
+        "review.session",
+    },
+}  # fmt: skip
 EXPORTING = {
-    "export_plan": {"report"},
-    "export_folder": {"export_plan", "report"},
+    "export_plan": {"decided", "decisions", "report"},
+    "export_inputs": {"dataset", "decided", "report", "report_schema"},
+    "export_images": set(),
+    "export_folder": {"export_images", "export_plan", "report"},
     "export_manifest": {"export_plan", "report"},
-    "exporting": {"dataset", "export_folder", "export_manifest", "export_plan", "report"},
-}
+    "export_own_text": {"dataset_manifest", "export_plan"},
+    "export_own_parquet": {"dataset_labels", "export_plan"},
+    "export_huggingface": {"export_images", "export_plan", "report"},
+    "export_cleanlab": {"report"},
+    "export_fiftyone": {"export_folder", "export_images", "export_plan", "report"},
+    "export_tasks": {"export_images", "export_plan", "report"},
+    "exporting": {
+        "dataset", "dataset_files", "decisions", "export_cleanlab", "export_fiftyone",
+        "export_folder", "export_huggingface", "export_inputs", "export_manifest",
+        "export_own_parquet", "export_own_text", "export_plan", "export_tasks", "report",
+    },
+    "export_diff": {"decisions", "export_inputs", "export_manifest", "export_plan", "report"},
+    "checking": {"decided", "decisions", "report"},
+    "check_files": {"checking"},
+}  # fmt: skip
 DIAGNOSING = {
     "svg": set(),
     "diagnosis_records": set(),
@@ -126,12 +164,13 @@ TOP = {
     "run_folder": {"report"},
     "audit_steps": {"report"},
     "probs_pipeline": {
-        "audit_steps", "corrections", "pred_probs", "report", "run_folder", "scores",
+        "audit_steps", "corrections", "html.wishes", "html.writing", "pred_probs", "report",
+        "run_folder", "scores",
     },
     "pipeline": {
         "audit_steps", "backbone", "checkpoints", "corrections", "cross_fitting", "dataset",
-        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "margin_scores",
-        "report", "run_folder", "scores",
+        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "html.pictures",
+        "html.writing", "margin_scores", "report", "run_folder", "scores",
     },
     "api": {"audit_steps", "pipeline"},
     "noise": set(),  # for benchmarks: no room of an audit may use it
@@ -140,9 +179,15 @@ TOP = {
     "cli_text": set(),
     "cli_options": set(),
     "cli_progress": {"cli_text"},
-    "cli_tables": {"cli_text", "demo_score", "exporting", "summary", "training_summary"},
+    "cli_tables": {"cli_text", "demo_score", "summary", "training_summary"},
+    "cli_export_tables": {"cli_text", "export_diff", "exporting"},
+    "cli_export": {
+        "check_files", "checking", "cli_export_tables", "cli_options", "cli_progress", "cli_tables",
+        "cli_text", "export_diff", "exporting",
+    },
     "cli_diagnosis": {"cli_text", "diagnosis_records"},
     "cli_door": {"cli_text"},
+    "cli_review": {"cli_options", "cli_progress", "cli_text", "review.server"},
     "cli_benchmark_tables": {
         "benchmark.cost", "benchmark.methods", "benchmark.rows", "benchmark.summary",
         "benchmark.tables", "benchmark.tasks", "cli_text",
@@ -153,9 +198,10 @@ TOP = {
         "cli_progress", "cli_tables", "cli_text", "dataset", "disk_cache",
     },
     "cli": {
-        "api", "cli_benchmark", "cli_diagnosis", "cli_door", "cli_options", "cli_progress",
-        "cli_tables", "cli_text", "demo", "demo_score", "diagnosis_run", "exporting",
-        "probs_pipeline", "report", "run_folder", "summary", "training_summary",
+        "api", "cli_benchmark", "cli_diagnosis", "cli_door", "cli_export", "cli_options",
+        "cli_progress", "cli_review", "cli_tables", "cli_text", "demo", "demo_score",
+        "diagnosis_run", "html.rewriting", "probs_pipeline", "report", "run_folder", "summary",
+        "training_summary",
     },
     "__main__": {"cli"},
     "__init__": {"api", "evidence", "exporting", "probs_pipeline", "report_frame"},
@@ -215,6 +261,33 @@ BENCHMARKING: dict[str, set[str]] = {
         "benchmark.plot", "benchmark.rows", "benchmark.summary", "benchmark.tables",
     },
 }  # fmt: skip
+PAGE: dict[str, set[str]] = {
+    "html": set(),
+    "html.wishes": set(),
+    "html.columns": {"report", "report_schema"},
+    "html.neighbours": set(),
+    "html.suspects": {"html.columns", "html.neighbours", "report"},
+    "html.expectation": {"html.columns", "report"},
+    "html.reviewed": {"decisions", "html.columns", "report"},
+    "html.findings": {"html.columns", "report"},
+    "html.training": {"diagnosis_log", "diagnosis_records", "run_folder", "training_summary"},
+    "html.thumbnails": {"html.wishes", "images"},
+    "html.charts": set(),
+    "html.figures": {
+        "diagnosis_records", "html.charts", "html.expectation", "html.reviewed", "html.training",
+    },
+    "html.page": {
+        "decisions", "html.expectation", "html.figures", "html.findings", "html.reviewed",
+        "html.suspects", "html.training", "html.wishes", "report", "summary", "svg",
+    },
+    "html.writing": {
+        "decisions", "html.expectation", "html.findings", "html.neighbours", "html.page",
+        "html.reviewed", "html.suspects", "html.training", "html.wishes", "report", "summary",
+        "training_summary",
+    },
+    "html.pictures": {"dataset", "html.thumbnails", "html.wishes", "report"},
+    "html.rewriting": {"html.pictures", "html.writing", "report"},
+}  # fmt: skip
 KNOWS_THE_TRUTH = {
     "benchmark.data", "benchmark.images", "benchmark.metrics", "benchmark.run", "benchmark.stage",
     "noise",
@@ -227,9 +300,11 @@ PLAN: dict[str, set[str]] = (
     | FEEDING
     | JUDGING
     | REPORTING
+    | REVIEWING
     | EXPORTING
     | DIAGNOSING
     | BENCHMARKING
+    | PAGE
     | TOP
 )
 
@@ -250,19 +325,28 @@ ONLY_IN = {
     },
     "scipy": {"margin_scores", "scores"},
     "threadpoolctl": {"scores"},
-    "PIL": {"demo", "images", "preprocessing"},
+    "PIL": {"demo", "images", "preprocessing", "review.pictures"},
+    "jinja2": {"html.page"},
+    "markupsafe": {"html.charts", "html.figures"},
+    "starlette": {"review.app"},
+    "uvicorn": {"review.server"},
     "pandas": {"report_frame"},
-    "typer": {"cli", "cli_benchmark", "cli_door", "cli_options"},
-    "rich": {"cli_benchmark_tables", "cli_diagnosis", "cli_progress", "cli_tables", "cli_text"},
+    "typer": {"cli", "cli_benchmark", "cli_door", "cli_export", "cli_options", "cli_review"},
+    "rich": {
+        "cli_benchmark_tables", "cli_diagnosis", "cli_export_tables", "cli_progress", "cli_tables",
+        "cli_text",
+    },
     "cleanlab": {"benchmark.cleanlab_methods", "benchmark.datalab_method"},
     "click": set(),  # typer carries its own
     "pickle": set(),  # a file from elsewhere must not run code
 }  # fmt: skip
 LONGEST = 400
-MAY_DEFER = {"benchmark.worker", "cli", "cli_benchmark", "cli_door"}
+MAY_DEFER = {
+    "benchmark.worker", "cli", "cli_benchmark", "cli_door", "cli_export", "cli_review",
+}  # fmt: skip
 """Where an import may stand inside a function: heavy rooms wait until a command needs them."""
 
-WINGS = {"benchmark"}
+WINGS = {"benchmark", "html", "review"}
 ROOMS = {
     ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(SRC.rglob("*.py"))

@@ -7,13 +7,15 @@ and ``export`` never see torch.
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import labelfix.cli_options as opt
 from labelfix.cli_benchmark import benchmark
 from labelfix.cli_door import Door, refuse_idle_options, run_as_process
+from labelfix.cli_export import add_export_commands
+from labelfix.cli_review import review
 from labelfix.config import EMBEDDED_BACKBONE, Device
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(benchmark, name="benchmark")
+app.command()(review)
 
 
 def main() -> None:
@@ -201,9 +204,20 @@ def show(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows of each table.")] = 20,
+    html: Annotated[
+        bool,
+        typer.Option(
+            "--html", help="Write the page RUN/report.html anew, with what was decided since."
+        ),
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Show what an audit found."""
+    if html:
+        if of_class is not None:
+            raise typer.BadParameter("--html and --class exclude each other: the page has a filter")
+        _write_page(run, as_json=as_json)
+        return
     from labelfix.cli_tables import print_show, stdout_console
     from labelfix.report import read_report_table
     from labelfix.summary import summarise
@@ -218,64 +232,19 @@ def show(
     print_show(stdout_console(), summary, of_class=of_class, top=top)
 
 
-@app.command()
-def export(
-    run: opt.Run,
-    to: Annotated[
-        Path,
-        typer.Argument(metavar="TO", help="A manifest (.csv, .parquet) or a folder to write."),
-    ],
-    min_probability: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            metavar="P",
-            help="Change a label only if it is wrong, and the suggested one right, with at least "
-            "this probability each.",
-        ),
-    ] = 0.95,
-    drop: Annotated[
-        bool,
-        typer.Option(
-            "--drop",
-            help="Leave out rows that are as surely wrong without a sure suggestion, and images "
-            "that cannot be read.",
-        ),
-    ] = False,
-    link: Annotated[
-        bool, typer.Option("--link", help="Link the files of a folder instead of copying them.")
-    ] = False,
-    form: Annotated[
-        Literal["csv", "parquet", "folder"] | None,
-        typer.Option(help="What to write. Taken from the ending of TO if left out."),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the manifest TO if it is there.")
-    ] = False,
-    as_json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
-) -> None:
-    """Write the audited data set with the labels that the audit is sure of."""
+def _write_page(run: Path, *, as_json: bool) -> None:
     from labelfix.cli_progress import shown_progress
-    from labelfix.cli_tables import print_export, stdout_console
-    from labelfix.exporting import export as run_export
+    from labelfix.html.rewriting import rewrite_page
 
-    with shown_progress(quiet=quiet) as on_progress:
-        result = run_export(
-            run,
-            to,
-            min_probability=min_probability,
-            drop=drop,
-            link=link,
-            form=form,
-            overwrite=overwrite,
-            on_progress=on_progress,
-        )
+    with shown_progress(quiet=as_json) as on_progress:
+        page = rewrite_page(run, on_progress)
     if as_json:
-        _print_json(result.to_json())
-    elif not quiet:
-        print_export(stdout_console(), result)
+        _print_json(_places(page.parent))
+    else:
+        typer.echo(f"wrote {page}")
+
+
+add_export_commands(app)
 
 
 @app.command()
@@ -357,6 +326,7 @@ def _score_demo(folder: Path, run: Path, *, as_json: bool) -> None:
 def _files(run: Path) -> dict[str, Path]:
     """Return the files of a run that a person may open."""
     files = {
+        "page": run / "report.html",
         "report": run / "report.parquet",
         "noise_matrix": run / "noise_matrix.parquet",
         "run_info": run / "run.json",

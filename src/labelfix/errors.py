@@ -9,6 +9,7 @@
     ├── TrainingError    training cannot go on
     ├── RunError         a RUN folder cannot be written, or holds another run
     ├── ReportError      a file is not a labelfix report
+    ├── DecisionsError   a file of decisions cannot be read, or a decision is none
     └── BenchmarkError   a benchmark cannot be run, or a file does not hold its rows
 
     UnreadableImage      one sample cannot be read: a row in the report, never the end of a run
@@ -45,6 +46,10 @@ class RunError(LabelfixError):
 
 class ReportError(LabelfixError):
     """A file is not a report that this version of labelfix can read."""
+
+
+class DecisionsError(LabelfixError):
+    """Decisions on a run cannot be read, or a decision does not hold together."""
 
 
 class BenchmarkError(LabelfixError):

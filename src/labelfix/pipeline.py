@@ -23,6 +23,8 @@ from labelfix.errors import ConfigError, LabelfixError
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.full_tuning import FullTuning, write_network
 from labelfix.head_tuning import HeadTuning
+from labelfix.html.pictures import pictures_of
+from labelfix.html.writing import write_page
 from labelfix.margin_scores import score_with_margins
 from labelfix.records import (
     MISSING,
@@ -133,14 +135,14 @@ def _run(
 ) -> Report:
     if not trains_whole_network(config):
         evidence, report = _tune_heads(dataset, config, clock, on_progress)
-        return _finish(folder, config, dataset, report, evidence, clock)
+        return _finish(folder, config, dataset, report, evidence, clock, on_progress)
     with joined(choose_device(config.backbone.device)) as world:
         with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
             tuning = FullTuning.load(dataset, config, world, rate_halvings=halvings)
         tuned, report = _tune_network(tuning, dataset, folder, clock, on_progress)
         if not world.is_writer:
             return report
-    return _finish(folder, config, dataset, report, tuned.evidence, clock, tuned)
+    return _finish(folder, config, dataset, report, tuned.evidence, clock, on_progress, tuned)
 
 
 def _tune_heads(
@@ -224,6 +226,7 @@ def _finish(
     report: Report,
     evidence: Evidence,
     clock: Clock,
+    on_progress: OnProgress,
     tuned: FineTuned | None = None,
 ) -> Report:
     with clock.stage("writing the report"):
@@ -234,6 +237,7 @@ def _finish(
     run = _run_json(config, dataset, report, clock)
     folder.finish(run, has_network=tuned is not None)
     _checkpoints(folder, {}).remove()  # only now: until here the disk may be full
+    write_page(folder.path, report, pictures_of(dataset.images, on_progress))
     return report
 
 

@@ -16,6 +16,8 @@ from labelfix.audit_steps import AuditResult, Clock, said
 from labelfix.config import FlagConfig
 from labelfix.corrections import correct
 from labelfix.errors import LabelfixError, UnreadableImage
+from labelfix.html.wishes import NO_IMAGES, no_pictures
+from labelfix.html.writing import write_page
 from labelfix.pred_probs import GivenPredProbs, fingerprint_of, open_pred_probs
 from labelfix.records import (
     MISSING,
@@ -108,6 +110,8 @@ def _run(
     with clock.stage("writing the report"), said("writing the report", on_progress):
         write_report(report, folder.report_path, _lists(given))
     folder.finish(_run_json(given, report, clock), has_network=False)
+    with said("drawing the page", on_progress):
+        write_page(folder.path, report, no_pictures(NO_IMAGES))
     return report
 
 

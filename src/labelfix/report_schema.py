@@ -160,6 +160,36 @@ COLUMNS: tuple[Column, ...] = (
     ),
 )
 
+DECISION_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "decision",
+        pa.string(),
+        nullable=True,
+        meaning="What somebody decided in `labelfix review`: `keep`, `relabel`, `unsure` or "
+        "`drop`; null where nothing was decided.",
+    ),
+    Column(
+        "final_label",
+        "label",
+        nullable=True,
+        meaning="The label that comes of the decision: the chosen one after `relabel`, the given "
+        "one after `keep` and `unsure`; null after `drop`, and where nothing was decided.",
+    ),
+    Column(
+        "decided_at",
+        pa.string(),
+        nullable=True,
+        meaning="When, UTC, like `2026-11-23T12:00:00.123Z`.",
+    ),
+    Column(
+        "decided_by",
+        pa.string(),
+        nullable=True,
+        meaning="Who decided, if that is known.",
+    ),
+)
+"""What `RUN/decisions.jsonl` adds to the rows of a report."""
+
 
 def label_type(class_names: Sequence[Label]) -> pa.DataType:
     """Return the Arrow type of the label columns: int64 if every class is a number, else string."""
@@ -208,8 +238,16 @@ refuses a report with a newer version than its own. A new column does not raise 
 |---|---|---|---|
 {rows}
 
-A *label* is text or a 64-bit integer, as the labels came: the three label columns have the same
-type.
+## Decisions
+
+What people decided is kept beside the report, in `RUN/decisions.jsonl`. `labelfix.read_report` and
+the exports `csv`, `parquet` and `jsonl` join the last decision on each sample to its row:
+
+| column | type | null | meaning |
+|---|---|---|---|
+{decisions}
+
+A *label* is text or a 64-bit integer, as the labels came: the label columns have the same type.
 
 ## File metadata
 
@@ -239,16 +277,20 @@ class_names = json.loads(metadata[b"{classes_key}"])
 
 def schema_page() -> str:
     """Return docs/report.md: the columns and the file metadata, as Markdown."""
-    rows = "\n".join(
-        f"| `{c.name}` | {_type_name(c)} | {'yes' if c.nullable else 'no'} | {c.meaning} |"
-        for c in COLUMNS
-    )
     return _PAGE.format(
-        rows=rows,
+        rows=_lines(COLUMNS),
+        decisions=_lines(DECISION_COLUMNS),
         version=SCHEMA_VERSION,
         version_key=VERSION_KEY.decode(),
         classes_key=CLASSES_KEY.decode(),
         run_key=RUN_KEY.decode(),
+    )
+
+
+def _lines(columns: Sequence[Column]) -> str:
+    return "\n".join(
+        f"| `{c.name}` | {_type_name(c)} | {'yes' if c.nullable else 'no'} | {c.meaning} |"
+        for c in columns
     )
 
 

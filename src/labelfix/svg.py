@@ -42,8 +42,12 @@ def text_at(
 
 def safe(text: str) -> str:
     r"""Return text that XML can hold: marks escaped, control characters as ``\x1b``."""
-    shown = (
+    return escape(printable(text), quote=True)
+
+
+def printable(text: str) -> str:
+    r"""Return text without control characters and turns of direction: they become ``\x1b``."""
+    return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
-    return escape("".join(shown), quote=True)

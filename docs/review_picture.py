@@ -1,0 +1,93 @@
+"""Take the picture of the review page: ``python docs/review_picture.py RUN [--to DIR]``.
+
+RUN is the folder of a finished audit; it is copied, and decisions are made in the copy. Writes
+``review.png`` into ``docs/images``. Needs Chromium and its chromedriver. The picture in this
+repository is of the demo data, which may be shown to everybody:
+
+    labelfix demo demo-data
+    labelfix audit demo-data/data --out demo-run
+    python docs/review_picture.py demo-run
+"""
+
+import argparse
+import base64
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+
+from labelfix.files import atomic_path
+
+IMAGES = Path(__file__).parent / "images"
+WIDTH, HEIGHT = 1280, 860
+DECISIONS = 90
+ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
+
+
+def decide(browser: webdriver.Chrome, key: str) -> None:
+    """Press a key, and wait for the next sample."""
+    row = browser.execute_script("return document.body.dataset.row")
+    ActionChains(browser).send_keys(key).perform()
+    while browser.execute_script("return document.body.dataset.row") == row:
+        time.sleep(0.01)
+
+
+def take(address: str, profile: str) -> bytes:
+    """Return a PNG of the page after some decisions."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        raise SystemExit("no Chromium with its chromedriver: apt install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
+        options.add_argument(argument)
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    try:
+        size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(address)
+        time.sleep(1)
+        for number in range(DECISIONS):
+            has_suggestion = browser.execute_script(
+                "return !document.getElementById('take').disabled"
+            )
+            decide(browser, "s" if has_suggestion and number % 6 else "k")
+        time.sleep(5)  # until the last message has gone and the estimate is there
+        shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+    finally:
+        browser.quit()
+    return base64.b64decode(shot["data"])
+
+
+def main() -> None:
+    """Serve a copy of a run, decide, and take the picture."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--to", type=Path, default=IMAGES, metavar="DIR")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(shutil.copytree(arguments.run, Path(folder) / arguments.run.name))
+        (run / "decisions.jsonl").unlink(missing_ok=True)
+        command = [sys.executable, "-m", "labelfix", "review", run.name, "--no-browser"]
+        server = subprocess.Popen(
+            [*command, "--port", "0"], cwd=folder, stdout=subprocess.PIPE, encoding="utf-8"
+        )
+        try:
+            assert server.stdout is not None
+            line = next(line for line in server.stdout if line.startswith("open http"))
+            picture = take(line.removeprefix("open ").strip(), f"{folder}/profile")
+        finally:
+            server.kill()
+            server.communicate()
+    with atomic_path(arguments.to / "review.png") as path:
+        path.write_bytes(picture)
+    print(f"wrote {arguments.to / 'review.png'}")
+
+
+if __name__ == "__main__":
+    main()

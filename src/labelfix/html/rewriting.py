@@ -1,0 +1,25 @@
+"""Write the page of a run anew, from what lies in RUN."""
+
+from pathlib import Path
+
+from labelfix.html.pictures import find_pictures
+from labelfix.html.writing import write_page
+from labelfix.records import OnProgress, no_progress
+from labelfix.report import read_report_table
+
+
+def rewrite_page(run: Path, on_progress: OnProgress = no_progress) -> Path:
+    """Write the page of a finished run anew, with what was decided since; return where it is.
+
+    Args:
+        run: The RUN folder, or the report in it.
+        on_progress: Told how far it is.
+
+    Raises:
+        ReportError: There is no report, or it cannot be read.
+        RunError: A file of the run is damaged, or the page cannot be written.
+        DecisionsError: The decisions are damaged.
+    """
+    report = read_report_table(run, pred_probs=False)
+    folder = run if run.is_dir() else run.parent
+    return write_page(folder, report, find_pictures(report, on_progress))

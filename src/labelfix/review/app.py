@@ -1,0 +1,301 @@
+"""The routes of the review page: JSON about samples, pictures, and the page itself."""
+
+import json
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from labelfix.decisions import Decision
+from labelfix.errors import LabelfixError, UnreadableImage
+from labelfix.review.pictures import SIZES, Pictures
+from labelfix.review.queue import Wish
+from labelfix.review.security import App, Guard, Keys
+from labelfix.review.session import Done, Session, Wanted
+
+LONGEST_PAGE = 200
+"""Samples in one answer."""
+
+_STATIC = {
+    "review.js": ("labelfix.review", "static/review.js", "text/javascript"),
+    "review.css": ("labelfix.review", "static/review.css", "text/css"),
+    "icon.svg": ("labelfix.review", "static/icon.svg", "image/svg+xml"),
+    "theme.css": ("labelfix.html", "theme.css", "text/css"),
+}
+_STATES = {"undecided": False, "decided": True, "all": None}
+
+
+def build_app(session: Session, pictures: Pictures | None, keys: Keys) -> App:
+    """Return the app of a review, guarded.
+
+    Args:
+        session: The review.
+        pictures: The pictures of the run; ``None`` for a run on given probabilities.
+        keys: What a request has to know.
+    """
+    routes = _Routes(session, pictures, keys)
+    app = Starlette(
+        routes=[
+            Route("/", routes.page),
+            Route("/static/{name}", _static),
+            Route("/api/start", routes.start),
+            Route("/api/queue", routes.queue),
+            Route("/api/sample/{row:int}", routes.sample),
+            Route("/api/pairs", routes.pairs),
+            Route("/api/progress", routes.progress),
+            Route("/api/estimate", routes.estimate),
+            Route("/api/decide", routes.decide, methods=["POST"]),
+            Route("/api/undo", routes.undo, methods=["POST"]),
+            Route("/picture/{row:int}/{size}", routes.picture),
+        ],
+        exception_handlers={
+            HTTPException: _http_fault,
+            LabelfixError: _fault,
+        },
+    )
+    return Guard(app, keys)
+
+
+class _Routes:
+    """The answers to requests."""
+
+    def __init__(self, session: Session, pictures: Pictures | None, keys: Keys) -> None:
+        self._session = session
+        self._pictures = pictures
+        self._keys = keys
+
+    def page(self, request: Request) -> Response:
+        text = files("labelfix.review").joinpath("static/index.html").read_text(encoding="utf-8")
+        return Response(text, media_type="text/html; charset=utf-8")
+
+    def start(self, request: Request) -> Response:
+        """Say what the page needs once; only a page of this server can read it."""
+        session = self._session
+        return _json({
+            "token": self._keys.token,
+            "run": str(session.run),
+            "reviewer": session.reviewer,
+            "classes": list(session.rows.class_names),
+            "splits": list(session.rows.split_names),
+            "kinds": session.kinds,
+            "has_pictures": self._pictures is not None,
+            "has_neighbours": session.neighbours is not None,
+            "version": session.fingerprint[:16],
+            "samples": len(session.rows),
+        })  # fmt: skip
+
+    def queue(self, request: Request) -> Response:
+        wish, asked = _wish(request, self._session), request.query_params
+        limit = min(_number(asked.get("limit", "20")), LONGEST_PAGE)
+        after = _number(asked.get("after", "-1"), least=-1)
+        found = self._session.find(wish, after=after, limit=limit)
+        places = zip(found.row.tolist(), found.place.tolist(), found.is_check.tolist(), strict=True)
+        return _json({
+            "items": [
+                {**self._item(row), "place": place, "is_check": is_check}
+                for row, place, is_check in places
+            ],
+            "total": found.total,
+            "decided": found.decided,
+            "more": found.more,
+        })  # fmt: skip
+
+    def sample(self, request: Request) -> Response:
+        row = request.path_params["row"]
+        if row >= len(self._session.rows):
+            raise HTTPException(404, "the report has no such row")
+        neighbours = self._session.neighbours
+        near = [] if neighbours is None else neighbours.of(row)
+        return _json({
+            **self._item(row),
+            "neighbours": [
+                {**self._item(other), "similarity": round(value, 4)} for other, value in near
+            ],
+        })  # fmt: skip
+
+    def pairs(self, request: Request) -> Response:
+        found = self._session.pairs()
+        return _json({
+            "pairs": [
+                {"given": given, "suggested": suggested, "count": count}
+                for given, suggested, count in found
+            ]
+        })  # fmt: skip
+
+    def progress(self, request: Request) -> Response:
+        return _json(asdict(self._session.counts()))
+
+    def estimate(self, request: Request) -> Response:
+        return _json(asdict(self._session.estimate()))
+
+    async def decide(self, request: Request) -> Response:
+        body = await _body(request)
+        wanted = [_wanted(values, self._session) for values in _list(body, "decisions")]
+        as_batch = body.get("batch") is True
+        done = await run_in_threadpool(self._session.decide, wanted, as_batch=as_batch)
+        return await run_in_threadpool(self._done, done)
+
+    async def undo(self, request: Request) -> Response:
+        body = await _body(request)
+        seen = None
+        if body.get("decisions") is not None:
+            seen = [
+                (_row(values, self._session), str(values.get("decided_at")))
+                for values in _list(body, "decisions")
+            ]
+        done = await run_in_threadpool(self._session.undo, seen)
+        return await run_in_threadpool(self._done, done)
+
+    def picture(self, request: Request) -> Response:
+        row, size = request.path_params["row"], request.path_params["size"]
+        if self._pictures is None or size not in SIZES or row >= len(self._session.rows):
+            raise HTTPException(404, "there is no such picture")
+        try:
+            picture = self._pictures.picture(row, size)
+        except UnreadableImage as error:
+            raise HTTPException(404, f"the image cannot be shown: {error}") from error
+        kept = {"cache-control": "private, max-age=86400"}
+        return Response(picture.data, media_type=picture.media_type, headers=kept)
+
+    def _done(self, done: Done) -> Response:
+        return _json({
+            "changed": [self._item(row) for row in done.changed[:LONGEST_PAGE]],
+            "changed_count": len(done.changed),
+            "conflicts": [self._item(row) for row in done.conflicts[:LONGEST_PAGE]],
+            "conflict_count": len(done.conflicts),
+            "progress": asdict(self._session.counts()),
+        })  # fmt: skip
+
+    def _item(self, row: int) -> dict[str, Any]:
+        rows = self._session.rows
+        return {
+            "row": row,
+            "sample_id": rows.sample_id[row].as_py(),
+            "given": int(rows.given[row]),
+            "predicted": int(rows.predicted[row]),
+            "suggested": int(rows.suggested[row]),
+            "is_flagged": bool(rows.is_flagged[row]),
+            "probability": _or_none(rows.probability[row]),
+            "suggested_probability": _or_none(rows.suggested_probability[row]),
+            "split": None if rows.split[row] < 0 else rows.split_names[rows.split[row]],
+            "issues": [kind for kind, has in rows.issues.items() if has[row]],
+            "reason": rows.reason[row].as_py(),
+            "top": [
+                [int(code), _or_none(value)]
+                for code, value in zip(rows.top[row], rows.top_probability[row], strict=True)
+                if code >= 0
+            ],
+            "decision": _decision_json(self._session.decision(row)),
+        }
+
+
+def _decision_json(decision: Decision | None) -> dict[str, Any] | None:
+    if decision is None:
+        return None
+    return {
+        "verdict": decision.verdict,
+        "label": decision.label,
+        "decided_at": decision.decided_at,
+        "decided_by": decision.decided_by,
+        "batch": decision.batch,
+    }
+
+
+def _wish(request: Request, session: Session) -> Wish:
+    asked = request.query_params
+    kind, state = asked.get("kind", "label"), asked.get("state", "undecided")
+    if kind not in session.kinds or state not in _STATES:
+        raise HTTPException(400, "the report has no such kind of issue, or that is no state")
+    classes, splits = len(session.rows.class_names), len(session.rows.split_names)
+    pair = None
+    if "given" in asked and "suggested" in asked:
+        pair = (_number(asked["given"], below=classes), _number(asked["suggested"], below=classes))
+    return Wish(
+        kind=kind,
+        of_class=_number(asked["class"], below=classes) if "class" in asked else None,
+        pair=pair,
+        split=_number(asked["split"], below=splits) if "split" in asked else None,
+        is_decided=_STATES[state],
+    )
+
+
+def _wanted(values: Any, session: Session) -> Wanted:
+    verdict, label, seen = (values.get(key) for key in ("verdict", "label", "seen"))
+    if verdict not in {"keep", "relabel", "unsure", "drop"}:
+        raise HTTPException(400, "that is no verdict")
+    classes = session.rows.class_names
+    if verdict == "relabel" and not (type(label) is int and 0 <= label < len(classes)):
+        raise HTTPException(400, "choose a class by its number")
+    chosen = classes[label] if verdict == "relabel" else None
+    return Wanted(_row(values, session), verdict, chosen, seen if isinstance(seen, str) else None)
+
+
+def _row(values: Any, session: Session) -> int:
+    """Return the row of a sample; its name has to fit, so that no old page decides on another."""
+    row = values.get("row")
+    if not (type(row) is int and 0 <= row < len(session.rows)):
+        raise HTTPException(400, "the report has no such row")
+    if values.get("sample_id") != session.rows.sample_id[row].as_py():
+        raise HTTPException(409, "the page shows another report: load it again")
+    return row
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "the body is no JSON") from error
+    if not isinstance(body, dict):
+        raise HTTPException(400, "the body is no JSON object")
+    return body
+
+
+def _list(body: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    values = body.get(key)
+    if not (isinstance(values, list) and all(isinstance(value, dict) for value in values)):
+        raise HTTPException(400, f"{key} is no list of objects")
+    return values
+
+
+def _number(text: str, *, least: int = 0, below: int = 1 << 62) -> int:
+    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+        raise HTTPException(400, "a number is not one")
+    value = sign * int(digits)
+    if not least <= value < below:
+        raise HTTPException(400, "a number is out of range")
+    return value
+
+
+def _or_none(value: np.floating[Any]) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+def _static(request: Request) -> Response:
+    found = _STATIC.get(request.path_params["name"])
+    if found is None:
+        raise HTTPException(404, "there is no such file")
+    package, name, media_type = found
+    return Response(files(package).joinpath(name).read_bytes(), media_type=media_type)
+
+
+def _json(values: Any) -> Response:
+    return JSONResponse(values)
+
+
+def _http_fault(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def _fault(request: Request, error: Exception) -> Response:
+    """Say what went wrong with the log: the page tells the person, and nothing was kept."""
+    hint = getattr(error, "hint", None)
+    return JSONResponse({"error": f"{error}" + (f"; {hint}" if hint else "")}, 500)

@@ -1,0 +1,124 @@
+"""Serve the review page of a run on this machine, and to nobody else."""
+
+import contextlib
+import os
+import socket
+import webbrowser
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
+
+import uvicorn
+
+from labelfix.audited_images import open_audited_images
+from labelfix.errors import ConfigError
+from labelfix.records import OnProgress, no_progress
+from labelfix.report import read_report_table
+from labelfix.review.app import build_app
+from labelfix.review.pictures import Pictures
+from labelfix.review.security import Keys
+from labelfix.review.session import Session
+
+ADDRESS = "127.0.0.1"
+USUAL_PORT = 8722
+"""Taken where no port is asked for, if it is free, so that a page stays where it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A review that is ready to be served: what was found and decided, and the pictures."""
+
+    session: Session
+    pictures: Pictures | None
+
+
+def open_review(
+    run: Path,
+    *,
+    reviewer: str | None = None,
+    follow_links: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> Review:
+    """Read a report, the decisions on it so far, and where its images are.
+
+    Args:
+        run: The RUN folder, or the report in it.
+        reviewer: Who decides, kept with each decision.
+        follow_links: Whether images are shown that links outside the data set lead to.
+        on_progress: Told about files while the data set is opened.
+
+    Raises:
+        DatasetError: The images are gone or have changed.
+        DecisionsError: The decisions so far cannot be read.
+        ReportError: ``run`` holds no report.
+    """
+    report = read_report_table(run, pred_probs=False)
+    session = Session(report, run, reviewer)
+    images = open_audited_images(report, on_progress)
+    if images is None:
+        return Review(session, None)
+    return Review(session, Pictures(images, report.run.source, follow_links=follow_links))
+
+
+def serve(
+    review: Review,
+    *,
+    port: int | None = None,
+    open_browser: bool = True,
+    on_open: Callable[[str], None],
+) -> None:
+    """Serve the page of a review until it is interrupted.
+
+    Args:
+        review: What to serve.
+        port: Where to listen; ``None`` is the usual port, or any if that is taken.
+        open_browser: Whether to open the page.
+        on_open: Told the address, with the key in it, once it answers.
+
+    Raises:
+        ConfigError: The port is taken.
+    """
+    with _listen(port) as listener:
+        keys = Keys(listener.getsockname()[1])
+        address = f"http://{ADDRESS}:{listener.getsockname()[1]}/?key={keys.key}"
+        config = uvicorn.Config(
+            build_app(review.session, review.pictures, keys),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=2,
+        )
+        on_open(address)
+        if open_browser:
+            Timer(0.3, webbrowser.open, [address]).start()
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(port: int | None) -> socket.socket:
+    try:
+        return _bind(USUAL_PORT if port is None else port)
+    except OSError as error:
+        if port is None:
+            return _bind(0)
+        raise ConfigError(
+            f"cannot listen on port {port}: {error.strerror or error}",
+            hint="choose another --port, or leave it out",
+        ) from error
+
+
+def _bind(port: int) -> socket.socket:
+    # the protocol is named for asyncio's sake, which else lets small answers wait 40 ms (Nagle)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":  # elsewhere it would let others take the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((ADDRESS, port))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,235 @@
+"""One review of one run: what was decided, by whom, and what that says.
+
+Every change goes to the log of decisions first; what is held here is replayed from it, so that
+several tabs, several servers and a crash all end in the same place.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from uuid import uuid4
+
+import numpy as np
+
+from labelfix.decisions import Decision, DecisionLog, Verdict
+from labelfix.records import Label
+from labelfix.report import Report, read_report_table
+from labelfix.review.estimate import Estimate, estimate
+from labelfix.review.neighbours import Neighbours, read_neighbours
+from labelfix.review.queue import ALL, Order, Page, Wish, order_of, page, pairs, select
+from labelfix.review.rows import LABEL, Rows, read_rows
+
+_UNKNOWN, _RIGHT, _WRONG = -1, 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A decision that a page asks for.
+
+    Args:
+        row: The sample's row in the report.
+        verdict: What was decided.
+        label: The class chosen, with ``relabel``.
+        seen: The time of the decision that the page showed; ``None`` if it showed none.
+    """
+
+    row: int
+    verdict: Verdict
+    label: Label | None = None
+    seen: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a change did: the rows that it changed, and those that somebody else had changed."""
+
+    changed: list[int]
+    conflicts: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many samples have which decision, and how often that has changed."""
+
+    keep: int
+    relabel: int
+    unsure: int
+    drop: int
+    suspects: int
+    suspects_decided: int
+    version: int
+
+
+class Session:
+    """The review of a run; safe to use from several threads.
+
+    Args:
+        report: The report, without ``pred_probs``.
+        run: The RUN folder, or the report in it.
+        reviewer: Who decides, kept with each decision.
+
+    Raises:
+        ReportError: The report or its neighbours cannot be read.
+        DecisionsError: The decisions cannot be read.
+    """
+
+    def __init__(self, report: Report, run: Path, reviewer: str | None = None) -> None:
+        self.run = run
+        self.source = report.run.source
+        self.fingerprint = report.run.fingerprint
+        self.reviewer = reviewer
+        self.rows: Rows = read_rows(report, run)
+        folder = run if run.is_dir() else run.parent
+        self.neighbours: Neighbours | None = read_neighbours(folder, self.rows.sample_id)
+        self._row_of = {name: row for row, name in enumerate(self.rows.sample_id.to_pylist())}
+        self._log = DecisionLog(run, report.class_names)
+        self._orders: dict[str, Order] = {}
+        self._is_decided = np.zeros(len(report), np.bool_)
+        self._is_wrong = np.full(len(report), _UNKNOWN, np.int8)
+        self._version = 0
+        self._lock = RLock()
+        self._refresh()
+
+    @classmethod
+    def open(cls, run: Path, reviewer: str | None = None) -> "Session":
+        """Open the review of a RUN folder."""
+        return cls(read_report_table(run, pred_probs=False), run, reviewer)
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Return the kinds of issue that can be asked for, and how many samples have each."""
+        counts = {kind: int(np.count_nonzero(has)) for kind, has in self.rows.issues.items()}
+        return {LABEL: counts.pop(LABEL), **counts, ALL: len(self.rows)}
+
+    def decision(self, row: int) -> Decision | None:
+        """Return the decision in force on a row."""
+        return self._log.in_force.get(self.rows.sample_id[row].as_py())
+
+    def find(self, wish: Wish, *, after: int = -1, limit: int = 20) -> Page:
+        """Return the next samples that a wish leaves; see `labelfix.review.queue.page`."""
+        with self._lock:
+            self._refresh()
+            order = self._order(wish.kind)
+            left = select(order, self.rows, wish)
+            return page(order, left, self._is_decided, wish, after=after, limit=limit)
+
+    def pairs(self, limit: int = 100) -> list[tuple[int, int, int]]:
+        """Return the pairs of classes with the most suspects that nobody has decided."""
+        with self._lock:
+            self._refresh()
+            return pairs(self.rows, self._is_decided, limit)
+
+    def decide(self, wanted: Sequence[Wanted], *, as_batch: bool = False) -> Done:
+        """Put decisions on disk, but for samples that somebody else has decided meanwhile.
+
+        Args:
+            wanted: What was decided.
+            as_batch: Whether it was one action, which is taken back as one.
+
+        Raises:
+            DecisionsError: A decision does not hold together.
+            RunError: The log cannot be written to; nothing is kept then.
+        """
+        with self._lock:
+            self._refresh()
+            conflicts = [w.row for w in wanted if self._seen(w.row) != w.seen]
+            refused = set(conflicts)
+            fresh = [w for w in wanted if w.row not in refused]
+            batch = uuid4().hex if as_batch else None
+            self._log.append([self._decision(w, batch) for w in fresh])
+            changed = [w.row for w in fresh]
+            self._replay(changed)
+            return Done(changed, conflicts)
+
+    def undo(self, seen: Sequence[tuple[int, str]] | None = None) -> Done:
+        """Take back decisions, all of their batch with them, or else the last action.
+
+        Args:
+            seen: Rows and the times of the decisions to take back; those that somebody has
+                changed meanwhile stay. ``None`` is the last action of anybody.
+
+        Raises:
+            RunError: The log cannot be written to; nothing is taken back then.
+        """
+        with self._lock:
+            self._refresh()
+            decisions = self._log.last_action() if seen is None else self._with_their_batches(seen)
+            done = self._log.undo(decisions, decided_by=self.reviewer)
+            changed = [self._row_of[name] for name in done if name in self._row_of]
+            self._replay(changed)
+            kept = set(changed)
+            return Done(changed, [row for row, _ in seen or () if row not in kept])
+
+    def _with_their_batches(self, seen: Sequence[tuple[int, str]]) -> list[Decision]:
+        held = [(at, self.decision(row)) for row, at in seen]
+        meant = [d for at, d in held if d is not None and d.decided_at == at]
+        batches = {d.batch for d in meant if d.batch is not None}
+        others = [d for batch in batches for d in self._log.of_batch(batch)]
+        return [*(d for d in meant if d.batch is None), *others]
+
+    def counts(self) -> Counts:
+        """Return how far the review is."""
+        with self._lock:
+            self._refresh()
+            verdicts = [d.verdict for d in self._log.in_force.values()]
+            flagged = self.rows.is_flagged
+            return Counts(
+                keep=verdicts.count("keep"),
+                relabel=verdicts.count("relabel"),
+                unsure=verdicts.count("unsure"),
+                drop=verdicts.count("drop"),
+                suspects=int(np.count_nonzero(flagged)),
+                suspects_decided=int(np.count_nonzero(flagged & self._is_decided)),
+                version=self._version,
+            )
+
+    def estimate(self) -> Estimate:
+        """Return what the decisions so far say of all samples."""
+        with self._lock:
+            self._refresh()
+            is_wrong = self._is_wrong.copy()
+        return estimate(self.rows.probability, self.rows.is_flagged, is_wrong)
+
+    def _order(self, kind: str) -> Order:
+        if kind not in self._orders:
+            seed = int.from_bytes(self.fingerprint.encode()[:8], "little")
+            self._orders[kind] = order_of(self.rows, kind, seed)
+        return self._orders[kind]
+
+    def _seen(self, row: int) -> str | None:
+        decision = self.decision(row)
+        return None if decision is None else decision.decided_at
+
+    def _decision(self, wanted: Wanted, batch: str | None) -> Decision:
+        return Decision(
+            sample_id=self.rows.sample_id[wanted.row].as_py(),
+            verdict=wanted.verdict,
+            label=wanted.label,
+            decided_by=self.reviewer,
+            flagged=bool(self.rows.is_flagged[wanted.row]),
+            batch=batch,
+        )
+
+    def _refresh(self) -> None:
+        """Take in what others have appended."""
+        touched = self._log.refresh()
+        if touched:
+            self._replay(self._row_of[name] for name in set(touched) if name in self._row_of)
+
+    def _replay(self, rows: Iterable[int]) -> None:
+        self._version += 1
+        for row in rows:
+            decision = self.decision(row)
+            self._is_decided[row] = decision is not None
+            given = self.rows.name(int(self.rows.given[row]))
+            self._is_wrong[row] = _verdict_on_label(decision, given)
+
+
+def _verdict_on_label(decision: Decision | None, given: Label | None) -> int:
+    """Return whether a decision says that the given label is wrong; "not sure" says nothing."""
+    if decision is None or decision.verdict == "unsure":
+        return _UNKNOWN
+    if decision.verdict == "keep" or (decision.verdict == "relabel" and decision.label == given):
+        return _RIGHT
+    return _WRONG

@@ -1,0 +1,636 @@
+// The page to decide in. Names come from outside: they are only ever set as text.
+"use strict";
+
+const PAGE = 20;        // samples fetched at a time
+const PREFETCH = 4;     // pictures loaded before they are needed
+const GRID = 200;       // samples of one batch
+const CLASSES_SHOWN = 60;
+
+const at = (id) => document.getElementById(id);
+const state = {
+  start: null,          // what the server says once
+  items: [],            // the samples of this view so far, in their order
+  here: 0,              // which of them is shown
+  more: 0,              // how many come after them
+  total: 0,
+  busy: false,          // a decision is on its way to the disk
+  mine: readMine(),     // what this tab has decided, to take back one after the other
+  version: null,        // how often the decisions have changed, by anybody
+  view: 0,              // rises with every new view, so that late answers are dropped
+  grid: null,
+};
+
+// ---- talking to the server ------------------------------------------------------------------
+
+async function ask(path, body) {
+  const options = body === undefined ? {} : {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-Labelfix-Token": state.start.token },
+    body: JSON.stringify(body),
+  };
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new Error("The server does not answer. Is `labelfix review` still running? " +
+      "Nothing that was shown as decided is lost.");
+  }
+  const isJson = (answer.headers.get("Content-Type") || "").startsWith("application/json");
+  if (!answer.ok) {
+    const text = isJson ? (await answer.json()).error : await answer.text();
+    throw new Error(text || `the server said ${answer.status}`);
+  }
+  return answer.json();
+}
+
+function pictureOf(row, size) {
+  return `/picture/${row}/${size}?v=${state.start.version}`;
+}
+
+function viewQuery(limit, after) {
+  const query = new URLSearchParams({ kind: at("kind").value, state: at("state").value, limit, after });
+  if (at("class").value) query.set("class", at("class").value);
+  if (at("split").value) query.set("split", at("split").value);
+  return `/api/queue?${query}`;
+}
+
+// ---- small helpers --------------------------------------------------------------------------
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function nameOf(code) {
+  return code === null || code < 0 ? "no label" : String(state.start.classes[code]) || "(empty name)";
+}
+
+const percent = (value) => value === null ? "?" : value > 0.995 && value < 1 ? "over 99 %"
+  : value < 0.005 && value > 0 ? "under 1 %" : `${Math.round(100 * value)} %`;
+const number = (value) => Number(value).toLocaleString("en");
+const words = (kind) => kind.replaceAll("_", " ");
+
+function say(text) { at("message").textContent = text; clearTimeout(say.timer); say.timer = setTimeout(() => { at("message").textContent = ""; }, 4000); }
+function alarm(error) { at("alarm").textContent = error ? error.message : ""; }
+
+function readMine() {
+  try { return JSON.parse(sessionStorage.getItem("labelfix-mine")) || []; } catch { return []; }
+}
+function writeMine() {
+  try { sessionStorage.setItem("labelfix-mine", JSON.stringify(state.mine.slice(-500))); } catch { /* full: undo then asks the log */ }
+}
+
+const PHRASE = { keep: "kept", relabel: "relabelled", unsure: "not sure", drop: "dropped" };
+function phrase(decision) {
+  return decision.verdict === "relabel" ? `relabelled ${decision.label}` : PHRASE[decision.verdict];
+}
+
+// ---- the view -------------------------------------------------------------------------------
+
+async function openView() {
+  const view = ++state.view;
+  const found = await ask(viewQuery(PAGE, -1));
+  if (view !== state.view) return;
+  Object.assign(state, { items: found.items, here: 0, more: found.more, total: found.total });
+  showProgressOf(found);
+  show();
+}
+
+async function loadMore() {
+  const last = state.items.findLast((item) => item.place !== undefined);
+  if (!state.more || state.loading || !last) return;
+  const view = state.view;
+  state.loading = true;
+  try {
+    const found = await ask(viewQuery(PAGE, last.place));
+    if (view !== state.view) return;
+    const held = new Set(state.items.map((item) => item.row));
+    state.items.push(...found.items.filter((item) => !held.has(item.row)));
+    state.more = found.more;
+    showProgressOf(found);
+  } finally {
+    state.loading = false;
+  }
+}
+
+function showProgressOf(found) {
+  state.total = found.total;
+  state.viewDecided = found.decided;
+  drawProgress();
+}
+
+function drawProgress() {
+  const bar = at("progress-bar");
+  bar.setAttribute("aria-valuemax", state.total);
+  bar.setAttribute("aria-valuenow", state.viewDecided);
+  bar.setAttribute("aria-valuetext", `${number(state.viewDecided)} of ${number(state.total)} decided`);
+  at("progress-done").style.width = `${state.total ? 100 * state.viewDecided / state.total : 0}%`;
+}
+
+function show() {
+  const item = state.items[state.here];
+  at("end").hidden = Boolean(item);
+  at("card").hidden = !item;
+  at("stage").classList.toggle("empty", !item);
+  at("picture-frame").hidden = !item || !state.start.has_pictures;
+  at("no-picture").hidden = !item || state.start.has_pictures;
+  at("near").hidden = !item || !state.start.has_neighbours;
+  at("neighbours").replaceChildren();
+  at("picture-fault").hidden = true;
+  document.body.dataset.row = item ? item.row : "";
+  if (!item) { showEnd(); return; }
+  showLabels(item);
+  showPicture(item);
+  showNeighbours(item);
+  prefetch();
+  if (state.here > state.items.length - 8) loadMore().catch(alarm);
+}
+
+function showEnd() {
+  const filtered = at("state").value === "undecided" ? "You have seen all that is undecided in this view"
+    : "You have seen all of this view";
+  at("end-text").textContent = `${filtered}: ${number(state.viewDecided ?? 0)} of ${number(state.total)} decided. ` +
+    "Choose another view above, or look again at what you skipped.";
+  at("again").focus({ preventScroll: true });
+}
+
+function showLabels(item) {
+  const flags = item.issues.map((kind) => element("span", words(kind) + " issue"));
+  if (item.is_check) flags.unshift(element("span", item.is_flagged ? "random check among the flags" : "random check, no flag", "check"));
+  if (item.split !== null) flags.push(element("span", `split ${item.split}`));
+  at("flag").replaceChildren(...flags);
+  at("given").textContent = nameOf(item.given);
+  at("suggested-line").hidden = item.suggested < 0;
+  at("suggested").textContent = item.suggested < 0 ? "" : nameOf(item.suggested);
+  at("chance").textContent = item.probability === null ? "This label was not judged."
+    : `Wrong with a probability of ${percent(item.probability)}` +
+      (item.suggested_probability === null ? "." : `; the suggestion is right with ${percent(item.suggested_probability)}.`);
+  at("keep-name").textContent = nameOf(item.given);
+  at("take-name").textContent = item.suggested < 0 ? "a suggestion (there is none)" : nameOf(item.suggested);
+  at("take").disabled = item.suggested < 0;
+  at("decided").hidden = !item.decision;
+  at("decided").textContent = item.decision ? `Decided: ${phrase(item.decision)}` +
+    (item.decision.decided_by ? ` by ${item.decision.decided_by}` : "") + ". Another key changes it." : "";
+  at("top").replaceChildren(...item.top.map(([code, share], index) => topLine(item, code, share, index)));
+  at("reason").textContent = item.reason || "";
+  at("name").textContent = item.sample_id;
+  at("big-name").textContent = item.sample_id;
+}
+
+function topLine(item, code, share, index) {
+  const line = element("li");
+  const button = element("button");
+  button.type = "button";
+  const name = element("span", nameOf(code), "class" + (code === item.given ? " given" : code === item.suggested ? " suggested" : ""));
+  const right = element("span", `${percent(share)} `, "share");
+  right.append(element("kbd", String(index + 1)));
+  button.append(name, right);
+  button.addEventListener("click", () => decideClass(code));
+  line.append(button);
+  return line;
+}
+
+function showPicture(item) {
+  if (!state.start.has_pictures) return;
+  const picture = at("picture");
+  picture.alt = `${item.sample_id}, given as ${nameOf(item.given)}`;
+  picture.classList.remove("tiny");
+  picture.src = pictureOf(item.row, "large");
+}
+
+function pictureLoaded(event) {
+  event.target.classList.toggle("tiny", event.target.naturalWidth <= 48 && event.target.naturalHeight <= 48);
+}
+
+async function pictureFailed() {
+  const item = state.items[state.here];
+  if (!item) return;
+  at("picture-frame").hidden = true;
+  at("picture-fault").hidden = false;
+  at("picture-fault").textContent = "The image cannot be shown.";
+  await ask(pictureOf(item.row, "large")).catch((error) => { at("picture-fault").textContent = error.message; });
+}
+
+function prefetch() {
+  if (!state.start.has_pictures) return;
+  state.held = state.items.slice(state.here + 1, state.here + 1 + PREFETCH).map((item) => {
+    const picture = new Image();
+    picture.src = pictureOf(item.row, "large");
+    return picture;
+  });
+}
+
+async function showNeighbours(item) {
+  if (!state.start.has_neighbours) return;
+  const found = await ask(`/api/sample/${item.row}`).catch(() => null);
+  if (!found || state.items[state.here] !== item || !found.neighbours.length) return;
+  at("neighbours").replaceChildren(...found.neighbours.map((near) => {
+    const label = near.decision && near.decision.verdict === "relabel" ? String(near.decision.label) : nameOf(near.given);
+    const line = element("li");
+    if (label === nameOf(item.given)) line.classList.add("is-given");
+    else if (item.suggested >= 0 && label === nameOf(item.suggested)) line.classList.add("is-suggested");
+    if (state.start.has_pictures) {
+      const picture = element("img");
+      picture.src = pictureOf(near.row, "small");
+      picture.alt = near.sample_id;
+      line.append(picture);
+    }
+    const name = element("span", label);
+    name.title = near.sample_id;
+    line.append(name, element("span", near.similarity.toFixed(2), "muted"));
+    return line;
+  }));
+}
+
+// ---- deciding -------------------------------------------------------------------------------
+
+async function decide(verdict, label) {
+  const item = state.items[state.here];
+  if (!item || state.busy) return;
+  state.busy = true;
+  alarm(null);
+  try {
+    const seen = item.decision ? item.decision.decided_at : null;
+    const wanted = { row: item.row, sample_id: item.sample_id, verdict, label, seen };
+    const done = await ask("/api/decide", { decisions: [wanted] });
+    if (done.conflict_count) {
+      Object.assign(item, done.conflicts[0]);
+      show();
+      say("Decided meanwhile in another tab; press the key again to change that.");
+      return;
+    }
+    takeIn(done.changed);
+    remember(done.changed);
+    progress(done.progress);
+    if (!seen) { state.viewDecided += 1; drawProgress(); }
+    say(`${phrase(done.changed[0].decision)}: ${item.sample_id}`);
+    state.here += 1;
+    show();
+  } catch (error) {
+    alarm(error);
+  } finally {
+    state.busy = false;
+  }
+}
+
+function decideClass(code) {
+  const item = state.items[state.here];
+  if (!item || code < 0) return;
+  if (code === item.given) decide("keep"); else decide("relabel", code);
+}
+
+function takeIn(changed) {
+  const fresh = new Map(changed.map((item) => [item.row, item]));
+  for (const item of state.items) if (fresh.has(item.row)) Object.assign(item, fresh.get(item.row));
+}
+
+function remember(changed) {
+  state.mine.push(changed.map((item) => ({ row: item.row, sample_id: item.sample_id, decided_at: item.decision.decided_at })));
+  writeMine();
+}
+
+async function undo() {
+  if (state.busy) return;
+  state.busy = true;
+  alarm(null);
+  try {
+    const mine = state.mine.pop();
+    writeMine();
+    const done = await ask("/api/undo", mine ? { decisions: mine } : {});
+    progress(done.progress);
+    if (!done.changed_count) {
+      say(mine ? "That was changed meanwhile in another tab; it stays." : "There is nothing to undo.");
+      return;
+    }
+    takeIn(done.changed);
+    if (done.changed_count === 1) goTo(done.changed[0]); else await openView();
+    state.viewDecided = Math.max(0, state.viewDecided - 1);
+    drawProgress();
+    say(done.changed_count === 1 ? `taken back: ${done.changed[0].sample_id}` : `taken back: ${number(done.changed_count)} decisions`);
+  } catch (error) {
+    alarm(error);
+  } finally {
+    state.busy = false;
+  }
+}
+
+function goTo(item) {
+  const there = state.items.findIndex((other) => other.row === item.row);
+  if (there >= 0) state.here = there; else state.items.splice(state.here, 0, item);
+  show();
+}
+
+function move(step) {
+  state.here = Math.min(Math.max(state.here + step, 0), state.items.length);
+  show();
+}
+
+// ---- progress and estimate ------------------------------------------------------------------
+
+function progress(counts) {
+  state.version = counts.version;
+  at("tally").textContent = `${number(counts.suspects_decided)} of ${number(counts.suspects)} suspects decided` +
+    ` (${number(counts.keep)} kept, ${number(counts.relabel)} relabelled, ${number(counts.unsure)} not sure, ${number(counts.drop)} dropped` +
+    " in all)";
+  state.decided = counts.keep + counts.relabel + counts.unsure + counts.drop;
+  clearTimeout(progress.timer);
+  progress.timer = setTimeout(() => { refreshEstimate().catch(() => {}); }, 250);
+}
+
+function range(count) {
+  return count.low === count.high ? number(count.low) : `${number(count.low)} to ${number(count.high)}`;
+}
+
+async function refreshEstimate() {
+  const found = await ask("/api/estimate");
+  at("right").textContent = `${range(found.right_flags)} of ${number(found.flagged)}`;
+  at("left-flagged").textContent = range(found.left_flagged);
+  at("left-unflagged").textContent = range(found.left_unflagged);
+  const base = state.decided ? "" : " Nothing is decided yet: this rests on the report alone.";
+  const advice = at("advice");
+  advice.classList.toggle("stop", !found.is_worth_it);
+  advice.textContent = found.next_share === null
+    ? `Every suspect is decided. Each range holds the truth with a probability of 90 %.${base}`
+    : found.is_worth_it
+      ? `Of the next 50 suspects about ${percent(found.next_share)} should be right. Each range holds the truth with a probability of 90 %.${base}`
+      : `It is no longer worth going on: of the next 50 suspects only about ${percent(found.next_share)} should be right, below one in ten.`;
+}
+
+async function watchOthers() {
+  if (document.hidden || state.busy) return;
+  try {
+    const counts = await ask("/api/progress");
+    if (counts.version === state.version) return;
+    progress(counts);
+    const item = state.items[state.here];
+    if (!item) return;
+    const fresh = await ask(`/api/sample/${item.row}`);
+    if (state.busy || state.items[state.here] !== item) return;
+    if (JSON.stringify(fresh.decision) !== JSON.stringify(item.decision)) {
+      item.decision = fresh.decision;
+      showLabels(item);
+    }
+  } catch { /* the next decision will tell */ }
+}
+
+// ---- another class --------------------------------------------------------------------------
+
+function openClasses() {
+  if (!state.items[state.here]) return;
+  at("class-search").value = "";
+  listClasses();
+  at("class-dialog").showModal();
+  at("class-search").focus();
+}
+
+function matches(text) {
+  const wanted = text.trim().toLocaleLowerCase();
+  const found = [];
+  state.start.classes.forEach((name, code) => {
+    const place = String(name).toLocaleLowerCase().indexOf(wanted);
+    if (place >= 0) found.push([place === 0 ? 0 : 1, String(name).length, code]);
+  });
+  if (wanted) found.sort((a, b) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
+  return found.map((entry) => entry[2]);
+}
+
+function listClasses() {
+  const found = matches(at("class-search").value);
+  state.choices = found.slice(0, CLASSES_SHOWN);
+  at("class-list").replaceChildren(...state.choices.map((code, index) => {
+    const line = element("li", nameOf(code));
+    line.id = `class-${index}`;
+    line.setAttribute("role", "option");
+    line.addEventListener("click", () => chooseClass(index));
+    return line;
+  }));
+  const rest = found.length - state.choices.length;
+  at("class-more").textContent = !found.length ? "No class is called that."
+    : rest > 0 ? `and ${number(rest)} more: type to narrow it down` : "";
+  pickClass(0);
+}
+
+function pickClass(index) {
+  state.choice = Math.min(Math.max(index, 0), state.choices.length - 1);
+  [...at("class-list").children].forEach((line, place) => line.setAttribute("aria-selected", String(place === state.choice)));
+  const picked = at("class-list").children[state.choice];
+  if (picked) picked.scrollIntoView({ block: "nearest" });
+  at("class-search").setAttribute("aria-activedescendant", picked ? picked.id : "");
+}
+
+function chooseClass(index) {
+  if (!(index in state.choices)) return;
+  at("class-dialog").close();
+  decideClass(state.choices[index]);
+}
+
+function classKey(event) {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (step) { pickClass(state.choice + step); event.preventDefault(); }
+  if (event.key === "Enter" && !event.isComposing) { chooseClass(state.choice); event.preventDefault(); }
+}
+
+// ---- batches --------------------------------------------------------------------------------
+
+async function openBatches() {
+  at("grid-view").hidden = true;
+  at("pair-view").hidden = false;
+  at("pairs").replaceChildren();
+  if (!at("batch-dialog").open) at("batch-dialog").showModal();
+  const found = await ask("/api/pairs").catch((error) => { alarm(error); return { pairs: [] }; });
+  at("pairs").replaceChildren(...found.pairs.map((pair) => {
+    const line = element("li");
+    const button = element("button");
+    button.type = "button";
+    const name = element("span");
+    name.append(element("b", nameOf(pair.given), "given"), " \u2192 ", element("b", nameOf(pair.suggested), "suggested"));
+    button.append(name, element("span", number(pair.count), "muted"));
+    button.addEventListener("click", () => openGrid(pair));
+    line.append(button);
+    return line;
+  }));
+  if (!found.pairs.length) at("pairs").append(element("li", "No suspect is left without a decision."));
+}
+
+async function openGrid(pair) {
+  const query = new URLSearchParams({ kind: "label", state: "undecided", limit: GRID, after: -1, given: pair.given, suggested: pair.suggested });
+  const found = await ask(`/api/queue?${query}`).catch((error) => { alarm(error); return null; });
+  if (!found) return;
+  if (!found.items.length) { await openBatches(); return; }
+  state.grid = { pair, items: found.items, picked: new Set(found.items.map((item) => item.row)) };
+  at("pair-view").hidden = true;
+  at("grid-view").hidden = false;
+  const text = at("grid-text");
+  text.replaceChildren("Given ", element("b", nameOf(pair.given), "given"), ", suggested ", element("b", nameOf(pair.suggested), "suggested"),
+    `: ${found.more ? `the first ${number(found.items.length)} of ${number(found.items.length + found.more)}` : `all ${number(found.items.length)}`}. ` +
+    "Deselect those where the suggestion is wrong; they stay undecided.");
+  at("grid").replaceChildren(...found.items.map(gridCell));
+  at("grid").scrollTop = 0;
+  countPicked();
+  at("grid").firstElementChild.focus();
+}
+
+function gridCell(item) {
+  const cell = element("button");
+  cell.type = "button";
+  cell.setAttribute("aria-pressed", "true");
+  if (state.start.has_pictures) {
+    const picture = element("img");
+    picture.loading = "lazy";
+    picture.src = pictureOf(item.row, "small");
+    picture.alt = "";
+    cell.append(picture);
+  }
+  const name = element("span", item.sample_id);
+  name.title = item.sample_id;
+  cell.append(name, element("span", `wrong: ${percent(item.probability)}`, "muted"));
+  cell.addEventListener("click", () => {
+    const isPicked = !state.grid.picked.delete(item.row);
+    if (isPicked) state.grid.picked.add(item.row);
+    cell.setAttribute("aria-pressed", String(isPicked));
+    countPicked();
+  });
+  return cell;
+}
+
+function countPicked() {
+  const count = state.grid.picked.size;
+  at("grid-accept").textContent = `Take ${nameOf(state.grid.pair.suggested)} for ${number(count)}`;
+  at("grid-accept").disabled = at("grid-keep").disabled = !count;
+}
+
+function pickNone() {
+  state.grid.picked.clear();
+  for (const cell of at("grid").children) cell.setAttribute("aria-pressed", "false");
+  countPicked();
+}
+
+async function decideGrid(verdict) {
+  if (state.busy) return;
+  state.busy = true;
+  const { pair, items, picked } = state.grid;
+  const label = verdict === "relabel" ? pair.suggested : undefined;
+  const decisions = items.filter((item) => picked.has(item.row))
+    .map((item) => ({ row: item.row, sample_id: item.sample_id, verdict, label, seen: null }));
+  try {
+    const done = await ask("/api/decide", { decisions, batch: true });
+    if (done.changed_count) remember(done.changed);
+    progress(done.progress);
+    const others = done.conflict_count ? `; ${number(done.conflict_count)} were decided in another tab and stay as they are` : "";
+    say(`${number(done.changed_count)} decided${others}`);
+    state.busy = false;
+    await openBatches();
+    at("batch-close").focus();
+    await openView();
+  } catch (error) {
+    alarm(error);
+  } finally {
+    state.busy = false;
+  }
+}
+
+// ---- keys, and the start --------------------------------------------------------------------
+
+function zoom() {
+  const item = state.items[state.here];
+  if (!item || !state.start.has_pictures) return;
+  at("zoomed").src = pictureOf(item.row, "full");
+  at("zoomed").alt = at("picture").alt;
+  at("zoom-dialog").showModal();
+}
+
+const KEYS = {
+  k: () => decide("keep"),
+  s: () => takeSuggested(),
+  c: openClasses, "/": openClasses,
+  u: () => decide("unsure"),
+  d: () => decide("drop"),
+  z: undo, Backspace: undo,
+  ArrowLeft: () => move(-1), ArrowRight: () => move(1),
+  " ": zoom,
+  b: () => { openBatches().catch(alarm); },
+  "?": () => at("help-dialog").showModal(),
+};
+
+function takeSuggested() {
+  const item = state.items[state.here];
+  if (item && item.suggested >= 0) decideClass(item.suggested);
+  else if (item) say("There is no suggestion: choose a class with c, or keep the label with k.");
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
+  if (!state.start || document.querySelector("dialog[open]")) return;
+  if (["SELECT", "INPUT"].includes(event.target.tagName)) return;
+  const onButton = event.target.tagName === "BUTTON" && event.target.id !== "picture-frame";
+  if (onButton && event.key === " ") return;  // space presses a button that has the focus
+  const item = state.items[state.here];
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const choice = /^[1-9]$/.test(key) && item ? item.top[Number(key) - 1] : undefined;
+  const action = choice ? () => decideClass(choice[0]) : KEYS[key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+}
+
+function fill(select, first, entries) {
+  const options = [["", first], ...entries].filter(([, text]) => text !== null);
+  select.replaceChildren(...options.map(([value, text]) => {
+    const option = element("option", text);
+    option.value = value;
+    return option;
+  }));
+}
+
+function wire() {
+  const clicks = {
+    keep: KEYS.k, take: KEYS.s, choose: openClasses, unsure: KEYS.u, drop: KEYS.d, undo, "undo-end": undo,
+    back: KEYS.ArrowLeft, skip: KEYS.ArrowRight, again: () => { openView().catch(alarm); },
+    "open-batch": KEYS.b, "open-help": KEYS["?"], "picture-frame": zoom,
+    "zoom-close": () => at("zoom-dialog").close(), "help-close": () => at("help-dialog").close(),
+    "batch-close": () => at("batch-dialog").close(), "grid-back": KEYS.b, "grid-none": pickNone,
+    "grid-accept": () => decideGrid("relabel"), "grid-keep": () => decideGrid("keep"),
+  };
+  for (const [id, action] of Object.entries(clicks)) at(id).addEventListener("click", action);
+  for (const id of ["kind", "class", "split", "state"]) {
+    at(id).addEventListener("change", () => { at(id).blur(); openView().catch(alarm); });
+  }
+  for (const dialog of document.querySelectorAll("dialog")) {
+    dialog.addEventListener("close", () => at("sample").focus({ preventScroll: true }));
+  }
+  at("filters").addEventListener("submit", (event) => event.preventDefault());
+  at("picture").addEventListener("load", pictureLoaded);
+  at("picture").addEventListener("error", () => { pictureFailed(); });
+  at("class-search").addEventListener("input", listClasses);
+  at("class-search").addEventListener("keydown", classKey);
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("visibilitychange", watchOthers);
+  setInterval(watchOthers, 5000);
+}
+
+async function begin() {
+  history.replaceState(null, "", "/");  // the key stays out of the address bar and the history
+  state.start = await ask("/api/start");
+  at("run").textContent = state.start.run;
+  at("run").title = state.start.run;
+  document.title = `Review ${state.start.run}`;
+  fill(at("kind"), null, []);
+  const kinds = Object.entries(state.start.kinds).filter(([kind, count]) => count || kind === "label");
+  at("kind").replaceChildren(...kinds.map(([kind, count]) => {
+    const text = kind === "label" ? "suspects" : kind === "all" ? "all samples" : `${words(kind)} issues`;
+    const option = element("option", `${text} (${number(count)})`);
+    option.value = kind;
+    return option;
+  }));
+  fill(at("class"), "all", state.start.classes.map((name, code) => [code, nameOf(code)]));
+  fill(at("split"), "all", state.start.splits.map((name, code) => [code, name]));
+  at("split").parentElement.hidden = !state.start.splits.length;
+  wire();
+  await openView();
+  progress(await ask("/api/progress"));
+  at("sample").focus({ preventScroll: true });
+}
+
+begin().catch(alarm);
