@@ -95,8 +95,9 @@ def test_a_finished_run_is_repeated_byte_for_byte(
 ) -> None:
     again = run("audit", small_data, "--out", tmp_path / "again")
     assert again.exit_code == 0, again.stderr
-    before, after = (folder / "report.parquet" for folder in (small_run, tmp_path / "again"))
-    assert after.read_bytes() == before.read_bytes()
+    for name in ("report.parquet", "report.html"):
+        before, after = (folder / name for folder in (small_run, tmp_path / "again"))
+        assert after.read_bytes() == before.read_bytes()
 
 
 # What an audit refuses

@@ -54,7 +54,7 @@ def test_the_command_writes_the_report_of_any_audit(tmp_path, form):
     assert "300 judged" in done.stdout
     assert "most surely wrong" in done.stdout
     assert "image" not in done.stdout
-    files = ["noise_matrix.parquet", "report.parquet", "run.json"]
+    files = ["noise_matrix.parquet", "report.html", "report.parquet", "run.json"]
     assert sorted(path.name for path in out.iterdir()) == files
 
     report = read_report_table(out)
