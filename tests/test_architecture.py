@@ -126,7 +126,7 @@ EXPORTING = {
         "export_own_parquet", "export_own_text", "export_plan", "export_tasks", "report",
     },
     "export_diff": {"decisions", "export_inputs", "export_manifest", "export_plan", "report"},
-    "checking": {"decided", "decisions", "report"},
+    "checking": {"decided", "decisions", "export_inputs", "report"},
     "check_files": {"checking"},
 }  # fmt: skip
 DIAGNOSING = {

@@ -251,6 +251,15 @@ def test_junit_and_sarif_say_what_failed(tmp_path):
     assert uri == "h%1B/%C3%BC%20%26%3C.png"
 
 
+@pytest.mark.parametrize("option", ["--junit", "--sarif"])
+def test_a_check_never_writes_over_what_it_read(tmp_path, option):
+    before = (run_of(tmp_path) / "report.parquet").read_bytes()
+    told = run("check", tmp_path, "--fail-on", "label", option, tmp_path / "report.parquet")
+    assert told.exit_code == 1
+    assert "never changes" in told.stderr
+    assert (tmp_path / "report.parquet").read_bytes() == before
+
+
 def test_sarif_lists_no_more_than_its_readers_take(tmp_path):
     ids = tuple(map(str, range(MOST_RESULTS + 5)))
     result = CheckResult((Check("label", False, "many", ids),), None)
