@@ -214,7 +214,7 @@ def test_reasons_name_leaks_conflicts_and_looks(audited):
     assert said[0] == "the same picture is in split 'test'"
     assert said[20] == "the same picture is in split 'train'"
     assert said[21] == "near-duplicate is also labelled 'dog'"
-    assert said[24] == "nearly black; blurry"
+    assert said[24].endswith("nearly black; blurry")
     assert said[3] is None
 
 
