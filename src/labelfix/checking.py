@@ -225,6 +225,12 @@ def _check_kind(report: Report, decided: Decided, wanted: str) -> Check:
             f"the report cannot tell of {wanted}: no image was looked at",
             hint="check a run of images, not of --pred-probs",
         )
+    score = f"{kind.removeprefix('conflicting_')}_score"
+    if score in report.table.column_names and report.table[score].null_count == len(report):
+        raise ReportError(
+            f"the report cannot tell of {wanted}: it looked at no image for it",
+            hint="audit again: the report may be older than this kind of issue",
+        )
     is_issue = _leaks(report) if kind == LEAKAGE else _issues(report, kind)
     if kind == "label":
         is_issue = is_issue & ~decided.has("keep")

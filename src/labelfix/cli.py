@@ -85,6 +85,7 @@ def audit(
     pred_probs: opt.PredProbs = None,
     precision: opt.Precision = None,
     budget: opt.Budget = None,
+    issue_threshold: opt.IssueThresholds = None,
     overwrite: opt.Overwrite = False,
     resume: opt.Resume = False,
     half_rate: opt.HalfRate = False,
@@ -157,6 +158,7 @@ def audit(
             split_column=split_column,
             precision=precision,
             budget=budget,
+            issue_threshold=opt.thresholds_of(issue_threshold),
             overwrite=overwrite,
             resume=resume,
             half_rate=half_rate,
@@ -303,6 +305,7 @@ def _files(run: Path) -> dict[str, Path]:
     files = {
         "report": run / "report.parquet",
         "noise_matrix": run / "noise_matrix.parquet",
+        "neighbors": run / "neighbors.parquet",
         "run_info": run / "run.json",
     }
     return {name: path for name, path in files.items() if path.is_file()}
