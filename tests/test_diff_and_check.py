@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -182,13 +183,26 @@ def test_kinds_of_issue_are_the_columns_of_the_report():
 
 def test_near_copies_in_two_splits_leak_where_the_report_knows_of_them():
     report = report_of([Sample("a", split="train"), Sample("b", split="test"), Sample("c")])
-    near = pa.array([4, 4, None], pa.int64())
-    is_near = pa.array([True, True, False])
-    table = report.table.append_column("near_duplicate_set", near)
-    object.__setattr__(report, "table", table.append_column("is_near_duplicate_issue", is_near))
-    decided = join_decisions(report, {})
-    result = check_report(report, decided, fail_on=["leakage", "near-duplicates"])
+    columns = {
+        "near_duplicate_set": pa.array([4, 4, None], pa.int64()),
+        "is_near_duplicate_issue": pa.array([True, True, False]),
+        "near_duplicate_score": pa.array([0, 0, 1], pa.float32()),
+    }
+    table = report.table
+    for name, column in columns.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    report = replace(report, table=table)
+    result = check_report(
+        report, join_decisions(report, {}), fail_on=["leakage", "near-duplicates"]
+    )
     assert [check.sample_ids for check in result.checks] == [("a", "b"), ("a", "b")]
+
+
+@pytest.mark.parametrize("kind", ["dark", "near-duplicates", "conflicting-near-duplicates"])
+def test_a_report_that_never_looked_cannot_pass(kind):
+    report = report_of(SAMPLES)  # whose images nobody looked at
+    with pytest.raises(ReportError, match=f"cannot tell of {kind}"):
+        check_report(report, join_decisions(report, {}), fail_on=[kind])
 
 
 def test_a_label_that_somebody_kept_is_no_issue():
@@ -249,6 +263,15 @@ def test_junit_and_sarif_say_what_failed(tmp_path):
     [place] = result["locations"]
     uri = place["physicalLocation"]["artifactLocation"]["uri"]
     assert uri == "h%1B/%C3%BC%20%26%3C.png"
+
+
+@pytest.mark.parametrize("option", ["--junit", "--sarif"])
+def test_a_check_never_writes_over_what_it_read(tmp_path, option):
+    before = (run_of(tmp_path) / "report.parquet").read_bytes()
+    told = run("check", tmp_path, "--fail-on", "label", option, tmp_path / "report.parquet")
+    assert told.exit_code == 1
+    assert "never changes" in told.stderr
+    assert (tmp_path / "report.parquet").read_bytes() == before
 
 
 def test_sarif_lists_no_more_than_its_readers_take(tmp_path):

@@ -342,6 +342,19 @@ def test_names_in_parquet_cannot_lead_out_of_an_export(tmp_path, parquet_run):
     assert others == {"data.parquet", "run", "out"}
 
 
+def test_a_link_out_of_a_folder_of_shards_is_not_followed(tmp_path):
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "data").mkdir()
+    for name, label in (("a", "cat"), ("b", "dog")):
+        table = pa.table({"image": [name.encode()], "label": [label]})
+        pq.write_table(table, tmp_path / "data" / f"{name}.parquet")
+    (tmp_path / "data" / "notes.txt").write_text("mine")
+    (tmp_path / "data" / "link.txt").symlink_to(tmp_path / "secret.txt")
+    write_run(tmp_path / "run", tmp_path / "data", [fate("relabel"), fate()])
+    export(tmp_path / "run", tmp_path / "clean")
+    assert set(files_of(tmp_path / "clean")) == {"a.parquet", "b.parquet", "notes.txt"}
+
+
 # torch
 
 

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.decided import Decided, join_decisions, one_array
-from labelfix.decisions import read_decisions
+from labelfix.decisions import decisions_file, read_decisions
 from labelfix.errors import ConfigError, ReportError
-from labelfix.report import Report, read_report_table
+from labelfix.export_inputs import keep_off
+from labelfix.report import Report, read_report_table, report_file
 
 LEAKAGE = "leakage"
 """The kind of issue of copies, exact or near, that lie in more than one split."""
@@ -91,16 +92,30 @@ class CheckResult:
 
 
 def check_run(
-    run: Path, *, max_error_rate: float | None, sure: bool, fail_on: Sequence[str]
+    run: Path,
+    *,
+    max_error_rate: float | None,
+    sure: bool,
+    fail_on: Sequence[str],
+    outputs: Sequence[Path] = (),
 ) -> CheckResult:
     """Check the labels of the data set that a run is about; see `check_report`.
+
+    Args:
+        run: A RUN folder, or its report.
+        max_error_rate: As for `check_report`.
+        sure: Likewise.
+        fail_on: Likewise.
+        outputs: Where the result will be written: not over or into what is read.
 
     Raises:
         ReportError: ``run`` holds no report, or it does not tell.
         DecisionsError: The decisions on it cannot be read, or do not fit it.
-        ConfigError: A kind is not known, or ``max_error_rate`` is no share.
+        ConfigError: A kind is not known, ``max_error_rate`` is no share, or an output lies in
+            the data or the run's own files.
     """
     report = read_report_table(run, pred_probs=False)
+    keep_off(outputs, [report_file(run), decisions_file(run), report.run.source.path])
     decided = join_decisions(report, read_decisions(run))
     return check_report(report, decided, max_error_rate=max_error_rate, sure=sure, fail_on=fail_on)
 
@@ -209,6 +224,12 @@ def _check_kind(report: Report, decided: Decided, wanted: str) -> Check:
         raise ReportError(
             f"the report cannot tell of {wanted}: no image was looked at",
             hint="check a run of images, not of --pred-probs",
+        )
+    score = f"{kind.removeprefix('conflicting_')}_score"
+    if score in report.table.column_names and report.table[score].null_count == len(report):
+        raise ReportError(
+            f"the report cannot tell of {wanted}: it looked at no image for it",
+            hint="audit again: the report may be older than this kind of issue",
         )
     is_issue = _leaks(report) if kind == LEAKAGE else _issues(report, kind)
     if kind == "label":

@@ -87,6 +87,7 @@ def audit(
     pred_probs: opt.PredProbs = None,
     precision: opt.Precision = None,
     budget: opt.Budget = None,
+    issue_threshold: opt.IssueThresholds = None,
     overwrite: opt.Overwrite = False,
     resume: opt.Resume = False,
     half_rate: opt.HalfRate = False,
@@ -159,6 +160,7 @@ def audit(
             split_column=split_column,
             precision=precision,
             budget=budget,
+            issue_threshold=opt.thresholds_of(issue_threshold),
             overwrite=overwrite,
             resume=resume,
             half_rate=half_rate,
@@ -329,6 +331,7 @@ def _files(run: Path) -> dict[str, Path]:
         "page": run / "report.html",
         "report": run / "report.parquet",
         "noise_matrix": run / "noise_matrix.parquet",
+        "neighbors": run / "neighbors.parquet",
         "run_info": run / "run.json",
     }
     return {name: path for name, path in files.items() if path.is_file()}

@@ -52,8 +52,10 @@ def export(
         ]
         | None,
         typer.Option(
-            help="What to write; own is the form that the data came in. Taken from the ending of "
-            "TO if left out: .csv, .parquet, .jsonl, or none for a folder.",
+            metavar="FORMAT",
+            help="What to write: own (the form that the data came in), folder, csv, parquet, "
+            "jsonl, huggingface, cleanlab, label-studio, fiftyone or argilla. Taken from the "
+            "ending of TO if left out: .csv, .parquet, .jsonl, or none for a folder.",
         ),
     ] = None,
     overwrite: Annotated[
@@ -151,7 +153,13 @@ def check(
     from labelfix.checking import check_run
     from labelfix.cli_text import plain
 
-    result = check_run(run, max_error_rate=max_error_rate, sure=sure, fail_on=fail_on or [])
+    result = check_run(
+        run,
+        max_error_rate=max_error_rate,
+        sure=sure,
+        fail_on=fail_on or [],
+        outputs=[file for file in (junit, sarif) if file is not None],
+    )
     if junit is not None:
         write_junit(result, run, junit)
     if sarif is not None:

@@ -77,11 +77,30 @@ def print_figures(console: Console, summary: Summary) -> None:
                 f"{summary.duplicates:,}",
                 f"identical images, {summary.conflicting:,} of them with different labels",
             ),
+            *_kinds(summary),
         ]
     console.print()
     console.print(_grid(rows))
     for note in summary.notes:
         _line(console, f"note: {note}")
+
+
+def _kinds(summary: Summary) -> list[tuple[str, str, str]]:
+    """Return what was found of the images; nothing where it was not looked for."""
+    if summary.near_duplicates is None:
+        return []
+    conflicts = f"{summary.conflicting_near_duplicates:,} of them with different labels"
+    leaks = f", {summary.leaks:,} across splits" if summary.leaks else ""
+    pictures = f"images of {summary.near_duplicate_sets:,} pictures, {conflicts}{leaks}"
+    rows = [
+        ("near-duplicates", summary.near_duplicates, pictures),
+        ("outliers", summary.outliers, "images unlike all others"),
+        ("dark", summary.dark, "images nearly black"),
+        ("bright", summary.bright, "images nearly white"),
+        ("blurry", summary.blurry, "images with hardly an edge"),
+        ("odd size", summary.odd_size, "images much larger or smaller than the others"),
+    ]
+    return [(name, f"{count:,}", remark) for name, count, remark in rows]
 
 
 def _interval(summary: Summary) -> str:

@@ -251,9 +251,15 @@ def _write_own_shards(job: _Job) -> _Written:
     source = open_again(job.report, job.on_progress).source
     names = text_of_paths(find_files(source.path, no_progress)[0]).to_pylist()
     shards = shards_among(names)
-    others = [name for name in names if name not in set(shards)]
+    others = [name for name in set(names) - set(shards) if _is_inside(source.path, name)]
     job.make_way()
     return _Written(write_own_shards(source, shards, others, job.plan, job.to, job.on_progress))
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Return whether a file is there, and not by a link that leads out of its folder."""
+    file = (folder / name).resolve()
+    return file.is_file() and file.is_relative_to(folder.resolve())
 
 
 _WRITERS: dict[str, Callable[[_Job], _Written]] = {

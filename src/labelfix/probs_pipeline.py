@@ -18,6 +18,7 @@ from labelfix.corrections import correct
 from labelfix.errors import LabelfixError, UnreadableImage
 from labelfix.html.wishes import NO_IMAGES, no_pictures
 from labelfix.html.writing import write_page
+from labelfix.neighbor_table import NEIGHBORS_NAME
 from labelfix.pred_probs import GivenPredProbs, fingerprint_of, open_pred_probs
 from labelfix.records import (
     MISSING,
@@ -109,6 +110,7 @@ def _run(
         report = _judge(given, paths, fingerprint, flags)
     with clock.stage("writing the report"), said("writing the report", on_progress):
         write_report(report, folder.report_path, _lists(given))
+    (folder.path / NEIGHBORS_NAME).unlink(missing_ok=True)  # of a run that was replaced
     folder.finish(_run_json(given, report, clock), has_network=False)
     with said("drawing the page", on_progress):
         write_page(folder.path, report, no_pictures(NO_IMAGES))
@@ -138,6 +140,7 @@ def _judge(
         scores=scores,
         corrections=correct(scores, given.given_label != MISSING, flags),
         duplicates=Duplicates(nothing, np.zeros(size, np.bool_)),
+        kinds=None,
         run=RunInfo(
             source=source,
             fingerprint=fingerprint,

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from labelfix.errors import ReportError
 from labelfix.files import atomic_path
+from labelfix.issue_records import IssueKinds
+from labelfix.late_columns import kind_columns, with_late_columns
 from labelfix.noise_matrix import NOISE_MATRIX_NAME, noise_table, write_noise_table
 from labelfix.reasons import reasons
 from labelfix.records import (
@@ -137,6 +139,7 @@ def build_report(
     scores: LabelScores,
     corrections: Corrections,
     duplicates: Duplicates,
+    kinds: IssueKinds | None,
     run: RunInfo,
 ) -> Report:
     """Return the report on a run; where every row is judged, ``pred_probs`` is not copied.
@@ -149,6 +152,7 @@ def build_report(
         scores: How far the given labels can be believed.
         corrections: Flags, suggestions and weights.
         duplicates: Byte-identical images.
+        kinds: What else was found of the images; ``None`` if none was looked at.
         run: Where all that came from.
     """
     report = build_verdicts(
@@ -158,6 +162,7 @@ def build_report(
         scores=scores,
         corrections=corrections,
         duplicates=duplicates,
+        kinds=kinds,
         run=run,
     )
     probs = probability_lists(evidence.pred_probs, judgeable.is_judged)
@@ -172,6 +177,7 @@ def build_verdicts(
     scores: LabelScores,
     corrections: Corrections,
     duplicates: Duplicates,
+    kinds: IssueKinds | None,
     run: RunInfo,
 ) -> Report:
     """Return the report on a run without ``pred_probs``; see `build_report`."""
@@ -188,7 +194,8 @@ def build_verdicts(
         "is_exact_duplicate_issue": pa.array(duplicates.exact_duplicate_set != MISSING),
         "exact_duplicate_set": _numbers(duplicates.exact_duplicate_set),
         "is_conflicting_duplicate_issue": pa.array(duplicates.is_conflicting),
-        "reason": reasons(dataset, unreadable, judgeable, scores, corrections, duplicates),
+        "reason": reasons(dataset, unreadable, judgeable, scores, corrections, duplicates, kinds),
+        **kind_columns(kinds, len(dataset)),
         **_label_columns(dataset, scores, corrections),
         **_judged_columns(judgeable, scores),
     }
@@ -326,7 +333,8 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
             class_names, run = _read_metadata(schema.metadata or {}, file)
             _check_columns(schema, class_names, file)
             wanted = [c.name for c in COLUMNS if pred_probs or c.name != PRED_PROBS]
-            table = parquet.read(columns=wanted).select(wanted).replace_schema_metadata()
+            table = with_late_columns(parquet.read(columns=wanted))
+            table = table.select(wanted).replace_schema_metadata()
     except (pa.ArrowException, OSError) as error:
         raise ReportError(
             f"{file} cannot be read as Parquet: {error}",
@@ -356,10 +364,12 @@ def _read_metadata(
 
 
 def _check_columns(schema: pa.Schema, class_names: tuple[Label, ...], file: Path) -> None:
+    late = {column.name for column in COLUMNS if column.is_late}
     faults = [
         f"{field.name} ({field.type})"
         for field in arrow_schema(class_names)
-        if field.name not in schema.names or schema.field(field.name).type != field.type
+        if (field.name not in schema.names and field.name not in late)
+        or (field.name in schema.names and schema.field(field.name).type != field.type)
     ]
     if faults:
         raise ReportError(

@@ -34,12 +34,29 @@ class Column:
         kind: Its type.
         nullable: Whether a row may have no value.
         meaning: One sentence, with units, direction and when it is null.
+        is_late: Whether reports of the same schema version were once written without it; they are
+            read as if it said nothing.
     """
 
     name: str
     kind: Kind
     nullable: bool
     meaning: str
+    is_late: bool = False
+
+
+def _kind(name: str, question: str, score: str) -> tuple[Column, Column]:
+    """Return the two columns of a kind of issue of images."""
+    return (
+        Column(f"is_{name}_issue", pa.bool_(), nullable=False, meaning=question, is_late=True),
+        Column(
+            f"{name}_score",
+            pa.float32(),
+            nullable=True,
+            meaning=f"{score}; null where it cannot be read.",
+            is_late=True,
+        ),
+    )
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -152,6 +169,67 @@ COLUMNS: tuple[Column, ...] = (
         meaning="Whether a byte-identical image came with another label.",
     ),
     Column(
+        "near_duplicate_set",
+        pa.int64(),
+        nullable=True,
+        meaning="The same number for images that show the same picture, encoded, resized or "
+        "slightly cropped anew, or byte for byte, from 0 in order of first appearance, across "
+        "splits; null for an image without such a copy.",
+        is_late=True,
+    ),
+    Column(
+        "is_near_duplicate_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether the image is in a `near_duplicate_set`.",
+        is_late=True,
+    ),
+    Column(
+        "near_duplicate_score",
+        pa.float32(),
+        nullable=True,
+        meaning="1 - the correlation of the image's detail with that of the neighbour most alike, "
+        "0 (the same picture) to 1 (nothing in common); null where it cannot be read.",
+        is_late=True,
+    ),
+    Column(
+        "is_conflicting_near_duplicate_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether the image is in a `near_duplicate_set` whose given labels differ; true of "
+        "every conflict of byte-identical images, too.",
+        is_late=True,
+    ),
+    *_kind(
+        "outlier",
+        "Whether the image is unlike all others.",
+        "How near the image is to its 10 nearest, set against all other images, 0 (unlike all) to "
+        "1; 0.5 is a modified z-score of 3.5 of the mean distance between features",
+    ),
+    *_kind(
+        "dark",
+        "Whether the image is nearly black.",
+        "The luminance that 99 % of its pixels do not exceed, 0 (black) to 1",
+    ),
+    *_kind(
+        "bright",
+        "Whether the image is nearly white.",
+        "1 - the luminance that 95 % of its pixels reach, 0 (white) to 1",
+    ),
+    *_kind(
+        "blurry",
+        "Whether the image has hardly an edge.",
+        "How sharp the image is, 0 (no edge) to 1: 1 - exp(-v / 100), v the variance of the "
+        "Laplacian of its luminance (0 to 255) at 64 pixels along its longer side",
+    ),
+    *_kind(
+        "odd_size",
+        "Whether the image is much larger or smaller than the others.",
+        "How usual the image's size is, 0 (odd) to 1 (the median); 0.5 is three times the distance "
+        "between the quartiles from the median, and at least one octave, of the square root of the "
+        "area",
+    ),
+    Column(
         "reason",
         pa.string(),
         nullable=True,
@@ -237,6 +315,13 @@ refuses a report with a newer version than its own. A new column does not raise 
 | column | type | null | meaning |
 |---|---|---|---|
 {rows}
+
+An image has an issue of a kind (outlier, dark, bright, blurry, odd size) if its score is below a
+threshold, `settings.issues` in the file's metadata; `--issue-threshold dark=0.2` changes one.
+
+`RUN/neighbors.parquet` has a row for each row of the report, in the same order: `sample_id`;
+`neighbors`, the rows of the report (from 0) of up to 10 images that are most like it, nearest
+first; `similarities`, their cosines, -1 to 1. Where probabilities were given there is no such file.
 
 ## Decisions
 
