@@ -337,7 +337,7 @@ class IssueConfig:
             octaves, and at least one octave.
     """
 
-    near_duplicate: float = 0.25
+    near_duplicate: float = 0.2
     outlier: float = 0.5
     dark: float = 0.3
     bright: float = 0.05
