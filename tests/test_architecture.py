@@ -90,8 +90,9 @@ JUDGING: dict[str, set[str]] = {
         "gradients", "image_views", "pixel_cache", "pixel_sources", "portions", "run_folder",
     },
     "label_priors": {"probability_store"},
+    "recalibration": {"label_priors"},
     "class_noise": {"label_priors", "probability_store"},
-    "scores": {"class_noise", "label_priors", "probability_store"},
+    "scores": {"class_noise", "label_priors", "probability_store", "recalibration"},
     "flagging": set(),
     "corrections": {"flagging"},
 }  # fmt: skip
@@ -127,13 +128,14 @@ DIAGNOSING = {
 TOP = {
     "run_folder": {"report"},
     "audit_steps": {"report"},
+    "reviewed": {"decisions"},
     "probs_pipeline": {
-        "audit_steps", "corrections", "pred_probs", "report", "run_folder", "scores",
+        "audit_steps", "corrections", "pred_probs", "report", "reviewed", "run_folder", "scores",
     },
     "pipeline": {
         "audit_steps", "backbone", "checkpoints", "corrections", "cross_fitting", "dataset",
-        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "report", "run_folder",
-        "scores",
+        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "report", "reviewed",
+        "run_folder", "scores",
     },
     "api": {"audit_steps", "pipeline"},
     "noise": set(),  # for benchmarks: no room of an audit may use it

@@ -30,10 +30,21 @@ from labelfix.records import (
     Judgeable,
     LabeledDataset,
     OnProgress,
+    Reviewed,
     SeenImages,
     no_progress,
 )
 from labelfix.report import Report, RunInfo, build_report, write_report
+from labelfix.reviewed import (
+    Decisions,
+    copy_decisions,
+    decisions_of,
+    digest_of,
+    plan_with,
+    refuse_to_replace,
+    reviewed_by,
+    settings_with,
+)
 from labelfix.run_folder import MODEL_NAME, RunFolder
 from labelfix.scores import score_labels
 
@@ -49,6 +60,7 @@ def audit(
     overwrite: bool = False,
     resume: bool = False,
     half_rate: bool = False,
+    decisions: Path | None = None,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
     """Find the wrong labels of a data set and write a report of them.
@@ -60,6 +72,8 @@ def audit(
         overwrite: Replace a run that is in ``out`` already.
         resume: Go on with an unfinished run of the same data and configuration.
         half_rate: With ``resume``: from now on at half the learning rate, as training diverged.
+        decisions: A RUN folder, ``out`` itself perhaps, whose reviewed labels are trusted; they
+            are copied to ``out``.
         on_progress: Told what is going on.
 
     Raises:
@@ -70,10 +84,14 @@ def audit(
     clock = Clock()
     with clock.stage("reading the data set"):
         dataset = open_dataset(data, config.dataset, on_progress)
+    decided = decisions_of(decisions)
+    reviewed = reviewed_by(decided, dataset.sample_id, dataset.given_label, dataset.class_names)
+    refuse_to_replace(decisions, out)
     folder = RunFolder(out)
-    claim = _claim(dataset, config)
+    claim = _claim(dataset, config, decided)
     world = World.from_environment()
     if resume and not half_rate and folder.is_finished(claim):
+        copy_decisions(decisions, out)  # the run may have been cut off just before it did so
         return AuditResult(run=out, report=folder.report())
     halvings = 0
     if world.is_writer:
@@ -81,11 +99,13 @@ def audit(
         if overwrite:
             _checkpoints(folder, claim).remove()  # those of a run that nobody will go on with
     try:
-        report = _run(dataset, folder, config, halvings, clock, on_progress)
+        report = _run(dataset, reviewed, folder, claim, config, halvings, clock, on_progress)
     except LabelfixError:  # the mended command shall find its RUN free
         if world.is_writer:
             folder.release()
         raise
+    if world.is_writer:
+        copy_decisions(decisions, out)
     return AuditResult(run=out, report=report)
 
 
@@ -123,69 +143,82 @@ def _refuse_misfits(config: AuditConfig, *, resume: bool, half_rate: bool) -> No
 
 def _run(
     dataset: LabeledDataset,
+    reviewed: Reviewed | None,
     folder: RunFolder,
+    claim: Mapping[str, Any],
     config: AuditConfig,
     halvings: int,
     clock: Clock,
     on_progress: OnProgress,
 ) -> Report:
     if not trains_whole_network(config):
-        evidence, report = _tune_heads(dataset, config, clock, on_progress)
+        evidence, report = _tune_heads(dataset, reviewed, config, clock, on_progress)
         return _finish(folder, config, dataset, report, evidence, clock)
     with joined(choose_device(config.backbone.device)) as world:
         with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
             tuning = FullTuning.load(dataset, config, world, rate_halvings=halvings)
-        tuned, report = _tune_network(tuning, dataset, folder, clock, on_progress)
+        checkpoints = _checkpoints(folder, claim)
+        tuned, report = _tune_network(tuning, dataset, reviewed, checkpoints, clock, on_progress)
         if not world.is_writer:
             return report
     return _finish(folder, config, dataset, report, tuned.evidence, clock, tuned)
 
 
 def _tune_heads(
-    dataset: LabeledDataset, config: AuditConfig, clock: Clock, on_progress: OnProgress
+    dataset: LabeledDataset,
+    reviewed: Reviewed | None,
+    config: AuditConfig,
+    clock: Clock,
+    on_progress: OnProgress,
 ) -> tuple[Evidence, Report]:
     with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
         tuning = HeadTuning.load(dataset, config)
     with clock.stage("computing features"):
         seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
-    duplicates, judgeable = _plan(dataset, seen, tuning.folds, config.seed)
+    duplicates, judgeable = _plan(dataset, reviewed, seen, tuning.folds, config.seed)
     with clock.stage("training"):
-        evidence = tuning.train(dataset, seen, judgeable, on_progress)
+        evidence = tuning.train(dataset, seen, judgeable, reviewed, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        info = _run_info(config, dataset, tuning.settings())
-        report = _judge(dataset, seen, duplicates, judgeable, evidence, info, config.flags)
+        info = _run_info(config, dataset, settings_with(reviewed, tuning.settings()))
+        report = _judge(
+            dataset, reviewed, seen, duplicates, judgeable, evidence, info, config.flags
+        )
     return evidence, report
 
 
 def _tune_network(
     tuning: FullTuning,
     dataset: LabeledDataset,
-    folder: RunFolder,
+    reviewed: Reviewed | None,
+    checkpoints: Checkpoints,
     clock: Clock,
     on_progress: OnProgress,
 ) -> tuple[FineTuned, Report]:
     config = tuning.config
     with clock.stage("decoding"):
         seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
-    duplicates, judgeable = _plan(dataset, seen, tuning.folds, config.seed)
-    checkpoints = _checkpoints(folder, _claim(dataset, config))
+    duplicates, judgeable = _plan(dataset, reviewed, seen, tuning.folds, config.seed)
     with clock.stage("training"):
-        tuned = tuning.train(dataset, seen, judgeable, checkpoints, on_progress)
+        tuned = tuning.train(dataset, seen, judgeable, reviewed, checkpoints, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        info = _run_info(config, dataset, tuning.settings(tuned))
-        report = _judge(dataset, seen, duplicates, judgeable, tuned.evidence, info, config.flags)
+        info = _run_info(config, dataset, settings_with(reviewed, tuning.settings(tuned)))
+        report = _judge(
+            dataset, reviewed, seen, duplicates, judgeable, tuned.evidence, info, config.flags
+        )
     return tuned, report
 
 
 def _plan(
-    dataset: LabeledDataset, seen: SeenImages, folds: int, seed: int
+    dataset: LabeledDataset, reviewed: Reviewed | None, seen: SeenImages, folds: int, seed: int
 ) -> tuple[Duplicates, Judgeable]:
     duplicates = find_duplicates(seen, dataset.given_label)
-    return duplicates, plan_folds(dataset, seen, duplicates, folds=folds, seed=seed)
+    judgeable = plan_folds(dataset, seen, duplicates, folds=folds, seed=seed)
+    return duplicates, plan_with(reviewed, judgeable, dataset.given_label)
 
 
 def _judge(
     dataset: LabeledDataset,
+    reviewed: Reviewed | None,
     seen: SeenImages,
     duplicates: Duplicates,
     judgeable: Judgeable,
@@ -193,7 +226,7 @@ def _judge(
     info: RunInfo,
     flags: FlagConfig,
 ) -> Report:
-    scores = score_labels(evidence, dataset.given_label)
+    scores = score_labels(evidence, dataset.given_label, reviewed)
     usable = dataset.given_label != MISSING
     usable[list(seen.unreadable)] = False
     return build_report(
@@ -204,6 +237,7 @@ def _judge(
         scores=scores,
         corrections=correct(scores, usable, flags),
         duplicates=duplicates,
+        reviewed=reviewed,
         run=replace(
             info,
             noise_rate=scores.noise_rate,
@@ -243,12 +277,15 @@ def _with_absolute_paths(config: AuditConfig) -> AuditConfig:
     return replace(config, backbone=backbone, cache=cache and cache.absolute())
 
 
-def _claim(dataset: LabeledDataset, config: AuditConfig) -> dict[str, Any]:
+def _claim(
+    dataset: LabeledDataset, config: AuditConfig, decided: Decisions | None
+) -> dict[str, Any]:
     """Return what makes two runs the same one, as JSON values."""
     return {
         "config": as_json(asdict(config)),
         "fingerprint": dataset.fingerprint,
         "labels": _labels_digest(dataset),
+        "decisions": digest_of(decided),
     }
 
 

@@ -20,6 +20,7 @@ from labelfix.records import (
     Label,
     LabeledDataset,
     LabelScores,
+    Reviewed,
 )
 
 NAMED_LABELS = 3
@@ -35,6 +36,7 @@ def reasons(
     scores: LabelScores,
     corrections: Corrections,
     duplicates: Duplicates,
+    reviewed: Reviewed | None = None,
 ) -> pa.StringArray:
     """Return ``(N,)`` short sentences, null where there is nothing to say.
 
@@ -45,14 +47,18 @@ def reasons(
         scores: The probabilities that a sentence quotes.
         corrections: Which labels are flagged, and what is suggested.
         duplicates: Which byte-identical images have labels that differ.
+        reviewed: What people decided; it takes the place of what the scores say.
     """
     size = len(dataset)
+    decisions = Reviewed.nothing(size) if reviewed is None else reviewed
+    is_settled = (decisions.label != MISSING) | decisions.is_dropped
     names = pa.array([_quoted(name) for name in dataset.class_names], pa.string())
     unjudged = {row: why for row, why in judgeable.why_not.items() if row not in unreadable}
     parts = [
         _of_mapping(unreadable, "unreadable: ", size),
         _of_mapping(unjudged, "", size),
-        _of_flagged(dataset.given_label, names, scores, corrections),
+        _of_reviewed(dataset.given_label, names, decisions),
+        _of_flagged(dataset.given_label, names, scores, corrections, is_settled),
         _of_conflicts(dataset.given_label, names.to_pylist(), duplicates),
     ]
     return reduce(_join, parts)
@@ -75,10 +81,28 @@ def _of_mapping(text: Mapping[int, str], prefix: str, size: int) -> pa.StringArr
     return _scatter(rows, pa.array([prefix + why for why in text.values()], pa.string()), size)
 
 
-def _of_flagged(
-    given_label: NDArray[np.int64], names: pa.StringArray, scores: LabelScores, advice: Corrections
+def _of_reviewed(
+    given_label: NDArray[np.int64], names: pa.StringArray, reviewed: Reviewed
 ) -> pa.StringArray:
-    rows = np.flatnonzero(advice.is_label_issue)
+    dropped = np.flatnonzero(reviewed.is_dropped).tolist()
+    texts = dict.fromkeys(dropped, "reviewed: to be left out")
+    for row in np.flatnonzero(reviewed.label != MISSING).tolist():
+        given, label = given_label[row], names[reviewed.label[row]]
+        if given == reviewed.label[row]:
+            texts[row] = f"reviewed: {label} is right"
+        else:
+            texts[row] = f"reviewed: {label}" + (given != MISSING) * f", not {names[given]}"
+    return _of_mapping(texts, "", len(given_label))
+
+
+def _of_flagged(
+    given_label: NDArray[np.int64],
+    names: pa.StringArray,
+    scores: LabelScores,
+    advice: Corrections,
+    is_settled: NDArray[np.bool_],
+) -> pa.StringArray:
+    rows = np.flatnonzero(advice.is_label_issue & ~is_settled)
     text = pc.binary_join_element_wise(
         "looks like ",
         names.take(pa.array(advice.suggested_label[rows])),

@@ -28,6 +28,7 @@ from labelfix.records import (
     Label,
     LabeledDataset,
     LabelScores,
+    Reviewed,
 )
 from labelfix.report_schema import (
     CLASSES_KEY,
@@ -138,6 +139,7 @@ def build_report(
     corrections: Corrections,
     duplicates: Duplicates,
     run: RunInfo,
+    reviewed: Reviewed | None = None,
 ) -> Report:
     """Return the report on a run; where every row is judged, ``pred_probs`` is not copied.
 
@@ -150,6 +152,7 @@ def build_report(
         corrections: Flags, suggestions and weights.
         duplicates: Byte-identical images.
         run: Where all that came from.
+        reviewed: What people decided, for the ``reason``; the scores know of it already.
     """
     report = build_verdicts(
         dataset=dataset,
@@ -159,6 +162,7 @@ def build_report(
         corrections=corrections,
         duplicates=duplicates,
         run=run,
+        reviewed=reviewed,
     )
     probs = probability_lists(evidence.pred_probs, judgeable.is_judged)
     return replace(report, table=_with_pred_probs(report.table, probs))
@@ -173,6 +177,7 @@ def build_verdicts(
     corrections: Corrections,
     duplicates: Duplicates,
     run: RunInfo,
+    reviewed: Reviewed | None = None,
 ) -> Report:
     """Return the report on a run without ``pred_probs``; see `build_report`."""
     is_flagged = corrections.is_label_issue
@@ -188,7 +193,9 @@ def build_verdicts(
         "is_exact_duplicate_issue": pa.array(duplicates.exact_duplicate_set != MISSING),
         "exact_duplicate_set": _numbers(duplicates.exact_duplicate_set),
         "is_conflicting_duplicate_issue": pa.array(duplicates.is_conflicting),
-        "reason": reasons(dataset, unreadable, judgeable, scores, corrections, duplicates),
+        "reason": reasons(
+            dataset, unreadable, judgeable, scores, corrections, duplicates, reviewed
+        ),
         **_label_columns(dataset, scores, corrections),
         **_judged_columns(judgeable, scores),
     }

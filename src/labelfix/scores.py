@@ -20,7 +20,8 @@ from labelfix.label_priors import (
     sharpened_priors,
 )
 from labelfix.probability_store import ArrayStore, ProbabilityStore, blocks, cores
-from labelfix.records import MISSING, Evidence, LabelScores
+from labelfix.recalibration import Verdicts, hypothesis_copies
+from labelfix.records import MISSING, Evidence, LabelScores, Reviewed
 
 EM_LEAPS = 34
 EM_TOLERANCE = 1e-4
@@ -43,8 +44,10 @@ LOG_TEMPERATURES = (-2.0, 3.0)
 """Where the temperature is looked for; sharper, and powers would leave what float32 can hold."""
 
 
-def score_labels(evidence: Evidence, given_label: NDArray[np.int64]) -> LabelScores:
-    """Return how probable it is that each given label is wrong, from the given labels alone.
+def score_labels(
+    evidence: Evidence, given_label: NDArray[np.int64], reviewed: Reviewed | None = None
+) -> LabelScores:
+    """Return how probable it is that each given label is wrong, from given labels and decisions.
 
     The out-of-sample probabilities are calibrated to the given labels; mistakes that are made
     whatever the sample looks like are taken out of them (`without_class_noise`). What doubt is left
@@ -53,16 +56,24 @@ def score_labels(evidence: Evidence, given_label: NDArray[np.int64]) -> LabelSco
     matrix is fitted to the given labels by EM, and Bayes' rule joins the two:
     ``P(true = k | x, given) ~ P(true = k | x) * P(given | true = k)``. The scores are the means.
 
+    What people decided is taken as the truth: it replaces what the model says of those samples, so
+    that their probabilities are 0 or 1 and the matrices follow it. Each hypothesis then weighs as
+    much as it makes the decisions likely (`labelfix.recalibration.hypothesis_copies`).
+
     Args:
         evidence: Of N samples.
         given_label: ``(N,)`` codes.
+        reviewed: What people decided about them; ``None`` for nothing.
     """
     rows = np.flatnonzero(~np.isnan(evidence.pred_probs[:, 0]))
-    return score_probabilities(ArrayStore(evidence.pred_probs), rows, given_label)
+    return score_probabilities(ArrayStore(evidence.pred_probs), rows, given_label, reviewed)
 
 
 def score_probabilities(
-    probs: ProbabilityStore, rows: NDArray[np.int64], given_label: NDArray[np.int64]
+    probs: ProbabilityStore,
+    rows: NDArray[np.int64],
+    given_label: NDArray[np.int64],
+    reviewed: Reviewed | None = None,
 ) -> LabelScores:
     """Return what `score_labels` does, of probabilities that need not lie in memory.
 
@@ -72,8 +83,10 @@ def score_probabilities(
         probs: Of N samples, out-of-sample.
         rows: ``(n,)`` rising: the samples to judge.
         given_label: ``(N,)`` codes.
+        reviewed: What people decided about the N samples; ``None`` for nothing.
     """
     given = given_label[rows]
+    decisions = Reviewed.nothing(len(probs)) if reviewed is None else reviewed
     temperature = _temperature(probs, rows, given)
     # our threads share the work, so a BLAS library must not start its own; nor must sums depend on
     # how many it would take
@@ -81,17 +94,22 @@ def score_probabilities(
         priors = sharpened_priors(probs, rows, given, temperature, pool)
         anchors = anchor_matrix(priors.spaced(FITTED_SAMPLES))
         priors = without_class_noise(priors, anchors, pool)
+        verdicts = Verdicts.on(priors, decisions, rows)
+        verdicts.write_to(priors)
         matrices = _noise_matrices(priors.spaced(FITTED_SAMPLES), pool)
-        judged = posteriors(priors, matrices, pool)
+        copies = hypothesis_copies(verdicts, matrices)
+        judged = posteriors(priors, matrices, pool, copies)
+    verdicts.settle(judged)
+    likely = np.repeat(np.arange(HYPOTHESES), copies)
     return LabelScores(
         label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
         predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),
         alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
         alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
-        noise_matrix=np.mean(matrices, axis=0),
+        noise_matrix=np.average(matrices, axis=0, weights=copies),
         noise_rate=float(judged.wrong.mean(dtype=np.float64)),
-        noise_rate_interval=rate_interval(judged.rates, len(rows)),
-        noise_matrix_interval=matrix_interval(np.stack(matrices), judged.of_class),
+        noise_rate_interval=rate_interval(judged.rates[likely], len(rows)),
+        noise_matrix_interval=matrix_interval(np.stack(matrices)[likely], judged.of_class),
     )
 
 
