@@ -253,7 +253,7 @@ ONLY_IN = {
         "benchmark.baselines", "benchmark.linear", "benchmark.metrics", "benchmark.neighbours",
         "demo", "folds",
     },
-    "scipy": {"scores"},
+    "scipy": {"recalibration", "scores"},
     "threadpoolctl": {"scores"},
     "PIL": {"demo", "images", "preprocessing"},
     "pandas": {"report_frame"},

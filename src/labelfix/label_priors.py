@@ -173,7 +173,7 @@ def posteriors(
     priors: LabelPriors,
     matrices: Sequence[NDArray[np.float64]],
     pool: ThreadPoolExecutor,
-    copies: NDArray[np.int64] | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> Posteriors:
     """Return the mean of what Bayes' rule says under each of H hypotheses.
 
@@ -183,10 +183,10 @@ def posteriors(
         priors: Of n samples.
         matrices: H of ``(K, K)``, P(given = k | true = j) in row j.
         pool: The threads to use.
-        copies: ``(H,)`` how often each hypothesis counts in the mean; ``None`` for all alike.
+        weights: ``(H,)`` how much each hypothesis counts in the mean; ``None`` for all alike.
     """
     columns = [np.ascontiguousarray(matrix.T, np.float32) for matrix in matrices]
-    shares = np.asarray(np.ones(len(columns)) if copies is None else copies, np.float32)
+    shares = np.asarray(np.ones(len(columns)) if weights is None else weights, np.float32)
     count = len(priors.order)
     wrong, probability = np.empty(count, np.float32), np.empty(count, np.float32)
     alternative = np.empty(count, np.int64)

@@ -87,11 +87,9 @@ def _of_reviewed(
     dropped = np.flatnonzero(reviewed.is_dropped).tolist()
     texts = dict.fromkeys(dropped, "reviewed: to be left out")
     for row in np.flatnonzero(reviewed.label != MISSING).tolist():
-        given, label = given_label[row], names[reviewed.label[row]]
-        if given == reviewed.label[row]:
-            texts[row] = f"reviewed: {label} is right"
-        else:
-            texts[row] = f"reviewed: {label}" + (given != MISSING) * f", not {names[given]}"
+        given, label = int(given_label[row]), int(reviewed.label[row])
+        is_kept, instead = given == label, "" if given == MISSING else f", not {names[given]}"
+        texts[row] = f"reviewed: {names[label]}" + (" is right" if is_kept else instead)
     return _of_mapping(texts, "", len(given_label))
 
 

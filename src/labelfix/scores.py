@@ -20,7 +20,7 @@ from labelfix.label_priors import (
     sharpened_priors,
 )
 from labelfix.probability_store import ArrayStore, ProbabilityStore, blocks, cores
-from labelfix.recalibration import Verdicts, hypothesis_copies
+from labelfix.recalibration import Verdicts, recalibrate
 from labelfix.records import MISSING, Evidence, LabelScores, Reviewed
 
 EM_LEAPS = 34
@@ -57,8 +57,10 @@ def score_labels(
     ``P(true = k | x, given) ~ P(true = k | x) * P(given | true = k)``. The scores are the means.
 
     What people decided is taken as the truth: it replaces what the model says of those samples, so
-    that their probabilities are 0 or 1 and the matrices follow it. Each hypothesis then weighs as
-    much as it makes the decisions likely (`labelfix.recalibration.hypothesis_copies`).
+    that their probabilities are 0 or 1 and the matrices follow it. The hypotheses then weigh as
+    much as they make the decisions likely, and what they all get wrong a curve mends
+    (`labelfix.recalibration.recalibrate`). The intervals stay those of hypotheses that are equally
+    likely: decisions on the most suspicious labels say little of how many of the others are wrong.
 
     Args:
         evidence: Of N samples.
@@ -97,19 +99,19 @@ def score_probabilities(
         verdicts = Verdicts.on(priors, decisions, rows)
         verdicts.write_to(priors)
         matrices = _noise_matrices(priors.spaced(FITTED_SAMPLES), pool)
-        copies = hypothesis_copies(verdicts, matrices)
-        judged = posteriors(priors, matrices, pool, copies)
+        learned = recalibrate(verdicts, matrices)
+        judged = learned.apply(posteriors(priors, matrices, pool, learned.shares))
     verdicts.settle(judged)
-    likely = np.repeat(np.arange(HYPOTHESES), copies)
+    noise_rate = float(judged.wrong.mean(dtype=np.float64))
     return LabelScores(
         label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
         predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),
         alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
         alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
-        noise_matrix=np.average(matrices, axis=0, weights=copies),
-        noise_rate=float(judged.wrong.mean(dtype=np.float64)),
-        noise_rate_interval=rate_interval(judged.rates[likely], len(rows)),
-        noise_matrix_interval=matrix_interval(np.stack(matrices)[likely], judged.of_class),
+        noise_matrix=np.average(matrices, axis=0, weights=learned.shares),
+        noise_rate=noise_rate,
+        noise_rate_interval=_holding(noise_rate, rate_interval(judged.rates, len(rows))),
+        noise_matrix_interval=matrix_interval(np.stack(matrices), judged.of_class),
     )
 
 
@@ -143,6 +145,10 @@ def matrix_interval(
     spread = 1.645 * np.sqrt(bounds * (1 - bounds) / np.maximum(of_class, 1)[None, :, None])
     spread[0] *= -1
     return np.clip(bounds + spread, 0, 1)
+
+
+def _holding(rate: float, interval: tuple[float, float]) -> tuple[float, float]:
+    return min(rate, interval[0]), max(rate, interval[1])
 
 
 def _noise_matrices(priors: LabelPriors, pool: ThreadPoolExecutor) -> list[NDArray[np.float64]]:
