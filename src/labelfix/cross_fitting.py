@@ -130,9 +130,9 @@ def cross_fit_networks(
     """
     label = torch.from_numpy(np.where(judgeable.is_judged, given_label, MISSING))
     label = label.to(networks.device)
-    nothing = np.full(len(given_label), MISSING)
-    trusted = torch.from_numpy(nothing if trusted_label is None else trusted_label)
-    trusted = trusted.to(networks.device)
+    trusted = torch.full_like(label, MISSING)
+    if trusted_label is not None:
+        trusted = torch.tensor(trusted_label, device=networks.device)
     gathered = Gathered(len(given_label), classes)
     first: _Trained | None = None
     last: _Trained | None = None
