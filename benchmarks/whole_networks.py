@@ -25,6 +25,7 @@ from folds import judged, labelfix_recipe
 from labelfix.config import BackboneConfig, FineTuningConfig, FlagConfig
 from labelfix.corrections import correct
 from labelfix.cross_fitting import Recipe
+from labelfix.margin_scores import score_with_margins
 from labelfix.records import Evidence
 from labelfix.scores import score_labels
 from paper_rows import NO_LIMIT, NO_SELF_LABELS, Data, common, load
@@ -106,12 +107,17 @@ def of_labelfix(
     rows: NDArray[np.int64],
     is_wrong: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """Return how good labelfix's scores and flags are."""
-    scores = score_labels(evidence, given)
+    """Return how good labelfix's scores and flags are, and what each half of the evidence is."""
+    scores = score_with_margins(evidence, given)
+    unseen = score_labels(evidence, given).label_error_probability[rows]
     flags = correct(scores, evidence.fold >= 0, FlagConfig()).is_label_issue[rows]
     return {
         "average_precision": rounded(
             average_precision_score(is_wrong, scores.label_error_probability[rows])
+        ),
+        "average_precision of probabilities": rounded(average_precision_score(is_wrong, unseen)),
+        "average_precision of margins": rounded(
+            average_precision_score(is_wrong, -evidence.margin[rows])
         ),
         "f1": rounded(f1_score(is_wrong, flags)),
     }

@@ -93,6 +93,7 @@ JUDGING: dict[str, set[str]] = {
     "recalibration": {"label_priors"},
     "class_noise": {"label_priors", "probability_store"},
     "scores": {"class_noise", "label_priors", "probability_store", "recalibration"},
+    "margin_scores": {"scores"},
     "flagging": set(),
     "corrections": {"flagging"},
 }  # fmt: skip
@@ -134,8 +135,8 @@ TOP = {
     },
     "pipeline": {
         "audit_steps", "backbone", "checkpoints", "corrections", "cross_fitting", "dataset",
-        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "report", "reviewed",
-        "run_folder", "scores",
+        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "margin_scores",
+        "report", "reviewed", "run_folder", "scores",
     },
     "api": {"audit_steps", "pipeline"},
     "noise": set(),  # for benchmarks: no room of an audit may use it
@@ -253,7 +254,7 @@ ONLY_IN = {
         "benchmark.baselines", "benchmark.linear", "benchmark.metrics", "benchmark.neighbours",
         "demo", "folds",
     },
-    "scipy": {"recalibration", "scores"},
+    "scipy": {"margin_scores", "recalibration", "scores"},
     "threadpoolctl": {"scores"},
     "PIL": {"demo", "images", "preprocessing"},
     "pandas": {"report_frame"},

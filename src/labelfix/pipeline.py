@@ -23,12 +23,14 @@ from labelfix.errors import ConfigError, LabelfixError
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.full_tuning import FullTuning, write_network
 from labelfix.head_tuning import HeadTuning
+from labelfix.margin_scores import score_with_margins
 from labelfix.records import (
     MISSING,
     Duplicates,
     Evidence,
     Judgeable,
     LabeledDataset,
+    LabelScores,
     OnProgress,
     Reviewed,
     SeenImages,
@@ -180,8 +182,9 @@ def _tune_heads(
         evidence = tuning.train(dataset, seen, judgeable, reviewed, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, settings_with(reviewed, tuning.settings()))
+        scores = score_labels(evidence, dataset.given_label, reviewed)
         report = _judge(
-            dataset, reviewed, seen, duplicates, judgeable, evidence, info, config.flags
+            dataset, reviewed, seen, duplicates, judgeable, evidence, scores, info, config.flags
         )
     return evidence, report
 
@@ -202,8 +205,10 @@ def _tune_network(
         tuned = tuning.train(dataset, seen, judgeable, reviewed, checkpoints, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, settings_with(reviewed, tuning.settings(tuned)))
+        evidence = tuned.evidence
+        scores = score_with_margins(evidence, dataset.given_label, reviewed)
         report = _judge(
-            dataset, reviewed, seen, duplicates, judgeable, tuned.evidence, info, config.flags
+            dataset, reviewed, seen, duplicates, judgeable, evidence, scores, info, config.flags
         )
     return tuned, report
 
@@ -223,10 +228,10 @@ def _judge(
     duplicates: Duplicates,
     judgeable: Judgeable,
     evidence: Evidence,
+    scores: LabelScores,
     info: RunInfo,
     flags: FlagConfig,
 ) -> Report:
-    scores = score_labels(evidence, dataset.given_label, reviewed)
     usable = dataset.given_label != MISSING
     usable[list(seen.unreadable)] = False
     return build_report(

@@ -51,14 +51,13 @@ def reasons(
     """
     size = len(dataset)
     decisions = Reviewed.nothing(size) if reviewed is None else reviewed
-    is_settled = (decisions.label != MISSING) | decisions.is_dropped
     names = pa.array([_quoted(name) for name in dataset.class_names], pa.string())
     unjudged = {row: why for row, why in judgeable.why_not.items() if row not in unreadable}
     parts = [
         _of_mapping(unreadable, "unreadable: ", size),
         _of_mapping(unjudged, "", size),
         _of_reviewed(dataset.given_label, names, decisions),
-        _of_flagged(dataset.given_label, names, scores, corrections, is_settled),
+        _of_flagged(dataset.given_label, names, scores, corrections, decisions.is_settled),
         _of_conflicts(dataset.given_label, names.to_pylist(), duplicates),
     ]
     return reduce(_join, parts)

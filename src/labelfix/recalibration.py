@@ -57,11 +57,10 @@ class Verdicts:
             reviewed: The decisions on all N.
             rows: ``(n,)`` which of the N samples have priors.
         """
-        label = np.where(reviewed.is_dropped, MISSING, reviewed.label)[rows]
-        is_reviewed = (label != MISSING) | reviewed.is_dropped[rows]
-        at = np.flatnonzero(is_reviewed[priors.order])
+        at = np.flatnonzero(reviewed.is_settled[rows][priors.order])
         samples = priors.order[at]
-        return cls(at, samples, priors.given[at], label[samples], priors.values[at])
+        label = reviewed.label[rows][samples]
+        return cls(at, samples, priors.given[at], label, priors.values[at])
 
     def write_to(self, priors: LabelPriors) -> None:
         """Make the priors of reviewed samples say what was decided, and nothing else.

@@ -125,6 +125,11 @@ class Reviewed:
         """Make the arrays read-only."""
         _freeze_arrays(self)
 
+    @property
+    def is_settled(self) -> NDArray[np.bool_]:
+        """Return ``(N,)`` bool: a person has had the last word on the sample."""
+        return (self.label != MISSING) | self.is_dropped
+
     @classmethod
     def nothing(cls, count: int) -> "Reviewed":
         """Return that nobody decided anything about N samples."""

@@ -137,7 +137,8 @@ def settings_with(reviewed: Reviewed | None, settings: Mapping[str, Any]) -> Map
     if reviewed is None:
         return settings
     known, dropped = int((reviewed.label != MISSING).sum()), int(reviewed.is_dropped.sum())
-    notes = [f"people decided on {known + dropped:,} samples: what they said was taken as right"]
+    settled = int(reviewed.is_settled.sum())
+    notes = [f"people decided on {settled:,} samples: what they said was taken as right"]
     if reviewed.not_found:
         notes.append(f"{reviewed.not_found:,} decisions are on samples that the data do not hold")
     return {
