@@ -128,7 +128,7 @@ class Reviewed:
     @property
     def is_settled(self) -> NDArray[np.bool_]:
         """Return ``(N,)`` bool: a person has had the last word on the sample."""
-        return (self.label != MISSING) | self.is_dropped
+        return np.asarray((self.label != MISSING) | self.is_dropped)
 
     @classmethod
     def nothing(cls, count: int) -> "Reviewed":
