@@ -81,6 +81,7 @@ def write_run(data: Path, run: Path, suspects: int, rng: np.random.Generator) ->
             flags, np.where(flags, other, MISSING), np.ones(size, np.float32)
         ),
         duplicates=Duplicates(np.full(size, MISSING), np.zeros(size, np.bool_)),
+        kinds=None,
         run=RunInfo(
             source=dataset.source, fingerprint=dataset.fingerprint, noise_rate=0.2,
             noise_rate_interval=(0.1, 0.3), backbone="none", seed=0, versions={}, settings={},

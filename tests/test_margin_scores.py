@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score
 
 from labelfix.margin_scores import dealt_anew, score_with_margins
-from labelfix.records import Evidence
+from labelfix.records import MISSING, Evidence, Reviewed
 from labelfix.scores import score_labels
 
 UNIT = st.floats(0, 1, width=32)
@@ -88,3 +88,16 @@ def test_a_sample_that_no_network_was_trained_on_keeps_its_probability():
     assert not np.array_equal(
         after.label_error_probability[50:-10], before.label_error_probability[50:-10]
     )
+
+
+def test_what_people_decided_stands_whatever_the_margin():
+    evidence, given_label, truth = evidence_of(400)
+    label = np.full(400, MISSING)
+    label[:100] = truth[:100]
+    is_dropped = np.arange(400) == 200
+    scores = score_with_margins(evidence, given_label, Reviewed(label, is_dropped))
+    wrong = scores.label_error_probability
+    assert np.array_equal(wrong[:100], (given_label != truth)[:100])
+    assert np.array_equal(scores.alternative_probability[:100], wrong[:100])
+    assert wrong[200] == 1
+    assert ((wrong[201:] > 0) & (wrong[201:] < 1)).all()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from labelfix.config import SelfLabelingConfig
 from labelfix.errors import ConfigError, TrainingError
+from labelfix.records import MISSING
 from labelfix.self_labeler import SelfLabeler, temperature_at
 
 COUNT, CLASSES, BATCH = 24, 4, 6
@@ -395,3 +396,49 @@ def test_a_label_that_is_no_class_is_refused_and_a_missing_one_is_not():
 def test_settings_that_cannot_be_used_are_refused(wrong):
     with pytest.raises(ConfigError):
         SelfLabelingConfig(**wrong)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10_000), preset=st.sampled_from(["safe", "paper"]))
+def test_trusted_labels_are_never_corrected_and_weigh_as_if_surely_right(seed, preset):
+    given_label, trusted = labels_for(seed), labels_for(seed + 1)
+    trusted[labels_for(seed + 2) > 0] = MISSING  # about a quarter is trusted
+    config = SelfLabelingConfig.paper(correct_from=1, reweight_from=1, threshold=0.5)
+    if preset == "safe":
+        config = SelfLabelingConfig(correct_from=1, reweight_from=1, threshold=0.1, floor=0.3)
+    labeler = SelfLabeler(given_label, CLASSES, config, trusted)
+    corrected = 0
+    for epoch, rows, logits in lessons(seed, 4):
+        label, weight = labeler.step(rows, logits, epoch)
+        is_trusted = trusted[rows] != MISSING
+        assert torch.equal(label[is_trusted], trusted[rows][is_trusted])
+        corrected += int((label != given_label[rows])[~is_trusted].sum())
+        if is_trusted.any() and epoch > 1:
+            assert float(weight[is_trusted].min()) >= float(weight.max()) - 1e-6
+    assert corrected > 0
+    is_trusted = trusted != MISSING
+    assert (labeler.labels()[is_trusted] == trusted[is_trusted].numpy()).all()
+
+
+@pytest.mark.parametrize("config", [SelfLabelingConfig(), SelfLabelingConfig.paper()])
+def test_to_trust_nothing_changes_nothing(config):
+    given_label = labels_for(3)
+    plain = SelfLabeler(given_label, CLASSES, config)
+    other = SelfLabeler(given_label, CLASSES, config, torch.full_like(given_label, MISSING))
+    for epoch, rows, logits in lessons(3, 12):
+        for one, two in zip(
+            plain.step(rows, logits, epoch), other.step(rows, logits, epoch), strict=True
+        ):
+            assert torch.equal(one, two)
+
+
+def test_the_mean_weight_counts_trusted_samples():
+    config = SelfLabelingConfig(reweight_from=2, correct_from=None)
+    given_label = labels_for(4)
+    trusted = torch.where(torch.arange(COUNT) % 3 == 0, given_label, MISSING)
+    labeler = SelfLabeler(given_label, CLASSES, config, trusted)
+    rows = torch.arange(COUNT)
+    logits = torch.randn(COUNT, CLASSES, generator=torch.Generator().manual_seed(0))
+    for epoch in (1, 2):
+        _, weight = labeler.step(rows, logits, epoch)
+    torch.testing.assert_close(weight.sum(), torch.tensor(1.0), atol=2e-3, rtol=0)

@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given as given_that
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from appearances import plain_appearances
 from labelfix.config import TrainingConfig
@@ -38,7 +41,7 @@ def judge_all(count, folds=5, seed=0):
     return Judgeable(is_judged=np.ones(count, dtype=bool), fold=fold.astype(np.int16), why_not={})
 
 
-def fit(values, given, judgeable, classes=3, seed=0):
+def fit(values, given, judgeable, classes=3, seed=0, trusted_label=None):
     return cross_fit_heads(
         features_of(values),
         given,
@@ -47,6 +50,7 @@ def fit(values, given, judgeable, classes=3, seed=0):
         config=CONFIG,
         seed=seed,
         device=CPU,
+        trusted_label=trusted_label,
     )
 
 
@@ -74,6 +78,55 @@ def test_a_label_has_no_influence_on_its_own_probabilities():
     after = fit(values, changed, judgeable).pred_probs
     np.testing.assert_array_equal(before[held_out], after[held_out])
     assert np.abs(before[~held_out] - after[~held_out]).max() > 0.01
+
+
+def trusting(rows, labels, count):
+    trusted = np.full(count, MISSING)
+    trusted[rows] = labels
+    return trusted
+
+
+@settings(max_examples=8, deadline=None)
+@given_that(st.integers(0, 1000))
+def test_trusted_labels_are_trained_on_as_they_are(seed):
+    """Right or absurd: a person has the last word."""
+    values, given, _ = blobs(seed, count=150)
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(150, 30, replace=False)
+    labels = rng.integers(0, 3, 30)
+    evidence = fit(values, given, judge_all(150), trusted_label=trusting(rows, labels, 150))
+    np.testing.assert_array_equal(evidence.self_label[rows], labels)
+
+
+def test_trusted_labels_teach_the_others_and_not_their_own_verdict():
+    values, given, true = blobs(7, noise=0.4)
+    rows = np.flatnonzero(given != true)[::2]
+    plan = judge_all(len(given))
+    before = fit(values, given, plan)
+    after = fit(values, given, plan, trusted_label=trusting(rows, true[rows], len(given)))
+    rest = np.setdiff1d(np.arange(len(given)), rows)
+
+    def sureness(evidence):
+        return evidence.pred_probs[rest, true[rest]].mean()
+
+    assert sureness(after) > sureness(before)
+    held_out = rows[plan.fold[rows] == 2]  # the radius is chosen on fold 0
+    other = trusting(rows, true[rows], len(given))
+    other[held_out] = (other[held_out] + 1) % 3
+    changed = fit(values, given, plan, trusted_label=other)
+    in_fold = plan.fold == 2
+    np.testing.assert_array_equal(after.pred_probs[in_fold], changed.pred_probs[in_fold])
+    assert np.abs(after.pred_probs[~in_fold] - changed.pred_probs[~in_fold]).max() > 0.01
+
+
+def test_trusting_given_labels_leaves_margins_of_the_given_ones():
+    values, given, true = blobs(8)
+    plan = judge_all(len(given))
+    evidence = fit(values, given, plan, trusted_label=true)
+    wrong = given != true
+    assert evidence.margin[wrong].max() < 0 < evidence.margin[~wrong].mean()
+    nobody = fit(values, given, plan, trusted_label=np.full(len(given), MISSING))
+    np.testing.assert_array_equal(nobody.pred_probs, fit(values, given, plan).pred_probs)
 
 
 def test_two_runs_are_bit_for_bit_equal_and_another_seed_is_not():

@@ -54,6 +54,7 @@ def audit(
     overwrite: bool = False,
     resume: bool = False,
     half_rate: bool = False,
+    decisions: str | Path | None = None,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
     """Find the labels of a data set that are probably wrong, and write a report on every sample.
@@ -96,11 +97,14 @@ def audit(
         resume: Go on with the run that ``out`` holds.
         half_rate: With ``resume``: at half the learning rate from now on, because the training of
             the whole network diverged; again each time.
+        decisions: A RUN folder, ``out`` itself perhaps, with decisions of people on these data:
+            what they said is taken as right in training and scoring. They are copied to ``out``.
         on_progress: Told how far each stage is.
 
     Raises:
         ConfigError: A setting cannot be used.
         DatasetError: The data set as a whole cannot be used.
+        DecisionsError: There are no decisions, or they cannot be used.
         BackboneError: The backbone or its weights cannot be loaded.
         TrainingError: Training cannot go on.
         RunError: ``out`` holds a run already, or cannot be written to.
@@ -153,6 +157,7 @@ def audit(
         overwrite=overwrite,
         resume=resume,
         half_rate=half_rate,
+        decisions=None if decisions is None else Path(decisions),
         on_progress=on_progress,
     )
 

@@ -73,6 +73,7 @@ USED_WITH_PRED_PROBS = {
     "budget",
     "overwrite",
     "resume",
+    "decisions",
     "as_json",
     "quiet",
 }
@@ -91,6 +92,7 @@ def audit(
     overwrite: opt.Overwrite = False,
     resume: opt.Resume = False,
     half_rate: opt.HalfRate = False,
+    decisions: opt.Decisions = None,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -128,6 +130,7 @@ def audit(
             budget=budget,
             overwrite=overwrite,
             resume=resume,
+            decisions=decisions,
         )
         return
     if pred_probs:
@@ -164,6 +167,7 @@ def audit(
             overwrite=overwrite,
             resume=resume,
             half_rate=half_rate,
+            decisions=decisions,
             on_progress=on_progress,
         )
     _tell_audit(result, as_json, quiet)

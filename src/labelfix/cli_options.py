@@ -68,6 +68,14 @@ Overwrite: TypeAlias = Annotated[
 Resume: TypeAlias = Annotated[
     bool, typer.Option("--resume", help="Go on with the run that RUN holds.")
 ]
+Decisions: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="A run whose suspects were decided on, perhaps the RUN that is replaced: what people "
+        "said counts as right, in training and in the scores.",
+    ),
+]
 HalfRate: TypeAlias = Annotated[
     bool,
     typer.Option(

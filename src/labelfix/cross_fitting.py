@@ -105,6 +105,7 @@ def cross_fit_networks(
     classes: int,
     checkpoints: Checkpoints,
     world: World,
+    trusted_label: NDArray[np.int64] | None = None,
     on_progress: OnProgress = no_progress,
 ) -> FineTuned:
     """Fine-tune a network a fold and return what they say of every judged sample.
@@ -118,6 +119,8 @@ def cross_fit_networks(
         classes: K.
         checkpoints: Where each network stands after each epoch.
         world: The processes that train together.
+        trusted_label: ``(N,)`` codes of labels that are right: they are trained on in place of the
+            given ones, never corrected, and count in full. ``MISSING`` where that is not known.
         on_progress: Told about every few steps.
 
     Raises:
@@ -127,6 +130,9 @@ def cross_fit_networks(
     """
     label = torch.from_numpy(np.where(judgeable.is_judged, given_label, MISSING))
     label = label.to(networks.device)
+    trusted = torch.full_like(label, MISSING)
+    if trusted_label is not None:
+        trusted = torch.tensor(trusted_label, device=networks.device)
     gathered = Gathered(len(given_label), classes)
     first: _Trained | None = None
     last: _Trained | None = None
@@ -138,7 +144,7 @@ def cross_fit_networks(
         )
         fitting = _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
         size = None if last is None else last.micro_batch_size
-        last = fitting.run(rows, label, classes, size)
+        last = fitting.run(rows, label, trusted, classes, size)
         verdicts = fitting.judge(last.average, judged)
         gathered.add(verdicts, last.margin, last.self_label, world)
         log += last.log
@@ -184,6 +190,7 @@ class _Fitting:
         self,
         rows: NDArray[np.int64],
         label: Tensor,
+        trusted: Tensor,
         classes: int,
         micro_batch_size: int | None = None,
     ) -> _Trained:
@@ -191,8 +198,10 @@ class _Fitting:
         recipe, training = self.recipe, self.recipe.training
         torch.manual_seed(recipe.seed + self.fold)
         model = self.networks.make(classes)
-        own = (label * 0 + MISSING).index_copy(0, _index(rows, label), label[rows])
-        labeler = SelfLabeler(own, classes, recipe.self_labeling)
+        index = _index(rows, label)
+        own = torch.full_like(label, MISSING).index_copy(0, index, label[rows])
+        own_trusted = torch.full_like(own, MISSING).index_copy(0, index, trusted[rows])
+        labeler = SelfLabeler(own, classes, recipe.self_labeling, own_trusted)
         recorder = EvidenceRecorder(len(label), classes, keep_probs=False)
         limit = None
         if recipe.regularization.form != "none":

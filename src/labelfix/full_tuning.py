@@ -27,7 +27,7 @@ from labelfix.image_views import ImageViews
 from labelfix.pixel_cache import Pixels, decode_once, stored_square
 from labelfix.pixel_sources import source_of
 from labelfix.portions import no_room_explained
-from labelfix.records import Judgeable, LabeledDataset, OnProgress
+from labelfix.records import Judgeable, LabeledDataset, OnProgress, Reviewed
 from labelfix.run_folder import LAYERS_NAME, LOG_NAME, MODEL_NAME
 
 MIN_CROP = 0.35
@@ -114,10 +114,13 @@ class FullTuning:
         dataset: LabeledDataset,
         seen: Pixels,
         judgeable: Judgeable,
+        reviewed: Reviewed | None,
         checkpoints: Checkpoints,
         on_progress: OnProgress,
     ) -> FineTuned:
         """Fine-tune a network a fold, and let each judge what it never saw.
+
+        Reviewed labels are trained on as they are.
 
         Raises:
             TrainingError: The loss is no longer finite, memory runs out, or another process is
@@ -149,6 +152,7 @@ class FullTuning:
                 classes=len(dataset.class_names),
                 checkpoints=checkpoints,
                 world=self.world,
+                trusted_label=None if reviewed is None else reviewed.label,
                 on_progress=on_progress,
             )
 

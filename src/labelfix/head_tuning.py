@@ -8,7 +8,14 @@ from typing import Any
 from labelfix.backbone import Backbone, load_backbone
 from labelfix.config import AuditConfig
 from labelfix.features import compute_features, typical_side
-from labelfix.records import Evidence, Features, Judgeable, LabeledDataset, OnProgress
+from labelfix.records import (
+    Evidence,
+    Features,
+    Judgeable,
+    LabeledDataset,
+    OnProgress,
+    Reviewed,
+)
 from labelfix.training import cross_fit_heads
 
 
@@ -53,9 +60,10 @@ class HeadTuning:
         dataset: LabeledDataset,
         seen: Features,
         judgeable: Judgeable,
+        reviewed: Reviewed | None,
         on_progress: OnProgress,
     ) -> Evidence:
-        """Train the heads.
+        """Train the heads, on reviewed labels where there are any.
 
         Raises:
             TrainingError: The loss is no longer finite.
@@ -68,6 +76,7 @@ class HeadTuning:
             config=self.config.training,
             seed=self.config.seed,
             device=self.backbone.device,
+            trusted_label=None if reviewed is None else reviewed.label,
             on_progress=on_progress,
         )
 

@@ -170,7 +170,10 @@ class Posteriors:
 
 
 def posteriors(
-    priors: LabelPriors, matrices: Sequence[NDArray[np.float64]], pool: ThreadPoolExecutor
+    priors: LabelPriors,
+    matrices: Sequence[NDArray[np.float64]],
+    pool: ThreadPoolExecutor,
+    weights: NDArray[np.float64] | None = None,
 ) -> Posteriors:
     """Return the mean of what Bayes' rule says under each of H hypotheses.
 
@@ -180,8 +183,10 @@ def posteriors(
         priors: Of n samples.
         matrices: H of ``(K, K)``, P(given = k | true = j) in row j.
         pool: The threads to use.
+        weights: ``(H,)`` how much each hypothesis counts in the mean; ``None`` for all alike.
     """
     columns = [np.ascontiguousarray(matrix.T, np.float32) for matrix in matrices]
+    shares = np.asarray(np.ones(len(columns)) if weights is None else weights, np.float32)
     count = len(priors.order)
     wrong, probability = np.empty(count, np.float32), np.empty(count, np.float32)
     alternative = np.empty(count, np.int64)
@@ -198,8 +203,9 @@ def posteriors(
             # a sum apart from the given label's own: 1 - own would lose what is tiny
             joint /= (joint.sum(axis=1) + own)[:, None]
             rates.append(joint.sum(dtype=np.float64))
+            joint *= shares[number]
             others += joint
-        others /= len(columns)
+        others /= shares.sum()
         samples = priors.order[piece.start : piece.stop]
         best = others.argmax(axis=1)
         wrong[samples] = np.minimum(others.sum(axis=1), 1)

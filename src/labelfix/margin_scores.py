@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from labelfix.records import Evidence, LabelScores
+from labelfix.records import Evidence, LabelScores, Reviewed
 from labelfix.scores import score_labels
 
 
-def score_with_margins(evidence: Evidence, given_label: NDArray[np.int64]) -> LabelScores:
+def score_with_margins(
+    evidence: Evidence, given_label: NDArray[np.int64], reviewed: Reviewed | None = None
+) -> LabelScores:
     """Return what `score_labels` does, in the order that margins and probabilities share.
 
     How many labels are wrong with which probability stays as the out-of-sample probabilities have
@@ -27,11 +29,15 @@ def score_with_margins(evidence: Evidence, given_label: NDArray[np.int64]) -> La
         evidence: Of N samples; those without a margin, which no network was trained on, keep their
             probability.
         given_label: ``(N,)`` codes.
+        reviewed: What people decided: those samples keep 0 or 1, whatever their margin.
     """
-    scores = score_labels(evidence, given_label)
+    scores = score_labels(evidence, given_label, reviewed)
     wrong = scores.label_error_probability
     dealt = wrong.copy()
-    rows = np.flatnonzero(np.isfinite(wrong) & np.isfinite(evidence.margin))
+    is_open = np.isfinite(wrong) & np.isfinite(evidence.margin)
+    if reviewed is not None:
+        is_open &= ~reviewed.is_settled
+    rows = np.flatnonzero(is_open)
     dealt[rows] = dealt_anew(wrong[rows], evidence.margin[rows])
     share = np.divide(dealt, wrong, out=np.zeros_like(wrong), where=wrong > 0)
     return replace(

@@ -28,6 +28,7 @@ from labelfix.records import (
     Judgeable,
     LabeledDataset,
     OnProgress,
+    Reviewed,
     no_progress,
 )
 from labelfix.report import (
@@ -38,6 +39,15 @@ from labelfix.report import (
     probability_lists,
     read_report_table,
     write_report,
+)
+from labelfix.reviewed import (
+    Decisions,
+    copy_decisions,
+    decisions_of,
+    digest_of,
+    refuse_to_replace,
+    reviewed_by,
+    settings_with,
 )
 from labelfix.run_folder import RunFolder
 from labelfix.scores import score_probabilities
@@ -54,6 +64,7 @@ def audit_pred_probs(
     budget: int | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    decisions: str | Path | None = None,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
     """Find the wrong labels by probabilities that you have, and write a report of them.
@@ -69,11 +80,14 @@ def audit_pred_probs(
         budget: Flag this many labels instead.
         overwrite: Replace the run that ``out`` holds.
         resume: If ``out`` holds this very run, finished, leave it as it is.
+        decisions: A RUN folder, ``out`` itself perhaps, with decisions of people on these samples:
+            scores build on them, and they are copied to ``out``.
         on_progress: Told how far each stage is.
 
     Raises:
         ConfigError: ``precision`` or ``budget`` cannot be used.
         DatasetError: A file cannot be used, or the files do not fit each other.
+        DecisionsError: There are no decisions, or they cannot be used.
         RunError: ``out`` holds a run already, or cannot be written to.
     """
     flags = FlagConfig(precision=precision, budget=budget)
@@ -81,24 +95,32 @@ def audit_pred_probs(
     paths = [Path(path).absolute() for path in named]
     out = Path(out)
     fingerprint = fingerprint_of(paths)
+    source = None if decisions is None else Path(decisions)
+    decided = decisions_of(source)
+    refuse_to_replace(source, out)
     folder = RunFolder(out)
     claim = {
         "config": {"pred_probs": len(paths), "flags": asdict(flags)},
         "fingerprint": fingerprint,
+        "decisions": digest_of(decided),
     }
     if resume and folder.is_finished(claim):
+        copy_decisions(source, out)  # the run may have been cut off just before it did so
         return AuditResult(out, read_report_table(out, pred_probs=False))
     folder.claim(claim, overwrite=overwrite, resume=resume)
     try:
-        return AuditResult(out, _run(paths, fingerprint, folder, flags, on_progress))
+        report = _run(paths, fingerprint, decided, folder, flags, on_progress)
     except LabelfixError:  # the mended command shall find its RUN free
         folder.release()
         raise
+    copy_decisions(source, out)
+    return AuditResult(out, report)
 
 
 def _run(
     paths: Sequence[Path],
     fingerprint: str,
+    decided: Decisions | None,
     folder: RunFolder,
     flags: FlagConfig,
     on_progress: OnProgress,
@@ -106,8 +128,9 @@ def _run(
     clock = Clock()
     with clock.stage("reading"):
         given = open_pred_probs(paths, folder.path, on_progress)
+    reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        report = _judge(given, paths, fingerprint, flags)
+        report = _judge(given, reviewed, paths, fingerprint, flags)
     with clock.stage("writing the report"), said("writing the report", on_progress):
         write_report(report, folder.report_path, _lists(given))
     (folder.path / NEIGHBORS_NAME).unlink(missing_ok=True)  # of a run that was replaced
@@ -118,11 +141,16 @@ def _run(
 
 
 def _judge(
-    given: GivenPredProbs, paths: Sequence[Path], fingerprint: str, flags: FlagConfig
+    given: GivenPredProbs,
+    reviewed: Reviewed | None,
+    paths: Sequence[Path],
+    fingerprint: str,
+    flags: FlagConfig,
 ) -> Report:
     size = len(given)
     is_judged = _is_judged(given)
-    scores = score_probabilities(given.store, np.flatnonzero(is_judged), given.given_label)
+    rows = np.flatnonzero(is_judged)
+    scores = score_probabilities(given.store, rows, given.given_label, reviewed)
     nothing = np.full(size, MISSING, np.int64)
     source = DatasetSource(PRED_PROBS_KIND, paths[0], given.columns)
     return build_verdicts(
@@ -141,6 +169,7 @@ def _judge(
         corrections=correct(scores, given.given_label != MISSING, flags),
         duplicates=Duplicates(nothing, np.zeros(size, np.bool_)),
         kinds=None,
+        reviewed=reviewed,
         run=RunInfo(
             source=source,
             fingerprint=fingerprint,
@@ -149,7 +178,7 @@ def _judge(
             backbone=None,
             seed=None,
             versions={name: version(name) for name in LIBRARIES},
-            settings={PRED_PROBS_KIND: [str(path) for path in paths]},
+            settings=settings_with(reviewed, {PRED_PROBS_KIND: [str(path) for path in paths]}),
         ),
     )
 

@@ -21,6 +21,7 @@ from labelfix.records import (
     Label,
     LabeledDataset,
     LabelScores,
+    Reviewed,
 )
 
 NAMED_LABELS = 3
@@ -46,6 +47,7 @@ def reasons(
     corrections: Corrections,
     duplicates: Duplicates,
     kinds: IssueKinds | None,
+    reviewed: Reviewed | None = None,
 ) -> pa.StringArray:
     """Return ``(N,)`` short sentences, null where there is nothing to say.
 
@@ -57,14 +59,17 @@ def reasons(
         corrections: Which labels are flagged, and what is suggested.
         duplicates: Which byte-identical images have labels that differ.
         kinds: What else was found of the images; ``None`` if none was looked at.
+        reviewed: What people decided; it takes the place of what the scores say.
     """
     size = len(dataset)
+    decisions = Reviewed.nothing(size) if reviewed is None else reviewed
     names = pa.array([_quoted(name) for name in dataset.class_names], pa.string())
     unjudged = {row: why for row, why in judgeable.why_not.items() if row not in unreadable}
     parts = [
         _of_mapping(unreadable, "unreadable: ", size),
         _of_mapping(unjudged, "", size),
-        _of_flagged(dataset.given_label, names, scores, corrections),
+        _of_reviewed(dataset.given_label, names, decisions),
+        _of_flagged(dataset.given_label, names, scores, corrections, decisions.is_settled),
         _of_conflicts(
             dataset.given_label,
             names.to_pylist(),
@@ -101,10 +106,26 @@ def _of_mapping(text: Mapping[int, str], prefix: str, size: int) -> pa.StringArr
     return _scatter(rows, pa.array([prefix + why for why in text.values()], pa.string()), size)
 
 
-def _of_flagged(
-    given_label: NDArray[np.int64], names: pa.StringArray, scores: LabelScores, advice: Corrections
+def _of_reviewed(
+    given_label: NDArray[np.int64], names: pa.StringArray, reviewed: Reviewed
 ) -> pa.StringArray:
-    rows = np.flatnonzero(advice.is_label_issue)
+    dropped = np.flatnonzero(reviewed.is_dropped).tolist()
+    texts = dict.fromkeys(dropped, "reviewed: to be left out")
+    for row in np.flatnonzero(reviewed.label != MISSING).tolist():
+        given, label = int(given_label[row]), int(reviewed.label[row])
+        is_kept, instead = given == label, "" if given == MISSING else f", not {names[given]}"
+        texts[row] = f"reviewed: {names[label]}" + (" is right" if is_kept else instead)
+    return _of_mapping(texts, "", len(given_label))
+
+
+def _of_flagged(
+    given_label: NDArray[np.int64],
+    names: pa.StringArray,
+    scores: LabelScores,
+    advice: Corrections,
+    is_settled: NDArray[np.bool_],
+) -> pa.StringArray:
+    rows = np.flatnonzero(advice.is_label_issue & ~is_settled)
     text = pc.binary_join_element_wise(
         "looks like ",
         names.take(pa.array(advice.suggested_label[rows])),

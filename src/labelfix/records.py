@@ -106,6 +106,36 @@ class LabeledDataset:
         return len(self.sample_id)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Reviewed:
+    """What people decided about the samples.
+
+    Args:
+        label: ``(N,)`` int64, the label that a person chose or kept; ``MISSING`` where nobody
+            decided, was sure, or had a label to keep.
+        is_dropped: ``(N,)`` bool: the sample is to be left out.
+        not_found: How many decisions are on samples that the data do not hold.
+    """
+
+    label: NDArray[np.int64]
+    is_dropped: NDArray[np.bool_]
+    not_found: int = 0
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+    @property
+    def is_settled(self) -> NDArray[np.bool_]:
+        """Return ``(N,)`` bool: a person has had the last word on the sample."""
+        return np.asarray((self.label != MISSING) | self.is_dropped)
+
+    @classmethod
+    def nothing(cls, count: int) -> "Reviewed":
+        """Return that nobody decided anything about N samples."""
+        return cls(np.full(count, MISSING, np.int64), np.zeros(count, np.bool_))
+
+
 class SeenImages(Protocol):
     """What is known of N images once each was read, whatever was made of them."""
 

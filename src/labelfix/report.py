@@ -30,6 +30,7 @@ from labelfix.records import (
     Label,
     LabeledDataset,
     LabelScores,
+    Reviewed,
 )
 from labelfix.report_schema import (
     CLASSES_KEY,
@@ -141,6 +142,7 @@ def build_report(
     duplicates: Duplicates,
     kinds: IssueKinds | None,
     run: RunInfo,
+    reviewed: Reviewed | None = None,
 ) -> Report:
     """Return the report on a run; where every row is judged, ``pred_probs`` is not copied.
 
@@ -154,6 +156,7 @@ def build_report(
         duplicates: Byte-identical images.
         kinds: What else was found of the images; ``None`` if none was looked at.
         run: Where all that came from.
+        reviewed: What people decided, for the ``reason``; the scores know of it already.
     """
     report = build_verdicts(
         dataset=dataset,
@@ -164,6 +167,7 @@ def build_report(
         duplicates=duplicates,
         kinds=kinds,
         run=run,
+        reviewed=reviewed,
     )
     probs = probability_lists(evidence.pred_probs, judgeable.is_judged)
     return replace(report, table=_with_pred_probs(report.table, probs))
@@ -179,6 +183,7 @@ def build_verdicts(
     duplicates: Duplicates,
     kinds: IssueKinds | None,
     run: RunInfo,
+    reviewed: Reviewed | None = None,
 ) -> Report:
     """Return the report on a run without ``pred_probs``; see `build_report`."""
     is_flagged = corrections.is_label_issue
@@ -194,7 +199,9 @@ def build_verdicts(
         "is_exact_duplicate_issue": pa.array(duplicates.exact_duplicate_set != MISSING),
         "exact_duplicate_set": _numbers(duplicates.exact_duplicate_set),
         "is_conflicting_duplicate_issue": pa.array(duplicates.is_conflicting),
-        "reason": reasons(dataset, unreadable, judgeable, scores, corrections, duplicates, kinds),
+        "reason": reasons(
+            dataset, unreadable, judgeable, scores, corrections, duplicates, kinds, reviewed
+        ),
         **kind_columns(kinds, len(dataset)),
         **_label_columns(dataset, scores, corrections),
         **_judged_columns(judgeable, scores),

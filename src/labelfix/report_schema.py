@@ -90,7 +90,8 @@ COLUMNS: tuple[Column, ...] = (
         "suggested_label",
         "label",
         nullable=True,
-        meaning="The label that the sample should probably have; null unless `is_label_issue`.",
+        meaning="The label that the sample should probably have, or that a person chose; null "
+        "unless `is_label_issue`.",
     ),
     Column(
         "is_label_issue",
@@ -109,14 +110,16 @@ COLUMNS: tuple[Column, ...] = (
         "label_error_probability",
         pa.float32(),
         nullable=True,
-        meaning="The probability that the given label is wrong, 0 (clean) to 1 (wrong); null when "
-        "not judged.",
+        meaning="The probability that the given label is wrong, 0 (clean) to 1 (wrong); exactly 0 "
+        "or 1 where a person has decided (`--decisions`), 1 also for a sample to be left out; null "
+        "when not judged.",
     ),
     Column(
         "suggested_label_probability",
         pa.float32(),
         nullable=True,
-        meaning="The probability that `suggested_label` is the true class, 0 to 1; null unless "
+        meaning="The probability that `suggested_label` is the true class, 0 to 1: 1 where a "
+        "person chose it, 0 for a sample to be left out, which is of no class; null unless "
         "`is_label_issue`.",
     ),
     Column(
@@ -140,8 +143,8 @@ COLUMNS: tuple[Column, ...] = (
         pa.int16(),
         nullable=True,
         meaning="The cross-validation fold, from 0, that held the sample out; null when not "
-        "judged, for a row of a test split, which no fold trains on, and where probabilities were "
-        "given.",
+        "judged, for a row that no fold trains on (of a test split, or one that a person has "
+        "dropped or given a class too small to be judged), and where probabilities were given.",
     ),
     Column(
         "is_unreadable_issue",
@@ -233,8 +236,9 @@ COLUMNS: tuple[Column, ...] = (
         "reason",
         pa.string(),
         nullable=True,
-        meaning="What there is to say about the row, in a short sentence for a person; null when "
-        "there is nothing to say.",
+        meaning="What there is to say about the row, in a short sentence for a person; it begins "
+        "with `reviewed: ` where a person has decided (`--decisions`); null when there is nothing "
+        "to say.",
     ),
 )
 
@@ -343,7 +347,8 @@ A *label* is text or a 64-bit integer, as the labels came: the label columns hav
 | `{run_key}` | JSON object: `source` (`kind`, `path` and `columns` of the data), `fingerprint` \
 of the images or files, `noise_rate` (estimated share of wrong labels among the judged samples), \
 `noise_rate_interval` (it lies between these two with a probability of 90 %), \
-`backbone`, `seed`, `versions`, `settings`. Where probabilities were given, `source` has the kind \
+`backbone`, `seed`, `versions`, `settings` (with `decisions`, how many of them shaped the report, \
+where there were any). Where probabilities were given, `source` has the kind \
 `pred_probs`, `backbone` and `seed` are null, and what is said of images is false or null |
 
 The file holds no dates, no timings and no place of output: two runs on one machine with the same

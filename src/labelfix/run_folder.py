@@ -147,6 +147,11 @@ class RunFolder:
         differing = [key for key in claim if held.get(key) != claim[key]]
         if not differing:
             return
+        if differing == ["decisions"]:
+            raise RunError(
+                f"{self.path} holds another run: the decisions have changed since, or it had none",
+                hint="use --overwrite to audit anew with the decisions of now; they stay",
+            )
         data_differ = {"fingerprint", "labels"}.intersection(differing)
         what = "the data have changed" if data_differ else "the settings differ"
         raise RunError(

@@ -19,7 +19,8 @@ from labelfix.label_priors import (
     sharpened_priors,
 )
 from labelfix.probability_store import ArrayStore, ProbabilityStore, blocks
-from labelfix.records import MISSING, Evidence, LabelScores
+from labelfix.recalibration import Verdicts, recalibrate
+from labelfix.records import MISSING, Evidence, LabelScores, Reviewed
 from labelfix.single_threads import one_thread_each
 
 EM_LEAPS = 34
@@ -43,8 +44,10 @@ LOG_TEMPERATURES = (-2.0, 3.0)
 """Where the temperature is looked for; sharper, and powers would leave what float32 can hold."""
 
 
-def score_labels(evidence: Evidence, given_label: NDArray[np.int64]) -> LabelScores:
-    """Return how probable it is that each given label is wrong, from the given labels alone.
+def score_labels(
+    evidence: Evidence, given_label: NDArray[np.int64], reviewed: Reviewed | None = None
+) -> LabelScores:
+    """Return how probable it is that each given label is wrong, from given labels and decisions.
 
     The out-of-sample probabilities are calibrated to the given labels; mistakes that are made
     whatever the sample looks like are taken out of them (`without_class_noise`). What doubt is left
@@ -53,16 +56,26 @@ def score_labels(evidence: Evidence, given_label: NDArray[np.int64]) -> LabelSco
     matrix is fitted to the given labels by EM, and Bayes' rule joins the two:
     ``P(true = k | x, given) ~ P(true = k | x) * P(given | true = k)``. The scores are the means.
 
+    What people decided is taken as the truth: it replaces what the model says of those samples, so
+    that their probabilities are 0 or 1 and the matrices follow it. The hypotheses then weigh as
+    much as they make the decisions likely, and what they all get wrong a curve mends
+    (`labelfix.recalibration.recalibrate`). The intervals stay those of hypotheses that are equally
+    likely: decisions on the most suspicious labels say little of how many of the others are wrong.
+
     Args:
         evidence: Of N samples.
         given_label: ``(N,)`` codes.
+        reviewed: What people decided about them; ``None`` for nothing.
     """
     rows = np.flatnonzero(~np.isnan(evidence.pred_probs[:, 0]))
-    return score_probabilities(ArrayStore(evidence.pred_probs), rows, given_label)
+    return score_probabilities(ArrayStore(evidence.pred_probs), rows, given_label, reviewed)
 
 
 def score_probabilities(
-    probs: ProbabilityStore, rows: NDArray[np.int64], given_label: NDArray[np.int64]
+    probs: ProbabilityStore,
+    rows: NDArray[np.int64],
+    given_label: NDArray[np.int64],
+    reviewed: Reviewed | None = None,
 ) -> LabelScores:
     """Return what `score_labels` does, of probabilities that need not lie in memory.
 
@@ -72,8 +85,10 @@ def score_probabilities(
         probs: Of N samples, out-of-sample.
         rows: ``(n,)`` rising: the samples to judge.
         given_label: ``(N,)`` codes.
+        reviewed: What people decided about the N samples; ``None`` for nothing.
     """
     given = given_label[rows]
+    decisions = Reviewed.nothing(len(probs)) if reviewed is None else reviewed
     temperature = _temperature(probs, rows, given)
     # our threads share the work, so a BLAS library must not start its own; nor must sums depend on
     # how many it would take
@@ -81,16 +96,21 @@ def score_probabilities(
         priors = sharpened_priors(probs, rows, given, temperature, pool)
         anchors = anchor_matrix(priors.spaced(FITTED_SAMPLES))
         priors = without_class_noise(priors, anchors, pool)
+        verdicts = Verdicts.on(priors, decisions, rows)
+        verdicts.write_to(priors)
         matrices = _noise_matrices(priors.spaced(FITTED_SAMPLES), pool)
-        judged = posteriors(priors, matrices, pool)
+        learned = recalibrate(verdicts, matrices)
+        judged = learned.apply(posteriors(priors, matrices, pool, learned.shares))
+    verdicts.settle(judged)
+    noise_rate = float(judged.wrong.mean(dtype=np.float64))
     return LabelScores(
         label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
         predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),
         alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
         alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
-        noise_matrix=np.mean(matrices, axis=0),
-        noise_rate=float(judged.wrong.mean(dtype=np.float64)),
-        noise_rate_interval=rate_interval(judged.rates, len(rows)),
+        noise_matrix=np.average(matrices, axis=0, weights=learned.shares),
+        noise_rate=noise_rate,
+        noise_rate_interval=_holding(noise_rate, rate_interval(judged.rates, len(rows))),
         noise_matrix_interval=matrix_interval(np.stack(matrices), judged.of_class),
     )
 
@@ -125,6 +145,10 @@ def matrix_interval(
     spread = 1.645 * np.sqrt(bounds * (1 - bounds) / np.maximum(of_class, 1)[None, :, None])
     spread[0] *= -1
     return np.clip(bounds + spread, 0, 1)
+
+
+def _holding(rate: float, interval: tuple[float, float]) -> tuple[float, float]:
+    return min(rate, interval[0]), max(rate, interval[1])
 
 
 def _noise_matrices(priors: LabelPriors, pool: ThreadPoolExecutor) -> list[NDArray[np.float64]]:

@@ -7,6 +7,9 @@ Three passes over the features, each training many heads side by side:
    is to judge the other, and no label ever speaks for itself, not even by a detour;
 3. one head a fold, trained without it on labels corrected and weighted by those beliefs.
 
+A label that a person has reviewed takes the given one's place in all three, is never corrected, and
+always counts in full; but in its own fold it trains nothing either.
+
 Letters: N samples, B samples of a batch, D features, K classes, F folds, P pairs of folds.
 """
 
@@ -46,12 +49,17 @@ ROOM_AFTER_WEIGHTING = 1.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Task:
-    """One cross-fitting: rows to train on, their folds and labels among the J judged classes."""
+    """One cross-fitting: rows to train on, their folds and labels among the J judged classes.
+
+    Training begins with ``label``: the given one, or the one that a person has reviewed.
+    """
 
     features: ScaledFeatures
     rows: NDArray[np.int64]
     fold: Tensor
+    given_label: Tensor
     label: Tensor
+    is_trusted: Tensor
     classes: int
     config: TrainingConfig
     seed: int
@@ -79,8 +87,8 @@ class _Task:
             on_logits=on_logits,
         )
 
-    def given(self, rows: NDArray[np.int64], heads: int) -> Tensor:
-        """Return ``(B, heads)`` the given labels, the same for each head."""
+    def labels(self, rows: NDArray[np.int64], heads: int) -> Tensor:
+        """Return ``(B, heads)`` the labels that training begins with, the same for each head."""
         return self.label[rows][:, None].expand(-1, heads)
 
 
@@ -93,6 +101,7 @@ def cross_fit_heads(
     config: TrainingConfig,
     seed: int,
     device: torch.device,
+    trusted_label: NDArray[np.int64] | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Evidence:
     """Train the heads and return what they say of every judged sample.
@@ -105,6 +114,8 @@ def cross_fit_heads(
         config: How to train.
         seed: Of the order of the samples.
         device: Where to train.
+        trusted_label: ``(N,)`` codes of labels that are right, ``MISSING`` where that is not known;
+            those that are trained on are of classes that some judged sample was given.
         on_progress: Told about every epoch.
 
     Raises:
@@ -114,11 +125,18 @@ def cross_fit_heads(
     label = np.zeros(len(given_label), dtype=np.int64)
     label[judgeable.is_judged] = compact
     rows = np.flatnonzero(judgeable.fold != MISSING)
+    is_trusted = np.zeros(len(label), dtype=np.bool_)
+    start = label.copy()
+    if trusted_label is not None:
+        is_trusted[rows] = trusted_label[rows] != MISSING
+        start[is_trusted] = np.searchsorted(names, trusted_label[is_trusted])
     task = _Task(
         features=scale_features(features.values, rows, device),
         rows=rows,
         fold=torch.from_numpy(judgeable.fold.astype(np.int64)).to(device),
-        label=torch.from_numpy(label).to(device),
+        given_label=torch.from_numpy(label).to(device),
+        label=torch.from_numpy(start).to(device),
+        is_trusted=torch.from_numpy(is_trusted).to(device),
         classes=len(names),
         config=config,
         seed=seed,
@@ -145,18 +163,18 @@ def cross_fit_heads(
 
 
 def _choose_radius(task: _Task) -> float:
-    """Return the radius under which the given labels of fold 0 are most likely, without fold 0."""
+    """Return the radius under which the labels of fold 0 are most likely, without fold 0."""
     radii = torch.tensor(task.config.radii) * task.classes**0.5
 
     def lesson(rows: NDArray[np.int64]) -> Batch:
         weight = (task.fold[rows] != 0).float()[:, None].expand(-1, len(radii))
-        return Batch(task.given(rows, len(radii)), weight)
+        return Batch(task.labels(rows, len(radii)), weight)
 
     heads = task.fit("choosing the radius of the head", lesson, radii)
     held_out = task.rows[(task.fold[task.rows] == 0).cpu().numpy()]
     loss = torch.zeros(len(radii), dtype=torch.float64)
     for part, probs in head_probabilities(heads, task.features, held_out):
-        index = task.given(part, len(radii)).unsqueeze(2)
+        index = task.labels(part, len(radii)).unsqueeze(2)
         likelihood = probs.gather(2, index).squeeze(2).clamp_min(1e-12)
         loss -= likelihood.log().double().sum(dim=0).cpu()
     return float(radii[int(loss.argmin())])
@@ -190,7 +208,7 @@ def _learn_from_pairs(task: _Task, radius: float) -> _Lesson:
         pair_of[one, other] = pair_of[other, one] = number
 
     def lesson(rows: NDArray[np.int64]) -> Batch:
-        return Batch(task.given(rows, len(pairs)), (~leaves_out[task.fold[rows]]).float())
+        return Batch(task.labels(rows, len(pairs)), (~leaves_out[task.fold[rows]]).float())
 
     heads = task.fit("training heads that leave out two folds", lesson, _radii(radius, len(pairs)))
     count = len(task.label)
@@ -201,11 +219,15 @@ def _learn_from_pairs(task: _Task, radius: float) -> _Lesson:
     for part, probs in head_probabilities(heads, task.features, task.rows):
         fold = task.fold[part]
         index = pair_of[fold][:, :, None].expand(-1, -1, task.classes)
-        label[part], believed = self_label(probs.gather(1, index), task.given(part, folds), rules)
-        weight[part] = believed.scatter(1, fold[:, None], 0.0)
+        is_trusted = task.is_trusted[part][:, None]
+        start = task.labels(part, folds)
+        taught, believed = self_label(probs.gather(1, index), start, rules)
+        label[part] = torch.where(is_trusted, start, taught)
+        weight[part] = believed.masked_fill(is_trusted, 1.0).scatter(1, fold[:, None], 0.0)
         outside = leaves_out[fold].float()[:, :, None]
         average = (probs * outside).sum(dim=1) / (folds - 1)
-        majority[part], _ = self_label(average, task.label[part], rules)
+        common, _ = self_label(average, task.label[part], rules)
+        majority[part] = torch.where(task.is_trusted[part], task.label[part], common)
     return _Lesson(label, weight, majority)
 
 
@@ -214,7 +236,7 @@ def _fit_final(
 ) -> LinearHeads:
     def record(rows: NDArray[np.int64], logits: Tensor) -> None:
         trains = lesson.weight[rows] > 0
-        recorder.update(torch.from_numpy(rows), logits, task.label[rows], trains)
+        recorder.update(torch.from_numpy(rows), logits, task.given_label[rows], trains)
 
     radii = _radii(ROOM_AFTER_WEIGHTING * radius, task.config.folds)
     return task.fit("training the final heads", lesson, radii, record)
