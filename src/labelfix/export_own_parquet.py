@@ -34,7 +34,7 @@ def write_own_parquet(source: DatasetSource, plan: ExportPlan, to: Path) -> None
         RunError: The place cannot be written to.
     """
     with atomic_path(to) as draft:
-        _write_shard(source.path, draft, _Changes(source, plan, start=0))
+        _write_shard(source.path, draft, 0, _changes_of(source, plan))
 
 
 def write_own_shards(
@@ -59,12 +59,12 @@ def write_own_shards(
         DatasetError: The label column cannot hold a new label.
         RunError: ``to`` is there already, or cannot be written to.
     """
+    changes, start = _changes_of(source, plan), 0
     with atomic_folder(to) as draft:
-        start = 0
         for done, name in enumerate(names, 1):
             place = draft / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            start = _write_shard(source.path / name, place, _Changes(source, plan, start))
+            start = _write_shard(source.path / name, place, start, changes)
             on_progress(Progress("writing files", done, len(names), "shards"))
         for name in others:
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
@@ -74,25 +74,27 @@ def write_own_shards(
 
 @dataclass(frozen=True, slots=True)
 class _Changes:
-    """What a plan changes in the shard whose first row is row ``start`` of the report."""
+    """What a plan changes, by rows of the report."""
 
     source: DatasetSource
-    plan: ExportPlan
-    start: int
+    new_labels: dict[int, Label]
+    left_out: NDArray[np.int64]
 
 
-def _write_shard(shard: Path, draft: Path, changes: _Changes) -> int:
-    """Write one file; return the row of the report that the next one begins with."""
+def _changes_of(source: DatasetSource, plan: ExportPlan) -> _Changes:
+    return _Changes(source, plan.new_labels, plan.left_out)
+
+
+def _write_shard(shard: Path, draft: Path, start: int, changes: _Changes) -> int:
+    """Write one file, from row ``start`` of the report; return the row that comes after it."""
     with pq.ParquetFile(shard) as file:
         size = file.metadata.num_rows
-        rows = range(changes.start, changes.start + size)
+        rows = range(start, start + size)
         new_labels = {
-            row - changes.start: label
-            for row, label in changes.plan.new_labels.items()
-            if row in rows
+            row - start: label for row, label in changes.new_labels.items() if row in rows
         }
-        out = changes.plan.left_out
-        out = out[(out >= rows.start) & (out < rows.stop)] - changes.start
+        out = changes.left_out
+        out = out[(out >= rows.start) & (out < rows.stop)] - start
         if not new_labels and not len(out):
             shutil.copyfile(shard, draft)
             return rows.stop
