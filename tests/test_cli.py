@@ -359,7 +359,7 @@ def test_export_says_what_it_did(tmp_path: Path) -> None:
         ["audit", "data", "--out", "run", "--tune", "everything"],
         ["audit", "data", "--out", "run", "--device", "abacus"],
         ["export", "run", "to", "--min-probability", "1.5"],
-        ["export", "run", "to", "--form", "xml"],
+        ["export", "run", "to", "--format", "xml"],
         ["show", "run", "--top", "0"],
         ["nonsense"],
     ],
@@ -387,7 +387,7 @@ def test_the_installed_command_is_the_door() -> None:
 
 
 def test_every_command_and_option_has_help() -> None:
-    for command in ("audit", "show", "export", "demo"):
+    for command in ("audit", "show", "export", "diff", "check", "demo"):
         told = labelfix(command, "--help")
         assert told.returncode == 0
         options = [line for line in told.stdout.splitlines() if line.startswith("  -")]

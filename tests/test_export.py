@@ -16,9 +16,10 @@ from PIL import Image
 
 from labelfix.config import DatasetConfig
 from labelfix.dataset import open_dataset
+from labelfix.decided import join_decisions
 from labelfix.errors import ConfigError, DatasetError, ReportError, RunError
-from labelfix.export_folder import safe_name
-from labelfix.export_plan import plan_export
+from labelfix.export_images import safe_name
+from labelfix.export_plan import ExportPlan, plan_export
 from labelfix.exporting import export
 from labelfix.records import MISSING
 from labelfix.report import write_report
@@ -68,6 +69,10 @@ def audited(run: Path, data: Path, suggestions: dict[str, str] | None = None, **
     run.mkdir(exist_ok=True)
     write_report(report_of(samples, dataset=dataset), run / "report.parquet")
     return run
+
+
+def plan_of(report, decisions=None, **options) -> ExportPlan:
+    return plan_export(report, join_decisions(report, decisions or {}), **options)
 
 
 def run_of(folder: Path, samples=SAMPLES, class_names=("cat", "dog")) -> Path:
@@ -140,7 +145,7 @@ def test_exactly_the_rows_that_the_rule_names_change(data):
     samples = data.draw(samples_of(len(class_names)))
     least = data.draw(st.sampled_from([0.0, 0.5, 0.95, 1.0]))
     drop = data.draw(st.booleans())
-    plan = plan_export(report_of(samples, class_names), min_probability=least, drop=drop)
+    plan = plan_of(report_of(samples, class_names), min_probability=least, drop=drop)
 
     labels, expected = plan.label.to_pylist(), []
     for row, sample in enumerate(samples):
@@ -216,7 +221,7 @@ def test_a_class_folder_without_issues_comes_back_file_for_file(tmp_path):
     (data / "cat" / "broken.jpg").write_bytes(b"")
     result = export(audited(tmp_path / "run", data), tmp_path / "clean")
     assert files_of(tmp_path / "clean") == files_of(data)
-    assert (result.form, result.kept, result.files) == ("folder", 5, 5)
+    assert (result.format, result.kept, result.files) == ("folder", 5, 5)
 
 
 def test_splits_and_unlabelled_images_keep_their_place(tmp_path):
@@ -345,7 +350,7 @@ def test_data_that_are_gone_are_named(tmp_path, folder_run):
     (tmp_path / "data").rename(tmp_path / "moved")
     with pytest.raises(DatasetError, match="the audited data set, is gone") as caught:
         export(folder_run, tmp_path / "clean")
-    assert "manifest" in caught.value.hint
+    assert "--format csv" in caught.value.hint
     assert not (tmp_path / "clean").exists()
 
 
@@ -391,7 +396,7 @@ def test_nothing_is_written_into_what_was_read(tmp_path, folder_run, to):
     ("to", "options", "message"),
     [
         ("clean.json", {}, "cannot tell from 'clean.json' what to write"),
-        ("clean.csv", {"link": True}, "no files to link"),
+        ("clean.csv", {"link": True}, "no files that could be links"),
         ("clean.csv", {"min_probability": 95}, "no probability"),
         ("clean.csv", {"min_probability": float("nan")}, "no probability"),
     ],
@@ -404,10 +409,10 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path, folder_run, to, opti
 
 
 def test_the_form_can_be_said(tmp_path, folder_run):
-    result = export(folder_run, tmp_path / "set.v2", form="folder")
-    assert result.form == "folder"
+    result = export(folder_run, tmp_path / "set.v2", format="folder")
+    assert result.format == "folder"
     assert len(files_of(tmp_path / "set.v2")) == 2
-    export(folder_run, tmp_path / "table.txt", form="csv")
+    export(folder_run, tmp_path / "table.txt", format="csv")
     assert len(manifest_text(tmp_path / "table.txt")) == 3
 
 
@@ -439,10 +444,10 @@ def test_a_report_that_was_tampered_with_writes_nothing_outside(tmp_path):
     data = class_folder(tmp_path / "data", "cat/1.png", "dog/1.png")
     dataset = open_dataset(data, DatasetConfig())
     forged = dataset_of(
-        [Sample("cat/1.png", 0), Sample("dog/1.png", 1)], ("cat", "../../up"), dataset.source
+        [Sample("cat/1.png", 1), Sample("dog/1.png", 2)], ("../../up", "cat", "dog"), dataset.source
     )
     object.__setattr__(forged, "fingerprint", dataset.fingerprint)
-    samples = [Sample("cat/1.png", 0, suggested=1, **SURE), Sample("dog/1.png", 1)]
+    samples = [Sample("cat/1.png", 1, suggested=0, **SURE), Sample("dog/1.png", 2)]
     (tmp_path / "run").mkdir()
     write_report(report_of(samples, dataset=forged), tmp_path / "run" / "report.parquet")
     export(tmp_path / "run", tmp_path / "a" / "b" / "clean")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appearances import plain_appearances
 from labelfix.errors import DatasetError
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.records import MISSING, DatasetSource, Features, LabeledDataset
@@ -43,6 +44,7 @@ def features_of(content, unreadable=()):
         values=np.zeros((len(content), 1), dtype=np.float16),
         content=np.array(digests, dtype="S16"),
         unreadable=dict.fromkeys(unreadable, "broken"),
+        appearances=plain_appearances(len(content)),
     )
 
 

@@ -46,7 +46,14 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], ["--version"], ["audit", "--help"], ["benchmark", "run", "--help"]]
+    "args",
+    [
+        ["--help"],
+        ["--version"],
+        ["audit", "--help"],
+        ["benchmark", "run", "--help"],
+        ["check", "--help"],
+    ],
 )
 def test_help_loads_no_data_library(args: list[str]) -> None:
     assert loaded_by(PROGRAM.format(args=args)).isdisjoint(HEAVY | DATA_LIBRARIES)
@@ -60,6 +67,12 @@ def test_show_loads_no_model_library(run: Path, more: list[str]) -> None:
 def test_export_loads_no_model_library(run: Path) -> None:
     args = ["export", str(run), str(run.parent / f"{run.name}-clean.csv")]
     assert loaded_by(PROGRAM.format(args=args)).isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("args", [["diff"], ["check", "--max-error-rate", "1"]])
+def test_diff_and_check_load_no_model_library(run: Path, args: list[str]) -> None:
+    command = [args[0], str(run), *args[1:]]
+    assert loaded_by(PROGRAM.format(args=command)).isdisjoint(HEAVY)
 
 
 def test_given_probabilities_are_audited_without_a_model_library(tmp_path: Path) -> None:

@@ -165,6 +165,8 @@ def test_show_and_export(tmp_path):
     summary = json.loads(run("show", out, "--json").stdout)
     for name in ("backbone", "image_size", "unreadable", "duplicates", "conflicting"):
         assert summary[name] is None, name
+    for name in ("near_duplicates", "leaks", "outliers", "dark", "blurry", "odd_size"):
+        assert summary[name] is None, name
     assert summary["judged"] == 300
     assert summary["flagged"] > 10
     shown = run("show", out, "--class", "dog")

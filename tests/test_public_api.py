@@ -11,7 +11,7 @@ import pytest
 
 import labelfix
 from labelfix.cli import app
-from labelfix.exporting import ExportForm, export
+from labelfix.exporting import ExportFormat, export
 from labelfix.report import write_report
 from small_report import Sample, report_of
 
@@ -66,10 +66,10 @@ def test_probabilities_have_a_function_of_their_own() -> None:
         assert function[option].default == of_command[option].default
 
 
-def test_the_command_offers_every_form_of_export() -> None:
+def test_the_command_offers_every_format_of_export() -> None:
     [command] = [c for c in app.registered_commands if c.callback.__name__ == "export"]
-    [offered, _] = get_args(get_type_hints(command.callback)["form"])
-    assert set(get_args(offered)) == set(get_args(ExportForm))
+    [offered, _] = get_args(get_type_hints(command.callback)["format"])
+    assert set(get_args(offered)) == set(get_args(ExportFormat))
     assert labelfix.export is export
 
 

@@ -87,7 +87,9 @@ def test_the_make_commands_are_what_ci_runs() -> None:
         subprocess.run(["make", "-n", target.split()[1]], cwd=ROOT, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/exports.md"]
+)
 def test_every_page_that_is_linked_to_is_there(page: str) -> None:
     path = ROOT / page
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8"))
@@ -103,7 +105,7 @@ def test_every_option_of_the_readme_is_one_of_the_command() -> None:
             encoding="utf-8",
             check=True,
         ).stdout
-        for command in ("audit", "show", "export", "demo", "diagnose")
+        for command in ("audit", "show", "export", "diff", "check", "demo", "diagnose")
     )
     of_torchrun = {"--nproc-per-node"}
     assert {option for option in named - of_torchrun if option not in helps} == set()

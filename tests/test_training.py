@@ -5,6 +5,7 @@ from hypothesis import given as given_that
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from appearances import plain_appearances
 from labelfix.config import TrainingConfig
 from labelfix.errors import TrainingError
 from labelfix.heads import LinearHeads, scale_features
@@ -27,7 +28,12 @@ def blobs(seed=0, count=600, classes=3, width=20, noise=0.15):
 
 
 def features_of(values):
-    return Features(values=values, content=np.zeros(len(values), dtype="S16"), unreadable={})
+    return Features(
+        values=values,
+        content=np.zeros(len(values), dtype="S16"),
+        unreadable={},
+        appearances=plain_appearances(len(values)),
+    )
 
 
 def judge_all(count, folds=5, seed=0):

@@ -1,5 +1,6 @@
 """An audit from plain keywords, of the same shape as the command."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from labelfix.config import (
     Device,
     FineTuningConfig,
     FlagConfig,
+    IssueConfig,
     RegularizationConfig,
     SelfLabelingConfig,
     SelfLabelingRules,
@@ -48,6 +50,7 @@ def audit(
     split_column: str | None = None,
     precision: float | None = None,
     budget: int | None = None,
+    issue_threshold: Mapping[str, float] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     half_rate: bool = False,
@@ -87,6 +90,9 @@ def audit(
         precision: Flag as many labels as leave this share of the flags right; ``None`` flags as
             many as make the expected F1 the highest.
         budget: Flag this many labels instead.
+        issue_threshold: For a kind of issue (``near_duplicate``, ``outlier``, ``dark``,
+            ``bright``, ``blurry``, ``odd_size``) the score below which an image has it; the others
+            keep the thresholds of `labelfix.config.IssueConfig`.
         overwrite: Replace the run that ``out`` holds.
         resume: Go on with the run that ``out`` holds.
         half_rate: With ``resume``: at half the learning rate from now on, because the training of
@@ -132,6 +138,7 @@ def audit(
         regularization=RegularizationConfig(**_given(distance=distance)),
         self_labeling=SelfLabelingConfig.named(self_labeling),
         flags=FlagConfig(precision=precision, budget=budget),
+        issues=_issue_config(issue_threshold or {}),
         seed=seed,
         cache=None if cache is None else Path(cache),
     )
@@ -158,6 +165,16 @@ def audit(
 def _given(**settings: Any) -> dict[str, Any]:
     """Return the settings that the caller gave."""
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _issue_config(thresholds: Mapping[str, float]) -> IssueConfig:
+    unknown = sorted(set(thresholds) - set(IssueConfig.__slots__))
+    if unknown:
+        raise ConfigError(
+            f"no kind of issue of images is called {unknown[0]!r}",
+            hint=f"choose one of {', '.join(IssueConfig.__slots__)}",
+        )
+    return IssueConfig(**thresholds)
 
 
 def _refuse_unused(config: AuditConfig, options: list[str]) -> None:

@@ -7,13 +7,14 @@ and ``export`` never see torch.
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import labelfix.cli_options as opt
 from labelfix.cli_benchmark import benchmark
 from labelfix.cli_door import Door, refuse_idle_options, run_as_process
+from labelfix.cli_export import add_export_commands
 from labelfix.config import EMBEDDED_BACKBONE, Device
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def audit(
     pred_probs: opt.PredProbs = None,
     precision: opt.Precision = None,
     budget: opt.Budget = None,
+    issue_threshold: opt.IssueThresholds = None,
     overwrite: opt.Overwrite = False,
     resume: opt.Resume = False,
     half_rate: opt.HalfRate = False,
@@ -159,6 +161,7 @@ def audit(
             split_column=split_column,
             precision=precision,
             budget=budget,
+            issue_threshold=opt.thresholds_of(issue_threshold),
             overwrite=overwrite,
             resume=resume,
             half_rate=half_rate,
@@ -222,64 +225,7 @@ def show(
     print_show(stdout_console(), summary, of_class=of_class, top=top)
 
 
-@app.command()
-def export(
-    run: opt.Run,
-    to: Annotated[
-        Path,
-        typer.Argument(metavar="TO", help="A manifest (.csv, .parquet) or a folder to write."),
-    ],
-    min_probability: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            metavar="P",
-            help="Change a label only if it is wrong, and the suggested one right, with at least "
-            "this probability each.",
-        ),
-    ] = 0.95,
-    drop: Annotated[
-        bool,
-        typer.Option(
-            "--drop",
-            help="Leave out rows that are as surely wrong without a sure suggestion, and images "
-            "that cannot be read.",
-        ),
-    ] = False,
-    link: Annotated[
-        bool, typer.Option("--link", help="Link the files of a folder instead of copying them.")
-    ] = False,
-    form: Annotated[
-        Literal["csv", "parquet", "folder"] | None,
-        typer.Option(help="What to write. Taken from the ending of TO if left out."),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the manifest TO if it is there.")
-    ] = False,
-    as_json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
-) -> None:
-    """Write the audited data set with the labels that the audit is sure of."""
-    from labelfix.cli_progress import shown_progress
-    from labelfix.cli_tables import print_export, stdout_console
-    from labelfix.exporting import export as run_export
-
-    with shown_progress(quiet=quiet) as on_progress:
-        result = run_export(
-            run,
-            to,
-            min_probability=min_probability,
-            drop=drop,
-            link=link,
-            form=form,
-            overwrite=overwrite,
-            on_progress=on_progress,
-        )
-    if as_json:
-        _print_json(result.to_json())
-    elif not quiet:
-        print_export(stdout_console(), result)
+add_export_commands(app)
 
 
 @app.command()
@@ -363,6 +309,7 @@ def _files(run: Path) -> dict[str, Path]:
     files = {
         "report": run / "report.parquet",
         "noise_matrix": run / "noise_matrix.parquet",
+        "neighbors": run / "neighbors.parquet",
         "run_info": run / "run.json",
     }
     return {name: path for name, path in files.items() if path.is_file()}

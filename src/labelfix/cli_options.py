@@ -53,6 +53,15 @@ Precision: TypeAlias = Annotated[
 Budget: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help="Flag this many labels instead.")
 ]
+IssueThresholds: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--issue-threshold",
+        metavar="KIND=SCORE",
+        help="Report images whose score of a kind is below: near_duplicate, outlier, dark, bright, "
+        "blurry, odd_size; 0 looks for none. May be repeated.",
+    ),
+]
 Overwrite: TypeAlias = Annotated[
     bool, typer.Option("--overwrite", help="Replace the run that RUN holds.")
 ]
@@ -172,3 +181,21 @@ IdColumn: TypeAlias = Annotated[
 SplitColumn: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Column of splits; as above.")
 ]
+
+
+def thresholds_of(texts: list[str] | None) -> dict[str, float]:
+    """Return kind to score of texts such as ``dark=0.2``.
+
+    Raises:
+        typer.BadParameter: A text is not of that form.
+    """
+    thresholds = {}
+    for text in texts or []:
+        kind, _, score = text.partition("=")
+        try:
+            thresholds[kind.strip().replace("-", "_")] = float(score)
+        except ValueError:
+            raise typer.BadParameter(
+                f"{text!r} is not of the form KIND=SCORE, such as dark=0.2"
+            ) from None
+    return thresholds

@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labelfix.cli_text import cell, plain
+from labelfix.cli_text import cell, percent, plain
 from labelfix.demo_score import DemoScore
-from labelfix.exporting import ExportResult
 from labelfix.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
 from labelfix.training_summary import TrainingSummary
 
@@ -78,11 +77,30 @@ def print_figures(console: Console, summary: Summary) -> None:
                 f"{summary.duplicates:,}",
                 f"identical images, {summary.conflicting:,} of them with different labels",
             ),
+            *_kinds(summary),
         ]
     console.print()
     console.print(_grid(rows))
     for note in summary.notes:
         _line(console, f"note: {note}")
+
+
+def _kinds(summary: Summary) -> list[tuple[str, str, str]]:
+    """Return what was found of the images; nothing where it was not looked for."""
+    if summary.near_duplicates is None:
+        return []
+    conflicts = f"{summary.conflicting_near_duplicates:,} of them with different labels"
+    leaks = f", {summary.leaks:,} across splits" if summary.leaks else ""
+    pictures = f"images of {summary.near_duplicate_sets:,} pictures, {conflicts}{leaks}"
+    rows = [
+        ("near-duplicates", summary.near_duplicates, pictures),
+        ("outliers", summary.outliers, "images unlike all others"),
+        ("dark", summary.dark, "images nearly black"),
+        ("bright", summary.bright, "images nearly white"),
+        ("blurry", summary.blurry, "images with hardly an edge"),
+        ("odd size", summary.odd_size, "images much larger or smaller than the others"),
+    ]
+    return [(name, f"{count:,}", remark) for name, count, remark in rows]
 
 
 def _interval(summary: Summary) -> str:
@@ -164,18 +182,6 @@ def print_training(console: Console, training: TrainingSummary) -> None:
     _line(console, "of the first network; distances as shares of the norm at the start")
 
 
-def print_export(console: Console, result: ExportResult) -> None:
-    """Print what an export did."""
-    _line(console, f"wrote {result.to}")
-    _line(console, f"{result.changed:,} of {result.rows:,} labels changed")
-    if result.dropped:
-        _line(console, f"{_rows(result.dropped)} left out")
-    if result.without_image:
-        _line(console, f"{_rows(result.without_image)} left out: there is no image file to copy")
-    if result.test_rows:
-        _line(console, f"{_rows(result.test_rows)} of a test split left as they came")
-
-
 def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
     """Print how many of the known mistakes an audit found."""
     found, planted = score.planted_flagged, score.planted
@@ -191,10 +197,6 @@ def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
         f"the report: {report}",
     ):
         _line(console, line)
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _share(part: int, whole: int) -> str:
@@ -217,8 +219,8 @@ def _worst_table(rows: Sequence[FlaggedRow]) -> Table:
         table.add_row(
             cell(row.given_label, "red"),
             cell(row.suggested_label, "green"),
-            _percent(row.label_error_probability),
-            _percent(row.suggested_label_probability),
+            percent(row.label_error_probability),
+            percent(row.suggested_label_probability),
             cell(row.sample_id),
         )
     return table
@@ -249,11 +251,6 @@ def _table(*columns: tuple[str, str]) -> Table:
     for name, side in columns:
         table.add_column(name, justify="right" if side == "right" else "left")
     return table
-
-
-def _percent(share: float) -> str:
-    """Return a probability so that only certainty reads as 100 %."""
-    return f"{share:.1%}" if share <= 0.999 or share == 1 else ">99.9%"
 
 
 def _heading(console: Console, text: str) -> None:

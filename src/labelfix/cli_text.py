@@ -39,3 +39,8 @@ def duration(seconds: float) -> str:
 def rate(per_second: float) -> str:
     """Return a rate as ``350/s``, or ``0.4/s`` for a slow one."""
     return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
+
+
+def percent(share: float) -> str:
+    """Return a probability so that only certainty reads as 100 %."""
+    return f"{share:.1%}" if share <= 0.999 or share == 1 else ">99.9%"

@@ -323,6 +323,39 @@ class FlagConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IssueConfig:
+    """Below which score, 0 (bad) to 1, an image has an issue of each kind; 0 looks for none.
+
+    Args:
+        near_duplicate: 1 - the share of its detail that a copy must have in common; where all
+            images of the data are much alike, less is taken.
+        outlier: 0.5 is 3.5 robust standard deviations farther from its neighbours than most.
+        dark: The luminance, 0 to 1, that 99 % of the pixels do not exceed.
+        bright: 1 - the luminance that 95 % of the pixels reach.
+        blurry: 1 - exp(-v / 100), v the variance of the Laplacian at 64 pixels a side.
+        odd_size: 0.5 is a side three times as far from the median as the quartiles lie apart, in
+            octaves, and at least one octave.
+    """
+
+    near_duplicate: float = 0.25
+    outlier: float = 0.5
+    dark: float = 0.3
+    bright: float = 0.05
+    blurry: float = 0.29
+    odd_size: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        for kind in self.__slots__:
+            threshold = getattr(self, kind)
+            if not 0 <= threshold <= 1:  # NaN fails too
+                raise ConfigError(
+                    f"the threshold {threshold} of {kind} is not between 0 and 1",
+                    hint="scores are between 0 and 1; 0 looks for no such issue",
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """Everything that shapes an audit; the report says what it was.
 
@@ -336,6 +369,7 @@ class AuditConfig:
         regularization: How far a whole network may go from where it was pretrained.
         self_labeling: Which labels a whole network is trained on.
         flags: How many labels are flagged.
+        issues: Which images have an issue besides their label.
         seed: The one source of every random choice.
         cache: Where features are kept; ``None`` is the user's cache folder.
     """
@@ -348,5 +382,6 @@ class AuditConfig:
     regularization: RegularizationConfig = RegularizationConfig()
     self_labeling: SelfLabelingConfig = SelfLabelingConfig()
     flags: FlagConfig = FlagConfig()
+    issues: IssueConfig = IssueConfig()
     seed: int = 0
     cache: Path | None = None

@@ -10,9 +10,9 @@ The rooms ``dataset_folder``, ``dataset_manifest`` and ``dataset_parquet`` read 
 checks that are common to all are here.
 """
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
-
-import pyarrow.compute as pc
 
 from labelfix.config import DatasetConfig
 from labelfix.dataset_columns import RawSamples, refuse_repeated_ids
@@ -26,7 +26,9 @@ from labelfix.records import LabeledDataset, OnProgress, no_progress
 
 _FORMS = "give a folder of class folders, a manifest (.csv .tsv .jsonl .parquet) or Parquet files"
 _PARQUET_SUFFIX = ".parquet"
-_SHARD = r"(?i)^(?:[^_/][^/]*/)*[^_/][^/]*\.parquet$"  # names with _ are a writer's own notes
+_SHARD = re.compile(
+    r"(?i)(?:[^_/][^/]*/)*[^_/][^/]*\.parquet\Z"
+)  # names with _ are a writer's own notes
 
 
 def open_dataset(
@@ -84,10 +86,15 @@ def _read_folder(path: Path, config: DatasetConfig, on_progress: OnProgress) -> 
     """Read a folder of Parquet shards if it has some and no images, else a class folder."""
     files, times = find_files(path, on_progress)
     names = text_of_paths(files)
-    shards = names.filter(pc.match_substring_regex(names, _SHARD))
-    if len(shards) and not has_image_files(names):
-        return read_parquet(path, shards.to_pylist(), config, on_progress)
+    shards = shards_among(names.to_pylist())
+    if shards and not has_image_files(names):
+        return read_parquet(path, shards, config, on_progress)
     return read_folder(path, files, times)
+
+
+def shards_among(names: Iterable[str]) -> list[str]:
+    """Return those relative paths that are Parquet shards, in the same order."""
+    return [name for name in names if _SHARD.match(name)]
 
 
 def _check_ids(raw: RawSamples) -> None:

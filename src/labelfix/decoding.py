@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from labelfix.appearance import Appearance, measure
 from labelfix.errors import UnreadableImage
-from labelfix.images import content_digest, decode_image
+from labelfix.images import content_digest, decode_with_size
 from labelfix.preprocessing import Preprocessing
 from labelfix.records import ImageStore
 
@@ -31,11 +32,13 @@ class Decoded:
         content: B digests of the encoded images, empty where there is none.
         unreadable: Place among the B to reason.
         pixels: R squares ``(S, S, 3)``, in order.
+        looks: What the R images look like as a whole, in order; empty unless asked for.
     """
 
     content: list[bytes]
     unreadable: dict[int, str]
     pixels: list[NDArray[np.uint8]]
+    looks: list[Appearance]
 
     @property
     def readable(self) -> list[int]:
@@ -54,9 +57,17 @@ def read_rows(images: ImageStore, rows: Iterable[int]) -> list[bytes | str]:
     return [_read(images, row) for row in rows]
 
 
-def decode_batch(encoded: Sequence[bytes | str], preprocessing: Preprocessing) -> Decoded:
-    """Decode a batch; reasons instead of images are handed on."""
-    content, unreadable, pixels = [], {}, []
+def decode_batch(
+    encoded: Sequence[bytes | str], preprocessing: Preprocessing, *, measures: bool = False
+) -> Decoded:
+    """Decode a batch; reasons instead of images are handed on.
+
+    Args:
+        encoded: B images, or reasons why there is none.
+        preprocessing: How an image becomes a square.
+        measures: Whether to say what each image looks like as a whole, too.
+    """
+    content, unreadable, pixels, looks = [], {}, [], []
     for place, data in enumerate(encoded):
         if isinstance(data, str):
             content.append(b"")
@@ -64,11 +75,14 @@ def decode_batch(encoded: Sequence[bytes | str], preprocessing: Preprocessing) -
             continue
         content.append(content_digest(data))
         try:
-            image = decode_image(data, at_least=preprocessing.size)
-            pixels.append(preprocessing.pixels(image))
+            image, size = decode_with_size(data, at_least=preprocessing.size)
         except UnreadableImage as error:
             unreadable[place] = str(error)
-    return Decoded(content, unreadable, pixels)
+            continue
+        pixels.append(preprocessing.pixels(image))
+        if measures:
+            looks.append(measure(image, size))
+    return Decoded(content, unreadable, pixels, looks)
 
 
 @contextmanager

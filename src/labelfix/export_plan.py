@@ -4,6 +4,7 @@ Letters: N rows of the report, M rows of the export.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from labelfix.decided import Decided, join_decisions, one_array
+from labelfix.decisions import read_decisions
 from labelfix.errors import ConfigError
-from labelfix.records import TEST_SPLIT
-from labelfix.report import Report
+from labelfix.records import TEST_SPLIT, Label
+from labelfix.report import Report, read_report_table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,29 +27,68 @@ class ExportPlan:
         rows: ``(M,)`` int64, rising: the rows of the report that are exported.
         label: ``(M,)`` Arrow labels, null where a row has none.
         sample_weight: ``(M,)`` float32, at least 0, mean 1 (all 0 if no row can be used).
-        is_changed: ``(M,)`` bool: ``label`` is the suggested one.
-        test_rows: How many of the M rows are of a test split, and untouched.
+        label_probability: ``(M,)`` float32: how probably ``label`` is right: 1 where somebody kept
+            or chose it; NaN where nobody knows.
+        is_changed: ``(M,)`` bool: ``label`` is not the given one.
+        test_rows: How many of the M rows are of a test split and undecided, and so untouched.
+        decided: What people decided on the N rows.
     """
 
     rows: NDArray[np.int64]
     label: pa.Array
     sample_weight: NDArray[np.float32]
+    label_probability: NDArray[np.float32]
     is_changed: NDArray[np.bool_]
     test_rows: int
+    decided: Decided
 
     @property
     def changed(self) -> int:
         """How many labels are changed."""
         return int(np.count_nonzero(self.is_changed))
 
+    @property
+    def size(self) -> int:
+        """Return N."""
+        return int(self.decided.columns.num_rows)
 
-def plan_export(report: Report, *, min_probability: float, drop: bool) -> ExportPlan:
+    @property
+    def new_labels(self) -> dict[int, Label]:
+        """Return the changed labels by row of the report."""
+        labels = self.label.filter(pa.array(self.is_changed)).to_pylist()
+        return dict(zip(self.rows[self.is_changed].tolist(), labels, strict=True))
+
+    @property
+    def left_out(self) -> NDArray[np.int64]:
+        """Return the rows of the report that are not exported, rising."""
+        is_out = np.ones(self.size, np.bool_)
+        is_out[self.rows] = False
+        return np.flatnonzero(is_out)
+
+
+def plan_of_run(run: Path, *, min_probability: float, drop: bool) -> tuple[Report, ExportPlan]:
+    """Return the report of a run, and what an export of it writes; see `plan_export`.
+
+    Raises:
+        ReportError: ``run`` holds no report.
+        DecisionsError: The decisions on it cannot be read, or do not fit it.
+        ConfigError: ``min_probability`` is no probability.
+    """
+    report = read_report_table(run, pred_probs=False)
+    decided = join_decisions(report, read_decisions(run))
+    return report, plan_export(report, decided, min_probability=min_probability, drop=drop)
+
+
+def plan_export(
+    report: Report, decided: Decided, *, min_probability: float, drop: bool
+) -> ExportPlan:
     """Decide on every row of a report.
 
-    A label is changed where ``label_error_probability`` *and* ``suggested_label_probability`` are
-    at least ``min_probability``. With ``drop``, flagged rows that are as surely wrong but whose
-    suggestion is less sure are left out, and so are unreadable ones; without it nothing is. Rows of
-    a test split are never changed or left out.
+    A decision counts before all else: a row is relabelled, kept, or left out. Of the others, a
+    label changes where it is flagged, and both it is wrong and the suggested label right with at
+    least ``min_probability`` each. With ``drop``, rows as surely wrong but whose suggestion is less
+    sure are left out, and so are unreadable ones. Rows of a test split are changed or left out by
+    decisions only.
 
     Raises:
         ConfigError: ``min_probability`` is no probability.
@@ -57,24 +99,38 @@ def plan_export(report: Report, *, min_probability: float, drop: bool) -> Export
             hint="choose --min-probability between 0 and 1, such as 0.95",
         )
     least = np.float32(min_probability)  # as coarse as the report, so that equal is equal
+    is_decided = decided.columns["decision"].is_valid().to_numpy()
     is_test = _is_test(report.table["split"])
-    is_wrong = _column(report, "is_label_issue") & ~is_test
+    is_open = ~is_test & ~is_decided
+    is_wrong = _column(report, "is_label_issue") & is_open
     is_wrong &= _column(report, "label_error_probability") >= least
     is_sure = _column(report, "suggested_label_probability") >= least
-    is_kept = np.ones(len(report), np.bool_)
+    is_kept = ~decided.has("drop")
     if drop:
-        is_kept = ~(is_wrong & ~is_sure) & ~(_column(report, "is_unreadable_issue") & ~is_test)
-    is_changed = is_wrong & is_sure
+        is_kept &= ~(is_wrong & ~is_sure) & ~(_column(report, "is_unreadable_issue") & is_open)
+    given = one_array(report.table["given_label"])
     label = pc.if_else(
-        pa.array(is_changed), _array(report, "suggested_label"), _array(report, "given_label")
+        pa.array(is_wrong & is_sure), one_array(report.table["suggested_label"]), given
     )
-    weight = _weight_of_exported_label(report, is_changed)[is_kept]
+    label = pc.if_else(pa.array(decided.has("relabel")), decided.final_label, label)
+    is_changed = pc.fill_null(pc.not_equal(label, given), True).to_numpy(zero_copy_only=False)
+    is_changed = is_changed & label.is_valid().to_numpy(zero_copy_only=False)
+    probability = _column(report, "label_score").astype(np.float32)
+    suggested = _column(report, "suggested_label_probability")
+    probability = np.where(is_wrong & is_sure, suggested, probability)
+    has_label = decided.final_label.is_valid().to_numpy(zero_copy_only=False)
+    is_known = decided.has("keep", "relabel") & has_label
+    probability[is_known] = 1
+    has_new_weight = (is_wrong & is_sure) | (is_known & ~_column(report, "is_unreadable_issue"))
+    weight = _weight_of_exported_label(report, has_new_weight, probability)[is_kept]
     return ExportPlan(
         rows=np.flatnonzero(is_kept),
         label=label.filter(pa.array(is_kept)),
         sample_weight=_with_mean_1(weight),
+        label_probability=probability[is_kept],
         is_changed=is_changed[is_kept],
-        test_rows=int(np.count_nonzero(is_test)),
+        test_rows=int(np.count_nonzero(is_test & ~is_decided)),
+        decided=decided,
     )
 
 
@@ -83,20 +139,21 @@ def _is_test(split: pa.ChunkedArray) -> NDArray[np.bool_]:
     return is_test.to_numpy()  # type: ignore[no-any-return]
 
 
-def _weight_of_exported_label(report: Report, is_changed: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _weight_of_exported_label(
+    report: Report, is_new: NDArray[np.bool_], probability: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """Return ``(N,)`` weights, not yet of mean 1.
 
     The report weighs a given label in proportion to the probability that it is right,
-    ``label_score``; a changed label weighs in the same proportion to
-    ``suggested_label_probability``.
+    ``label_score``; a label that is new, or newly known to be right, weighs in the same proportion
+    to its own ``probability``.
     """
     weight = _column(report, "sample_weight").astype(np.float64)
     score = np.nan_to_num(_column(report, "label_score").astype(np.float64))
-    suggested = _column(report, "suggested_label_probability")
     is_used = weight > 0
     total = score[is_used].sum()
     scale = weight[is_used].sum() / total if total > 0 else 1.0
-    return np.where(is_changed, scale * suggested, weight)
+    return np.where(is_new, scale * probability, weight)
 
 
 def _with_mean_1(weight: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -107,8 +164,3 @@ def _with_mean_1(weight: NDArray[np.float64]) -> NDArray[np.float32]:
 def _column(report: Report, name: str) -> NDArray[Any]:
     values: NDArray[Any] = report.table[name].to_numpy()
     return values
-
-
-def _array(report: Report, name: str) -> pa.Array:
-    column = report.table[name]
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

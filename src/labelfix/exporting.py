@@ -1,24 +1,54 @@
-"""Write a data set with the labels that an audit is sure of: a manifest or a class folder."""
+"""Write a data set with the labels that were decided and those that an audit is sure of."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import pyarrow as pa
-
-from labelfix.config import DatasetConfig
-from labelfix.dataset import open_dataset
-from labelfix.errors import ConfigError, DatasetError, RunError
+from labelfix.dataset import shards_among
+from labelfix.dataset_files import find_files, text_of_paths
+from labelfix.decisions import decisions_file
+from labelfix.errors import ConfigError
+from labelfix.export_cleanlab import datalab_table
+from labelfix.export_fiftyone import write_fiftyone
 from labelfix.export_folder import write_class_folder
-from labelfix.export_manifest import write_manifest
-from labelfix.export_plan import ExportPlan, plan_export
+from labelfix.export_huggingface import write_huggingface
+from labelfix.export_inputs import (
+    keep_off,
+    open_again,
+    refuse_existing_file,
+    refuse_existing_folder,
+)
+from labelfix.export_manifest import TableFormat, manifest_table, notes_on_formulas, write_table
+from labelfix.export_own_parquet import write_own_parquet, write_own_shards
+from labelfix.export_own_text import write_own_text
+from labelfix.export_plan import ExportPlan, plan_of_run
+from labelfix.export_tasks import write_label_studio_config, write_tasks
 from labelfix.files import make_folder
-from labelfix.records import PRED_PROBS_KIND, ImageStore, OnProgress, no_progress
-from labelfix.report import Report, read_report_table, report_file
+from labelfix.records import OnProgress, no_progress
+from labelfix.report import Report, report_file
 
-ExportForm = Literal["csv", "parquet", "folder"]
+ExportFormat = Literal[
+    "own",
+    "folder",
+    "csv",
+    "parquet",
+    "jsonl",
+    "huggingface",
+    "cleanlab",
+    "label-studio",
+    "fiftyone",
+    "argilla",
+]
 
-_FORM_OF_SUFFIX: dict[str, ExportForm] = {".csv": "csv", ".parquet": "parquet", "": "folder"}
+_FORMAT_OF_SUFFIX: dict[str, ExportFormat] = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+_LINKED = {"folder", "fiftyone"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +57,19 @@ class ExportResult:
 
     Args:
         to: The file or folder that was written.
-        form: What it is.
+        format: What it is.
         rows: Rows of the report.
         kept: Rows in the export, those with a changed label among them.
         changed: Rows of the plan whose label was changed.
-        dropped: Rows left out because that was asked for.
-        test_rows: Rows of a test split, which are exported as they came.
-        without_image: Rows that a folder cannot hold, because they have no file to copy.
+        dropped: Rows left out because that was decided or asked for.
+        test_rows: Undecided rows of a test split, which are exported as they came.
+        without_image: Rows that have no image to copy, where the form needs one.
         files: Files written.
+        notes: What a person should know, a sentence each.
     """
 
     to: Path
-    form: ExportForm
+    format: ExportFormat
     rows: int
     kept: int
     changed: int
@@ -46,6 +77,7 @@ class ExportResult:
     test_rows: int
     without_image: int
     files: int
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -59,73 +91,208 @@ def export(
     min_probability: float = 0.95,
     drop: bool = False,
     link: bool = False,
-    form: ExportForm | None = None,
+    format: ExportFormat | None = None,
     overwrite: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> ExportResult:
-    """Write the audited data set with the labels that the audit is sure of.
+    """Write the audited data set with the labels that were decided or that the audit is sure of.
 
-    A label changes only where it is wrong *and* the suggested one right with at least
-    ``min_probability`` each. ``sample_weight`` in a manifest is the weight of the exported label:
-    the report's own for a label that stays; for a changed one the suggested label's probability
-    times the ratio of all weights to all label scores in the report; then all are scaled to mean 1.
+    What people decided in ``labelfix review`` counts first. Where nobody did, a label changes only
+    where it is wrong *and* the suggested one right with at least ``min_probability`` each.
+    ``sample_weight`` in a table is the weight of the exported label: the report's own for a label
+    that stays; for a changed one its probability (1 if it was decided) times the ratio of all
+    weights to all label scores in the report; then all are scaled to mean 1.
 
     Args:
         run: A RUN folder, or its report.
-        to: The manifest (``.csv``, ``.parquet``) or the class folder to write. A folder may be
-            there if it is empty.
+        to: The file or the folder to write. A folder may be there if it is empty.
         min_probability: How sure both verdicts have to be, 0 to 1.
         drop: Leave out the flagged rows that are as surely wrong but whose suggestion is not as
-            sure, and the unreadable ones.
-        link: Link the files of a class folder instead of copying them.
-        form: What to write; ``None`` takes it from the suffix of ``to``.
-        overwrite: Replace a manifest that is there; a folder is never replaced.
+            sure, and the unreadable ones, unless somebody decided otherwise.
+        link: Link the files of a folder instead of copying them.
+        format: What to write (docs/exports.md); ``None`` takes it from the suffix of ``to``.
+        overwrite: Replace a file that is there; a folder is never replaced.
         on_progress: Told about the files as they are written.
 
     Raises:
         ReportError: ``run`` holds no report.
+        DecisionsError: The decisions on it cannot be read, or do not fit it.
         ConfigError: The settings do not fit each other, or ``to`` lies in the data set.
-        DatasetError: A class folder is wanted, but the data set is gone or has changed.
+        DatasetError: The data set is needed but gone, or has changed, or cannot hold a new label.
         RunError: ``to`` is there already, or cannot be written to.
     """
-    to = Path(to)
-    report = read_report_table(Path(run), pred_probs=False)
-    chosen = _choose_form(to, form)
+    run, to = Path(run), Path(to)
+    report, plan = plan_of_run(run, min_probability=min_probability, drop=drop)
+    chosen = _choose_format(report, to, format)
     _refuse_link(report, chosen, link=link)
-    _keep_off(to, [*_inputs(report), report_file(Path(run))])
-    _refuse_existing(to, chosen, overwrite=overwrite)
-    plan = plan_export(report, min_probability=min_probability, drop=drop)
-    if chosen != "folder":
-        make_folder(to.parent)
-        write_manifest(report, plan, to, as_parquet=chosen == "parquet")
-        return _result(report, plan, to, chosen, files=1, without_image=0)
-    images = _open_images(report, on_progress)
-    if to.is_dir():
-        to.rmdir()  # it is empty; a folder cannot be renamed onto another everywhere
-    files = write_class_folder(report, plan, images, to, link=link, on_progress=on_progress)
-    return _result(report, plan, to, chosen, files=files.written, without_image=files.without_image)
+    places = [to, _config_beside(to)] if chosen == "label-studio" else [to]
+    keep_off(places, [*_inputs(report), report_file(run), decisions_file(run)])
+    is_folder = _is_folder(report, chosen)
+    for place in places:
+        if is_folder:
+            refuse_existing_folder(place)
+        else:
+            refuse_existing_file(place, overwrite=overwrite)
+    make_folder(to.parent)
+    job = _Job(report, plan, to, chosen, link, on_progress)
+    written = _WRITERS[_kind_of_writer(report, chosen)](job)
+    return _result(job, written)
 
 
-def _result(
-    report: Report,
-    plan: ExportPlan,
-    to: Path,
-    form: ExportForm,
-    *,
-    files: int,
-    without_image: int,
-) -> ExportResult:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one export has to do."""
+
+    report: Report
+    plan: ExportPlan
+    to: Path
+    format: ExportFormat
+    link: bool
+    on_progress: OnProgress
+
+    def make_way(self) -> None:
+        """Take away the empty folder that is to be filled: it cannot be renamed onto everywhere."""
+        if self.to.is_dir():
+            self.to.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What one export did."""
+
+    files: int = 1
+    without_image: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def _result(job: _Job, written: _Written) -> ExportResult:
+    rows, plan = len(job.report), job.plan
+    is_as_found = job.format == "cleanlab"  # every row, whatever was planned
+    kept = rows if is_as_found else len(plan.rows)
     return ExportResult(
-        to=to,
-        form=form,
-        rows=len(report),
-        kept=len(plan.rows) - without_image,
-        changed=plan.changed,
-        dropped=len(report) - len(plan.rows),
+        to=job.to,
+        format=job.format,
+        rows=rows,
+        kept=kept - written.without_image,
+        changed=0 if is_as_found else plan.changed,
+        dropped=rows - kept,
         test_rows=plan.test_rows,
-        without_image=without_image,
-        files=files,
+        without_image=written.without_image,
+        files=written.files,
+        notes=written.notes if is_as_found else plan.decided.notes + written.notes,
     )
+
+
+def _write_table(job: _Job, form: TableFormat) -> _Written:
+    table = manifest_table(job.report, job.plan, job.to)
+    write_table(table, job.to, form)
+    return _Written(notes=notes_on_formulas(table) if form == "csv" else ())
+
+
+def _write_cleanlab(job: _Job) -> _Written:
+    table = datalab_table(job.report)
+    as_csv = job.to.suffix.lower() == ".csv"
+    write_table(table, job.to, "csv" if as_csv else "parquet")
+    return _Written(notes=notes_on_formulas(table) if as_csv else ())
+
+
+def _write_class_folder(job: _Job) -> _Written:
+    images = open_again(job.report, job.on_progress).images
+    job.make_way()
+    files = write_class_folder(
+        job.report, job.plan, images, job.to, link=job.link, on_progress=job.on_progress
+    )
+    return _Written(files.written, files.without_image)
+
+
+def _write_fiftyone(job: _Job) -> _Written:
+    images = open_again(job.report, job.on_progress).images
+    job.make_way()
+    files = write_fiftyone(
+        job.report, job.plan, images, job.to, link=job.link, on_progress=job.on_progress
+    )
+    return _Written(files.written + 1, files.without_image)
+
+
+def _write_huggingface(job: _Job) -> _Written:
+    images = open_again(job.report, job.on_progress).images
+    job.make_way()
+    return _Written(write_huggingface(job.report, job.plan, images, job.to, job.on_progress))
+
+
+def _write_label_studio(job: _Job) -> _Written:
+    images = open_again(job.report, job.on_progress).images
+    config = _config_beside(job.to)
+    write_label_studio_config(job.report, job.plan, config)
+    many = write_tasks(job.report, job.plan, images, job.to, "label-studio", job.on_progress)
+    note = f"the labelling interface of these tasks is {config}"
+    return _Written(2, len(job.plan.rows) - many, (note,))
+
+
+def _write_argilla(job: _Job) -> _Written:
+    images = open_again(job.report, job.on_progress).images
+    many = write_tasks(job.report, job.plan, images, job.to, "argilla", job.on_progress)
+    return _Written(1, len(job.plan.rows) - many)
+
+
+def _write_own_file(job: _Job) -> _Written:
+    source = open_again(job.report, job.on_progress).source
+    if source.path.suffix.lower() == ".parquet":
+        write_own_parquet(source, job.plan, job.to)
+    else:
+        write_own_text(source, job.plan, job.to)
+    is_elsewhere = job.to.resolve().parent != source.path.resolve().parent
+    if source.kind != "manifest" or not is_elsewhere:
+        return _Written()
+    return _Written(notes=(f"its image paths are relative to {source.path.parent}, as they were",))
+
+
+def _write_own_shards(job: _Job) -> _Written:
+    source = open_again(job.report, job.on_progress).source
+    names = text_of_paths(find_files(source.path, no_progress)[0]).to_pylist()
+    shards = shards_among(names)
+    others = [name for name in set(names) - set(shards) if _is_inside(source.path, name)]
+    job.make_way()
+    return _Written(write_own_shards(source, shards, others, job.plan, job.to, job.on_progress))
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Return whether a file is there, and not by a link that leads out of its folder."""
+    file = (folder / name).resolve()
+    return file.is_file() and file.is_relative_to(folder.resolve())
+
+
+_WRITERS: dict[str, Callable[[_Job], _Written]] = {
+    "folder": _write_class_folder,
+    "csv": partial(_write_table, form="csv"),
+    "parquet": partial(_write_table, form="parquet"),
+    "jsonl": partial(_write_table, form="jsonl"),
+    "huggingface": _write_huggingface,
+    "cleanlab": _write_cleanlab,
+    "label-studio": _write_label_studio,
+    "fiftyone": _write_fiftyone,
+    "argilla": _write_argilla,
+    "own file": _write_own_file,
+    "own shards": _write_own_shards,
+}
+
+
+def _kind_of_writer(report: Report, chosen: ExportFormat) -> str:
+    if chosen != "own":
+        return chosen
+    source = report.run.source
+    if source.kind == "folder":
+        return "folder"
+    return "own file" if source.path.suffix and not source.path.is_dir() else "own shards"
+
+
+def _is_folder(report: Report, chosen: ExportFormat) -> bool:
+    kind = _kind_of_writer(report, chosen)
+    return kind in {"folder", "huggingface", "fiftyone", "own shards"}
+
+
+def _config_beside(to: Path) -> Path:
+    return to.with_suffix(".xml")
 
 
 def _inputs(report: Report) -> list[Path]:
@@ -134,75 +301,38 @@ def _inputs(report: Report) -> list[Path]:
     return [report.run.source.path, *map(Path, others)]
 
 
-def _choose_form(to: Path, form: ExportForm | None) -> ExportForm:
-    if form is not None:
-        return form
+def _choose_format(report: Report, to: Path, wanted: ExportFormat | None) -> ExportFormat:
     suffix = to.suffix.lower()
-    if suffix not in _FORM_OF_SUFFIX:
+    if wanted is None:
+        if suffix in _FORMAT_OF_SUFFIX:
+            return _FORMAT_OF_SUFFIX[suffix]
+        if not suffix:
+            return "own" if _kind_of_writer(report, "own") == "own shards" else "folder"
         raise ConfigError(
             f"cannot tell from {to.name!r} what to write",
-            hint="end it in .csv or .parquet for a manifest or in nothing for a folder, or say "
-            "--form csv, parquet or folder",
+            hint="end it in .csv, .parquet or .jsonl for a table or in nothing for a folder, or "
+            f"say --format and one of {', '.join(get_args(ExportFormat))}",
         )
-    return _FORM_OF_SUFFIX[suffix]
+    if wanted == "cleanlab" and suffix not in (".csv", ".parquet"):
+        raise ConfigError(
+            f"cannot tell from {to.name!r} whether to write CSV or Parquet",
+            hint="end it in .csv or .parquet",
+        )
+    own = report.run.source.path.suffix.lower()
+    if wanted == "own" and not _is_folder(report, wanted) and suffix != own:
+        raise ConfigError(
+            f"{to.name} would hold what {report.run.source.path.name} holds, under another ending",
+            hint=f"end it in {own}, or choose another --format",
+        )
+    return wanted
 
 
-def _refuse_link(report: Report, form: ExportForm, *, link: bool) -> None:
-    if link and form != "folder":
-        raise ConfigError("a manifest holds no files to link", hint="leave out --link")
+def _refuse_link(report: Report, chosen: ExportFormat, *, link: bool) -> None:
+    if link and _kind_of_writer(report, chosen) not in _LINKED:
+        raise ConfigError(
+            f"--format {chosen} writes no files that could be links", hint="leave out --link"
+        )
     if link and report.run.source.kind == "parquet":
         raise ConfigError(
             "images inside Parquet files cannot be linked", hint="leave out --link: they are copied"
         )
-
-
-def _keep_off(to: Path, inputs: list[Path]) -> None:
-    """Refuse to write over or into what was read."""
-    place = to.resolve()
-    for path in inputs:
-        if place.is_relative_to(path.resolve()):
-            raise ConfigError(
-                f"{to} lies in {path}, which labelfix never changes", hint="choose another place"
-            )
-
-
-def _refuse_existing(to: Path, form: ExportForm, *, overwrite: bool) -> None:
-    if form == "folder":
-        if to.is_dir() and not any(to.iterdir()):
-            return
-        if to.exists():
-            raise RunError(
-                f"{to} is there already and not an empty folder",
-                hint="name a folder that does not exist yet; a folder is never overwritten",
-            )
-    elif to.is_dir():
-        raise RunError(f"{to} is a folder", hint="name a file to write the manifest to")
-    elif to.exists() and not overwrite:
-        raise RunError(f"{to} is there already", hint="choose another name, or add --overwrite")
-
-
-def _open_images(report: Report, on_progress: OnProgress) -> ImageStore:
-    """Open the data set again, to read its images.
-
-    Raises:
-        DatasetError: It is gone, or its images are not those that were audited.
-    """
-    source = report.run.source
-    if source.kind == PRED_PROBS_KIND:
-        raise DatasetError(
-            f"{source.path} holds probabilities, and no images to make a folder of",
-            hint="export a manifest: end the name in .csv or .parquet",
-        )
-    manifest = "put it back, or export a manifest, which needs no images"
-    if not source.path.exists():
-        raise DatasetError(f"{source.path}, the audited data set, is gone", hint=manifest)
-    config = DatasetConfig(**{f"{role}_column": name for role, name in source.columns.items()})
-    dataset = open_dataset(source.path, config, on_progress=on_progress)
-    is_same = dataset.fingerprint == report.run.fingerprint
-    ids = pa.chunked_array([dataset.sample_id])
-    if not is_same or not ids.equals(report.table["sample_id"]):
-        raise DatasetError(
-            f"{source.path} has changed since the audit: its images are not those of the report",
-            hint="audit it again, or export a manifest, which needs no images",
-        )
-    return dataset.images

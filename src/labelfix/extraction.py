@@ -1,6 +1,6 @@
 """From encoded images to features, with every core busy.
 
-Letters: B images of a batch, D features, S pixels a side.
+Letters: B images of a batch, D features, S pixels a side, T of a thumbnail.
 """
 
 import os
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from labelfix.appearance import MEASURES, THUMBNAIL
 from labelfix.backbone import Backbone
 from labelfix.decoding import (
     Decoded,
@@ -31,11 +32,15 @@ class FeatureBatch:
         values: ``(B, D)`` float16, 0 where an image cannot be read.
         content: ``(B,)`` digests of the encoded images.
         unreadable: Place in the batch to reason.
+        measures: ``(B, 4)`` of `labelfix.appearance`, 0 where an image cannot be read.
+        thumbnails: ``(B, T, T)``, likewise.
     """
 
     values: NDArray[np.float16]
     content: NDArray[np.bytes_]
     unreadable: dict[int, str]
+    measures: NDArray[np.float32]
+    thumbnails: NDArray[np.uint8]
 
 
 def extract(
@@ -63,7 +68,7 @@ def extract(
     workers = torch.get_num_threads() if on_cpu else os.cpu_count() or 1
 
     def decode(encoded: list[bytes | str]) -> Decoded:
-        return decode_batch(encoded, backbone.preprocessing)
+        return decode_batch(encoded, backbone.preprocessing, measures=True)
 
     def take_the_whole_way(encoded: list[bytes | str]) -> FeatureBatch:
         return _forward(decode(encoded), backbone, width, portions)
@@ -78,11 +83,22 @@ def extract(
 
 
 def _forward(decoded: Decoded, backbone: Backbone, width: int, portions: Portions) -> FeatureBatch:
-    values = np.zeros((len(decoded.content), width), dtype=np.float16)
+    count, readable = len(decoded.content), decoded.readable
+    values = np.zeros((count, width), dtype=np.float16)
+    measures = np.zeros((count, MEASURES), dtype=np.float32)
+    thumbnails = np.zeros((count, THUMBNAIL, THUMBNAIL), dtype=np.uint8)
     if decoded.pixels:
         squares = torch.from_numpy(np.stack(decoded.pixels))
         parts = portions.run(
             len(squares), lambda cut: [backbone.features(squares[part]) for part in cut]
         )
-        values[decoded.readable] = torch.cat(parts).numpy()
-    return FeatureBatch(values, np.array(decoded.content, dtype="S16"), decoded.unreadable)
+        values[readable] = torch.cat(parts).numpy()
+        measures[readable] = [look.measures for look in decoded.looks]
+        thumbnails[readable] = [look.thumbnail for look in decoded.looks]
+    return FeatureBatch(
+        values=values,
+        content=np.array(decoded.content, dtype="S16"),
+        unreadable=decoded.unreadable,
+        measures=measures,
+        thumbnails=thumbnails,
+    )

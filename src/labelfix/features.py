@@ -1,6 +1,6 @@
 """What the frozen backbone makes of each image, computed once and kept on disk.
 
-Letters: N samples, B images of a batch, D features, S pixels a side.
+Letters: N samples, B images of a batch, D features, S pixels a side, T of a thumbnail.
 """
 
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from labelfix.appearance import MEASURES, THUMBNAIL
 from labelfix.backbone import Backbone
 from labelfix.disk_cache import (
     Column,
@@ -20,9 +21,9 @@ from labelfix.disk_cache import (
 from labelfix.errors import UnreadableImage
 from labelfix.extraction import extract
 from labelfix.images import decode_image
-from labelfix.records import Features, ImageStore, OnProgress, Progress, no_progress
+from labelfix.records import Appearances, Features, ImageStore, OnProgress, Progress, no_progress
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised when the same images and network would give other features."""
 
 CHUNK = 2048
@@ -67,6 +68,8 @@ def compute_features(
         return {
             "values": Column(np.float16, (len(images), _width(backbone))),
             "content": Column("S16", (len(images),)),
+            "measures": Column(np.float32, (len(images), MEASURES)),
+            "thumbnails": Column(np.uint8, (len(images), THUMBNAIL, THUMBNAIL)),
         }
 
     def fill(draft: Draft) -> None:
@@ -77,6 +80,7 @@ def compute_features(
         values=read_column(folder, "values", mapped=True),
         content=read_column(folder, "content"),
         unreadable=read_unreadable(folder),
+        appearances=_appearances(folder),
     )
 
 
@@ -111,6 +115,12 @@ def feature_key(fingerprint: str, count: int, backbone: Backbone) -> str:
     )
 
 
+def _appearances(folder: Path) -> Appearances:
+    side, bright_end, dark_end, laplacian_variance = read_column(folder, "measures").T
+    thumbnails = read_column(folder, "thumbnails", mapped=True)
+    return Appearances(side, bright_end, dark_end, laplacian_variance, thumbnails)
+
+
 def _compute(
     draft: Draft,
     images: ImageStore,
@@ -119,12 +129,11 @@ def _compute(
     on_progress: OnProgress,
 ) -> None:
     start = draft.done
-    values, content = draft.arrays["values"], draft.arrays["content"]
-    width = values.shape[1]
+    width = draft.arrays["values"].shape[1]
     for batch in extract(images, backbone, first=start, batch_size=batch_size, width=width):
         stop = start + len(batch.content)
-        values[start:stop] = batch.values
-        content[start:stop] = batch.content
+        for name, column in draft.arrays.items():
+            column[start:stop] = getattr(batch, name)
         draft.unreadable |= {start + place: why for place, why in batch.unreadable.items()}
         if stop // CHUNK > start // CHUNK:
             draft.mark(stop)

@@ -36,7 +36,26 @@ def find_duplicates(seen: SeenImages, given_label: NDArray[np.int64]) -> Duplica
     groups = np.unique(group[has_copy])
     order_of_group[groups[np.argsort(first[groups])]] = np.arange(len(groups))
     sets = np.where(has_copy, order_of_group[group], MISSING)
-    return Duplicates(exact_duplicate_set=sets, is_conflicting=_conflicts(sets, given_label))
+    return Duplicates(exact_duplicate_set=sets, is_conflicting=conflicting(sets, given_label))
+
+
+def conflicting(sets: NDArray[np.int64], given_label: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return ``(N,)`` whether a labelled sample is in a set whose given labels differ.
+
+    Args:
+        sets: ``(N,)`` numbers of sets, ``MISSING`` where a sample is in none.
+        given_label: ``(N,)`` codes.
+    """
+    is_conflicting = np.zeros(len(sets), dtype=bool)
+    rows = np.flatnonzero((sets != MISSING) & (given_label != MISSING))
+    if rows.size == 0:
+        return is_conflicting
+    count = int(sets.max()) + 1
+    low, high = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
+    np.minimum.at(low, sets[rows], given_label[rows])
+    np.maximum.at(high, sets[rows], given_label[rows])
+    is_conflicting[rows] = (low < high)[sets[rows]]
+    return is_conflicting
 
 
 def plan_folds(
@@ -64,19 +83,6 @@ def plan_folds(
         fold=_deal(dataset.given_label, leader, is_judged & trains, folds=folds, seed=seed),
         why_not=why_not,
     )
-
-
-def _conflicts(sets: NDArray[np.int64], given_label: NDArray[np.int64]) -> NDArray[np.bool_]:
-    is_conflicting = np.zeros(len(sets), dtype=bool)
-    rows = np.flatnonzero((sets != MISSING) & (given_label != MISSING))
-    if rows.size == 0:
-        return is_conflicting
-    count = int(sets.max()) + 1
-    low, high = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
-    np.minimum.at(low, sets[rows], given_label[rows])
-    np.maximum.at(high, sets[rows], given_label[rows])
-    is_conflicting[rows] = (low < high)[sets[rows]]
-    return is_conflicting
 
 
 def _usable(dataset: LabeledDataset, seen: SeenImages) -> tuple[NDArray[np.bool_], dict[int, str]]:

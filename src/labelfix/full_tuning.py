@@ -17,7 +17,7 @@ from torch import nn
 from labelfix.augmentation import Augment, flip_probability
 from labelfix.backbone import Network, choose_device, fresh_classifier, load_network
 from labelfix.checkpoints import Checkpoints
-from labelfix.config import AuditConfig, FineTuningConfig, RegularizationConfig
+from labelfix.config import EMBEDDED_BACKBONE, AuditConfig, FineTuningConfig, RegularizationConfig
 from labelfix.cross_fitting import FineTuned, Networks, Recipe, cross_fit_networks
 from labelfix.distributed import World
 from labelfix.features import typical_side
@@ -180,6 +180,7 @@ class FullTuning:
         notes = []
         if not self.config.backbone.pretrained:
             notes.append("the networks began with random weights: only their heads were held")
+            notes.append(f"images were compared with each other by {EMBEDDED_BACKBONE}")
         if self.rate_halvings:
             rate = f"{self.training.learning_rate:.2g}"
             notes.append(f"training diverged; it ended with a learning rate of {rate}")

@@ -41,7 +41,16 @@ def content_digest(data: bytes) -> bytes:
 
 
 def decode_image(data: bytes, *, at_least: int | None = None) -> Image.Image:
+    """Decode an encoded image as `decode_with_size` does, and return it alone."""
+    return decode_with_size(data, at_least=at_least)[0]
+
+
+def decode_with_size(
+    data: bytes, *, at_least: int | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
     """Decode an encoded image to upright 8-bit RGB, the first frame of an animation.
+
+    Beside it comes the width and height in pixels that it was stored with, not yet turned upright.
 
     Transparency is laid on white. 16-bit grey is divided by 256. 32-bit grey is divided by 256 if
     it lies in 0 to 65535; other 32-bit and float grey is stretched from its least to its largest
@@ -65,7 +74,7 @@ def decode_image(data: bytes, *, at_least: int | None = None) -> Image.Image:
         if at_least and min(width, height) >= 2 * at_least:
             image.draft(None, (at_least, at_least))
         image.load()
-        return _upright(image, _to_rgb(image))
+        return _upright(image, _to_rgb(image)), (width, height)
     except MemoryError:
         raise  # says something of the machine, nothing of the image
     except Exception as error:  # Pillow's plugins raise whatever their parser ran into

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from labelfix.audit_steps import AuditResult, Clock, as_json, said
 from labelfix.backbone import choose_device
 from labelfix.checkpoints import Checkpoints
-from labelfix.config import AuditConfig, FlagConfig
+from labelfix.config import EMBEDDED_BACKBONE, AuditConfig, FlagConfig
 from labelfix.corrections import correct
 from labelfix.cross_fitting import FineTuned
 from labelfix.dataset import open_dataset
@@ -23,11 +23,15 @@ from labelfix.errors import ConfigError, LabelfixError
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.full_tuning import FullTuning, write_network
 from labelfix.head_tuning import HeadTuning
+from labelfix.issue_kinds import find_issue_kinds
+from labelfix.issue_records import IssueKinds
 from labelfix.margin_scores import score_with_margins
+from labelfix.neighbor_table import NEIGHBORS_NAME, write_neighbors
 from labelfix.records import (
     MISSING,
     Duplicates,
     Evidence,
+    Features,
     Judgeable,
     LabeledDataset,
     LabelScores,
@@ -143,6 +147,23 @@ def _refuse_misfits(config: AuditConfig, *, resume: bool, half_rate: bool) -> No
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What an audit found, before it is written.
+
+    Args:
+        report: On every sample.
+        evidence: What training saw.
+        kinds: What was found of the images; ``None`` in a process that does not write.
+        tuned: The networks; ``None`` if only heads were trained.
+    """
+
+    report: Report
+    evidence: Evidence
+    kinds: IssueKinds | None
+    tuned: FineTuned | None = None
+
+
 def _run(
     dataset: LabeledDataset,
     reviewed: Reviewed | None,
@@ -154,16 +175,16 @@ def _run(
     on_progress: OnProgress,
 ) -> Report:
     if not trains_whole_network(config):
-        evidence, report = _tune_heads(dataset, reviewed, config, clock, on_progress)
-        return _finish(folder, config, dataset, report, evidence, clock)
+        found = _tune_heads(dataset, reviewed, config, clock, on_progress)
+        return _finish(folder, config, dataset, found, clock)
     with joined(choose_device(config.backbone.device)) as world:
         with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
             tuning = FullTuning.load(dataset, config, world, rate_halvings=halvings)
         checkpoints = _checkpoints(folder, claim)
-        tuned, report = _tune_network(tuning, dataset, reviewed, checkpoints, clock, on_progress)
+        found = _tune_network(tuning, dataset, reviewed, checkpoints, clock, on_progress)
         if not world.is_writer:
-            return report
-    return _finish(folder, config, dataset, report, tuned.evidence, clock, tuned)
+            return found.report
+    return _finish(folder, config, dataset, found, clock)
 
 
 def _tune_heads(
@@ -172,21 +193,20 @@ def _tune_heads(
     config: AuditConfig,
     clock: Clock,
     on_progress: OnProgress,
-) -> tuple[Evidence, Report]:
+) -> _Found:
     with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
         tuning = HeadTuning.load(dataset, config)
     with clock.stage("computing features"):
         seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
-    duplicates, judgeable = _plan(dataset, reviewed, seen, tuning.folds, config.seed)
+    plan = _plan(dataset, reviewed, seen, tuning.folds, config.seed)
+    kinds = _compare(dataset, seen, plan.duplicates, config, clock, on_progress)
     with clock.stage("training"):
-        evidence = tuning.train(dataset, seen, judgeable, reviewed, on_progress)
+        evidence = tuning.train(dataset, seen, plan.judgeable, reviewed, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, settings_with(reviewed, tuning.settings()))
         scores = score_labels(evidence, dataset.given_label, reviewed)
-        report = _judge(
-            dataset, reviewed, seen, duplicates, judgeable, evidence, scores, info, config.flags
-        )
-    return evidence, report
+        report = _judge(dataset, plan, evidence, scores, kinds, info, config.flags)
+    return _Found(report, evidence, kinds)
 
 
 def _tune_network(
@@ -196,55 +216,94 @@ def _tune_network(
     checkpoints: Checkpoints,
     clock: Clock,
     on_progress: OnProgress,
-) -> tuple[FineTuned, Report]:
+) -> _Found:
     config = tuning.config
     with clock.stage("decoding"):
         seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
-    duplicates, judgeable = _plan(dataset, reviewed, seen, tuning.folds, config.seed)
+    plan = _plan(dataset, reviewed, seen, tuning.folds, config.seed)
     with clock.stage("training"):
-        tuned = tuning.train(dataset, seen, judgeable, reviewed, checkpoints, on_progress)
+        tuned = tuning.train(dataset, seen, plan.judgeable, reviewed, checkpoints, on_progress)
+    kinds = None
+    if tuning.world.is_writer:  # after training, so that no other process waits for it
+        features = _frozen_features(dataset, config, clock, on_progress)
+        kinds = _compare(dataset, features, plan.duplicates, config, clock, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         info = _run_info(config, dataset, settings_with(reviewed, tuning.settings(tuned)))
-        evidence = tuned.evidence
-        scores = score_with_margins(evidence, dataset.given_label, reviewed)
-        report = _judge(
-            dataset, reviewed, seen, duplicates, judgeable, evidence, scores, info, config.flags
-        )
-    return tuned, report
+        scores = score_with_margins(tuned.evidence, dataset.given_label, reviewed)
+        report = _judge(dataset, plan, tuned.evidence, scores, kinds, info, config.flags)
+    return _Found(report, tuned.evidence, kinds, tuned)
+
+
+def _frozen_features(
+    dataset: LabeledDataset, config: AuditConfig, clock: Clock, on_progress: OnProgress
+) -> Features:
+    """Return what the network saw before it was trained: one pass, as an audit of heads begins.
+
+    Random weights see nothing; the default network looks in their place.
+    """
+    if not config.backbone.pretrained:
+        backbone = replace(config.backbone, name=EMBEDDED_BACKBONE, pretrained=True)
+        config = replace(config, backbone=backbone)
+    with clock.stage("computing features"):
+        frozen = HeadTuning.load(dataset, config)
+        return frozen.look(dataset, config.cache or default_cache(), on_progress)
+
+
+def _compare(
+    dataset: LabeledDataset,
+    features: Features,
+    duplicates: Duplicates,
+    config: AuditConfig,
+    clock: Clock,
+    on_progress: OnProgress,
+) -> IssueKinds:
+    with clock.stage("comparing images"), said("comparing the images", on_progress):
+        return find_issue_kinds(features, dataset.given_label, duplicates, config.issues)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """What is known before training: what can be read, is the same, is judged, and was decided."""
+
+    seen: SeenImages
+    duplicates: Duplicates
+    judgeable: Judgeable
+    reviewed: Reviewed | None
 
 
 def _plan(
     dataset: LabeledDataset, reviewed: Reviewed | None, seen: SeenImages, folds: int, seed: int
-) -> tuple[Duplicates, Judgeable]:
+) -> _Plan:
     duplicates = find_duplicates(seen, dataset.given_label)
     judgeable = plan_folds(dataset, seen, duplicates, folds=folds, seed=seed)
-    return duplicates, plan_with(reviewed, judgeable, dataset.given_label)
+    judgeable = plan_with(reviewed, judgeable, dataset.given_label)
+    return _Plan(seen, duplicates, judgeable, reviewed)
 
 
 def _judge(
     dataset: LabeledDataset,
-    reviewed: Reviewed | None,
-    seen: SeenImages,
-    duplicates: Duplicates,
-    judgeable: Judgeable,
+    plan: _Plan,
     evidence: Evidence,
     scores: LabelScores,
+    kinds: IssueKinds | None,
     info: RunInfo,
     flags: FlagConfig,
 ) -> Report:
     usable = dataset.given_label != MISSING
-    usable[list(seen.unreadable)] = False
+    usable[list(plan.seen.unreadable)] = False
     return build_report(
         dataset=dataset,
-        unreadable=seen.unreadable,
-        judgeable=judgeable,
+        unreadable=plan.seen.unreadable,
+        judgeable=plan.judgeable,
         evidence=evidence,
         scores=scores,
         corrections=correct(scores, usable, flags),
-        duplicates=duplicates,
-        reviewed=reviewed,
+        duplicates=plan.duplicates,
+        kinds=kinds,
+        reviewed=plan.reviewed,
         run=replace(
             info,
+            settings={**info.settings, "issues": None if kinds is None else dict(kinds.limits)},
             noise_rate=scores.noise_rate,
             noise_rate_interval=scores.noise_rate_interval,
         ),
@@ -255,20 +314,21 @@ def _finish(
     folder: RunFolder,
     config: AuditConfig,
     dataset: LabeledDataset,
-    report: Report,
-    evidence: Evidence,
+    found: _Found,
     clock: Clock,
-    tuned: FineTuned | None = None,
 ) -> Report:
     with clock.stage("writing the report"):
-        if tuned is not None:
-            write_network(tuned, folder.path)
-        folder.write_evidence(evidence)
-        write_report(report, folder.report_path)
-    run = _run_json(config, dataset, report, clock)
-    folder.finish(run, has_network=tuned is not None)
+        if found.tuned is not None:
+            write_network(found.tuned, folder.path)
+        if found.kinds is not None:
+            path = folder.path / NEIGHBORS_NAME
+            write_neighbors(found.kinds.neighbours, dataset.sample_id, path)
+        folder.write_evidence(found.evidence)
+        write_report(found.report, folder.report_path)
+    run = _run_json(config, dataset, found.report, clock)
+    folder.finish(run, has_network=found.tuned is not None)
     _checkpoints(folder, {}).remove()  # only now: until here the disk may be full
-    return report
+    return found.report
 
 
 def _checkpoints(folder: RunFolder, claim: Mapping[str, Any]) -> Checkpoints:

@@ -7,7 +7,6 @@ Letters: N samples, K classes, B rows of a block.
 """
 
 import mmap
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -15,6 +14,8 @@ from typing import IO, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from labelfix.single_threads import cores
 
 BLOCK_ELEMENTS = 1 << 17
 """Probabilities in a block at most: half a megabyte of float32."""
@@ -148,14 +149,6 @@ def blocks(size: int, classes: int) -> list[slice]:
     """Return the blocks of so many rows, in order."""
     step = block_rows(classes)
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows cannot bind a process
-        return os.cpu_count() or 1
 
 
 def in_order(

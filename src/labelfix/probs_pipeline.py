@@ -16,6 +16,7 @@ from labelfix.audit_steps import AuditResult, Clock, said
 from labelfix.config import FlagConfig
 from labelfix.corrections import correct
 from labelfix.errors import LabelfixError, UnreadableImage
+from labelfix.neighbor_table import NEIGHBORS_NAME
 from labelfix.pred_probs import GivenPredProbs, fingerprint_of, open_pred_probs
 from labelfix.records import (
     MISSING,
@@ -130,6 +131,7 @@ def _run(
         report = _judge(given, reviewed, paths, fingerprint, flags)
     with clock.stage("writing the report"), said("writing the report", on_progress):
         write_report(report, folder.report_path, _lists(given))
+    (folder.path / NEIGHBORS_NAME).unlink(missing_ok=True)  # of a run that was replaced
     folder.finish(_run_json(given, report, clock), has_network=False)
     return report
 
@@ -162,6 +164,7 @@ def _judge(
         scores=scores,
         corrections=correct(scores, given.given_label != MISSING, flags),
         duplicates=Duplicates(nothing, np.zeros(size, np.bool_)),
+        kinds=None,
         reviewed=reviewed,
         run=RunInfo(
             source=source,

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from labelfix.issue_records import IssueKinds
 from labelfix.records import (
     MISSING,
     Corrections,
@@ -26,6 +27,15 @@ from labelfix.records import (
 NAMED_LABELS = 3
 """How many labels of a conflicting set are named before the rest is only counted."""
 
+_KINDS = {
+    "outlier": "unlike all other images",
+    "dark": "nearly black",
+    "bright": "nearly white",
+    "blurry": "blurry",
+    "odd_size": "of an odd size",
+}
+"""What is said of a kind of issue; near-duplicates have sentences of their own."""
+
 _PERCENT = ("<1", *(str(percent) for percent in range(1, 100)), ">99")
 
 
@@ -36,6 +46,7 @@ def reasons(
     scores: LabelScores,
     corrections: Corrections,
     duplicates: Duplicates,
+    kinds: IssueKinds | None,
     reviewed: Reviewed | None = None,
 ) -> pa.StringArray:
     """Return ``(N,)`` short sentences, null where there is nothing to say.
@@ -47,6 +58,7 @@ def reasons(
         scores: The probabilities that a sentence quotes.
         corrections: Which labels are flagged, and what is suggested.
         duplicates: Which byte-identical images have labels that differ.
+        kinds: What else was found of the images; ``None`` if none was looked at.
         reviewed: What people decided; it takes the place of what the scores say.
     """
     size = len(dataset)
@@ -58,8 +70,22 @@ def reasons(
         _of_mapping(unjudged, "", size),
         _of_reviewed(dataset.given_label, names, decisions),
         _of_flagged(dataset.given_label, names, scores, corrections, decisions.is_settled),
-        _of_conflicts(dataset.given_label, names.to_pylist(), duplicates),
+        _of_conflicts(
+            dataset.given_label,
+            names.to_pylist(),
+            duplicates.exact_duplicate_set,
+            duplicates.is_conflicting,
+            "byte-identical image",
+        ),
     ]
+    if kinds is not None:
+        near = kinds.is_conflicting & ~duplicates.is_conflicting
+        sets = kinds.near_duplicate_set
+        parts += [
+            _of_conflicts(dataset.given_label, names.to_pylist(), sets, near, "near-duplicate"),
+            _of_leaks(dataset.split, sets),
+            *(_of_kind(kinds.is_issue[kind], text) for kind, text in _KINDS.items()),
+        ]
     return reduce(_join, parts)
 
 
@@ -116,28 +142,60 @@ def _of_flagged(
 
 
 def _of_conflicts(
-    given_label: NDArray[np.int64], names: Sequence[str], duplicates: Duplicates
+    given_label: NDArray[np.int64],
+    names: Sequence[str],
+    sets: NDArray[np.int64],
+    is_told: NDArray[np.bool_],
+    what: str,
 ) -> pa.StringArray:
-    rows = np.flatnonzero(duplicates.is_conflicting)
-    sets = duplicates.exact_duplicate_set[rows].tolist()
-    own = given_label[rows].tolist()
+    """Return which other labels a set has, for the rows that are told."""
     labels: defaultdict[int, set[int]] = defaultdict(set)
-    for number, label in zip(sets, own, strict=True):
-        if label != MISSING:
-            labels[number].add(label)
+    members = np.flatnonzero((sets != MISSING) & (given_label != MISSING))
+    for number, label in zip(sets[members].tolist(), given_label[members].tolist(), strict=True):
+        labels[number].add(label)
+    rows = np.flatnonzero(is_told)
     texts = [
-        _conflict(sorted(labels[number] - {label}), names)
-        for number, label in zip(sets, own, strict=True)
+        _conflict(sorted(labels[number] - {label}), names, what)
+        for number, label in zip(sets[rows].tolist(), given_label[rows].tolist(), strict=True)
     ]
     return _scatter(rows, pa.array(texts, pa.string()), len(given_label))
 
 
-def _conflict(others: Sequence[int], names: Sequence[str]) -> str | None:
+def _conflict(others: Sequence[int], names: Sequence[str], what: str) -> str | None:
     if not others:
         return None
     named = ", ".join(names[label] for label in others[:NAMED_LABELS])
     more = len(others) - NAMED_LABELS
-    return f"byte-identical image is also labelled {named}" + (f" and {more} more" * (more > 0))
+    return f"{what} is also labelled {named}" + (f" and {more} more" * (more > 0))
+
+
+def _of_leaks(split: pa.StringArray, sets: NDArray[np.int64]) -> pa.StringArray:
+    """Return in which other splits the same picture is."""
+    rows = np.flatnonzero(sets != MISSING)
+    own = split.take(pa.array(rows)).to_pylist()
+    splits: defaultdict[int, set[str]] = defaultdict(set)
+    for number, name in zip(sets[rows].tolist(), own, strict=True):
+        if name is not None:
+            splits[number].add(name)
+    texts = [
+        None if name is None else _leak(sorted(splits[number] - {name}))
+        for number, name in zip(sets[rows].tolist(), own, strict=True)
+    ]
+    return _scatter(rows, pa.array(texts, pa.string()), len(sets))
+
+
+def _leak(others: Sequence[str]) -> str | None:
+    if not others:
+        return None
+    named = ", ".join(f"'{name}'" for name in others[:NAMED_LABELS])
+    more = len(others) - NAMED_LABELS
+    where = "split" if len(others) == 1 else "splits"
+    return f"the same picture is in {where} {named}" + (f" and {more} more" * (more > 0))
+
+
+def _of_kind(is_issue: NDArray[np.bool_], text: str) -> pa.StringArray:
+    rows = np.flatnonzero(is_issue)
+    return _scatter(rows, pa.array([text] * len(rows), pa.string()), len(is_issue))
 
 
 def _percent(probability: NDArray[np.floating]) -> pa.StringArray:

@@ -151,6 +151,33 @@ class SeenImages(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Appearances:
+    """What each image looks like as a whole; zeros where it cannot be read.
+
+    Args:
+        side: ``(N,)`` float32, pixels: the square root of the area that it is stored with.
+        bright_end: ``(N,)`` float32, 0 to 1: the luminance that 99 % of the pixels do not exceed.
+        dark_end: ``(N,)`` float32: that which 5 % do not exceed.
+        laplacian_variance: ``(N,)`` float32, of luminances 0 to 255: how much edge there is.
+        thumbnails: ``(N, T, T)`` uint8 luminances of the whole image, whatever its shape.
+    """
+
+    side: NDArray[np.float32]
+    bright_end: NDArray[np.float32]
+    dark_end: NDArray[np.float32]
+    laplacian_variance: NDArray[np.float32]
+    thumbnails: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+    def of(self, rows: NDArray[np.int64]) -> "Appearances":
+        """Return those of some rows, in that order."""
+        return Appearances(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Features:
     """What the frozen backbone makes of each image.
 
@@ -158,11 +185,13 @@ class Features:
         values: ``(N, D)`` float16; a row of zeros where the image cannot be read.
         content: ``(N,)`` 16-byte digests of the encoded images; equal means byte-identical.
         unreadable: Row to reason, for the images that could not be read.
+        appearances: What each looks like to the eye.
     """
 
     values: NDArray[np.float16]
     content: NDArray[np.bytes_]
     unreadable: Mapping[int, str]
+    appearances: Appearances
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

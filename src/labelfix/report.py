@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from labelfix.errors import ReportError
 from labelfix.files import atomic_path
+from labelfix.issue_records import IssueKinds
+from labelfix.late_columns import kind_columns, with_late_columns
 from labelfix.noise_matrix import NOISE_MATRIX_NAME, noise_table, write_noise_table
 from labelfix.reasons import reasons
 from labelfix.records import (
@@ -138,6 +140,7 @@ def build_report(
     scores: LabelScores,
     corrections: Corrections,
     duplicates: Duplicates,
+    kinds: IssueKinds | None,
     run: RunInfo,
     reviewed: Reviewed | None = None,
 ) -> Report:
@@ -151,6 +154,7 @@ def build_report(
         scores: How far the given labels can be believed.
         corrections: Flags, suggestions and weights.
         duplicates: Byte-identical images.
+        kinds: What else was found of the images; ``None`` if none was looked at.
         run: Where all that came from.
         reviewed: What people decided, for the ``reason``; the scores know of it already.
     """
@@ -161,6 +165,7 @@ def build_report(
         scores=scores,
         corrections=corrections,
         duplicates=duplicates,
+        kinds=kinds,
         run=run,
         reviewed=reviewed,
     )
@@ -176,6 +181,7 @@ def build_verdicts(
     scores: LabelScores,
     corrections: Corrections,
     duplicates: Duplicates,
+    kinds: IssueKinds | None,
     run: RunInfo,
     reviewed: Reviewed | None = None,
 ) -> Report:
@@ -194,8 +200,9 @@ def build_verdicts(
         "exact_duplicate_set": _numbers(duplicates.exact_duplicate_set),
         "is_conflicting_duplicate_issue": pa.array(duplicates.is_conflicting),
         "reason": reasons(
-            dataset, unreadable, judgeable, scores, corrections, duplicates, reviewed
+            dataset, unreadable, judgeable, scores, corrections, duplicates, kinds, reviewed
         ),
+        **kind_columns(kinds, len(dataset)),
         **_label_columns(dataset, scores, corrections),
         **_judged_columns(judgeable, scores),
     }
@@ -333,7 +340,8 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
             class_names, run = _read_metadata(schema.metadata or {}, file)
             _check_columns(schema, class_names, file)
             wanted = [c.name for c in COLUMNS if pred_probs or c.name != PRED_PROBS]
-            table = parquet.read(columns=wanted).select(wanted).replace_schema_metadata()
+            table = with_late_columns(parquet.read(columns=wanted))
+            table = table.select(wanted).replace_schema_metadata()
     except (pa.ArrowException, OSError) as error:
         raise ReportError(
             f"{file} cannot be read as Parquet: {error}",
@@ -363,10 +371,12 @@ def _read_metadata(
 
 
 def _check_columns(schema: pa.Schema, class_names: tuple[Label, ...], file: Path) -> None:
+    late = {column.name for column in COLUMNS if column.is_late}
     faults = [
         f"{field.name} ({field.type})"
         for field in arrow_schema(class_names)
-        if field.name not in schema.names or schema.field(field.name).type != field.type
+        if (field.name not in schema.names and field.name not in late)
+        or (field.name in schema.names and schema.field(field.name).type != field.type)
     ]
     if faults:
         raise ReportError(

@@ -34,12 +34,29 @@ class Column:
         kind: Its type.
         nullable: Whether a row may have no value.
         meaning: One sentence, with units, direction and when it is null.
+        is_late: Whether reports of the same schema version were once written without it; they are
+            read as if it said nothing.
     """
 
     name: str
     kind: Kind
     nullable: bool
     meaning: str
+    is_late: bool = False
+
+
+def _kind(name: str, question: str, score: str) -> tuple[Column, Column]:
+    """Return the two columns of a kind of issue of images."""
+    return (
+        Column(f"is_{name}_issue", pa.bool_(), nullable=False, meaning=question, is_late=True),
+        Column(
+            f"{name}_score",
+            pa.float32(),
+            nullable=True,
+            meaning=f"{score}; null where it cannot be read.",
+            is_late=True,
+        ),
+    )
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -155,6 +172,67 @@ COLUMNS: tuple[Column, ...] = (
         meaning="Whether a byte-identical image came with another label.",
     ),
     Column(
+        "near_duplicate_set",
+        pa.int64(),
+        nullable=True,
+        meaning="The same number for images that show the same picture, encoded, resized or "
+        "slightly cropped anew, or byte for byte, from 0 in order of first appearance, across "
+        "splits; null for an image without such a copy.",
+        is_late=True,
+    ),
+    Column(
+        "is_near_duplicate_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether the image is in a `near_duplicate_set`.",
+        is_late=True,
+    ),
+    Column(
+        "near_duplicate_score",
+        pa.float32(),
+        nullable=True,
+        meaning="1 - the correlation of the image's detail with that of the neighbour most alike, "
+        "0 (the same picture) to 1 (nothing in common); null where it cannot be read.",
+        is_late=True,
+    ),
+    Column(
+        "is_conflicting_near_duplicate_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether the image is in a `near_duplicate_set` whose given labels differ; true of "
+        "every conflict of byte-identical images, too.",
+        is_late=True,
+    ),
+    *_kind(
+        "outlier",
+        "Whether the image is unlike all others.",
+        "How near the image is to its 10 nearest, set against all other images, 0 (unlike all) to "
+        "1; 0.5 is a modified z-score of 3.5 of the mean distance between features",
+    ),
+    *_kind(
+        "dark",
+        "Whether the image is nearly black.",
+        "The luminance that 99 % of its pixels do not exceed, 0 (black) to 1",
+    ),
+    *_kind(
+        "bright",
+        "Whether the image is nearly white.",
+        "1 - the luminance that 95 % of its pixels reach, 0 (white) to 1",
+    ),
+    *_kind(
+        "blurry",
+        "Whether the image has hardly an edge.",
+        "How sharp the image is, 0 (no edge) to 1: 1 - exp(-v / 100), v the variance of the "
+        "Laplacian of its luminance (0 to 255) at 64 pixels along its longer side",
+    ),
+    *_kind(
+        "odd_size",
+        "Whether the image is much larger or smaller than the others.",
+        "How usual the image's size is, 0 (odd) to 1 (the median); 0.5 is three times the distance "
+        "between the quartiles from the median, and at least one octave, of the square root of the "
+        "area",
+    ),
+    Column(
         "reason",
         pa.string(),
         nullable=True,
@@ -163,6 +241,36 @@ COLUMNS: tuple[Column, ...] = (
         "to say.",
     ),
 )
+
+DECISION_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "decision",
+        pa.string(),
+        nullable=True,
+        meaning="What somebody decided in `labelfix review`: `keep`, `relabel`, `unsure` or "
+        "`drop`; null where nothing was decided.",
+    ),
+    Column(
+        "final_label",
+        "label",
+        nullable=True,
+        meaning="The label that comes of the decision: the chosen one after `relabel`, the given "
+        "one after `keep` and `unsure`; null after `drop`, and where nothing was decided.",
+    ),
+    Column(
+        "decided_at",
+        pa.string(),
+        nullable=True,
+        meaning="When, UTC, like `2026-11-23T12:00:00.123Z`.",
+    ),
+    Column(
+        "decided_by",
+        pa.string(),
+        nullable=True,
+        meaning="Who decided, if that is known.",
+    ),
+)
+"""What `RUN/decisions.jsonl` adds to the rows of a report."""
 
 
 def label_type(class_names: Sequence[Label]) -> pa.DataType:
@@ -212,8 +320,23 @@ refuses a report with a newer version than its own. A new column does not raise 
 |---|---|---|---|
 {rows}
 
-A *label* is text or a 64-bit integer, as the labels came: the three label columns have the same
-type.
+An image has an issue of a kind (outlier, dark, bright, blurry, odd size) if its score is below a
+threshold, `settings.issues` in the file's metadata; `--issue-threshold dark=0.2` changes one.
+
+`RUN/neighbors.parquet` has a row for each row of the report, in the same order: `sample_id`;
+`neighbors`, the rows of the report (from 0) of up to 10 images that are most like it, nearest
+first; `similarities`, their cosines, -1 to 1. Where probabilities were given there is no such file.
+
+## Decisions
+
+What people decided is kept beside the report, in `RUN/decisions.jsonl`. `labelfix.read_report` and
+the exports `csv`, `parquet` and `jsonl` join the last decision on each sample to its row:
+
+| column | type | null | meaning |
+|---|---|---|---|
+{decisions}
+
+A *label* is text or a 64-bit integer, as the labels came: the label columns have the same type.
 
 ## File metadata
 
@@ -244,16 +367,20 @@ class_names = json.loads(metadata[b"{classes_key}"])
 
 def schema_page() -> str:
     """Return docs/report.md: the columns and the file metadata, as Markdown."""
-    rows = "\n".join(
-        f"| `{c.name}` | {_type_name(c)} | {'yes' if c.nullable else 'no'} | {c.meaning} |"
-        for c in COLUMNS
-    )
     return _PAGE.format(
-        rows=rows,
+        rows=_lines(COLUMNS),
+        decisions=_lines(DECISION_COLUMNS),
         version=SCHEMA_VERSION,
         version_key=VERSION_KEY.decode(),
         classes_key=CLASSES_KEY.decode(),
         run_key=RUN_KEY.decode(),
+    )
+
+
+def _lines(columns: Sequence[Column]) -> str:
+    return "\n".join(
+        f"| `{c.name}` | {_type_name(c)} | {'yes' if c.nullable else 'no'} | {c.meaning} |"
+        for c in columns
     )
 
 

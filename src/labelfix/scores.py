@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from threadpoolctl import threadpool_limits
 
 from labelfix.class_noise import anchor_matrix, without_class_noise
 from labelfix.label_priors import (
@@ -19,8 +18,9 @@ from labelfix.label_priors import (
     posteriors,
     sharpened_priors,
 )
-from labelfix.probability_store import ArrayStore, ProbabilityStore, blocks, cores
+from labelfix.probability_store import ArrayStore, ProbabilityStore, blocks
 from labelfix.records import MISSING, Evidence, LabelScores, Reviewed
+from labelfix.single_threads import one_thread_each
 from labelfix.verdicts import Verdicts, dealt_anew, hypothesis_weights
 
 EM_LEAPS = 34
@@ -92,7 +92,7 @@ def score_probabilities(
     temperature = _temperature(probs, rows, given)
     # our threads share the work, so a BLAS library must not start its own; nor must sums depend on
     # how many it would take
-    with ThreadPoolExecutor(cores()) as pool, threadpool_limits(1, "blas"):
+    with one_thread_each() as pool:
         priors = sharpened_priors(probs, rows, given, temperature, pool)
         anchors = anchor_matrix(priors.spaced(FITTED_SAMPLES))
         priors = without_class_noise(priors, anchors, pool)

@@ -85,6 +85,15 @@ class Summary:
         unreadable: Samples whose image could not be read.
         duplicates: Samples that have a byte-identical copy.
         conflicting: Those among them whose copies came with another label.
+        near_duplicates: Samples whose picture another one shows too, byte-identical ones included.
+        near_duplicate_sets: How many such pictures there are.
+        conflicting_near_duplicates: Those samples among them that came with several labels.
+        leaks: Those whose picture is in several splits.
+        outliers: Samples whose image is unlike all others.
+        dark: Samples whose image is nearly black.
+        bright: Samples whose image is nearly white.
+        blurry: Samples whose image has hardly an edge.
+        odd_size: Samples whose image is much larger or smaller than the others.
         worst: The flagged samples, most surely wrong first.
         confused: The pairs of classes, most flagged first.
         by_class: The classes, most flagged first.
@@ -105,6 +114,15 @@ class Summary:
     unreadable: int | None
     duplicates: int | None
     conflicting: int | None
+    near_duplicates: int | None
+    near_duplicate_sets: int | None
+    conflicting_near_duplicates: int | None
+    leaks: int | None
+    outliers: int | None
+    dark: int | None
+    bright: int | None
+    blurry: int | None
+    odd_size: int | None
     worst: tuple[FlaggedRow, ...]
     confused: tuple[ConfusedPair, ...]
     by_class: tuple[ClassSummary, ...]
@@ -157,6 +175,7 @@ def summarise(
         unreadable=_count_images(report, "is_unreadable_issue"),
         duplicates=_count_images(report, "is_exact_duplicate_issue"),
         conflicting=_count_images(report, "is_conflicting_duplicate_issue"),
+        **_kinds(report),
         worst=_worst(report, rows, top),
         confused=_confused(report.class_names, given[rows], suggested[rows], top),
         by_class=by_class if class_code is None else _only(by_class, report, class_code),
@@ -203,6 +222,31 @@ def _count(report: Report, name: str) -> int:
 
 def _count_images(report: Report, name: str) -> int | None:
     return None if report.run.backbone is None else _count(report, name)
+
+
+def _kinds(report: Report) -> dict[str, int | None]:
+    """Return how many samples have an issue of each kind; ``None`` where none was looked for."""
+    counts = {
+        "near_duplicates": _count(report, "is_near_duplicate_issue"),
+        "near_duplicate_sets": pc.count_distinct(report.table["near_duplicate_set"]).as_py(),
+        "conflicting_near_duplicates": _count(report, "is_conflicting_near_duplicate_issue"),
+        "leaks": _leaks(report),
+        "outliers": _count(report, "is_outlier_issue"),
+        **{kind: _count(report, f"is_{kind}_issue") for kind in ("dark", "bright", "blurry")},
+        "odd_size": _count(report, "is_odd_size_issue"),
+    }
+    was_looked = report.run.settings.get("issues") is not None
+    return counts if was_looked else dict.fromkeys(counts)
+
+
+def _leaks(report: Report) -> int:
+    """Return how many samples have a near-duplicate in another split."""
+    table = report.table.select(["near_duplicate_set", "split"]).drop_null()
+    of_set = table.group_by("near_duplicate_set").aggregate(
+        [("split", "count_distinct"), ("split", "count")]
+    )
+    across = of_set.filter(pc.greater(of_set["split_count_distinct"], 1))
+    return pc.sum(across["split_count"]).as_py() or 0
 
 
 def _codes(report: Report, name: str) -> NDArray[np.int64]:

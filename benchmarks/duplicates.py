@@ -1,0 +1,234 @@
+"""How many planted copies are found, what else is called a copy, and how long it takes.
+
+    python benchmarks/duplicates.py flowers128.parquet --rows benchmarks/results/duplicates.jsonl \
+        [--copies 200] [--seed 0] [--pictures FOLDER] [--timing 200000 1280]
+
+Plants copies of images drawn at random: a third encoded anew (JPEG of quality 40 to 90), a third
+resized (to 50 to 90 % of each side, or 110 to 150 %), a third slightly cropped (85 to 97 % of each
+side kept, anywhere) and encoded. A copy is found if it is in one near-duplicate set with its
+original. Sets that hold neither a planted copy nor byte-identical images are what only eyes can
+judge: ``--pictures`` writes them as sheets, a set a row. ``--timing`` compares so many made-up
+images with so many features instead, with thumbnails of noise.
+"""
+
+import argparse
+import io
+import json
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from labelfix.backbone import load_backbone
+from labelfix.benchmark.cost import source_commit
+from labelfix.config import BackboneConfig, DatasetConfig, IssueConfig
+from labelfix.dataset import open_dataset
+from labelfix.features import compute_features, typical_side
+from labelfix.folds import find_duplicates
+from labelfix.images import decode_image
+from labelfix.issue_kinds import find_issue_kinds
+from labelfix.records import MISSING, Appearances, Features, ImageStore
+
+WAYS = ("encoded", "resized", "cropped")
+SHEET_SIDE = 160
+
+
+class WithCopies:
+    """The first images of a data set, and copies of some of them after those."""
+
+    def __init__(self, images: ImageStore, size: int, copies: list[bytes]) -> None:
+        self._images, self._size, self._copies = images, size, copies
+
+    def __len__(self) -> int:
+        return self._size + len(self._copies)
+
+    def read(self, index: int) -> bytes:
+        """Return an encoded image."""
+        is_copy = index >= self._size
+        return self._copies[index - self._size] if is_copy else self._images.read(index)
+
+    def location(self, index: int) -> str:
+        """Return which image it is."""
+        return f"image {index}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--copies", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--label-column")
+    parser.add_argument("--images", type=int, help="only so many, from the first")
+    parser.add_argument("--rows", type=Path, help="a JSON Lines file to add the figures to")
+    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--timing", type=int, nargs=2, metavar=("N", "D"))
+    arguments = parser.parse_args()
+    figures = measure_time(*arguments.timing) if arguments.timing else find_planted(arguments)
+    figures = {**figures, "commit": source_commit()}
+    print(json.dumps(figures, indent=1))
+    if arguments.rows is not None:
+        with arguments.rows.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(figures) + "\n")
+
+
+def find_planted(arguments: argparse.Namespace) -> dict[str, Any]:
+    dataset = open_dataset(arguments.data, DatasetConfig(label_column=arguments.label_column))
+    size = min(len(dataset), arguments.images or len(dataset))
+    rng = np.random.default_rng(arguments.seed)
+    originals = rng.choice(size, arguments.copies, replace=False)
+    ways = [WAYS[number % len(WAYS)] for number in range(arguments.copies)]
+    copies = [
+        copy_of(decode_image(dataset.images.read(row)), way, rng)
+        for row, way in zip(originals.tolist(), ways, strict=True)
+    ]
+    images = WithCopies(dataset.images, size, copies)
+    backbone = load_backbone(BackboneConfig(), typical_side(images))
+    with tempfile.TemporaryDirectory() as cache:
+        features = compute_features(
+            images,
+            "planted",
+            backbone,
+            cache=Path(cache),
+            batch_size=backbone.best_batch_size,
+        )
+        given = np.append(dataset.given_label[:size], dataset.given_label[originals])
+        duplicates = find_duplicates(features, given)
+        start = time.perf_counter()
+        kinds = find_issue_kinds(features, given, duplicates, IssueConfig())
+        seconds = time.perf_counter() - start
+    sets = kinds.near_duplicate_set
+    is_found = (sets[size:] == sets[originals]) & (sets[size:] != MISSING)
+    natural = natural_sets(sets, size, duplicates.exact_duplicate_set)
+    if arguments.pictures is not None:
+        draw(images, natural, arguments.pictures)
+    conflicts = np.unique(duplicates.exact_duplicate_set[duplicates.is_conflicting])
+    told = [
+        bool(kinds.is_conflicting[duplicates.exact_duplicate_set == number].all())
+        for number in conflicts.tolist()
+    ]
+    return {
+        "data": arguments.data.name,
+        "images": size,
+        "copies": arguments.copies,
+        "seed": arguments.seed,
+        "found": float(is_found.mean()),
+        **{f"found_{way}": float(is_found[[one == way for one in ways]].mean()) for way in WAYS},
+        "sets": int(sets.max() + 1),
+        "sets_with_several_originals": mixed_sets(sets, size, originals),
+        "natural_sets": len(natural),
+        "limit": kinds.limits["near_duplicate"],
+        "conflicting_exact_sets": len(told),
+        "conflicting_exact_sets_reported": sum(told),
+        "seconds": round(seconds, 2),
+    }
+
+
+def copy_of(image: Image.Image, way: str, rng: np.random.Generator) -> bytes:
+    width, height = image.size
+    if way == "encoded":
+        return encode(image, int(rng.integers(40, 91)))
+    if way == "resized":
+        share = rng.uniform(0.5, 0.9) if rng.random() < 0.7 else rng.uniform(1.1, 1.5)
+        sides = (max(8, round(width * share)), max(8, round(height * share)))
+        return encode(image.resize(sides, Image.Resampling.BICUBIC), int(rng.integers(75, 96)))
+    share = rng.uniform(0.85, 0.97)
+    kept = (max(4, round(width * share)), max(4, round(height * share)))
+    left = int(rng.integers(0, width - kept[0] + 1))
+    top = int(rng.integers(0, height - kept[1] + 1))
+    part = image.crop((left, top, left + kept[0], top + kept[1]))
+    return encode(part, int(rng.integers(75, 96)))
+
+
+def encode(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def natural_sets(
+    sets: NDArray[np.int64], size: int, exact: NDArray[np.int64]
+) -> list[NDArray[np.int64]]:
+    """Return the sets that are neither a planted pair nor byte-identical images, as rows."""
+    found = []
+    for number in range(int(sets.max()) + 1):
+        rows = np.flatnonzero((sets == number) & (np.arange(len(sets)) < size))
+        is_exact = exact[rows[0]] != MISSING and len(np.unique(exact[rows])) == 1
+        if len(rows) > 1 and not is_exact:
+            found.append(rows)
+    return found
+
+
+def mixed_sets(sets: NDArray[np.int64], size: int, originals: NDArray[np.int64]) -> int:
+    """Return how many sets hold a planted copy and an image that is not its original."""
+    of_copies = sets[size:]
+    pairs = zip(of_copies.tolist(), originals.tolist(), strict=True)
+    return sum(
+        bool(((sets[:size] == number) & (np.arange(size) != original)).any())
+        for number, original in pairs
+        if number != MISSING
+    )
+
+
+def draw(images: ImageStore, sets: list[NDArray[np.int64]], folder: Path) -> None:
+    """Write sheets of ten sets, a set a row."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(sets), 10):
+        part = sets[start : start + 10]
+        widest = max(map(len, part))
+        sheet = Image.new("RGB", (widest * SHEET_SIDE, len(part) * SHEET_SIDE), "white")
+        for line, rows in enumerate(part):
+            for column, row in enumerate(rows.tolist()):
+                picture = decode_image(images.read(row))
+                picture.thumbnail((SHEET_SIDE - 4, SHEET_SIDE - 4))
+                sheet.paste(picture, (column * SHEET_SIDE, line * SHEET_SIDE))
+        sheet.save(folder / f"sets-{start:04d}.png")
+
+
+def measure_time(size: int, width: int) -> dict[str, Any]:
+    features = made_up(size, width)
+    given = np.zeros(size, np.int64)
+    duplicates = find_duplicates(features, given)
+    before = peak_bytes()
+    start, processor = time.perf_counter(), time.process_time()
+    kinds = find_issue_kinds(features, given, duplicates, IssueConfig())
+    return {
+        "images": size,
+        "features": width,
+        "seconds": round(time.perf_counter() - start, 1),
+        "processor_seconds": round(time.process_time() - processor, 1),
+        "more_bytes_an_image": round((peak_bytes() - before) / size),
+        "sets": int(kinds.near_duplicate_set.max() + 1),
+    }
+
+
+def made_up(size: int, width: int) -> Features:
+    """Return features in clusters, with a spectrum that falls as that of real ones does."""
+    rng = np.random.default_rng(0)
+    directions = 300
+    falls = np.arange(1, directions + 1, dtype=np.float32)[:, None] ** -0.5
+    basis = rng.standard_normal((directions, width), dtype=np.float32) * falls
+    centres = rng.standard_normal((500, directions), dtype=np.float32)
+    values = np.empty((size, width), np.float16)
+    for start in range(0, size, 10_000):
+        rows = min(10_000, size - start)
+        place = centres[rng.integers(0, 500, rows)]
+        place = place + rng.standard_normal((rows, directions), dtype=np.float32)
+        noise = rng.standard_normal((rows, width), dtype=np.float32)
+        values[start : start + rows] = place @ basis + 0.3 * noise
+    flat = np.full(size, 0.5, np.float32)
+    thumbnails = rng.integers(0, 256, (size, 32, 32), dtype=np.uint8)
+    content = np.array([f"{row:015d}x" for row in range(size)], "S16")
+    return Features(values, content, {}, Appearances(flat, flat, flat, 100 * flat, thumbnails))
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

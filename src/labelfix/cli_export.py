@@ -1,0 +1,176 @@
+"""The commands that write, compare and check labels: ``export``, ``diff`` and ``check``."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+import labelfix.cli_options as opt
+
+FAILED = 3
+"""How ``labelfix check`` ends if a check fails: 1 and 2 say that nothing could be checked."""
+
+MinProbability = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="P",
+        help="Where nobody decided: change a label only if it is wrong, and the suggested one "
+        "right, with at least this probability each.",
+    ),
+]
+Drop = Annotated[
+    bool,
+    typer.Option(
+        "--drop",
+        help="Where nobody decided: leave out rows that are as surely wrong without a sure "
+        "suggestion, and images that cannot be read.",
+    ),
+]
+
+
+def add_export_commands(app: typer.Typer) -> None:
+    """Add the commands of this room to the command line."""
+    for command in (export, diff, check):
+        app.command()(command)
+
+
+def export(
+    run: opt.Run,
+    to: Annotated[Path, typer.Argument(metavar="TO", help="The file or the folder to write.")],
+    min_probability: MinProbability = 0.95,
+    drop: Drop = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Link the files of a folder instead of copying them.")
+    ] = False,
+    format: Annotated[
+        Literal[
+            "own", "folder", "csv", "parquet", "jsonl", "huggingface", "cleanlab", "label-studio",
+            "fiftyone", "argilla",
+        ]
+        | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="What to write: own (the form that the data came in), folder, csv, parquet, "
+            "jsonl, huggingface, cleanlab, label-studio, fiftyone or argilla. Taken from the "
+            "ending of TO if left out: .csv, .parquet, .jsonl, or none for a folder.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file TO if it is there.")
+    ] = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:  # fmt: skip
+    """Write the data set with the labels that were decided or that the audit is sure of."""
+    from labelfix.cli_export_tables import print_export
+    from labelfix.cli_progress import shown_progress
+    from labelfix.cli_tables import stdout_console
+    from labelfix.exporting import export as run_export
+
+    with shown_progress(quiet=quiet) as on_progress:
+        result = run_export(
+            run,
+            to,
+            min_probability=min_probability,
+            drop=drop,
+            link=link,
+            format=format,
+            overwrite=overwrite,
+            on_progress=on_progress,
+        )
+    if as_json:
+        _print_json(result.to_json())
+    elif not quiet:
+        print_export(stdout_console(), result)
+
+
+def diff(
+    run: opt.Run,
+    min_probability: MinProbability = 0.95,
+    drop: Drop = False,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows of each table.")] = 20,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all changes to this file.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace FILE if it is there.")
+    ] = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Show what an export would change, and write nothing but the FILE asked for."""
+    from labelfix.cli_export_tables import print_diff
+    from labelfix.cli_tables import stdout_console
+    from labelfix.export_diff import diff_run
+
+    result = diff_run(run, min_probability=min_probability, drop=drop, csv=csv, overwrite=overwrite)
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        print_diff(stdout_console(), result, top=top, csv=csv)
+
+
+def check(
+    run: opt.Run,
+    max_error_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Fail if a larger share of the labels is wrong."
+        ),
+    ] = None,
+    sure: Annotated[
+        bool,
+        typer.Option("--sure", help="Compare the upper end of the estimate's interval with SHARE."),
+    ] = False,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND",
+            help="Fail if there is an issue of this kind, such as conflicting-duplicates or "
+            "leakage. May be given more than once.",
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write JUnit XML, replacing FILE.")
+    ] = None,
+    sarif: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write SARIF 2.1.0, replacing FILE.")
+    ] = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Check the given labels for continuous integration.
+
+    Ends with 0 if all checks pass, 3 if one fails, 1 or 2 if nothing could be checked.
+    """
+    if max_error_rate is None and not fail_on:
+        raise typer.BadParameter("say what to check: --max-error-rate SHARE or --fail-on KIND")
+    if sure and max_error_rate is None:
+        raise typer.BadParameter("--sure has no use without --max-error-rate")
+    from labelfix.check_files import write_junit, write_sarif
+    from labelfix.checking import check_run
+    from labelfix.cli_text import plain
+
+    result = check_run(
+        run,
+        max_error_rate=max_error_rate,
+        sure=sure,
+        fail_on=fail_on or [],
+        outputs=[file for file in (junit, sarif) if file is not None],
+    )
+    if junit is not None:
+        write_junit(result, run, junit)
+    if sarif is not None:
+        write_sarif(result, sarif)
+    if as_json:
+        _print_json(result.to_json())
+    elif not quiet:
+        typer.echo(plain(f"{'passed' if result.passed else 'failed'}: {result.reason}"))
+    if not result.passed:
+        raise typer.Exit(FAILED)
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    typer.echo(json.dumps(values, indent=2))  # ASCII only, so that no name can command a terminal

@@ -1,0 +1,172 @@
+"""An export as a folder of Parquet shards that Hugging Face's ``datasets`` reads, split by split.
+
+Letters: M rows of the export.
+"""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from labelfix.export_images import take_image
+from labelfix.export_plan import ExportPlan
+from labelfix.files import atomic_folder
+from labelfix.records import ImageStore, OnProgress, Progress
+from labelfix.report import Report
+
+NO_SPLIT = "unsplit"
+"""The split of the rows without one, in a data set that has splits."""
+
+ONLY_SPLIT = "train"
+"""The split of all rows, in a data set that has none: what ``datasets`` calls it too."""
+
+_ROWS_A_GROUP = 100  # as ``datasets`` writes images, so that a viewer can read a few at a time
+_SHARD_BYTES = 500 << 20
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def write_huggingface(
+    report: Report, plan: ExportPlan, images: ImageStore, to: Path, on_progress: OnProgress
+) -> int:
+    """Write ``TO/data/<split>-00000-of-00001.parquet`` and so on; return how many files.
+
+    Columns: ``image`` (null where there is none, or it cannot be read), ``label`` (a ``ClassLabel``
+    where the classes are text), ``sample_id``, ``given_label``, ``label_score``, ``sample_weight``,
+    ``decision``.
+
+    Raises:
+        RunError: ``to`` is there already, or cannot be written to.
+    """
+    table = _table_without_images(report, plan)
+    splits = _splits(report, plan)
+    is_unreadable = report.table["is_unreadable_issue"].to_numpy()
+    with atomic_folder(to) as draft:
+        (draft / "data").mkdir()
+        shards = {split: _Shards(draft / "data", split, table) for split in dict.fromkeys(splits)}
+        try:
+            for position, (row, split) in enumerate(zip(plan.rows.tolist(), splits, strict=True)):
+                image = None if is_unreadable[row] else take_image(images, row)
+                shards[split].add(position, None if image is None else image.data)
+                if position % 256 == 255 or position + 1 == len(splits):
+                    on_progress(Progress("writing images", position + 1, len(splits), "images"))
+        finally:
+            for shard in shards.values():
+                shard.close()
+        return sum(shard.name_files() for shard in shards.values())
+
+
+class _Shards:
+    """The shards of one split, one after the other; their count is known only at the end.
+
+    Args:
+        folder: Where they are written.
+        split: The split.
+        table: The M rows of all splits without their images.
+    """
+
+    def __init__(self, folder: Path, split: str, table: pa.Table) -> None:
+        self._folder = folder
+        self._split = split
+        self._table = table
+        self._positions: list[int] = []
+        self._images: list[bytes | None] = []
+        self._bytes = 0
+        self._shards = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, position: int, image: bytes | None) -> None:
+        """Add a row; images are in memory until a row group is full."""
+        self._positions.append(position)
+        self._images.append(image)
+        self._bytes += len(image or b"")
+        if len(self._positions) == _ROWS_A_GROUP:
+            self._write()
+        if self._bytes > _SHARD_BYTES:
+            self.close()
+
+    def close(self) -> None:
+        """Finish the shard that is open."""
+        if self._positions:
+            self._write()
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._bytes = None, 0
+
+    def name_files(self) -> int:
+        """Give the shards their names; return how many there are."""
+        for number in range(self._shards):
+            name = f"{self._split}-{number:05}-of-{self._shards:05}.parquet"
+            self._draft(number).replace(self._folder / name)
+        return self._shards
+
+    def _write(self) -> None:
+        rows = self._table.take(pa.array(self._positions))
+        cells = [
+            image if image is None else {"bytes": image, "path": name}
+            for image, name in zip(self._images, rows["sample_id"].to_pylist(), strict=True)
+        ]
+        rows = rows.add_column(0, "image", pa.array(cells, _IMAGE))
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._draft(self._shards), rows.schema)
+            self._shards += 1
+        self._writer.write_table(rows)
+        self._positions, self._images = [], []
+
+    def _draft(self, number: int) -> Path:
+        return self._folder / f".{self._split}-{number}"
+
+
+def _table_without_images(report: Report, plan: ExportPlan) -> pa.Table:
+    """Return M rows, with the metadata that tell ``datasets`` what the columns are."""
+    rows = pa.array(plan.rows)
+    label, feature = _label_column(report, plan)
+    columns = {
+        "label": label,
+        **{name: report.table[name].take(rows) for name in ("sample_id", "given_label")},
+        "label_score": report.table["label_score"].take(rows),
+        "sample_weight": pa.array(plan.sample_weight),
+        "decision": plan.decided.columns["decision"].take(rows),
+    }
+    table = pa.table(columns)
+    features = {"image": {"_type": "Image"}, "label": feature} | {
+        field.name: {"dtype": _dtype(field.type), "_type": "Value"}
+        for field in table.schema
+        if field.name != "label"
+    }
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return table.replace_schema_metadata(metadata)
+
+
+def _label_column(report: Report, plan: ExportPlan) -> tuple[pa.Array, dict[str, Any]]:
+    """Return the labels and what they are: codes of named classes, or the integers they were."""
+    if plan.label.type == pa.int64():
+        return plan.label, {"dtype": "int64", "_type": "Value"}
+    names = [*report.class_names, *plan.decided.new_classes]
+    codes = pc.index_in(plan.label, pa.array(names, pa.string())).cast(pa.int64())
+    codes = pc.if_else(plan.label.is_valid(), codes, pa.scalar(None, pa.int64()))
+    return codes, {"names": names, "_type": "ClassLabel"}
+
+
+def _dtype(kind: pa.DataType) -> str:
+    return {pa.float32(): "float32", pa.int64(): "int64"}.get(kind, "string")
+
+
+def _splits(report: Report, plan: ExportPlan) -> list[str]:
+    """Return the M splits, as names that ``datasets`` takes: letters, digits and underscores."""
+    splits = report.table["split"].take(pa.array(plan.rows)).to_pylist()
+    if report.table["split"].null_count == len(report):
+        return [ONLY_SPLIT] * len(splits)
+    names: dict[str | None, str] = {None: NO_SPLIT}
+    taken = Counter(names.values())
+    for split in dict.fromkeys(splits):
+        if split is None:
+            continue
+        plain = re.sub(r"\W+", "_", split, flags=re.ASCII) or "_"
+        taken[plain] += 1
+        names[split] = plain if taken[plain] == 1 else f"{plain}_{taken[plain]}"
+    return [names[split] for split in splits]
