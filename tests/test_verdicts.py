@@ -160,6 +160,15 @@ def test_the_same_probabilities_are_dealt_to_all_that_nobody_looked_at(seed):
     assert dealt.rates.tolist() == judged.rates.tolist()
 
 
+def test_a_sharp_hypothesis_that_rules_all_others_out_leaves_numbers():
+    probs, given_label, true = noisy_data(7, count=2000, sharpness=30.0)
+    scores = score_labels(evidence_of(probs), given_label)
+    reviewed, _ = reviewed_by_truth(scores, true, 1000)
+    after = score_labels(evidence_of(probs), given_label, reviewed)
+    assert np.isfinite(after.alternative_probability).all()
+    assert (after.alternative_probability <= after.label_error_probability).all()
+
+
 def test_one_slip_rules_no_hypothesis_out():
     probs = np.array([[1, 0], [0, 1]], np.float32)
     given_label = np.array([0, 1])

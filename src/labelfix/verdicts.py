@@ -123,10 +123,11 @@ def dealt_anew(judged: Posteriors, weighted: Posteriors, verdicts: Verdicts) -> 
     order = rows[np.lexsort((judged.wrong[rows], weighted.wrong[rows]))]
     wrong = judged.wrong.copy()
     wrong[order] = np.sort(judged.wrong[rows])
-    share = np.divide(wrong, weighted.wrong, out=np.zeros_like(wrong), where=weighted.wrong > 0)
+    least = np.finfo(np.float32).tiny  # a sharp hypothesis alone can leave next to nothing
+    share = weighted.alternative_probability / np.maximum(weighted.wrong, least)
     return replace(
         judged,
         wrong=wrong,
         alternative_label=weighted.alternative_label,
-        alternative_probability=np.minimum(weighted.alternative_probability * share, wrong),
+        alternative_probability=np.minimum(share, 1) * wrong,
     )
