@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score
 
-from labelfix.margin_scores import dealt_anew, score_with_margins
+from labelfix.margin_scores import in_order_of_both, score_with_margins
 from labelfix.records import MISSING, Evidence, Reviewed
 from labelfix.scores import score_labels
 
@@ -44,7 +44,7 @@ def evidence_of(size, classes=4, seed=0):
 )
 def test_the_same_probabilities_are_dealt_in_the_order_of_both_ranks(pair):
     wrong, margin = pair
-    dealt = dealt_anew(wrong, margin)
+    dealt = in_order_of_both(wrong, margin)
     assert np.array_equal(np.sort(dealt), np.sort(wrong))
     ranks = rankdata(wrong) + rankdata(-margin)
     for one in range(len(wrong)):

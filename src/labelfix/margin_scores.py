@@ -38,7 +38,7 @@ def score_with_margins(
     if reviewed is not None:
         is_open &= ~reviewed.is_settled
     rows = np.flatnonzero(is_open)
-    dealt[rows] = dealt_anew(wrong[rows], evidence.margin[rows])
+    dealt[rows] = in_order_of_both(wrong[rows], evidence.margin[rows])
     share = np.divide(dealt, wrong, out=np.zeros_like(wrong), where=wrong > 0)
     return replace(
         scores,
@@ -47,7 +47,7 @@ def score_with_margins(
     )
 
 
-def dealt_anew(wrong: NDArray[np.float32], margin: NDArray[np.float32]) -> NDArray[np.float32]:
+def in_order_of_both(wrong: NDArray[np.float32], margin: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the same probabilities, the highest to whom both ranks together put first.
 
     Args:

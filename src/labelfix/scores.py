@@ -19,9 +19,9 @@ from labelfix.label_priors import (
     sharpened_priors,
 )
 from labelfix.probability_store import ArrayStore, ProbabilityStore, blocks
-from labelfix.recalibration import Verdicts, recalibrate
 from labelfix.records import MISSING, Evidence, LabelScores, Reviewed
 from labelfix.single_threads import one_thread_each
+from labelfix.verdicts import Verdicts, dealt_anew, hypothesis_weights
 
 EM_LEAPS = 34
 EM_TOLERANCE = 1e-4
@@ -57,10 +57,10 @@ def score_labels(
     ``P(true = k | x, given) ~ P(true = k | x) * P(given | true = k)``. The scores are the means.
 
     What people decided is taken as the truth: it replaces what the model says of those samples, so
-    that their probabilities are 0 or 1 and the matrices follow it. The hypotheses then weigh as
-    much as they make the decisions likely, and what they all get wrong a curve mends
-    (`labelfix.recalibration.recalibrate`). The intervals stay those of hypotheses that are equally
-    likely: decisions on the most suspicious labels say little of how many of the others are wrong.
+    that their probabilities are 0 or 1 and the matrices follow it. All other probabilities are
+    dealt anew in the order that the hypotheses give if each weighs as much as it makes the
+    decisions likely (`labelfix.verdicts`): how many are wrong stays as all hypotheses together
+    have it.
 
     Args:
         evidence: Of N samples.
@@ -99,18 +99,20 @@ def score_probabilities(
         verdicts = Verdicts.on(priors, decisions, rows)
         verdicts.write_to(priors)
         matrices = _noise_matrices(priors.spaced(FITTED_SAMPLES), pool)
-        learned = recalibrate(verdicts, matrices)
-        judged = learned.apply(posteriors(priors, matrices, pool, learned.shares))
-    verdicts.settle(judged)
-    noise_rate = float(judged.wrong.mean(dtype=np.float64))
+        judged = posteriors(priors, matrices, pool)
+        if len(verdicts):
+            weights = hypothesis_weights(verdicts, matrices)
+            weighted = posteriors(priors, matrices, pool, weights)
+            judged = dealt_anew(judged, weighted, verdicts)
+            verdicts.settle(judged)
     return LabelScores(
         label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
         predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),
         alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
         alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
-        noise_matrix=np.average(matrices, axis=0, weights=learned.shares),
-        noise_rate=noise_rate,
-        noise_rate_interval=_holding(noise_rate, rate_interval(judged.rates, len(rows))),
+        noise_matrix=np.mean(matrices, axis=0),
+        noise_rate=float(judged.wrong.mean(dtype=np.float64)),
+        noise_rate_interval=rate_interval(judged.rates, len(rows)),
         noise_matrix_interval=matrix_interval(np.stack(matrices), judged.of_class),
     )
 
@@ -145,10 +147,6 @@ def matrix_interval(
     spread = 1.645 * np.sqrt(bounds * (1 - bounds) / np.maximum(of_class, 1)[None, :, None])
     spread[0] *= -1
     return np.clip(bounds + spread, 0, 1)
-
-
-def _holding(rate: float, interval: tuple[float, float]) -> tuple[float, float]:
-    return min(rate, interval[0]), max(rate, interval[1])
 
 
 def _noise_matrices(priors: LabelPriors, pool: ThreadPoolExecutor) -> list[NDArray[np.float64]]:
