@@ -184,7 +184,7 @@ TOP = {
     "finding": {
         "audit_steps", "checkpoints", "corrections", "cross_fitting", "disk_cache", "folds",
         "full_tuning", "head_tuning", "issue_kinds", "issue_records", "margin_scores", "report",
-        "reviewed", "scores",
+        "reviewed",
     },
     "pipeline": {
         "audit_steps", "backbone", "checkpoints", "dataset", "distributed", "finding",

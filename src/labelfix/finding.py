@@ -31,7 +31,6 @@ from labelfix.records import (
 )
 from labelfix.report import Report, RunInfo, build_report
 from labelfix.reviewed import plan_with, settings_with
-from labelfix.scores import score_labels
 
 LIBRARIES = ("labelfix", "torch", "timm", "numpy", "pillow", "pyarrow", "scikit-learn")
 """Whose versions a report names."""
@@ -99,7 +98,7 @@ def find_by_heads(inquiry: Inquiry) -> Found:
     with clock.stage("training"):
         evidence = tuning.train(dataset, seen, plan.judgeable, reviewed, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        scores = score_labels(evidence, dataset.given_label, reviewed)
+        scores = score_with_margins(evidence, dataset.given_label, reviewed)
         report = _judge(inquiry, plan, evidence, scores, kinds, tuning.settings())
     return Found(report, evidence, kinds)
 

@@ -1,8 +1,8 @@
-"""What whole networks showed while they learned, beside what they say of what they never saw.
+"""What heads and networks showed while they learned, beside what they say of what they never saw.
 
-A network that is fine-tuned on a sample learns a right label early and a wrong one late and against
-the pull of its own class: the mean margin over training tells them apart, in-sample. With few
-images that says more than the probabilities of a network that has seen even fewer
+What is trained on a sample learns a right label early and a wrong one late, against the pull of its
+own class: the mean margin over training tells them apart, in-sample. With few images that says more
+than the probabilities of a network that has seen even fewer, and with many it errs elsewhere
 (docs/experiments.md). Letters: N samples.
 """
 
@@ -47,7 +47,9 @@ def score_with_margins(
     )
 
 
-def in_order_of_both(wrong: NDArray[np.float32], margin: NDArray[np.float32]) -> NDArray[np.float32]:
+def in_order_of_both(
+    wrong: NDArray[np.float32], margin: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Return the same probabilities, the highest to whom both ranks together put first.
 
     Args:
