@@ -209,7 +209,8 @@ def test_a_start_from_random_weights_holds_nothing_but_the_head(whole, small_dat
     settings = settings_of(run)
     assert settings["regularization"]["distance"] == "inf", "JSON has no such number"
     assert settings["notes"] == [
-        "the networks began with random weights: only their heads were held"
+        "the networks began with random weights: only their heads were held",
+        "images were compared with each other by tf_efficientnet_lite0",
     ]
     assert list(summarise(read_report_table(run)).notes) == settings["notes"]
     audit(small_data, tmp_path / "again", config)

@@ -175,7 +175,7 @@ def test_show_and_export(tmp_path):
     done = run("export", out, tmp_path / "clean.csv", "--min-probability", "0.5")
     assert done.exit_code == 0, done.stderr
     header = (tmp_path / "clean.csv").read_text().splitlines()[0]
-    assert header == '"sample_id","label","sample_weight","given_label"'
+    assert header.startswith('"sample_id","label","sample_weight","given_label","decision"')
     frame = labelfix.read_report(out)
     assert frame["is_label_issue"].sum() == summary["flagged"]
 

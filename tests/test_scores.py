@@ -141,7 +141,7 @@ def test_scores_depend_on_neither_the_threads_nor_the_layout(monkeypatch):
     ]
     for cores, values in zip((1, 2, 3, 8), layouts, strict=True):
         monkeypatch.setattr(probability_store, "cores", lambda cores=cores: cores)
-        monkeypatch.setattr("labelfix.scores.cores", lambda cores=cores: cores)
+        monkeypatch.setattr("labelfix.single_threads.cores", lambda cores=cores: cores)
         found = score_probabilities(ArrayStore(values), rows, given_label)
         for name in ("label_error_probability", "alternative_probability", "noise_matrix"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)

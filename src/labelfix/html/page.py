@@ -202,5 +202,7 @@ def _run_rows(run: RunInfo) -> list[tuple[str, str]]:
 
 
 def _setting(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = (
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    )
     return _name(text)
