@@ -57,6 +57,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
 
 
+def test_what_waits_for_a_person_is_run_elsewhere() -> None:
+    """`test_review_browser` runs the page, `test_decided_audit` the audit after it."""
+    assert blocks("bash") == ["pip install 'labelfix[review]'\nlabelfix review photos-run\n"]
+    assert set(BLOCK.findall(README)) == {
+        pair for pair in BLOCK.findall(README) if pair[0] in ("", "sh", "bash", "python")
+    }
+
+
 def test_the_commands_and_the_python_run_in_the_order_of_the_page(
     place: Path, environment: dict[str, str]
 ) -> None:
