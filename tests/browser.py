@@ -34,9 +34,14 @@ class Browser:
 
     def open(self, where: str | Path) -> None:
         """Open an address or a file, and forget what was said and asked before."""
+        from selenium.webdriver.support.wait import WebDriverWait
+
         self.console()
         self.requests()
         self.driver.get(where.as_uri() if isinstance(where, Path) else where)
+        # the page of before may still stand when the driver returns, on a machine with much to do
+        whole = "return document.readyState === 'complete' && document.body.childElementCount > 0"
+        WebDriverWait(self.driver, 30).until(lambda driver: driver.execute_script(whole))
 
     def run(self, script: str, *arguments: object) -> Any:
         """Return what JavaScript in the page returns."""

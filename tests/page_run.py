@@ -85,6 +85,7 @@ def with_columns(report: Report, **columns) -> Report:
 
 def write_neighbours(run: Path, rows, similarities) -> None:
     table = {
+        "sample_id": pq.read_table(run / "report.parquet", columns=["sample_id"])["sample_id"],
         "neighbors": pa.array(rows, pa.list_(pa.int64())),
         "similarities": pa.array(similarities, pa.list_(pa.float32())),
     }

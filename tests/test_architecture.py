@@ -121,15 +121,14 @@ REPORTING = {
 }
 REVIEWING: dict[str, set[str]] = {
     "decisions": set(),
-    "audited_images": {"dataset", "report"},
+    "audited_data": {"dataset", "report"},
     "review": set(),
     "review.estimate": set(),
     "review.rows": {"report"},
     "review.queue": {"review.rows"},
-    "review.neighbours": set(),
     "review.pictures": {"images"},
     "review.session": {
-        "decisions", "report", "review.estimate", "review.neighbours", "review.queue",
+        "decisions", "neighbor_table", "report", "review.estimate", "review.queue",
         "review.rows",
     },
     "review.security": set(),
@@ -137,13 +136,13 @@ REVIEWING: dict[str, set[str]] = {
         "decisions", "review.pictures", "review.queue", "review.security", "review.session",
     },
     "review.server": {
-        "audited_images", "report", "review.app", "review.pictures", "review.security",
+        "audited_data", "report", "review.app", "review.pictures", "review.security",
         "review.session",
     },
 }  # fmt: skip
 EXPORTING = {
     "export_plan": {"decided", "decisions", "report"},
-    "export_inputs": {"dataset", "decided", "report", "report_schema"},
+    "export_inputs": {"audited_data", "decided", "report", "report_schema"},
     "export_images": set(),
     "export_folder": {"export_images", "export_plan", "report"},
     "export_manifest": {"export_plan", "report"},
@@ -284,8 +283,7 @@ PAGE: dict[str, set[str]] = {
     "html": set(),
     "html.wishes": set(),
     "html.columns": {"report", "report_schema"},
-    "html.neighbours": set(),
-    "html.suspects": {"html.columns", "html.neighbours", "report"},
+    "html.suspects": {"html.columns", "neighbor_table", "report"},
     "html.expectation": {"html.columns", "report"},
     "html.reviewed": {"decisions", "html.columns", "report"},
     "html.findings": {"html.columns", "report"},
@@ -300,11 +298,11 @@ PAGE: dict[str, set[str]] = {
         "html.suspects", "html.training", "html.wishes", "report", "summary", "svg",
     },
     "html.writing": {
-        "decisions", "html.expectation", "html.findings", "html.neighbours", "html.page",
-        "html.reviewed", "html.suspects", "html.training", "html.wishes", "report", "summary",
+        "decisions", "html.expectation", "html.findings", "html.page", "html.reviewed",
+        "html.suspects", "html.training", "html.wishes", "neighbor_table", "report", "summary",
         "training_summary",
     },
-    "html.pictures": {"dataset", "html.thumbnails", "html.wishes", "report"},
+    "html.pictures": {"audited_data", "html.thumbnails", "html.wishes", "report"},
     "html.rewriting": {"html.pictures", "html.writing", "report"},
 }  # fmt: skip
 KNOWS_THE_TRUTH = {

@@ -24,7 +24,6 @@ from labelfix.decisions import Decision, DecisionLog
 from labelfix.errors import ReportError
 from labelfix.html.expectation import expect
 from labelfix.html.findings import find_findings
-from labelfix.html.neighbours import read_neighbours
 from labelfix.html.page import HERE
 from labelfix.html.pictures import find_pictures, pictures_of
 from labelfix.html.reviewed import LEAST, tally, wilson
@@ -32,6 +31,7 @@ from labelfix.html.suspects import MAP_CLASSES, MOST, choose_cards, find_suspect
 from labelfix.html.thumbnails import draw_thumbnails
 from labelfix.html.wishes import Wish, no_pictures
 from labelfix.html.writing import write_page
+from labelfix.neighbor_table import read_neighbors
 from labelfix.records import DatasetSource, no_progress
 from labelfix.report import read_report_table, write_report
 from labelfix.summary import summarise
@@ -251,7 +251,7 @@ def test_the_nearest_that_agree_and_disagree(pets):
     write_neighbours(pets.run, rows, [[0.9, 0.8, 0.7][: len(r)] for r in rows])
     suspects = find_suspects(pets.report)
     shown = heat_map(suspects, 3)
-    neighbours = read_neighbours(pets.run, len(pets.report))
+    neighbours = read_neighbors(pets.run, pets.report.table["sample_id"])
     cards = {card.row: card for card in choose_cards(pets.report, suspects, shown, neighbours)}
     assert cards[row].agreeing.given_label == "cat"
     assert cards[row].agreeing.similarity == pytest.approx(0.7)
@@ -259,8 +259,8 @@ def test_the_nearest_that_agree_and_disagree(pets):
     assert cards[22].agreeing is None
     assert cards[22].disagreeing.row == by_label[third]
     assert cards[21].agreeing is cards[21].disagreeing is None
-    with pytest.raises(ReportError, match="of another run"):
-        read_neighbours(pets.run, 5)
+    with pytest.raises(ReportError, match="another report"):
+        read_neighbors(pets.run, pets.report.table["sample_id"][:5])
 
 
 @settings(max_examples=25)

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from labelfix.config import DatasetConfig
-from labelfix.dataset import open_dataset
+from labelfix.audited_data import open_audited
 from labelfix.decided import one_array
 from labelfix.errors import ConfigError, DatasetError, RunError
-from labelfix.records import MISSING, PRED_PROBS_KIND, LabeledDataset, OnProgress
+from labelfix.records import MISSING, LabeledDataset, OnProgress
 from labelfix.report import Report
 from labelfix.report_schema import label_type
 
-_TABLE = "put it back, or export a table, which needs no images: --format csv, parquet or jsonl"
+_TABLE = ", or export a table, which needs no images: --format csv, parquet or jsonl"
 
 
 def open_again(report: Report, on_progress: OnProgress) -> LabeledDataset:
@@ -23,21 +22,11 @@ def open_again(report: Report, on_progress: OnProgress) -> LabeledDataset:
         DatasetError: It is gone, or its images or labels are not those that were audited.
     """
     source = report.run.source
-    if source.kind == PRED_PROBS_KIND:
+    dataset = open_audited(report, on_progress, instead=_TABLE)
+    if dataset is None:
         raise DatasetError(
             f"{source.path} holds probabilities, and no images or manifest to write again",
             hint="export a table: end the name in .csv, .parquet or .jsonl",
-        )
-    if not source.path.exists():
-        raise DatasetError(f"{source.path}, the audited data set, is gone", hint=_TABLE)
-    config = DatasetConfig(**{f"{role}_column": name for role, name in source.columns.items()})
-    dataset = open_dataset(source.path, config, on_progress=on_progress)
-    is_same = dataset.fingerprint == report.run.fingerprint
-    ids = pa.chunked_array([dataset.sample_id])
-    if not is_same or not ids.equals(report.table["sample_id"]):
-        raise DatasetError(
-            f"{source.path} has changed since the audit: its images are not those of the report",
-            hint="audit it again, or export a table, which needs no images",
         )
     if not _labels_of(dataset).equals(one_array(report.table["given_label"])):
         raise DatasetError(

@@ -2,14 +2,11 @@
 
 from functools import partial
 
-import pyarrow as pa
-
-from labelfix.config import DatasetConfig
-from labelfix.dataset import open_dataset
+from labelfix.audited_data import open_audited
 from labelfix.errors import DatasetError
 from labelfix.html.thumbnails import draw_thumbnails
 from labelfix.html.wishes import NO_IMAGES, Pictures, no_pictures
-from labelfix.records import PRED_PROBS_KIND, ImageStore, OnProgress
+from labelfix.records import ImageStore, OnProgress
 from labelfix.report import Report
 
 
@@ -20,21 +17,11 @@ def pictures_of(images: ImageStore, on_progress: OnProgress) -> Pictures:
 
 def find_pictures(report: Report, on_progress: OnProgress) -> Pictures:
     """Return the pictures of a report; that its images are gone is no fault of a page."""
-    source = report.run.source
-    if source.kind == PRED_PROBS_KIND:
-        return no_pictures(NO_IMAGES)
-    config = DatasetConfig(**{f"{role}_column": name for role, name in source.columns.items()})
     try:
-        dataset = open_dataset(source.path, config, on_progress=on_progress)
-    except DatasetError:
-        return _missing(f"The data set is no longer at {source.path}")
-    ids = pa.chunked_array([dataset.sample_id])
-    if dataset.fingerprint != report.run.fingerprint or not ids.equals(report.table["sample_id"]):
-        return _missing(f"The images in {source.path} are not those that were audited any more")
-    return pictures_of(dataset.images, on_progress)
-
-
-def _missing(what: str) -> Pictures:
-    return no_pictures(
-        f"{what}, so there are no pictures here. Put it back, then: labelfix show RUN --html"
-    )
+        dataset = open_audited(report, on_progress)
+    except DatasetError as error:
+        return no_pictures(
+            f"There are no pictures here: {error}. Put the data back as they were, then: "
+            "labelfix show RUN --html"
+        )
+    return no_pictures(NO_IMAGES) if dataset is None else pictures_of(dataset.images, on_progress)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelfix.html.columns import floats, label_codes, rows_of, truths
-from labelfix.html.neighbours import Neighbours
+from labelfix.neighbor_table import NeighborLists
 from labelfix.records import Label
 from labelfix.report import Report
 
@@ -141,7 +141,7 @@ def heat_map(suspects: Suspects, classes: int) -> HeatMap:
 
 
 def choose_cards(
-    report: Report, suspects: Suspects, shown: HeatMap, neighbours: Neighbours | None
+    report: Report, suspects: Suspects, shown: HeatMap, neighbours: NeighborLists | None
 ) -> tuple[Card, ...]:
     """Return the cards, most surely wrong first: the worst, and some of each cell of the map."""
     chosen = _chosen(suspects, shown, len(report.class_names))
@@ -201,7 +201,7 @@ def _near(
     report: Report,
     suspects: Suspects,
     chosen: NDArray[np.int64],
-    neighbours: Neighbours | None,
+    neighbours: NeighborLists | None,
 ) -> list[tuple[Near | None, Near | None]]:
     """Return the nearest agreeing and disagreeing sample of each card."""
     if neighbours is None:
@@ -209,18 +209,14 @@ def _near(
     codes = label_codes(report, "given_label")
     found = []
     for position in chosen.tolist():
-        rows, similarities = neighbours.of(int(suspects.rows[position]))
-        labels = codes[rows]
+        near = neighbours.of(int(suspects.rows[position]))
+        labels = codes[[row for row, _ in near]]
         given = suspects.given[position]
         same = _first(labels == given)
         other = _first(labels == suspects.suggested[position])
         if other is None:
             other = _first((labels != given) & (labels >= 0))
-        found.append(
-            tuple(
-                None if i is None else (int(rows[i]), float(similarities[i])) for i in (same, other)
-            )
-        )
+        found.append(tuple(None if i is None else near[i] for i in (same, other)))
     return _named(report, found)
 
 

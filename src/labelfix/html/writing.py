@@ -8,12 +8,12 @@ from labelfix.decisions import read_decisions
 from labelfix.files import atomic_path
 from labelfix.html.expectation import expect
 from labelfix.html.findings import find_bad_files, find_findings, find_unjudged
-from labelfix.html.neighbours import read_neighbours
 from labelfix.html.page import MOST_CLASSES, ClassRow, Page, render, wishes
 from labelfix.html.reviewed import tally
 from labelfix.html.suspects import Suspects, choose_cards, find_suspects, heat_map
 from labelfix.html.training import read_training
 from labelfix.html.wishes import Pictures
+from labelfix.neighbor_table import read_neighbors
 from labelfix.report import Report
 from labelfix.summary import Summary, summarise
 from labelfix.training_summary import summarise_training
@@ -49,7 +49,7 @@ def _compose(run: Path, report: Report, pictures: Pictures) -> Page:
     summary = summarise(report, top=12, training=training)
     suspects = find_suspects(report)
     shown = heat_map(suspects, len(report.class_names))
-    cards = choose_cards(report, suspects, shown, read_neighbours(run, len(report)))
+    cards = choose_cards(report, suspects, shown, read_neighbors(run, report.table["sample_id"]))
     findings = find_findings(report)
     decisions = read_decisions(run)
     return Page(

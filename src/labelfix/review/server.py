@@ -11,7 +11,7 @@ from threading import Timer
 
 import uvicorn
 
-from labelfix.audited_images import open_audited_images
+from labelfix.audited_data import open_audited
 from labelfix.errors import ConfigError
 from labelfix.records import OnProgress, no_progress
 from labelfix.report import read_report_table
@@ -55,7 +55,8 @@ def open_review(
     """
     report = read_report_table(run, pred_probs=False)
     session = Session(report, run, reviewer)
-    images = open_audited_images(report, on_progress)
+    dataset = open_audited(report, on_progress)
+    images = None if dataset is None else dataset.images
     if images is None:
         return Review(session, None)
     return Review(session, Pictures(images, report.run.source, follow_links=follow_links))

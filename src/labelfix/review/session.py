@@ -13,10 +13,10 @@ from uuid import uuid4
 import numpy as np
 
 from labelfix.decisions import Decision, DecisionLog, Verdict
+from labelfix.neighbor_table import NeighborLists, read_neighbors
 from labelfix.records import Label
 from labelfix.report import Report, read_report_table
 from labelfix.review.estimate import Estimate, estimate
-from labelfix.review.neighbours import Neighbours, read_neighbours
 from labelfix.review.queue import ALL, Order, Page, Wish, order_of, page, pairs, select
 from labelfix.review.rows import LABEL, Rows, read_rows
 
@@ -81,7 +81,7 @@ class Session:
         self.reviewer = reviewer
         self.rows: Rows = read_rows(report, run)
         folder = run if run.is_dir() else run.parent
-        self.neighbours: Neighbours | None = read_neighbours(folder, self.rows.sample_id)
+        self.neighbours: NeighborLists | None = read_neighbors(folder, self.rows.sample_id)
         self._row_of = {name: row for row, name in enumerate(self.rows.sample_id.to_pylist())}
         self._log = DecisionLog(run, report.class_names)
         self._orders: dict[str, Order] = {}

@@ -1,16 +1,23 @@
-"""The images of a finished run, opened again: the same ones that were audited, or an error."""
+"""The data set of a finished run, opened again: the same images that were audited, or an error."""
 
 import pyarrow as pa
 
 from labelfix.config import DatasetConfig
 from labelfix.dataset import open_dataset
 from labelfix.errors import DatasetError
-from labelfix.records import PRED_PROBS_KIND, ImageStore, OnProgress, no_progress
+from labelfix.records import PRED_PROBS_KIND, LabeledDataset, OnProgress, no_progress
 from labelfix.report import Report
 
 
-def open_audited_images(report: Report, on_progress: OnProgress = no_progress) -> ImageStore | None:
-    """Open the N images of a report, ``None`` if it is on given probabilities.
+def open_audited(
+    report: Report, on_progress: OnProgress = no_progress, *, instead: str = ""
+) -> LabeledDataset | None:
+    """Open the data set of a report, ``None`` if it is on given probabilities.
+
+    Args:
+        report: Whose images are asked for.
+        on_progress: Told what is going on.
+        instead: What else the user may do, the end of a hint.
 
     Raises:
         DatasetError: The data set is gone, or its images are not those that were audited.
@@ -20,7 +27,8 @@ def open_audited_images(report: Report, on_progress: OnProgress = no_progress) -
         return None
     if not source.path.exists():
         raise DatasetError(
-            f"{source.path}, the audited data set, is gone", hint="put it back where it was"
+            f"{source.path}, the audited data set, is gone",
+            hint=f"put it back where it was{instead}",
         )
     config = DatasetConfig(**{f"{role}_column": name for role, name in source.columns.items()})
     dataset = open_dataset(source.path, config, on_progress)
@@ -29,6 +37,6 @@ def open_audited_images(report: Report, on_progress: OnProgress = no_progress) -
     if not is_same or not ids.equals(report.table["sample_id"]):
         raise DatasetError(
             f"{source.path} has changed since the audit: its images are not those of the report",
-            hint="audit it again",
+            hint=f"audit it again{instead}",
         )
-    return dataset.images
+    return dataset
