@@ -141,7 +141,7 @@ REVIEWING: dict[str, set[str]] = {
     },
 }  # fmt: skip
 EXPORTING = {
-    "export_plan": {"decided", "decisions", "report"},
+    "export_plan": {"corrections", "decided", "decisions", "report"},
     "export_inputs": {"audited_data", "decided", "report", "report_schema"},
     "export_images": set(),
     "export_folder": {"export_images", "export_plan", "report"},
