@@ -65,6 +65,7 @@ def test_an_audit_ends_with_what_it_found_and_what_to_do_next(
     for path in ("report.parquet", "run.json"):
         assert f"  {small_run / path}\n" in shown.stdout
     assert f"labelfix show {small_run} --top 100" in shown.stdout
+    assert f"labelfix review {small_run}\n" in shown.stdout
     assert f"labelfix export {small_run} {small_run}-clean.csv" in shown.stdout
     assert "%" not in shown.stderr
 

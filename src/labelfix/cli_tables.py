@@ -40,9 +40,10 @@ def print_audit(console: Console, summary: Summary, run: Path, files: Sequence[P
     clean = run.with_name(f"{run.name}-clean.csv")
     for command, purpose in (
         (["labelfix", "show", str(run), "--top", "100"], "look at more of them"),
+        (["labelfix", "review", str(run)], "decide on them, on a page on this machine"),
         (
             ["labelfix", "export", str(run), str(clean)],
-            "write the labels with the sure ones mended",
+            "write the labels with your decisions and the sure ones mended",
         ),
     ):
         console.print(Text(f"  {plain(shlex.join(command))}", style="bold"), soft_wrap=True)
