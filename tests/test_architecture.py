@@ -122,6 +122,7 @@ REPORTING = {
 REVIEWING: dict[str, set[str]] = {
     "decisions": set(),
     "audited_data": {"dataset", "report"},
+    "inner_images": set(),
     "review": set(),
     "review.estimate": set(),
     "review.rows": {"report"},
@@ -136,29 +137,30 @@ REVIEWING: dict[str, set[str]] = {
         "decisions", "review.pictures", "review.queue", "review.security", "review.session",
     },
     "review.server": {
-        "audited_data", "report", "review.app", "review.pictures", "review.security",
-        "review.session",
+        "audited_data", "inner_images", "report", "review.app", "review.pictures",
+        "review.security", "review.session",
     },
 }  # fmt: skip
-EXPORTING = {
-    "export_plan": {"corrections", "decided", "decisions", "report"},
-    "export_inputs": {"audited_data", "decided", "report", "report_schema"},
-    "export_images": set(),
-    "export_folder": {"export_images", "export_plan", "report"},
-    "export_manifest": {"export_plan", "report"},
-    "export_own_text": {"dataset_manifest", "export_plan"},
-    "export_own_parquet": {"dataset_labels", "export_plan"},
-    "export_huggingface": {"export_images", "export_plan", "report"},
-    "export_cleanlab": {"report"},
-    "export_fiftyone": {"export_folder", "export_images", "export_plan", "report"},
-    "export_tasks": {"export_images", "export_plan", "report"},
-    "exporting": {
-        "dataset", "dataset_files", "decisions", "export_cleanlab", "export_fiftyone",
-        "export_folder", "export_huggingface", "export_inputs", "export_manifest",
-        "export_own_parquet", "export_own_text", "export_plan", "export_tasks", "report",
+EXPORTING: dict[str, set[str]] = {
+    "exports": set(),
+    "exports.plan": {"corrections", "decided", "decisions", "report"},
+    "exports.inputs": {"audited_data", "decided", "report", "report_schema"},
+    "exports.images": set(),
+    "exports.folder": {"exports.images", "exports.plan", "report"},
+    "exports.manifest": {"exports.plan", "report"},
+    "exports.own_text": {"dataset_manifest", "exports.plan"},
+    "exports.own_parquet": {"dataset_labels", "exports.plan"},
+    "exports.huggingface": {"exports.images", "exports.plan", "report"},
+    "exports.cleanlab": {"report"},
+    "exports.fiftyone": {"exports.folder", "exports.images", "exports.plan", "report"},
+    "exports.tasks": {"exports.images", "exports.plan", "report"},
+    "exports.exporting": {
+        "dataset", "dataset_files", "decisions", "exports.cleanlab", "exports.fiftyone",
+        "exports.folder", "exports.huggingface", "exports.inputs", "exports.manifest",
+        "exports.own_parquet", "exports.own_text", "exports.plan", "exports.tasks", "report",
     },
-    "export_diff": {"decisions", "export_inputs", "export_manifest", "export_plan", "report"},
-    "checking": {"decided", "decisions", "export_inputs", "report"},
+    "exports.diff": {"decisions", "exports.inputs", "exports.manifest", "exports.plan", "report"},
+    "checking": {"decided", "decisions", "exports.inputs", "report"},
     "check_files": {"checking"},
 }  # fmt: skip
 DIAGNOSING = {
@@ -198,10 +200,10 @@ TOP = {
     "cli_options": set(),
     "cli_progress": {"cli_text"},
     "cli_tables": {"cli_text", "demo_score", "summary", "training_summary"},
-    "cli_export_tables": {"cli_text", "export_diff", "exporting"},
+    "cli_export_tables": {"cli_text", "exports.diff", "exports.exporting"},
     "cli_export": {
         "check_files", "checking", "cli_export_tables", "cli_options", "cli_progress", "cli_tables",
-        "cli_text", "export_diff", "exporting",
+        "cli_text", "exports.diff", "exports.exporting",
     },
     "cli_diagnosis": {"cli_text", "diagnosis_records"},
     "cli_door": {"cli_text"},
@@ -222,10 +224,10 @@ TOP = {
         "training_summary",
     },
     "__main__": {"cli"},
-    "__init__": {"api", "evidence", "exporting", "probs_pipeline", "report_frame"},
+    "__init__": {"api", "evidence", "exports.exporting", "probs_pipeline", "report_frame"},
 }  # fmt: skip
 METHODS_OF_BENCHMARK = {
-    "benchmark.labelfix_methods": {"api", "benchmark.records", "exporting", "report"},
+    "benchmark.labelfix_methods": {"api", "benchmark.records", "exports.exporting", "report"},
     "benchmark.probs": {"benchmark.records", "corrections", "scores"},
     "benchmark.cleanlab_methods": {"benchmark.linear", "benchmark.records"},
     "benchmark.network_method": {
@@ -302,7 +304,9 @@ PAGE: dict[str, set[str]] = {
         "html.suspects", "html.training", "html.wishes", "neighbor_table", "report", "summary",
         "training_summary",
     },
-    "html.pictures": {"audited_data", "html.thumbnails", "html.wishes", "report"},
+    "html.pictures": {
+        "audited_data", "html.thumbnails", "html.wishes", "inner_images", "report",
+    },
     "html.rewriting": {"html.pictures", "html.writing", "report"},
 }  # fmt: skip
 KNOWS_THE_TRUTH = {
@@ -364,7 +368,7 @@ MAY_DEFER = {
 }  # fmt: skip
 """Where an import may stand inside a function: heavy rooms wait until a command needs them."""
 
-WINGS = {"benchmark", "html", "review"}
+WINGS = {"benchmark", "exports", "html", "review"}
 ROOMS = {
     ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(SRC.rglob("*.py"))

@@ -20,9 +20,9 @@ from labelfix.cli_export import FAILED
 from labelfix.decided import join_decisions
 from labelfix.decisions import Decision, DecisionLog
 from labelfix.errors import ConfigError, ReportError
-from labelfix.export_diff import diff_of, diff_table
-from labelfix.export_manifest import manifest_table
-from labelfix.export_plan import plan_export
+from labelfix.exports.diff import diff_of, diff_table
+from labelfix.exports.manifest import manifest_table
+from labelfix.exports.plan import plan_export
 from small_report import CLASS_NAMES, Sample, report_of, samples_of
 from test_export import SAMPLES, run_of
 

@@ -18,9 +18,9 @@ from labelfix.config import DatasetConfig
 from labelfix.dataset import open_dataset
 from labelfix.decided import join_decisions
 from labelfix.errors import ConfigError, DatasetError, ReportError, RunError
-from labelfix.export_images import safe_name
-from labelfix.export_plan import ExportPlan, plan_export
-from labelfix.exporting import export
+from labelfix.exports.exporting import export
+from labelfix.exports.images import safe_name
+from labelfix.exports.plan import ExportPlan, plan_export
 from labelfix.records import MISSING
 from labelfix.report import write_report
 from small_report import CLASS_NAMES, Sample, dataset_of, report_of, samples_of
@@ -321,7 +321,7 @@ def test_reading_summarising_and_exporting_import_nothing_heavy(tmp_path, folder
     code = f"""
 import sys
 from pathlib import Path
-from labelfix.exporting import export
+from labelfix.exports.exporting import export
 from labelfix.report import read_report_table
 from labelfix.summary import summarise
 assert "pandas" not in sys.modules

@@ -22,8 +22,8 @@ from labelfix.config import DatasetConfig
 from labelfix.dataset import open_dataset
 from labelfix.decisions import Decision, DecisionLog
 from labelfix.errors import ConfigError, DatasetError, DecisionsError, RunError
-from labelfix.export_cleanlab import COLUMNS
-from labelfix.exporting import ExportFormat, export
+from labelfix.exports.cleanlab import COLUMNS
+from labelfix.exports.exporting import ExportFormat, export
 from labelfix.records import DatasetSource
 from labelfix.report import write_report
 from labelfix.report_frame import read_report

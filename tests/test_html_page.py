@@ -202,6 +202,18 @@ def test_a_picture_is_turned_upright_and_says_nothing_of_its_maker(tmp_path):
     assert b"secret" not in data
 
 
+def test_a_file_outside_the_data_is_drawn_only_where_links_may_lead_out(tmp_path):
+    made = make_run(tmp_path)
+    secret = tmp_path / "secret.png"
+    (made.data / "cat" / "23.png").rename(secret)
+    (made.data / "cat" / "23.png").symlink_to(secret)
+    for options, drawn in (((), 0), (("--follow-links",), 1)):
+        assert labelfix("show", made.run, "--html", *options).returncode == 0
+        alts = [image["alt"] for image in read_page(made.run).of("img")]
+        assert len([alt for alt in alts if "cat/23" in alt]) == drawn
+        assert [alt for alt in alts if "cat/22" in alt]
+
+
 def test_what_cannot_be_drawn_does_not_stop_the_page(pets):
     (pets.data / "cat" / "23.png").write_bytes(TORN)
     (pets.data / "cat" / "22.png").unlink()

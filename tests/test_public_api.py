@@ -11,7 +11,7 @@ import pytest
 
 import labelfix
 from labelfix.cli import app
-from labelfix.exporting import ExportFormat, export
+from labelfix.exports.exporting import ExportFormat, export
 from labelfix.report import write_report
 from small_report import Sample, report_of
 

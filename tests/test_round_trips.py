@@ -19,7 +19,7 @@ from labelfix.config import DatasetConfig
 from labelfix.dataset import open_dataset
 from labelfix.decisions import Decision, DecisionLog
 from labelfix.errors import DatasetError
-from labelfix.exporting import export
+from labelfix.exports.exporting import export
 from labelfix.records import MISSING
 from test_export import class_folder, files_of
 

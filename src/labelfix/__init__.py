@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from labelfix.api import audit
     from labelfix.errors import LabelfixError
     from labelfix.evidence import EvidenceRecorder
-    from labelfix.exporting import export
+    from labelfix.exports.exporting import export
     from labelfix.probs_pipeline import audit_pred_probs
     from labelfix.report_frame import read_report
 
@@ -32,7 +32,7 @@ _ROOM_OF = {
     "LabelfixError": "labelfix.errors",
     "audit": "labelfix.api",
     "audit_pred_probs": "labelfix.probs_pipeline",
-    "export": "labelfix.exporting",
+    "export": "labelfix.exports.exporting",
     "read_report": "labelfix.report_frame",
 }
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from labelfix.decided import Decided, join_decisions, one_array
 from labelfix.decisions import decisions_file, read_decisions
 from labelfix.errors import ConfigError, ReportError
-from labelfix.export_inputs import keep_off
+from labelfix.exports.inputs import keep_off
 from labelfix.report import Report, read_report_table, report_file
 
 LEAKAGE = "leakage"

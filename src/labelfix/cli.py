@@ -216,13 +216,14 @@ def show(
             "--html", help="Write the page RUN/report.html anew, with what was decided since."
         ),
     ] = False,
+    follow_links: opt.FollowLinks = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Show what an audit found."""
     if html:
         if of_class is not None:
             raise typer.BadParameter("--html and --class exclude each other: the page has a filter")
-        _write_page(run, as_json=as_json)
+        _write_page(run, follow_links=follow_links, as_json=as_json)
         return
     from labelfix.cli_tables import print_show, stdout_console
     from labelfix.report import read_report_table
@@ -238,12 +239,12 @@ def show(
     print_show(stdout_console(), summary, of_class=of_class, top=top)
 
 
-def _write_page(run: Path, *, as_json: bool) -> None:
+def _write_page(run: Path, *, follow_links: bool, as_json: bool) -> None:
     from labelfix.cli_progress import shown_progress
     from labelfix.html.rewriting import rewrite_page
 
     with shown_progress(quiet=as_json) as on_progress:
-        page = rewrite_page(run, on_progress)
+        page = rewrite_page(run, on_progress, follow_links=follow_links)
     if as_json:
         _print_json(_places(page.parent))
     else:

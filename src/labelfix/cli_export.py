@@ -68,7 +68,7 @@ def export(
     from labelfix.cli_export_tables import print_export
     from labelfix.cli_progress import shown_progress
     from labelfix.cli_tables import stdout_console
-    from labelfix.exporting import export as run_export
+    from labelfix.exports.exporting import export as run_export
 
     with shown_progress(quiet=quiet) as on_progress:
         result = run_export(
@@ -103,7 +103,7 @@ def diff(
     """Show what an export would change, and write nothing but the FILE asked for."""
     from labelfix.cli_export_tables import print_diff
     from labelfix.cli_tables import stdout_console
-    from labelfix.export_diff import diff_run
+    from labelfix.exports.diff import diff_run
 
     result = diff_run(run, min_probability=min_probability, drop=drop, csv=csv, overwrite=overwrite)
     if as_json:

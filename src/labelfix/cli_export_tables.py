@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from labelfix.cli_text import cell, percent, plain
-from labelfix.export_diff import Change, ChangedPair, Diff
-from labelfix.exporting import ExportResult
+from labelfix.exports.diff import Change, ChangedPair, Diff
+from labelfix.exports.exporting import ExportResult
 
 
 def print_export(console: Console, result: ExportResult) -> None:

@@ -20,6 +20,10 @@ Run: TypeAlias = Annotated[
     Path, typer.Argument(metavar="RUN", help="The folder of a finished audit, or the report in it.")
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+FollowLinks: TypeAlias = Annotated[
+    bool,
+    typer.Option("--follow-links", help="Show images on the page that links outside DATA lead to."),
+]
 Quiet: TypeAlias = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked for.")
 ]

@@ -27,10 +27,7 @@ def review(
     reviewer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Kept with each decision.")
     ] = None,
-    follow_links: Annotated[
-        bool,
-        typer.Option("--follow-links", help="Show images that links outside DATA lead to."),
-    ] = False,
+    follow_links: opt.FollowLinks = False,
 ) -> None:
     """Open a page on this machine to decide about the suspects one by one."""
     from labelfix.cli_progress import shown_progress

@@ -18,7 +18,7 @@ from labelfix.distributed import World, joined
 from labelfix.errors import ConfigError, LabelfixError
 from labelfix.finding import Found, Inquiry, find_by_heads, find_by_networks
 from labelfix.full_tuning import FullTuning, write_network
-from labelfix.html.pictures import pictures_of
+from labelfix.html.pictures import pictures_in
 from labelfix.html.writing import write_page
 from labelfix.neighbor_table import NEIGHBORS_NAME, write_neighbors
 from labelfix.records import LabeledDataset, OnProgress, no_progress
@@ -150,7 +150,7 @@ def _finish(inquiry: Inquiry, folder: RunFolder, found: Found) -> Report:
     run = _run_json(inquiry.config, dataset, report, inquiry.clock)
     folder.finish(run, has_network=found.tuned is not None)
     _checkpoints(folder, {}).remove()  # only now: until here the disk may be full
-    write_page(folder.path, report, pictures_of(dataset.images, inquiry.on_progress))
+    write_page(folder.path, report, pictures_in(dataset, inquiry.on_progress))
     return report
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from labelfix.api import audit
 from labelfix.benchmark.records import ANY_SCORE, Answers, MethodResult, Problem
 from labelfix.config import Tune
-from labelfix.exporting import export
+from labelfix.exports.exporting import export
 from labelfix.records import MISSING
 from labelfix.report import read_report_table
 

@@ -6,7 +6,8 @@ from labelfix.audited_data import open_audited
 from labelfix.errors import DatasetError
 from labelfix.html.thumbnails import draw_thumbnails
 from labelfix.html.wishes import NO_IMAGES, Pictures, no_pictures
-from labelfix.records import ImageStore, OnProgress
+from labelfix.inner_images import InnerImages
+from labelfix.records import ImageStore, LabeledDataset, OnProgress
 from labelfix.report import Report
 
 
@@ -15,8 +16,30 @@ def pictures_of(images: ImageStore, on_progress: OnProgress) -> Pictures:
     return Pictures(partial(draw_thumbnails, images, on_progress=on_progress), None)
 
 
-def find_pictures(report: Report, on_progress: OnProgress) -> Pictures:
-    """Return the pictures of a report; that its images are gone is no fault of a page."""
+def pictures_in(
+    dataset: LabeledDataset, on_progress: OnProgress, *, follow_links: bool = False
+) -> Pictures:
+    """Return the pictures of a data set that is open.
+
+    Args:
+        dataset: Whose images to draw.
+        on_progress: Told how far it is.
+        follow_links: Whether to draw images that links outside the data set lead to.
+    """
+    images = dataset.images if follow_links else InnerImages(dataset.images, dataset.source)
+    return pictures_of(images, on_progress)
+
+
+def find_pictures(
+    report: Report, on_progress: OnProgress, *, follow_links: bool = False
+) -> Pictures:
+    """Return the pictures of a report; that its images are gone is no fault of a page.
+
+    Args:
+        report: Whose data set is opened again.
+        on_progress: Told how far it is.
+        follow_links: Whether to draw images that links outside the data set lead to.
+    """
     try:
         dataset = open_audited(report, on_progress)
     except DatasetError as error:
@@ -24,4 +47,6 @@ def find_pictures(report: Report, on_progress: OnProgress) -> Pictures:
             f"There are no pictures here: {error}. Put the data back as they were, then: "
             "labelfix show RUN --html"
         )
-    return no_pictures(NO_IMAGES) if dataset is None else pictures_of(dataset.images, on_progress)
+    if dataset is None:
+        return no_pictures(NO_IMAGES)
+    return pictures_in(dataset, on_progress, follow_links=follow_links)

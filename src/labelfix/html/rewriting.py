@@ -8,12 +8,15 @@ from labelfix.records import OnProgress, no_progress
 from labelfix.report import read_report_table
 
 
-def rewrite_page(run: Path, on_progress: OnProgress = no_progress) -> Path:
+def rewrite_page(
+    run: Path, on_progress: OnProgress = no_progress, *, follow_links: bool = False
+) -> Path:
     """Write the page of a finished run anew, with what was decided since; return where it is.
 
     Args:
         run: The RUN folder, or the report in it.
         on_progress: Told how far it is.
+        follow_links: Whether to show images that links outside the data set lead to.
 
     Raises:
         ReportError: There is no report, or it cannot be read.
@@ -22,4 +25,5 @@ def rewrite_page(run: Path, on_progress: OnProgress = no_progress) -> Path:
     """
     report = read_report_table(run, pred_probs=False)
     folder = run if run.is_dir() else run.parent
-    return write_page(folder, report, find_pictures(report, on_progress))
+    pictures = find_pictures(report, on_progress, follow_links=follow_links)
+    return write_page(folder, report, pictures)

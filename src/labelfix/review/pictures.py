@@ -7,14 +7,13 @@ PNG that Pillow wrote from decoded pixels.
 import io
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 
 from PIL import Image
 
 from labelfix.errors import UnreadableImage
 from labelfix.images import decode_image
-from labelfix.records import DatasetSource, ImageStore
+from labelfix.records import ImageStore
 
 SIZES = {"small": 240, "large": 1600, "full": 4096}
 """The longest side in pixels, by the name that a page asks for."""
@@ -36,15 +35,10 @@ class Pictures:
 
     Args:
         images: The images of the report, by row.
-        source: Where they came from.
-        follow_links: Whether links that lead out of the data set are followed.
     """
 
-    def __init__(
-        self, images: ImageStore, source: DatasetSource, *, follow_links: bool = False
-    ) -> None:
+    def __init__(self, images: ImageStore) -> None:
         self._images = images
-        self._root = None if follow_links else _root(source)
         self._reading = Lock()
         self._held: OrderedDict[tuple[int, str], Picture] = OrderedDict()
         self._held_bytes = 0
@@ -53,7 +47,7 @@ class Pictures:
         """Return the picture of a row, not larger than a size of `SIZES`.
 
         Raises:
-            UnreadableImage: There is none, it lies outside the data set, or it cannot be decoded.
+            UnreadableImage: There is none, or it cannot be decoded.
         """
         with self._reading:
             held = self._held.get((row, size))
@@ -69,19 +63,7 @@ class Pictures:
     def _read(self, row: int) -> bytes:
         if not 0 <= row < len(self._images):
             raise UnreadableImage("the report has no such row")
-        if self._root is not None:
-            self._refuse_outside(self._images.location(row), self._root)
         return self._images.read(row)
-
-    def _refuse_outside(self, location: str, root: Path) -> None:
-        try:
-            is_inside = Path(location).resolve().is_relative_to(root)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UnreadableImage("file is missing") from error
-        if location and not is_inside:
-            raise UnreadableImage(
-                "a link leads out of the data folder; start with --follow-links to see it"
-            )
 
     def _hold(self, key: tuple[int, str], picture: Picture) -> None:
         if key in self._held:
@@ -90,13 +72,6 @@ class Pictures:
         self._held_bytes += len(picture.data)
         while self._held_bytes > _CACHE_BYTES:
             self._held_bytes -= len(self._held.popitem(last=False)[1].data)
-
-
-def _root(source: DatasetSource) -> Path | None:
-    """Return the folder that files have to lie in; Parquet files look after their own."""
-    if source.kind == "folder":
-        return source.path.resolve()
-    return source.path.parent.resolve() if source.kind == "manifest" else None
 
 
 def _encode(data: bytes, size: int) -> Picture:

@@ -13,6 +13,7 @@ import uvicorn
 
 from labelfix.audited_data import open_audited
 from labelfix.errors import ConfigError
+from labelfix.inner_images import InnerImages
 from labelfix.records import OnProgress, no_progress
 from labelfix.report import read_report_table
 from labelfix.review.app import build_app
@@ -56,10 +57,10 @@ def open_review(
     report = read_report_table(run, pred_probs=False)
     session = Session(report, run, reviewer)
     dataset = open_audited(report, on_progress)
-    images = None if dataset is None else dataset.images
-    if images is None:
+    if dataset is None:
         return Review(session, None)
-    return Review(session, Pictures(images, report.run.source, follow_links=follow_links))
+    images = dataset.images if follow_links else InnerImages(dataset.images, dataset.source)
+    return Review(session, Pictures(images))
 
 
 def serve(

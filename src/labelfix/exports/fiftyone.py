@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from labelfix.export_folder import FolderFiles
-from labelfix.export_images import has_image_suffix, take_image
-from labelfix.export_plan import ExportPlan
+from labelfix.exports.folder import FolderFiles
+from labelfix.exports.images import has_image_suffix, take_image
+from labelfix.exports.plan import ExportPlan
 from labelfix.files import atomic_folder
 from labelfix.records import ImageStore, OnProgress, Progress
 from labelfix.report import Report

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from labelfix.export_images import take_image
-from labelfix.export_plan import ExportPlan
+from labelfix.exports.images import take_image
+from labelfix.exports.plan import ExportPlan
 from labelfix.files import atomic_folder
 from labelfix.records import ImageStore, OnProgress, Progress
 from labelfix.report import Report

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from labelfix.export_images import TakenImage, has_image_suffix, safe_name, take_image
-from labelfix.export_plan import ExportPlan
+from labelfix.exports.images import TakenImage, has_image_suffix, safe_name, take_image
+from labelfix.exports.plan import ExportPlan
 from labelfix.files import atomic_folder
 from labelfix.records import DatasetSource, ImageStore, OnProgress, Progress
 from labelfix.report import Report

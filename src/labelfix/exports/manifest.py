@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from labelfix.export_plan import ExportPlan
+from labelfix.exports.plan import ExportPlan
 from labelfix.files import atomic_path
 from labelfix.records import DatasetSource
 from labelfix.report import Report

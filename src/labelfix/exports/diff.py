@@ -8,9 +8,9 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from labelfix.decisions import decisions_file
-from labelfix.export_inputs import keep_off, refuse_existing_file
-from labelfix.export_manifest import notes_on_formulas, write_table
-from labelfix.export_plan import ExportPlan, plan_of_run
+from labelfix.exports.inputs import keep_off, refuse_existing_file
+from labelfix.exports.manifest import notes_on_formulas, write_table
+from labelfix.exports.plan import ExportPlan, plan_of_run
 from labelfix.records import Label
 from labelfix.report import Report, report_file
 

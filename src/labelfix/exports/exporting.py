@@ -10,21 +10,21 @@ from labelfix.dataset import shards_among
 from labelfix.dataset_files import find_files, text_of_paths
 from labelfix.decisions import decisions_file
 from labelfix.errors import ConfigError
-from labelfix.export_cleanlab import datalab_table
-from labelfix.export_fiftyone import write_fiftyone
-from labelfix.export_folder import write_class_folder
-from labelfix.export_huggingface import write_huggingface
-from labelfix.export_inputs import (
+from labelfix.exports.cleanlab import datalab_table
+from labelfix.exports.fiftyone import write_fiftyone
+from labelfix.exports.folder import write_class_folder
+from labelfix.exports.huggingface import write_huggingface
+from labelfix.exports.inputs import (
     keep_off,
     open_again,
     refuse_existing_file,
     refuse_existing_folder,
 )
-from labelfix.export_manifest import TableFormat, manifest_table, notes_on_formulas, write_table
-from labelfix.export_own_parquet import write_own_parquet, write_own_shards
-from labelfix.export_own_text import write_own_text
-from labelfix.export_plan import ExportPlan, plan_of_run
-from labelfix.export_tasks import write_label_studio_config, write_tasks
+from labelfix.exports.manifest import TableFormat, manifest_table, notes_on_formulas, write_table
+from labelfix.exports.own_parquet import write_own_parquet, write_own_shards
+from labelfix.exports.own_text import write_own_text
+from labelfix.exports.plan import ExportPlan, plan_of_run
+from labelfix.exports.tasks import write_label_studio_config, write_tasks
 from labelfix.files import make_folder
 from labelfix.records import OnProgress, no_progress
 from labelfix.report import Report, report_file

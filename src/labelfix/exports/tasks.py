@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 
 import pyarrow as pa
 
-from labelfix.export_images import TakenImage, take_image
-from labelfix.export_plan import ExportPlan
+from labelfix.exports.images import TakenImage, take_image
+from labelfix.exports.plan import ExportPlan
 from labelfix.files import atomic_path
 from labelfix.records import DatasetSource, ImageStore, Label, OnProgress, Progress
 from labelfix.report import Report

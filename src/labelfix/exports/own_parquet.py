@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from labelfix.dataset_labels import names_of_class_label
 from labelfix.errors import DatasetError
-from labelfix.export_plan import ExportPlan
+from labelfix.exports.plan import ExportPlan
 from labelfix.files import atomic_folder, atomic_path
 from labelfix.records import DatasetSource, Label, OnProgress, Progress
 

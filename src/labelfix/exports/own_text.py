@@ -14,7 +14,7 @@ from typing import Any
 
 from labelfix.dataset_manifest import JSON_SUFFIXES, read_header
 from labelfix.errors import DatasetError
-from labelfix.export_plan import ExportPlan
+from labelfix.exports.plan import ExportPlan
 from labelfix.files import atomic_path
 from labelfix.records import DatasetSource, Label
 

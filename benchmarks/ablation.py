@@ -1,0 +1,171 @@
+"""What each part of the default earns: heads on frozen features, with one part at a time left out.
+
+    python benchmarks/ablation.py DATA --truth COLUMN --given COLUMN [COLUMN ...] [--cache FOLDER]
+
+Audits DATA by heads once for each column of given labels, and once more without self-labelling.
+Then scores the same evidence with all parts, and without each of them, and prints average
+precision, F1 of the flags, calibration error and how far the estimated share of wrong labels is
+off, all against the true labels, which nothing else reads. Appends a JSON row each.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, f1_score
+
+from labelfix import class_noise, scores, training
+from labelfix.benchmark.cost import source_commit
+from labelfix.benchmark.metrics import calibration_error, reliability
+from labelfix.config import AuditConfig, BackboneConfig, DatasetConfig, FlagConfig
+from labelfix.dataset import open_dataset
+from labelfix.disk_cache import default_cache
+from labelfix.flagging import flag
+from labelfix.folds import find_duplicates, plan_folds
+from labelfix.head_tuning import HeadTuning
+from labelfix.margin_scores import score_with_margins
+from labelfix.records import Evidence, Features, LabeledDataset, no_progress
+from labelfix.scores import score_labels
+from labelfix.self_labeling import SelfLabeling
+
+RESULTS = Path(__file__).parent / "results" / "ablation.jsonl"
+Score = Callable[[Evidence, NDArray[np.int64]], NDArray[np.floating]]
+
+
+def by_margins(evidence: Evidence, given: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Return the probabilities of the default."""
+    return score_with_margins(evidence, given).label_error_probability
+
+
+def by_probabilities(evidence: Evidence, given: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Return the probabilities in their own order."""
+    return score_labels(evidence, given).label_error_probability
+
+
+def by_self_confidence(evidence: Evidence, given: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Return 1 - the probability that the heads give the label."""
+    return 1 - evidence.pred_probs[np.arange(len(given)), given]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One way to score: what is left out while it runs, and what runs."""
+
+    name: str
+    without: Callable[[], AbstractContextManager[object]] = nullcontext
+    score: Score = by_margins
+
+
+PARTS = (
+    Part("all parts"),
+    Part("without margins", score=by_probabilities),
+    Part(
+        "without evening the matrices",
+        lambda: patch.object(class_noise, "HIDDEN_FROM_ANCHORS", 1e12),
+    ),
+    Part(
+        "without taking class noise out",
+        lambda: patch.object(scores, "without_class_noise", lambda priors, *_: priors),
+    ),
+    Part("without sharper hypotheses", lambda: patch.object(scores, "HYPOTHESES", 1)),
+    Part("1 - self_confidence alone", score=by_self_confidence),
+)
+
+
+def unlabelled() -> SelfLabeling:
+    """Return rules that correct nothing and weigh all alike."""
+    return SelfLabeling(threshold=1.0, temperature=np.inf)
+
+
+def main() -> None:
+    arguments = parse()
+    print("| given labels | wrong | | AP | F1 | calibration error | noise estimate off by |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows(arguments):
+        arguments.results.parent.mkdir(exist_ok=True)
+        with arguments.results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        figures = " | ".join(
+            f"{row[name]:.4f}"
+            for name in ("average_precision", "f1", "calibration_error", "rate_error")
+        )
+        print(f"| {row['given']} | {row['wrong']:.3f} | {row['part']} | {figures} |", flush=True)
+
+
+def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the figures of each part, for each column of given labels."""
+    config = AuditConfig(tune="head", backbone=BackboneConfig(device=arguments.device))
+    truth = labels(arguments.data, arguments.truth)
+    true = truth.given_label
+    tuning: HeadTuning | None = None
+    for column in arguments.given:
+        dataset = labels(arguments.data, column)
+        if dataset.class_names != truth.class_names:
+            raise SystemExit(f"{column} and {arguments.truth} do not have the same classes")
+        if tuning is None:
+            tuning = HeadTuning.load(dataset, config)
+            seen = tuning.look(dataset, arguments.cache or default_cache(), no_progress)
+        given, wrong = dataset.given_label, dataset.given_label != true
+        common = {
+            "data": arguments.data.name,
+            "samples": len(true),
+            "given": column,
+            "wrong": float(wrong.mean()),
+            "backbone": config.backbone.name,
+            "seed": config.seed,
+            "commit": source_commit(),
+        }
+        evidence = trained(tuning, dataset, seen)
+        for part in PARTS:
+            with part.without():
+                yield {**common, "part": part.name, **figures(part.score(evidence, given), wrong)}
+        with patch.object(training, "SelfLabeling", unlabelled):
+            evidence = trained(tuning, dataset, seen)
+        found = figures(by_margins(evidence, given), wrong)
+        yield {**common, "part": "without self-labelling", **found}
+
+
+def labels(data: Path, column: str) -> LabeledDataset:
+    """Return the data set with one column as its labels."""
+    return open_dataset(data, DatasetConfig(label_column=column))
+
+
+def trained(tuning: HeadTuning, dataset: LabeledDataset, seen: Features) -> Evidence:
+    """Return what the heads say."""
+    duplicates = find_duplicates(seen, dataset.given_label)
+    plan = plan_folds(dataset, seen, duplicates, folds=tuning.folds, seed=tuning.config.seed)
+    return tuning.train(dataset, seen, plan, None, no_progress)
+
+
+def figures(found: NDArray[np.floating], wrong: NDArray[np.bool_]) -> dict[str, float]:
+    """Return how good some probabilities are, over the samples that were judged."""
+    is_judged = ~np.isnan(found)
+    found, wrong = found[is_judged], wrong[is_judged]
+    return {
+        "average_precision": float(average_precision_score(wrong, found)),
+        "f1": float(f1_score(wrong, flag(found.astype(np.float32), FlagConfig()))),
+        "calibration_error": calibration_error(reliability(found.astype(np.float64), wrong)),
+        "rate_error": float(found.mean(dtype=np.float64) - wrong.mean()),
+    }
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--truth", required=True)
+    parser.add_argument("--given", nargs="+", required=True)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The images of a data set without those that links lead out of it for.
+
+What is shown to others, on a page or in one, must not hold a private file that a link in a folder
+of pictures points to.
+"""
+
+from pathlib import Path
+
+from labelfix.errors import UnreadableImage
+from labelfix.records import DatasetSource, ImageStore
+
+
+class InnerImages:
+    """Images by row, read only where the file itself lies in the data set.
+
+    Args:
+        images: The images of the data set.
+        source: Where they came from.
+    """
+
+    def __init__(self, images: ImageStore, source: DatasetSource) -> None:
+        self._images = images
+        self._root = _root(source)
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._images)
+
+    def location(self, index: int) -> str:
+        """Return where the image of one row lies."""
+        return self._images.location(index)
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded image of one row.
+
+        Raises:
+            UnreadableImage: There is nothing to read, or it lies outside the data set.
+        """
+        location = self.location(index)
+        if self._root is not None and location and not _lies_in(self._root, location):
+            raise UnreadableImage("a link leads out of the data folder; --follow-links shows it")
+        return self._images.read(index)
+
+
+def _lies_in(root: Path, location: str) -> bool:
+    try:
+        return Path(location).resolve().is_relative_to(root)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UnreadableImage("file is missing") from error
+
+
+def _root(source: DatasetSource) -> Path | None:
+    """Return the folder that files have to lie in; Parquet files look after their own."""
+    if source.kind == "folder":
+        return source.path.resolve()
+    return source.path.parent.resolve() if source.kind == "manifest" else None
