@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score
 
-from labelfix import class_noise, scores, training
+from labelfix import scores, training
 from labelfix.benchmark.cost import source_commit
 from labelfix.benchmark.metrics import calibration_error, reliability
 from labelfix.config import AuditConfig, BackboneConfig, DatasetConfig, FlagConfig
@@ -66,10 +66,6 @@ class Part:
 PARTS = (
     Part("all parts"),
     Part("without margins", score=by_probabilities),
-    Part(
-        "without evening the matrices",
-        lambda: patch.object(class_noise, "HIDDEN_FROM_ANCHORS", 1e12),
-    ),
     Part(
         "without taking class noise out",
         lambda: patch.object(scores, "without_class_noise", lambda priors, *_: priors),

@@ -143,7 +143,7 @@ REVIEWING: dict[str, set[str]] = {
 }  # fmt: skip
 EXPORTING: dict[str, set[str]] = {
     "exports": set(),
-    "exports.plan": {"corrections", "decided", "decisions", "report"},
+    "exports.plan": {"decided", "decisions", "report"},
     "exports.inputs": {"audited_data", "decided", "report", "report_schema"},
     "exports.images": set(),
     "exports.folder": {"exports.images", "exports.plan", "report"},

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from labelfix.class_noise import anchor_matrix, evened, without_class_noise
+from labelfix.class_noise import anchor_matrix, without_class_noise
 from labelfix.label_priors import sharpened_priors
 from labelfix.noise import class_dependent_noise
 from labelfix.probability_store import ArrayStore
@@ -87,22 +87,3 @@ def test_a_model_that_has_learnt_the_mistakes_of_classes_still_tells_them():
     low, high = scores.noise_rate_interval
     assert low <= is_wrong.mean() <= high
     assert low <= scores.noise_rate <= high
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 1000), st.integers(1, 8), st.floats(0, 1))
-def test_evening_moves_mistakes_between_classes_and_makes_none(seed, classes, sure):
-    rng = np.random.default_rng(seed)
-    matrix = rng.dirichlet(np.ones(classes), classes)
-    found = evened(matrix, noise_matrix(classes, 1 - sure) if classes > 1 else np.ones((1, 1)))
-    np.testing.assert_allclose(found.sum(axis=1), 1)
-    np.testing.assert_allclose(np.diag(found), np.diag(matrix))
-    assert (found >= 0).all()
-
-
-def test_the_shape_of_mistakes_stays_as_far_as_sure_samples_show_them():
-    matrix = np.array([[0.6, 0.4, 0], [0, 0.6, 0.4], [0.4, 0, 0.6]])
-    np.testing.assert_allclose(evened(matrix, noise_matrix(3, 0.4)), matrix)
-    np.testing.assert_allclose(evened(matrix, np.eye(3, dtype=np.float32)), noise_matrix(3, 0.4))
-    half = evened(matrix, noise_matrix(3, 0.4 / 2 / 3))
-    np.testing.assert_allclose(half[0], [0.6, 0.3, 0.1], atol=1e-6)

@@ -33,7 +33,7 @@ def test_unusable_rows_weigh_nothing_and_unjudged_ones_the_mean():
     weight = correct(scores_of([0.0, 0.5, np.nan, np.nan]), usable, FlagConfig()).sample_weight
     assert weight[3] == 0
     np.testing.assert_allclose(weight[2], (weight[0] + weight[1]) / 2)
-    np.testing.assert_allclose(weight[1], weight[0] / 4)  # half as probable, squared
+    np.testing.assert_allclose(weight[1], weight[0] / 2)
 
 
 @given(st.lists(st.one_of(st.just(np.nan), st.floats(0, 1, width=32)), min_size=1, max_size=30))

@@ -125,16 +125,16 @@ def test_a_lower_bar_changes_more(tmp_path):
 
 
 def test_a_changed_label_weighs_by_its_own_probability(tmp_path):
-    samples = [  # weighed with 1.5 times their label_score, squared
+    samples = [  # weighed with 1.5 times their label_score
         Sample("clean", CAT, 0.0, weight=1.5),
         Sample("wrong", CAT, 1.0, suggested=DOG, certainty=0.96, weight=0.0),
-        Sample("half", CAT, 0.5, weight=0.375),
+        Sample("half", CAT, 0.5, weight=0.75),
         Sample("broken", CAT, None, unreadable="empty file", weight=0.0),
     ]
     export(run_of(tmp_path, samples), tmp_path / "clean.csv")
     weights = manifest(tmp_path / "clean.csv")["sample_weight"]
-    assert weights["wrong"] / weights["clean"] == pytest.approx(0.96**2, rel=1e-5)
-    assert weights["half"] / weights["clean"] == pytest.approx(0.25, rel=1e-5)
+    assert weights["wrong"] / weights["clean"] == pytest.approx(0.96, rel=1e-5)
+    assert weights["half"] / weights["clean"] == pytest.approx(0.5, rel=1e-5)
     assert weights.mean() == pytest.approx(1, rel=1e-5)
 
 

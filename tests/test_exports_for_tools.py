@@ -118,14 +118,14 @@ def _read_lines(path: Path) -> pd.DataFrame:
 
 
 def test_a_decided_label_weighs_as_one_that_is_surely_right(tmp_path):
-    samples = [Sample("a", 0, 0.0, weight=1.5), Sample("b", 0, 0.5, weight=0.375)]
-    samples += [Sample("c", 1, 0.9, weight=0.015), Sample("d", 1, 0.9, weight=0.015)]
+    samples = [Sample("a", 0, 0.0, weight=1.5), Sample("b", 0, 0.5, weight=0.75)]
+    samples += [Sample("c", 1, 0.9, weight=0.15), Sample("d", 1, 0.9, weight=0.15)]
     run_of(tmp_path, samples)
     DecisionLog(tmp_path).append([Decision("c", "keep"), Decision("d", "relabel", "cat")])
     export(tmp_path, tmp_path / "t.parquet")
     weights = pd.read_parquet(tmp_path / "t.parquet").set_index("sample_id")["sample_weight"]
     assert weights["c"] == weights["d"] == pytest.approx(weights["a"])
-    assert weights["b"] == pytest.approx(weights["a"] / 4)
+    assert weights["b"] == pytest.approx(weights["a"] / 2)
 
 
 def test_decisions_that_do_not_fit_are_told(tmp_path):

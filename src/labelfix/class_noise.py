@@ -28,10 +28,6 @@ them would be a second copy."""
 UNMIXING_ROUNDS = 10
 """Of expectation maximisation for each sample; up to 50, the scores hardly change."""
 
-HIDDEN_FROM_ANCHORS = 3.0
-"""Noise by class is taken to be so many times what anchors show: the surest samples of a class are
-those whose labels are mistaken least."""
-
 LEAST_SHARE = 1e-6
 """No class is taken to be less likely than this share of the likeliest."""
 
@@ -91,26 +87,3 @@ def without_class_noise(
     for _ in in_order(unmix, pieces, pool):
         pass
     return priors
-
-
-def evened(matrix: NDArray[np.float64], anchors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return a noise matrix whose mistakes go to all other classes alike, but for noise by class.
-
-    Where mistakes depend on the picture, P(true | x) says already which class it may be taken for;
-    a matrix says it again of every picture of the class, and the order of labels suffers. So the
-    off-diagonal of each row keeps its shape only in the share of noise that anchors show.
-
-    Args:
-        matrix: ``(K, K)`` P(given = k | true = j) in row j.
-        anchors: ``(K, K)`` what the model expects of sure samples, by `anchor_matrix`.
-    """
-    classes = len(matrix)
-    if classes < 2:
-        return matrix
-    noise = 1 - np.diag(matrix)
-    shown = 1 - float(np.diag(anchors).mean(dtype=np.float64))
-    share = min(1.0, HIDDEN_FROM_ANCHORS * shown / max(float(noise.mean()), 1e-12))
-    even = np.repeat(noise[:, None] / (classes - 1), classes, axis=1)
-    mixed = share * matrix + (1 - share) * even
-    np.fill_diagonal(mixed, np.diag(matrix))
-    return mixed

@@ -14,8 +14,8 @@ from labelfix.records import MISSING, Corrections, LabelScores
 def correct(scores: LabelScores, usable: NDArray[np.bool_], flags: FlagConfig) -> Corrections:
     """Return what to flag, what to suggest and how much each sample should count.
 
-    ``sample_weight = (1 - label_error_probability) ** 2 / mean`` (`weight_of`). A usable sample
-    that was not judged counts like the average one.
+    ``sample_weight = (1 - label_error_probability) / mean``: the expected share of right labels
+    that a sample adds. A usable sample that was not judged counts like the average one.
 
     Args:
         scores: Of N samples.
@@ -26,26 +26,13 @@ def correct(scores: LabelScores, usable: NDArray[np.bool_], flags: FlagConfig) -
     is_judged = ~np.isnan(wrong)
     is_issue = np.zeros(len(wrong), dtype=bool)
     is_issue[is_judged] = flag(wrong[is_judged], flags)
-    weight = np.zeros(len(wrong), dtype=np.float64)
-    weight[is_judged] = weight_of(1 - wrong[is_judged].astype(np.float64))
-    weight[usable & ~is_judged] = weight[is_judged].mean() if is_judged.any() else 1.0
-    mean = weight.mean()
-    weight = weight / mean if mean > 0 else np.ones_like(weight)
+    right = np.zeros(len(wrong), dtype=np.float64)
+    right[is_judged] = 1 - wrong[is_judged].astype(np.float64)
+    right[usable & ~is_judged] = right[is_judged].mean() if is_judged.any() else 1.0
+    mean = right.mean()
+    weight = right / mean if mean > 0 else np.ones_like(right)
     return Corrections(
         is_label_issue=is_issue,
         suggested_label=np.where(is_issue, scores.alternative_label, MISSING),
         sample_weight=weight.astype(np.float32),
     )
-
-
-def weight_of(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``(N,)`` how much labels should count that are right with these probabilities.
-
-    Their squares, up to a factor that all samples share: re-weighting as of Li & Zhang (NeurIPS
-    2021, section 4) at a temperature of 1/2. In proportion to the probability itself, the wrong
-    labels that are left teach too much (docs/experiments.md).
-
-    Args:
-        probability: ``(N,)`` between 0 and 1.
-    """
-    return probability**2

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from labelfix.class_noise import anchor_matrix, evened, without_class_noise
+from labelfix.class_noise import anchor_matrix, without_class_noise
 from labelfix.label_priors import (
     LEAST_PROBABILITY,
     LabelPriors,
@@ -56,12 +56,11 @@ def score_labels(
     matrix is fitted to the given labels by EM, and Bayes' rule joins the two:
     ``P(true = k | x, given) ~ P(true = k | x) * P(given | true = k)``. The scores are the means.
 
-    They are then dealt anew, the highest to whom matrices without what depends on the picture put
-    first (`class_noise.evened`); how many labels are wrong stays as it was.
-
     What people decided is taken as the truth: it replaces what the model says of those samples, so
-    that their probabilities are 0 or 1 and the matrices follow it. In the order of all others each
-    hypothesis then weighs as much as it makes the decisions likely (`labelfix.verdicts`).
+    that their probabilities are 0 or 1 and the matrices follow it. All other probabilities are
+    dealt anew in the order that the hypotheses give if each weighs as much as it makes the
+    decisions likely (`labelfix.verdicts`): how many are wrong stays as all hypotheses together
+    have it.
 
     Args:
         evidence: Of N samples.
@@ -100,10 +99,12 @@ def score_probabilities(
         verdicts = Verdicts.on(priors, decisions, rows)
         verdicts.write_to(priors)
         matrices = _noise_matrices(priors.spaced(FITTED_SAMPLES), pool)
-        weights = hypothesis_weights(verdicts, matrices)
-        ranking = posteriors(priors, [evened(m, anchors) for m in matrices], pool, weights)
-        judged = dealt_anew(posteriors(priors, matrices, pool), ranking, verdicts)
-        verdicts.settle(judged)
+        judged = posteriors(priors, matrices, pool)
+        if len(verdicts):
+            weights = hypothesis_weights(verdicts, matrices)
+            weighted = posteriors(priors, matrices, pool, weights)
+            judged = dealt_anew(judged, weighted, verdicts)
+            verdicts.settle(judged)
     return LabelScores(
         label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
         predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),

@@ -108,13 +108,13 @@ def hypothesis_weights(
 def dealt_anew(judged: Posteriors, weighted: Posteriors, verdicts: Verdicts) -> Posteriors:
     """Return the first verdicts with their probabilities dealt in the order of the second.
 
-    What ranks labels best says little of how many are wrong: decisions on the most suspicious
-    labels tell which hypothesis fits, and evened matrices (`class_noise.evened`) whom to suspect,
-    so nothing but the order is taken from either (docs/experiments.md).
+    Decisions on the most suspicious labels tell which hypothesis ranks labels best, and little of
+    how many of all others are wrong: so nothing but the order of those is learned from them
+    (docs/experiments.md).
 
     Args:
         judged: Of n samples, all hypotheses as likely.
-        weighted: Of the same, the hypotheses weighted by the decisions, the matrices evened.
+        weighted: Of the same, the hypotheses weighted by the decisions.
         verdicts: The decisions; the samples that they are on keep what they have.
     """
     is_open = np.ones(len(judged.wrong), np.bool_)

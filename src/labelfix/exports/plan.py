@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.corrections import weight_of
 from labelfix.decided import Decided, join_decisions, one_array
 from labelfix.decisions import read_decisions
 from labelfix.errors import ConfigError
@@ -145,15 +144,16 @@ def _weight_of_exported_label(
 ) -> NDArray[np.float64]:
     """Return ``(N,)`` weights, not yet of mean 1.
 
-    A label that is new, or newly known to be right, weighs what the report would have a given label
-    weigh whose ``label_score`` is its ``probability`` (`corrections.weight_of`).
+    The report weighs a given label in proportion to the probability that it is right,
+    ``label_score``; a label that is new, or newly known to be right, weighs in the same proportion
+    to its own ``probability``.
     """
     weight = _column(report, "sample_weight").astype(np.float64)
     score = np.nan_to_num(_column(report, "label_score").astype(np.float64))
     is_used = weight > 0
-    total = weight_of(score[is_used]).sum()
+    total = score[is_used].sum()
     scale = weight[is_used].sum() / total if total > 0 else 1.0
-    return np.where(is_new, scale * weight_of(probability.astype(np.float64)), weight)
+    return np.where(is_new, scale * probability, weight)
 
 
 def _with_mean_1(weight: NDArray[np.float64]) -> NDArray[np.float32]:
