@@ -31,7 +31,6 @@ from labelfix.dataset import open_dataset
 from labelfix.disk_cache import default_cache
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.head_tuning import HeadTuning
-from labelfix.margin_scores import score_with_margins
 from labelfix.noise import class_dependent_noise, symmetric_noise
 from labelfix.records import (
     MISSING,
@@ -43,6 +42,7 @@ from labelfix.records import (
     no_progress,
 )
 from labelfix.reviewed import plan_with
+from labelfix.scores import score_labels
 
 RESULTS = Path(__file__).parent / "results" / "decisions.jsonl"
 KINDS = {"symmetric": symmetric_noise, "class-dependent": class_dependent_noise}
@@ -132,16 +132,16 @@ def ways(spoiled: Spoiled, counts: list[int]) -> Iterator[tuple[int, str, dict[s
     """Yield how many were decided, what learned of it, and how good the rest is judged then."""
     given = spoiled.dataset.given_label
     first = spoiled.train(None)
-    before = score_with_margins(first, given)
+    before = score_labels(first, given)
     suspects = np.argsort(-before.label_error_probability, kind="stable")  # NaN comes last
     for count in counts:
         reviewed = spoiled.decided(suspects[:count])
         second = spoiled.train(reviewed)
         scores = {
             BEFORE: before,
-            "training": score_with_margins(second, given),
-            "scores": score_with_margins(first, given, reviewed),
-            "both": score_with_margins(second, given, reviewed),
+            "training": score_labels(second, given),
+            "scores": score_labels(first, given, reviewed),
+            "both": score_labels(second, given, reviewed),
         }
         for way, found in scores.items():
             yield count, way, figures_of(spoiled, found, reviewed)
