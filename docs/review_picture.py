@@ -22,11 +22,11 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 
 from labelfix.files import atomic_path
+from screenshots import open_browser
 
 IMAGES = Path(__file__).parent / "images"
 WIDTH, HEIGHT = 1280, 860
 DECISIONS = 90
-ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 
 def decide(browser: webdriver.Chrome, key: str) -> None:
@@ -39,14 +39,7 @@ def decide(browser: webdriver.Chrome, key: str) -> None:
 
 def take(address: str, profile: str) -> bytes:
     """Return a PNG of the page after some decisions."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        raise SystemExit("no Chromium with its chromedriver: apt install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
-        options.add_argument(argument)
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    browser = open_browser(profile)
     try:
         size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
