@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ ARGUMENTS = (
     "--no-first-run",
     "--window-size=1280,900",
 )
+PATIENCE = 30.0
+
+
+def until(what: Callable[[], object]) -> None:
+    """Wait for something to become true, as a page answers in its own time; fail if it never is."""
+    end = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
 
 
 class Browser:
@@ -34,14 +44,12 @@ class Browser:
 
     def open(self, where: str | Path) -> None:
         """Open an address or a file, and forget what was said and asked before."""
-        from selenium.webdriver.support.wait import WebDriverWait
-
         self.console()
         self.requests()
         self.driver.get(where.as_uri() if isinstance(where, Path) else where)
         # the page of before may still stand when the driver returns, on a machine with much to do
         whole = "return document.readyState === 'complete' && document.body.childElementCount > 0"
-        WebDriverWait(self.driver, 30).until(lambda driver: driver.execute_script(whole))
+        until(lambda: self.run(whole))
 
     def run(self, script: str, *arguments: object) -> Any:
         """Return what JavaScript in the page returns."""
@@ -86,16 +94,6 @@ class Browser:
             if event["method"] == "Network.requestWillBeSent"
         ]
         return [address for address in asked if not address.startswith("data:")]
-
-    def first_paint(self) -> float:
-        """Return after how many milliseconds something of the page was first seen."""
-        script = """
-            const tell = arguments[0], wanted = "first-contentful-paint";
-            new PerformanceObserver((list) => {
-              for (const paint of list.getEntriesByName(wanted)) tell(paint.startTime);
-            }).observe({type: "paint", buffered: true});
-        """
-        return float(self.driver.execute_async_script(script))
 
     def prefer(self, scheme: str) -> None:
         """Let the system prefer ``light`` or ``dark``; "" is neither."""

@@ -1,17 +1,15 @@
 """A review in a real browser: keys, undo, batches, other tabs, and a server that is killed."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from browser import Browser
+from browser import Browser, until
 from labelfix.decisions import read_decisions
 from review_run import HOSTILE_CLASS, SCRIPT, Page, served, write_images, write_run
 
 CLASSES = ("cat", "dog", "emu", HOSTILE_CLASS)
-PATIENCE = 20.0
 READY = "return document.body.dataset.row && document.getElementById('tally').textContent"
 PAIRS = "return document.querySelectorAll('#pair-view:not([hidden]) #pairs button').length"
 CHOOSE = """
@@ -19,14 +17,6 @@ const select = document.getElementById(arguments[0]);
 select.value = arguments[1];
 select.dispatchEvent(new Event("change"));
 """
-
-
-def until(what: Callable[[], object]) -> None:
-    """Wait for something to become true, and fail if it does not."""
-    end = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 class Reviewer:

@@ -42,7 +42,7 @@ def test_the_command_serves_this_machine_until_it_is_interrupted(run: Path) -> N
         assert taken.returncode == 1
         assert f"cannot listen on port {port}" in taken.stderr
         page.process.send_signal(signal.SIGINT)
-        rest = page.process.communicate(timeout=20)[0]
+        rest = page.process.communicate(timeout=60)[0]
         assert page.process.returncode == 0
         assert "0 of 8 suspects are decided" in rest
         assert "labelfix export" in rest
