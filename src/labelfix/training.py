@@ -1,11 +1,14 @@
 """Cross-fitted, self-labelled heads: probabilities of each sample from models that never saw it.
 
-Three passes over the features, each training many heads side by side:
+Four passes over the features, of which three train many heads side by side:
 
 1. one head a candidate radius, to choose the ball from the likelihood of held-out given labels;
 2. one head a *pair* of folds, trained without both: its beliefs on one fold can guide a head that
    is to judge the other, and no label ever speaks for itself, not even by a detour;
-3. one head a fold, trained without it on labels corrected and weighted by those beliefs.
+3. one head a fold, trained without it on labels corrected and weighted by those beliefs;
+4. a vote on each sample by those that look most like it, outside its fold, of the same labels.
+
+The probabilities are the mean of what the last two say.
 
 A label that a person has reviewed takes the given one's place in all three, is never corrected, and
 always counts in full; but in its own fold it trains nothing either.
@@ -13,7 +16,7 @@ always counts in full; but in its own fold it trains nothing either.
 Letters: N samples, B samples of a batch, D features, K classes, F folds, P pairs of folds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -32,6 +35,7 @@ from labelfix.heads import (
     head_probabilities,
     scale_features,
 )
+from labelfix.neighbour_votes import Voters, draw_voters, neighbour_probabilities
 from labelfix.records import (
     MISSING,
     Evidence,
@@ -152,6 +156,9 @@ def cross_fit_heads(
     for part, probs in head_probabilities(heads, task.features, judged):
         own = _of_own_fold(probs, task.fold[part])
         pred_probs[part[:, None], names] = own.float().cpu().numpy()
+    for part, probs in _ask_neighbours(task, lesson, judged):
+        pred_probs[part[:, None], names] += probs.cpu().numpy()
+    pred_probs[judged] /= 2
     self_label_ = np.full(len(given_label), MISSING, dtype=np.int64)
     self_label_[rows] = names[lesson.majority[rows].cpu().numpy()]
     return Evidence(
@@ -240,6 +247,28 @@ def _fit_final(
 
     radii = _radii(ROOM_AFTER_WEIGHTING * radius, task.config.folds)
     return task.fit("training the final heads", lesson, radii, record)
+
+
+def _ask_neighbours(
+    task: _Task, lesson: _Lesson, judged: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    rows = draw_voters(task.rows, task.seed)
+    weight = lesson.weight[rows]
+    # a sample of no fold hears everybody: the mean weight of the folds that do
+    on_the_whole = weight.sum(dim=1, keepdim=True) / (task.config.folds - 1)
+    voters = Voters(
+        rows=rows,
+        fold=task.fold[rows],
+        label=torch.cat([lesson.label[rows], lesson.majority[rows][:, None]], dim=1),
+        weight=torch.cat([weight, on_the_whole], dim=1),
+    )
+    done = 0
+    for part, probs in neighbour_probabilities(
+        task.features, judged, task.fold, voters, classes=task.classes
+    ):
+        done += len(part)
+        task.on_progress(Progress("asking the neighbours", done, len(judged), "samples"))
+        yield part, probs
 
 
 def _radii(radius: float, heads: int) -> Tensor:
