@@ -1,25 +1,32 @@
 """What each part of the default earns: heads on frozen features, with one part at a time left out.
 
     python benchmarks/ablation.py DATA --truth COLUMN --given COLUMN [COLUMN ...] [--cache FOLDER]
+    python benchmarks/ablation.py DATA --truth COLUMN --plant KIND:RATE [KIND:RATE ...]
 
-Audits DATA by heads once for each column of given labels, and once more without self-labelling.
-Then scores the same evidence with all parts, and without each of them, and prints average
-precision, F1 of the flags, calibration error and how far the estimated share of wrong labels is
-off, all against the true labels, which nothing else reads. Appends a JSON row each.
+Audits DATA by heads once for each column of given labels, or with mistakes that are planted into
+the true ones, and once more without neighbours, without heads and without self-labelling. Then
+scores the same evidence with all parts, and without each of them, and prints average precision, F1
+of the flags, calibration error and how far the estimated share of wrong labels is off, all against
+the true labels, which nothing else reads. Appends a JSON row each.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score, f1_score
+from sklearn.model_selection import cross_val_predict
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from labelfix import scores, training
 from labelfix.benchmark.cost import source_commit
@@ -31,9 +38,13 @@ from labelfix.flagging import flag
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.head_tuning import HeadTuning
 from labelfix.margin_scores import score_with_margins
+from labelfix.noise import class_dependent_noise, instance_dependent_noise, symmetric_noise
 from labelfix.records import Evidence, Features, LabeledDataset, no_progress
 from labelfix.scores import score_labels
 from labelfix.self_labeling import SelfLabeling
+
+MISTAKEN_BY = 32
+"""Principal components that the model knows whose mistakes are planted."""
 
 RESULTS = Path(__file__).parent / "results" / "ablation.jsonl"
 Score = Callable[[Evidence, NDArray[np.int64]], NDArray[np.floating]]
@@ -75,9 +86,15 @@ PARTS = (
 )
 
 
-def unlabelled() -> SelfLabeling:
-    """Return rules that correct nothing and weigh all alike."""
-    return SelfLabeling(threshold=1.0, temperature=np.inf)
+UNLABELLED = SelfLabeling(threshold=1.0, temperature=np.inf)
+"""Rules that correct nothing and weigh all alike."""
+
+TRAININGS: tuple[tuple[str, str, object], ...] = (
+    ("without neighbours", "SHARE_OF_NEIGHBOURS", 0.0),
+    ("neighbours without heads", "SHARE_OF_NEIGHBOURS", 1.0),
+    ("without self-labelling", "SelfLabeling", lambda: UNLABELLED),
+)
+"""What is left out of training, and what stands in its place."""
 
 
 def main() -> None:
@@ -100,19 +117,14 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     config = AuditConfig(tune="head", backbone=BackboneConfig(device=arguments.device))
     truth = labels(arguments.data, arguments.truth)
     true = truth.given_label
-    tuning: HeadTuning | None = None
-    for column in arguments.given:
-        dataset = labels(arguments.data, column)
-        if dataset.class_names != truth.class_names:
-            raise SystemExit(f"{column} and {arguments.truth} do not have the same classes")
-        if tuning is None:
-            tuning = HeadTuning.load(dataset, config)
-            seen = tuning.look(dataset, arguments.cache or default_cache(), no_progress)
+    tuning = HeadTuning.load(truth, config)
+    seen = tuning.look(truth, arguments.cache or default_cache(), no_progress)
+    for name, dataset in audited(arguments, truth, seen, config.seed):
         given, wrong = dataset.given_label, dataset.given_label != true
         common = {
             "data": arguments.data.name,
             "samples": len(true),
-            "given": column,
+            "given": name,
             "wrong": float(wrong.mean()),
             "backbone": config.backbone.name,
             "seed": config.seed,
@@ -122,10 +134,49 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for part in PARTS:
             with part.without():
                 yield {**common, "part": part.name, **figures(part.score(evidence, given), wrong)}
-        with patch.object(training, "SelfLabeling", unlabelled):
-            evidence = trained(tuning, dataset, seen)
-        found = figures(by_margins(evidence, given), wrong)
-        yield {**common, "part": "without self-labelling", **found}
+        for part_name, what, instead in TRAININGS:
+            with patch.object(training, what, instead):
+                evidence = trained(tuning, dataset, seen)
+            found = figures(by_margins(evidence, given), wrong)
+            yield {**common, "part": part_name, **found}
+
+
+def audited(
+    arguments: argparse.Namespace, truth: LabeledDataset, seen: Features, seed: int
+) -> Iterator[tuple[str, LabeledDataset]]:
+    """Yield each data set and what its labels are called."""
+    for column in arguments.given:
+        dataset = labels(arguments.data, column)
+        if dataset.class_names != truth.class_names:
+            raise SystemExit(f"{column} and {arguments.truth} do not have the same classes")
+        yield column, dataset
+    for kind, rate in map(kind_and_rate, arguments.plant):
+        given = planted(kind, rate, truth, seen, seed)
+        yield f"{kind} {rate:g}", replace(truth, given_label=given)
+
+
+def kind_and_rate(text: str) -> tuple[str, float]:
+    """Return what ``KIND:RATE`` says."""
+    kind, _, rate = text.partition(":")
+    return kind, float(rate)
+
+
+def planted(
+    kind: str, rate: float, truth: LabeledDataset, seen: Features, seed: int
+) -> NDArray[np.int64]:
+    """Return labels of which some are wrong."""
+    true, classes = truth.given_label, len(truth.class_names)
+    if kind == "symmetric":
+        return symmetric_noise(true, rate, classes, seed)
+    if kind == "class-dependent":
+        return class_dependent_noise(true, rate, classes, seed)
+    if kind == "instance-dependent":
+        model = make_pipeline(StandardScaler(), PCA(MISTAKEN_BY, random_state=seed), GaussianNB())
+        probs = cross_val_predict(
+            model, seen.values.astype(np.float32), true, method="predict_proba"
+        )
+        return instance_dependent_noise(true, probs, rate, seed)
+    raise SystemExit(f"{kind} is no kind of noise that can be planted here")
 
 
 def labels(data: Path, column: str) -> LabeledDataset:
@@ -156,7 +207,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--truth", required=True)
-    parser.add_argument("--given", nargs="+", required=True)
+    parser.add_argument("--given", nargs="+", default=[], metavar="COLUMN")
+    parser.add_argument("--plant", nargs="+", default=[], metavar="KIND:RATE")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS)

@@ -8,7 +8,7 @@ Four passes over the features, of which three train many heads side by side:
 3. one head a fold, trained without it on labels corrected and weighted by those beliefs;
 4. a vote on each sample by those that look most like it, outside its fold, of the same labels.
 
-The probabilities are the mean of what the last two say.
+The probabilities are the mean of what the last two say: they err in different places.
 
 A label that a person has reviewed takes the given one's place in all three, is never corrected, and
 always counts in full; but in its own fold it trains nothing either.
@@ -46,6 +46,9 @@ from labelfix.records import (
     no_progress,
 )
 from labelfix.self_labeling import SelfLabeling, self_label
+
+SHARE_OF_NEIGHBOURS = 0.5
+"""How much of a probability is the neighbours' word; the rest is the heads'."""
 
 ROOM_AFTER_WEIGHTING = 1.5
 """How much wider the ball is once doubtful labels count less: there is less noise to fit."""
@@ -154,11 +157,10 @@ def cross_fit_heads(
     pred_probs = np.full((len(given_label), classes), np.nan, dtype=np.float32)
     pred_probs[judged] = 0
     for part, probs in head_probabilities(heads, task.features, judged):
-        own = _of_own_fold(probs, task.fold[part])
+        own = (1 - SHARE_OF_NEIGHBOURS) * _of_own_fold(probs, task.fold[part])
         pred_probs[part[:, None], names] = own.float().cpu().numpy()
     for part, probs in _ask_neighbours(task, lesson, judged):
-        pred_probs[part[:, None], names] += probs.cpu().numpy()
-    pred_probs[judged] /= 2
+        pred_probs[part[:, None], names] += SHARE_OF_NEIGHBOURS * probs.cpu().numpy()
     self_label_ = np.full(len(given_label), MISSING, dtype=np.int64)
     self_label_[rows] = names[lesson.majority[rows].cpu().numpy()]
     return Evidence(
