@@ -47,22 +47,27 @@ MISTAKEN_BY = 32
 """Principal components that the model knows whose mistakes are planted."""
 
 RESULTS = Path(__file__).parent / "results" / "ablation.jsonl"
-Score = Callable[[Evidence, NDArray[np.int64]], NDArray[np.floating]]
+Judged = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""The probability that each label is wrong, and the same under each hypothesis."""
+Score = Callable[[Evidence, NDArray[np.int64]], Judged]
 
 
-def by_margins(evidence: Evidence, given: NDArray[np.int64]) -> NDArray[np.floating]:
+def by_margins(evidence: Evidence, given: NDArray[np.int64]) -> Judged:
     """Return the probabilities of the default."""
-    return score_with_margins(evidence, given).label_error_probability
+    scores = score_with_margins(evidence, given)
+    return scores.label_error_probability, scores.under_hypotheses
 
 
-def by_probabilities(evidence: Evidence, given: NDArray[np.int64]) -> NDArray[np.floating]:
+def by_probabilities(evidence: Evidence, given: NDArray[np.int64]) -> Judged:
     """Return the probabilities in their own order."""
-    return score_labels(evidence, given).label_error_probability
+    scores = score_labels(evidence, given)
+    return scores.label_error_probability, scores.under_hypotheses
 
 
-def by_self_confidence(evidence: Evidence, given: NDArray[np.int64]) -> NDArray[np.floating]:
+def by_self_confidence(evidence: Evidence, given: NDArray[np.int64]) -> Judged:
     """Return 1 - the probability that the heads give the label."""
-    return 1 - evidence.pred_probs[np.arange(len(given)), given]
+    wrong = 1 - evidence.pred_probs[np.arange(len(given)), given]
+    return wrong, wrong[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +138,11 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         evidence = trained(tuning, dataset, seen)
         for part in PARTS:
             with part.without():
-                yield {**common, "part": part.name, **figures(part.score(evidence, given), wrong)}
+                yield {**common, "part": part.name, **figures(*part.score(evidence, given), wrong)}
         for part_name, what, instead in TRAININGS:
             with patch.object(training, what, instead):
                 evidence = trained(tuning, dataset, seen)
-            found = figures(by_margins(evidence, given), wrong)
+            found = figures(*by_margins(evidence, given), wrong)
             yield {**common, "part": part_name, **found}
 
 
@@ -191,13 +196,15 @@ def trained(tuning: HeadTuning, dataset: LabeledDataset, seen: Features) -> Evid
     return tuning.train(dataset, seen, plan, None, no_progress)
 
 
-def figures(found: NDArray[np.floating], wrong: NDArray[np.bool_]) -> dict[str, float]:
+def figures(
+    found: NDArray[np.floating], under: NDArray[np.floating], wrong: NDArray[np.bool_]
+) -> dict[str, float]:
     """Return how good some probabilities are, over the samples that were judged."""
     is_judged = ~np.isnan(found)
-    found, wrong = found[is_judged], wrong[is_judged]
+    found, under, wrong = found[is_judged], under[:, is_judged], wrong[is_judged]
     return {
         "average_precision": float(average_precision_score(wrong, found)),
-        "f1": float(f1_score(wrong, flag(found.astype(np.float32), FlagConfig()))),
+        "f1": float(f1_score(wrong, flag(found, FlagConfig(), under))),
         "calibration_error": calibration_error(reliability(found.astype(np.float64), wrong)),
         "rate_error": float(found.mean(dtype=np.float64) - wrong.mean()),
     }

@@ -74,7 +74,7 @@ def write_run(data: Path, run: Path, suspects: int, rng: np.random.Generator) ->
         judgeable=Judgeable(np.ones(size, np.bool_), np.zeros(size, np.int16), {}),
         evidence=Evidence(probs, np.zeros(size, np.int16), wrong, dataset.given_label),
         scores=LabelScores(
-            wrong, probs.argmax(1), other, 1 - wrong, nothing, 0.2, (0.1, 0.3),
+            wrong, wrong[None], probs.argmax(1), other, 1 - wrong, nothing, 0.2, (0.1, 0.3),
             np.stack([nothing, nothing]),
         ),
         corrections=Corrections(

@@ -119,6 +119,7 @@ def report_of(
         ),
         scores=LabelScores(
             label_error_probability=error,
+            under_hypotheses=error[None],
             predicted_label=np.where(judged, np.nan_to_num(probs).argmax(axis=1), MISSING),
             alternative_label=np.where(judged, suggested, MISSING),
             alternative_probability=np.array(

@@ -12,6 +12,7 @@ def scores_of(wrong):
     judged = ~np.isnan(wrong)
     return LabelScores(
         label_error_probability=wrong,
+        under_hypotheses=wrong[None],
         predicted_label=np.where(judged, 1, MISSING),
         alternative_label=np.where(judged, 2, MISSING),
         alternative_probability=wrong,

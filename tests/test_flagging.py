@@ -26,6 +26,35 @@ def test_no_other_flags_have_a_higher_expected_f1(wrong):
     assert best >= max(expected_f1(wrong, flags) for flags in every) - 1e-9
 
 
+@given(st.integers(1, 4), st.integers(1, 8), st.integers(0, 10_000))
+def test_no_other_number_of_flags_reaches_more_of_what_each_hypothesis_allows(many, size, seed):
+    rng = np.random.default_rng(seed)
+    under = rng.beta(0.4, 1, (many, size)) * rng.random((many, 1))
+    wrong = under.mean(axis=0)
+    order = np.argsort(-wrong)
+
+    def share(count):
+        flags = np.isin(np.arange(size), order[:count])
+        reached = [
+            expected_f1(one, flags)
+            / max(expected_f1(one, np.isin(np.arange(size), order[:k])) for k in range(1, size + 1))
+            for one in under
+        ]
+        return np.mean(reached)
+
+    flags = flag(wrong, FlagConfig(), under)
+    assert set(np.flatnonzero(flags)) == set(order[: flags.sum()])
+    assert share(flags.sum()) >= max(share(count) for count in range(1, size + 1)) - 1e-9
+
+
+def test_a_hypothesis_of_many_errors_does_not_decide_alone():
+    few, many = np.zeros(100), np.full(100, 0.6)
+    few[:10] = many[:10] = 1.0
+    wrong = (few + many) / 2
+    assert flag(wrong, FlagConfig()).sum() == 100
+    assert flag(wrong, FlagConfig(), np.stack([few, many])).sum() == 10
+
+
 def test_flags_of_calibrated_probabilities_are_as_good_as_expected():
     rng = np.random.default_rng(0)
     wrong = rng.beta(0.2, 1.5, 50_000)

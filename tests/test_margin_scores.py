@@ -44,7 +44,7 @@ def evidence_of(size, classes=4, seed=0):
 )
 def test_the_same_probabilities_are_dealt_in_the_order_of_both_ranks(pair):
     wrong, margin = pair
-    dealt = in_order_of_both(wrong, margin)
+    dealt = wrong[in_order_of_both(wrong, margin)]
     assert np.array_equal(np.sort(dealt), np.sort(wrong))
     ranks = rankdata(wrong) + rankdata(-margin)
     for one in range(len(wrong)):
@@ -68,6 +68,9 @@ def test_how_many_are_wrong_stays_and_alternatives_fit():
     evidence, given_label, _ = evidence_of(500)
     before, after = score_labels(evidence, given_label), score_with_margins(evidence, given_label)
     assert after.noise_rate == before.noise_rate
+    np.testing.assert_allclose(
+        after.under_hypotheses.mean(axis=0), after.label_error_probability, atol=1e-6
+    )
     assert after.label_error_probability.sum() == pytest.approx(
         before.label_error_probability.sum(), rel=1e-5
     )

@@ -17,7 +17,7 @@ FOLDS, CLASSES = 3, 4
 
 
 def case(seed=0, count=200, width=12):
-    """Features around four centres, and voters whose labels and weights differ from fold to fold."""
+    """Features around four centres; voters whose labels and weights differ from fold to fold."""
     rng = np.random.default_rng(seed)
     true = rng.integers(0, CLASSES, count)
     centres = 2 * rng.normal(size=(CLASSES, width))

@@ -27,21 +27,28 @@ class ExpectedQuality:
     recall: float
 
 
-def flag(wrong: NDArray[np.floating], config: FlagConfig) -> NDArray[np.bool_]:
+def flag(
+    wrong: NDArray[np.floating],
+    config: FlagConfig,
+    under: NDArray[np.floating] | None = None,
+) -> NDArray[np.bool_]:
     """Return ``(n,)`` which labels to flag.
 
     By default as many as make the expected F1 of the flags the highest: the harmonic mean of
-    precision and recall, ``2 sum(flagged p) / (flags + sum(all p))``.
+    precision and recall, ``2 sum(flagged p) / (flags + sum(all p))``. Where there are hypotheses,
+    each has a highest F1 of its own, and as many are flagged as reach the largest share of it, in
+    the mean over them: otherwise those under which many labels are wrong, and F1 is easily high,
+    would decide alone.
 
     Args:
         wrong: ``(n,)`` the probability that each label is wrong.
         config: What the user wants of the flags.
+        under: ``(H, n)`` the same under each of H hypotheses that are equally likely.
     """
     order = np.argsort(-wrong, kind="stable")
-    sorted_wrong = wrong[order].astype(np.float64)
-    count = _how_many(sorted_wrong, config)
+    possible = order[: np.count_nonzero(wrong > 0)]
     flags = np.zeros(len(wrong), np.bool_)
-    flags[order[:count]] = True
+    flags[possible[: _how_many(wrong if under is None else under, wrong, possible, config)]] = True
     return flags
 
 
@@ -62,16 +69,31 @@ def expected_quality(wrong: NDArray[np.floating], flags: NDArray[np.bool_]) -> E
     )
 
 
-def _how_many(sorted_wrong: NDArray[np.float64], config: FlagConfig) -> int:
-    """Return how many of the highest probabilities to flag; none that are 0."""
-    possible = int(np.count_nonzero(sorted_wrong > 0))
-    found = np.cumsum(sorted_wrong)[:possible]
+def _how_many(
+    under: NDArray[np.floating],
+    wrong: NDArray[np.floating],
+    possible: NDArray[np.int64],
+    config: FlagConfig,
+) -> int:
+    """Return how many of the samples that may be wrong to flag, which come with the worst first."""
     if config.budget is not None:
-        return min(config.budget, possible)
-    if not possible:
+        return min(config.budget, len(possible))
+    if not len(possible):
         return 0
-    ranks = np.arange(1, possible + 1)
     if config.precision is not None:
         # the mean of a falling list falls: the last place that is good enough is the end
-        return int(np.count_nonzero(found / ranks >= config.precision))
-    return int(np.argmax(found / (ranks + found[-1]))) + 1
+        found = np.cumsum(wrong[possible], dtype=np.float64)
+        return int(np.count_nonzero(found / _ranks(found) >= config.precision))
+    shares = [_shares_of_best_f1(one[possible]) for one in np.atleast_2d(under)]
+    return int(np.argmax(np.mean(shares, axis=0))) + 1
+
+
+def _shares_of_best_f1(falling: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the expected F1 of each number of flags, as a share of the highest."""
+    found = np.cumsum(falling, dtype=np.float64)
+    f1 = 2 * found / (_ranks(found) + found[-1])
+    return np.asarray(f1 / max(f1.max(), np.finfo(np.float64).tiny))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.arange(1, len(values) + 1)

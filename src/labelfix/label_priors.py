@@ -156,16 +156,16 @@ class Posteriors:
 
     Args:
         wrong: ``(n,)`` float32, the probability that the true class is not the given one.
+        under: ``(H, n)`` float32, the same under each hypothesis.
         alternative_label: ``(n,)`` int64, the most probable class other than the given one.
         alternative_probability: ``(n,)`` float32, its probability.
-        rates: ``(H,)`` the share of wrong labels under each hypothesis.
         of_class: ``(K,)`` how many samples are expected to be of each true class.
     """
 
     wrong: NDArray[np.float32]
+    under: NDArray[np.float32]
     alternative_label: NDArray[np.int64]
     alternative_probability: NDArray[np.float32]
-    rates: NDArray[np.float64]
     of_class: NDArray[np.float64]
 
 
@@ -189,11 +189,13 @@ def posteriors(
     shares = np.asarray(np.ones(len(columns)) if weights is None else weights, np.float32)
     count = len(priors.order)
     wrong, probability = np.empty(count, np.float32), np.empty(count, np.float32)
+    under = np.empty((len(columns), count), np.float32)
     alternative = np.empty(count, np.int64)
 
-    def judge(piece: Piece) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def judge(piece: Piece) -> NDArray[np.float64]:
         part = priors.values[piece.start : piece.stop]
-        others, rates = np.zeros_like(part), []
+        samples = priors.order[piece.start : piece.stop]
+        others = np.zeros_like(part)
         for number, column in enumerate(columns):
             if number:
                 part = squared(part)
@@ -202,21 +204,19 @@ def posteriors(
             joint[:, piece.label] = 0
             # a sum apart from the given label's own: 1 - own would lose what is tiny
             joint /= (joint.sum(axis=1) + own)[:, None]
-            rates.append(joint.sum(dtype=np.float64))
+            under[number, samples] = np.minimum(joint.sum(axis=1), 1)
             joint *= shares[number]
             others += joint
         others /= shares.sum()
-        samples = priors.order[piece.start : piece.stop]
         best = others.argmax(axis=1)
         wrong[samples] = np.minimum(others.sum(axis=1), 1)
         alternative[samples] = best
         probability[samples] = others[np.arange(len(best)), best]
         truly = others.sum(axis=0, dtype=np.float64)
         truly[piece.label] = len(part) - truly.sum()
-        return np.array(rates), truly
+        return np.asarray(truly)
 
-    total, of_class = np.zeros(len(columns)), np.zeros(priors.classes)
-    for rates, truly in in_order(judge, priors.pieces, pool):
-        total += rates
+    of_class = np.zeros(priors.classes)
+    for truly in in_order(judge, priors.pieces, pool):
         of_class += truly
-    return Posteriors(wrong, alternative, probability, total / count, of_class)
+    return Posteriors(wrong, under, alternative, probability, of_class)

@@ -33,24 +33,24 @@ def score_with_margins(
     """
     scores = score_labels(evidence, given_label, reviewed)
     wrong = scores.label_error_probability
-    dealt = wrong.copy()
     is_open = np.isfinite(wrong) & np.isfinite(evidence.margin)
     if reviewed is not None:
         is_open &= ~reviewed.is_settled
     rows = np.flatnonzero(is_open)
-    dealt[rows] = in_order_of_both(wrong[rows], evidence.margin[rows])
+    source = np.arange(len(wrong))
+    source[rows] = rows[in_order_of_both(wrong[rows], evidence.margin[rows])]
+    dealt = wrong[source]
     share = np.divide(dealt, wrong, out=np.zeros_like(wrong), where=wrong > 0)
     return replace(
         scores,
         label_error_probability=dealt,
+        under_hypotheses=scores.under_hypotheses[:, source],
         alternative_probability=np.minimum(scores.alternative_probability * share, dealt),
     )
 
 
-def in_order_of_both(
-    wrong: NDArray[np.float32], margin: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the same probabilities, the highest to whom both ranks together put first.
+def in_order_of_both(wrong: NDArray[np.float32], margin: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return ``(N,)`` whose probability each gets: the highest goes to whom both ranks put first.
 
     Args:
         wrong: ``(N,)`` the probability that the given label is wrong.
@@ -58,6 +58,6 @@ def in_order_of_both(
     """
     ranks = rankdata(wrong) + rankdata(-margin)
     order = np.lexsort((-margin, wrong, ranks))
-    dealt = np.empty_like(wrong)
-    dealt[order] = np.sort(wrong)
-    return dealt
+    source = np.empty(len(wrong), np.int64)
+    source[order] = np.argsort(wrong, kind="stable")
+    return source

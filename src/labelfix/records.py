@@ -300,6 +300,8 @@ class LabelScores:
 
     Args:
         label_error_probability: ``(N,)`` float32 in [0, 1]: 1 means surely wrong.
+        under_hypotheses: ``(H, N)`` float32: the same under each of H hypotheses that are equally
+            likely; ``label_error_probability`` is their mean.
         predicted_label: ``(N,)`` int64, the argmax of ``pred_probs``.
         alternative_label: ``(N,)`` int64, the most probable class other than the given one.
         alternative_probability: ``(N,)`` float32, the probability that it is the true class.
@@ -310,6 +312,7 @@ class LabelScores:
     """
 
     label_error_probability: NDArray[np.float32]
+    under_hypotheses: NDArray[np.float32]
     predicted_label: NDArray[np.int64]
     alternative_label: NDArray[np.int64]
     alternative_probability: NDArray[np.float32]

@@ -107,12 +107,13 @@ def score_probabilities(
             verdicts.settle(judged)
     return LabelScores(
         label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
+        under_hypotheses=_spread(judged.under, rows, len(probs), np.nan),
         predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),
         alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
         alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
         noise_matrix=np.mean(matrices, axis=0),
         noise_rate=float(judged.wrong.mean(dtype=np.float64)),
-        noise_rate_interval=rate_interval(judged.rates, len(rows)),
+        noise_rate_interval=rate_interval(judged.under.mean(axis=1, dtype=np.float64), len(rows)),
         noise_matrix_interval=matrix_interval(np.stack(matrices), judged.of_class),
     )
 
@@ -230,7 +231,7 @@ def _temperature(
 
 
 def _spread(values: NDArray[Any], rows: NDArray[np.int64], size: int, empty: float) -> NDArray[Any]:
-    """Return ``size`` values: ``values[i]`` at ``rows[i]``, ``empty`` elsewhere."""
-    spread = np.full(size, empty, values.dtype)
-    spread[rows] = values
+    """Return ``(..., size)`` values: ``values[..., i]`` at ``rows[i]``, ``empty`` elsewhere."""
+    spread = np.full((*values.shape[:-1], size), empty, values.dtype)
+    spread[..., rows] = values
     return spread

@@ -71,6 +71,7 @@ class Verdicts:
         """Make the verdicts on reviewed samples exactly what was decided."""
         is_wrong = self.label != self.given
         judged.wrong[self.samples] = is_wrong
+        judged.under[:, self.samples] = is_wrong
         moved = is_wrong & (self.label != MISSING)
         judged.alternative_probability[self.samples] = moved
         judged.alternative_label[self.samples[moved]] = self.label[moved]
@@ -121,13 +122,15 @@ def dealt_anew(judged: Posteriors, weighted: Posteriors, verdicts: Verdicts) -> 
     is_open[verdicts.samples] = False
     rows = np.flatnonzero(is_open)
     order = rows[np.lexsort((judged.wrong[rows], weighted.wrong[rows]))]
-    wrong = judged.wrong.copy()
-    wrong[order] = np.sort(judged.wrong[rows])
+    dealt = rows[np.argsort(judged.wrong[rows], kind="stable")]
+    wrong, under = judged.wrong.copy(), judged.under.copy()
+    wrong[order], under[:, order] = judged.wrong[dealt], judged.under[:, dealt]
     least = np.finfo(np.float32).tiny  # a sharp hypothesis alone can leave next to nothing
     share = weighted.alternative_probability / np.maximum(weighted.wrong, least)
     return replace(
         judged,
         wrong=wrong,
+        under=under,
         alternative_label=weighted.alternative_label,
         alternative_probability=np.minimum(share, 1) * wrong,
     )
