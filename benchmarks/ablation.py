@@ -58,6 +58,12 @@ def by_margins(evidence: Evidence, given: NDArray[np.int64]) -> Judged:
     return scores.label_error_probability, scores.under_hypotheses
 
 
+def by_mean_hypothesis(evidence: Evidence, given: NDArray[np.int64]) -> Judged:
+    """Return the probabilities of the default, as if there were one hypothesis."""
+    wrong, _ = by_margins(evidence, given)
+    return wrong, wrong[None]
+
+
 def by_probabilities(evidence: Evidence, given: NDArray[np.int64]) -> Judged:
     """Return the probabilities in their own order."""
     scores = score_labels(evidence, given)
@@ -81,6 +87,7 @@ class Part:
 
 PARTS = (
     Part("all parts"),
+    Part("flags by the mean hypothesis", score=by_mean_hypothesis),
     Part("without margins", score=by_probabilities),
     Part(
         "without taking class noise out",

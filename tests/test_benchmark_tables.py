@@ -1,18 +1,22 @@
 """From rows to a page and its pictures."""
 
 import random
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from xml.etree import ElementTree
 
 import pytest
+from typer.main import get_command
 
 from benchmark_row import ROW, scored_row
 from labelfix.benchmark.pages import write_pages
 from labelfix.benchmark.rows import append_rows
 from labelfix.benchmark.summary import Figure, group_rows
 from labelfix.benchmark.tables import told
+from labelfix.cli import app
 from labelfix.errors import BenchmarkError
 
 ROWS = [
@@ -131,3 +135,24 @@ def test_a_file_of_rows_has_to_be_there(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     [page] = write_pages([tmp_path / "empty.jsonl"], tmp_path / "README.md")
     assert "Nothing has been measured yet." in page.read_text()
+
+
+def test_each_task_names_the_file_that_its_rows_are_in(tmp_path: Path) -> None:
+    append_rows(tmp_path / "one.jsonl", ROWS[:3])
+    append_rows(tmp_path / "two.jsonl", ROWS[-1:])
+    [page, *_] = write_pages([tmp_path / "one.jsonl", tmp_path / "two.jsonl"], tmp_path / "p.md")
+    ends = [line for line in page.read_text().splitlines() if line.startswith("`labelfix")]
+    assert [line.rpartition("--results ")[2] for line in ends] == [
+        "one.jsonl`<br>",
+        "two.jsonl`<br>",
+    ]
+
+
+def test_every_command_of_the_published_page_can_be_typed() -> None:
+    page = (Path(__file__).parents[1] / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^`labelfix (benchmark .*)`<br>$", page, re.MULTILINE)
+    assert len(commands) == page.count("\n## ")
+    for command in commands:
+        group, name, *options = shlex.split(command)
+        run = get_command(app).commands[group].commands[name]
+        run.make_context(name, options)  # fails where an option is unknown or takes no such value

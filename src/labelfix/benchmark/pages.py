@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labelfix.benchmark.plot import task_svg
-from labelfix.benchmark.rows import read_rows
+from labelfix.benchmark.rows import BenchmarkRow, read_rows
 from labelfix.benchmark.summary import group_rows
 from labelfix.benchmark.tables import slug, tables_page
 from labelfix.errors import BenchmarkError
@@ -24,13 +24,16 @@ def write_pages(results: Sequence[Path], out: Path) -> list[Path]:
         BenchmarkError: A file is not there, or holds something else.
         RunError: The place cannot be written to.
     """
-    rows = []
+    rows: list[BenchmarkRow] = []
+    came_from: dict[str, str] = {}
     for path in results:
         if not path.is_file():
             raise BenchmarkError(
                 f"there is no file {path}", hint="name files that labelfix benchmark run wrote"
             )
-        rows += read_rows(path)
+        held = read_rows(path)
+        rows += held
+        came_from |= {row.task: path.name for row in held}
     tasks = group_rows(rows)
     plots = out.parent / PLOTS
     make_folder(plots)
@@ -38,8 +41,8 @@ def write_pages(results: Sequence[Path], out: Path) -> list[Path]:
     for task in tasks:
         written[slug(task)] = plots / f"{slug(task)}.svg"
         _write(written[slug(task)], task_svg(task))
-    names = " ".join(path.name for path in results)
-    _write(out, tables_page(tasks, names, {name: f"{PLOTS}/{name}.svg" for name in written}))
+    pictures = {name: f"{PLOTS}/{name}.svg" for name in written}
+    _write(out, tables_page(tasks, came_from, pictures))
     return [out, *written.values()]
 
 

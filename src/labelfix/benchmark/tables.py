@@ -1,7 +1,7 @@
 """Markdown tables of a benchmark: the same rows always give the same text."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from labelfix.benchmark.methods import REFERENCE
@@ -73,17 +73,20 @@ what the tasks and the methods are, how to get the data, and how to run it.
 """
 
 
-def tables_page(tasks: Sequence[TaskRows], results: str, plots: dict[str, str]) -> str:
+def tables_page(
+    tasks: Sequence[TaskRows], results: Mapping[str, str], plots: Mapping[str, str]
+) -> str:
     """Return the page of all tasks.
 
     Args:
         tasks: In their order on the page.
-        results: The file, or files, of rows, as the commands name it.
+        results: Name of a task to the file that its rows came from, as its command names it.
         plots: Name of a task to the path of its picture, relative to the page.
     """
     if not tasks:
         return f"{HEAD}\nNothing has been measured yet.\n"
-    return "\n".join([HEAD, *(_section(task, results, plots.get(slug(task))) for task in tasks)])
+    sections = (_section(task, results[task.task], plots.get(slug(task))) for task in tasks)
+    return "\n".join([HEAD, *sections])
 
 
 def slug(task: TaskRows) -> str:
