@@ -6,8 +6,9 @@
 Audits DATA by heads once for each column of given labels, or with mistakes that are planted into
 the true ones, and once more without neighbours, without heads and without self-labelling. Then
 scores the same evidence with all parts, and without each of them, and prints average precision, F1
-of the flags, calibration error and how far the estimated share of wrong labels is off, all against
-the true labels, which nothing else reads. Appends a JSON row each.
+of the flags, calibration error, how far the estimated share of wrong labels is off, and between
+which shares it is said to lie, all against the true labels, which nothing else reads. Appends a
+JSON row each.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from labelfix.folds import find_duplicates, plan_folds
 from labelfix.head_tuning import HeadTuning
 from labelfix.margin_scores import score_with_margins
 from labelfix.noise import class_dependent_noise, instance_dependent_noise, symmetric_noise
-from labelfix.records import Evidence, Features, LabeledDataset, no_progress
+from labelfix.records import Evidence, Features, LabeledDataset, LabelScores, no_progress
 from labelfix.scores import score_labels
 from labelfix.self_labeling import SelfLabeling
 
@@ -47,33 +48,20 @@ MISTAKEN_BY = 32
 """Principal components that the model knows whose mistakes are planted."""
 
 RESULTS = Path(__file__).parent / "results" / "ablation.jsonl"
-Judged = tuple[NDArray[np.floating], NDArray[np.floating]]
-"""The probability that each label is wrong, and the same under each hypothesis."""
-Score = Callable[[Evidence, NDArray[np.int64]], Judged]
+Score = Callable[[Evidence, NDArray[np.int64]], LabelScores]
 
 
-def by_margins(evidence: Evidence, given: NDArray[np.int64]) -> Judged:
-    """Return the probabilities of the default."""
+def by_mean_hypothesis(evidence: Evidence, given: NDArray[np.int64]) -> LabelScores:
+    """Return the scores of the default, as if there were one hypothesis."""
     scores = score_with_margins(evidence, given)
-    return scores.label_error_probability, scores.under_hypotheses
+    return replace(scores, under_hypotheses=scores.label_error_probability[None])
 
 
-def by_mean_hypothesis(evidence: Evidence, given: NDArray[np.int64]) -> Judged:
-    """Return the probabilities of the default, as if there were one hypothesis."""
-    wrong, _ = by_margins(evidence, given)
-    return wrong, wrong[None]
-
-
-def by_probabilities(evidence: Evidence, given: NDArray[np.int64]) -> Judged:
-    """Return the probabilities in their own order."""
-    scores = score_labels(evidence, given)
-    return scores.label_error_probability, scores.under_hypotheses
-
-
-def by_self_confidence(evidence: Evidence, given: NDArray[np.int64]) -> Judged:
+def by_self_confidence(evidence: Evidence, given: NDArray[np.int64]) -> LabelScores:
     """Return 1 - the probability that the heads give the label."""
     wrong = 1 - evidence.pred_probs[np.arange(len(given)), given]
-    return wrong, wrong[None]
+    scores = score_labels(evidence, given)
+    return replace(scores, label_error_probability=wrong, under_hypotheses=wrong[None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +70,13 @@ class Part:
 
     name: str
     without: Callable[[], AbstractContextManager[object]] = nullcontext
-    score: Score = by_margins
+    score: Score = score_with_margins
 
 
 PARTS = (
     Part("all parts"),
     Part("flags by the mean hypothesis", score=by_mean_hypothesis),
-    Part("without margins", score=by_probabilities),
+    Part("without margins", score=score_labels),
     Part(
         "without taking class noise out",
         lambda: patch.object(scores, "without_class_noise", lambda priors, *_: priors),
@@ -111,8 +99,8 @@ TRAININGS: tuple[tuple[str, str, object], ...] = (
 
 def main() -> None:
     arguments = parse()
-    print("| given labels | wrong | | AP | F1 | calibration error | noise estimate off by |")
-    print("|---|---|---|---|---|---|---|")
+    print("| given labels | wrong | | AP | F1 | calibration error | noise off by | interval |")
+    print("|---|---|---|---|---|---|---|---|")
     for row in rows(arguments):
         arguments.results.parent.mkdir(exist_ok=True)
         with arguments.results.open("a", encoding="utf-8") as file:
@@ -121,6 +109,7 @@ def main() -> None:
             f"{row[name]:.4f}"
             for name in ("average_precision", "f1", "calibration_error", "rate_error")
         )
+        figures += f" | {row['rate_low']:.3f} to {row['rate_high']:.3f}"
         print(f"| {row['given']} | {row['wrong']:.3f} | {row['part']} | {figures} |", flush=True)
 
 
@@ -145,11 +134,11 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         evidence = trained(tuning, dataset, seen)
         for part in PARTS:
             with part.without():
-                yield {**common, "part": part.name, **figures(*part.score(evidence, given), wrong)}
+                yield {**common, "part": part.name, **figures(part.score(evidence, given), wrong)}
         for part_name, what, instead in TRAININGS:
             with patch.object(training, what, instead):
                 evidence = trained(tuning, dataset, seen)
-            found = figures(*by_margins(evidence, given), wrong)
+            found = figures(score_with_margins(evidence, given), wrong)
             yield {**common, "part": part_name, **found}
 
 
@@ -203,17 +192,20 @@ def trained(tuning: HeadTuning, dataset: LabeledDataset, seen: Features) -> Evid
     return tuning.train(dataset, seen, plan, None, no_progress)
 
 
-def figures(
-    found: NDArray[np.floating], under: NDArray[np.floating], wrong: NDArray[np.bool_]
-) -> dict[str, float]:
-    """Return how good some probabilities are, over the samples that were judged."""
-    is_judged = ~np.isnan(found)
-    found, under, wrong = found[is_judged], under[:, is_judged], wrong[is_judged]
+def figures(scores: LabelScores, wrong: NDArray[np.bool_]) -> dict[str, float]:
+    """Return how good some scores are, over the samples that were judged."""
+    is_judged = ~np.isnan(scores.label_error_probability)
+    found, wrong = scores.label_error_probability[is_judged], wrong[is_judged]
+    low, high = scores.noise_rate_interval
     return {
         "average_precision": float(average_precision_score(wrong, found)),
-        "f1": float(f1_score(wrong, flag(found, FlagConfig(), under))),
+        "f1": float(
+            f1_score(wrong, flag(found, FlagConfig(), scores.under_hypotheses[:, is_judged]))
+        ),
         "calibration_error": calibration_error(reliability(found.astype(np.float64), wrong)),
         "rate_error": float(found.mean(dtype=np.float64) - wrong.mean()),
+        "rate_low": low,
+        "rate_high": high,
     }
 
 

@@ -121,14 +121,14 @@ def score_probabilities(
 def rate_interval(rates: NDArray[np.float64], count: int) -> tuple[float, float]:
     """Return the interval that holds the share of wrong labels with a probability of 90 %.
 
-    From the 5 % to the 95 % quantile over hypotheses that are equally likely, wider by what chance
-    does to a share among so many samples.
+    From the lowest to the highest of the hypotheses, wider by what chance does to a share among so
+    many samples. Each of four is as likely: an interval without one would hold no more than 75 %.
 
     Args:
         rates: ``(H,)`` the share under each hypothesis.
         count: n.
     """
-    low, high = np.quantile(rates, [0.05, 0.95])
+    low, high = rates.min(), rates.max()
     spread = 1.645 * np.sqrt(np.array([low * (1 - low), high * (1 - high)]) / count)
     return max(0.0, float(low - spread[0])), min(1.0, float(high + spread[1]))
 
@@ -144,7 +144,7 @@ def matrix_interval(
         matrices: ``(H, K, K)`` under each hypothesis.
         of_class: ``(K,)`` the expected samples of each true class.
     """
-    bounds = np.quantile(matrices, [0.05, 0.95], axis=0)
+    bounds: NDArray[np.float64] = np.stack([matrices.min(axis=0), matrices.max(axis=0)])
     spread = 1.645 * np.sqrt(bounds * (1 - bounds) / np.maximum(of_class, 1)[None, :, None])
     spread[0] *= -1
     return np.clip(bounds + spread, 0, 1)
