@@ -23,6 +23,9 @@ from labelfix.report import read_report_table
 RULE = "is_label_issue"
 PROBABILITY = "label_error_probability"
 
+FOR_TRAINING = 0.7
+"""How sure a label is that is exported to train on, as docs/exports.md advises."""
+
 
 def head(problem: Problem) -> Answers:
     """``labelfix audit --tune head``: heads on frozen features."""
@@ -53,7 +56,7 @@ def _audited(problem: Problem, tune: Tune) -> Answers:
             cache=problem.cache if tune == "head" else Path(scratch) / "cache",
         )
         cleaned = Path(scratch) / "clean.parquet"
-        export(run, cleaned)
+        export(run, cleaned, min_probability=FOR_TRAINING)
         return {ANY_SCORE: _result(run, cleaned)}
 
 
