@@ -276,7 +276,9 @@ BENCHMARKING: dict[str, set[str]] = {
         "benchmark.tasks", "benchmark.variants", "benchmark.worker",
     },
     "benchmark.summary": {"benchmark.methods", "benchmark.rows"},
-    "benchmark.tables": {"benchmark.methods", "benchmark.rows", "benchmark.summary"},
+    "benchmark.tables": {
+        "benchmark.methods", "benchmark.rows", "benchmark.summary", "benchmark.tasks",
+    },
     "benchmark.plot": {"benchmark.methods", "benchmark.records", "benchmark.summary", "svg"},
     "benchmark.pages": {
         "benchmark.plot", "benchmark.rows", "benchmark.summary", "benchmark.tables",

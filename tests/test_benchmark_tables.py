@@ -156,3 +156,20 @@ def test_every_command_of_the_published_page_can_be_typed() -> None:
         group, name, *options = shlex.split(command)
         run = get_command(app).commands[group].commands[name]
         run.make_context(name, options)  # fails where an option is unknown or takes no such value
+
+
+def test_means_are_over_all_tasks_of_a_family_but_ensembles(tmp_path: Path) -> None:
+    sets = [
+        replace(scored_row(method, 0, power), task=f"probs/{name}", settings=ROW.settings)
+        for name, power in {"a": 1.0, "b": 2.0, "all__ensemble": 3.0}.items()
+        for method in ("labelfix-probs", "random")
+    ]
+    lone = replace(scored_row("aum", 0), task="probs/a", settings=ROW.settings)
+    page, _ = page_of([*ROWS, *sets, lone], tmp_path)
+    part = page[page.index("## Means over a and b") :].partition("\n## ")[0]
+    assert page.count("## Means over") == 1, "flowers have one task here"
+    lines = [line.split(" | ") for line in part.splitlines() if line.startswith("| ")][1:]
+    rows = {name[2:]: precision for name, precision, *_ in lines}
+    assert set(rows) == {"labelfix-probs", "random"}, "aum did one of the two"
+    mean = fmean(row.figures["average_precision"] for row in sets[:4:2])
+    assert rows["labelfix-probs"] == f"{mean:.4f}"[1:]

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from labelfix.benchmark.methods import REFERENCE
 from labelfix.benchmark.rows import BenchmarkRow
 from labelfix.benchmark.summary import Figure, MethodRows, TaskRows
+from labelfix.benchmark.tasks import ENSEMBLE
 
 UNKNOWN = ""
 
@@ -44,6 +46,14 @@ CALIBRATION = (
     _Column("calibration error", "calibration_error"),
     _Column("Brier", "brier"),
     _Column("log loss", "log_loss"),
+)
+MEANS = (
+    _Column("AP", "average_precision"),
+    _Column("F1", "f1"),
+    _Column("F1 best rule*", "f1_best_rule"),
+    _Column("calibration error", "calibration_error"),
+    _Column("noise estimate off by", "noise_rate_error"),
+    _Column("suggestion right, of found errors", "suggestion_accuracy_of_errors"),
 )
 DOWNSTREAM = (
     _Column("all samples", "test_accuracy"),
@@ -86,7 +96,7 @@ def tables_page(
     if not tasks:
         return f"{HEAD}\nNothing has been measured yet.\n"
     sections = (_section(task, results[task.task], plots.get(slug(task))) for task in tasks)
-    return "\n".join([HEAD, *sections])
+    return "\n".join([HEAD, *_means(tasks), *sections])
 
 
 def slug(task: TaskRows) -> str:
@@ -120,6 +130,47 @@ def _section(task: TaskRows, results: str, plot: str | None) -> str:
     if plot is not None:
         parts.append(f"![Curves of {task.task}]({plot})")
     return "\n\n".join([*parts, _origin(task, results)]) + "\n"
+
+
+def _means(tasks: Sequence[TaskRows]) -> list[str]:
+    """Return a table for each family of tasks: means over them, of methods that did all."""
+    families: dict[tuple[str, str], list[TaskRows]] = {}
+    for task in tasks:
+        families.setdefault((_family(task.task), task.backbone), []).append(task)
+    return [
+        f"## Means over {_listed(members)}\n\n{_table_of_means(members)}\n"
+        for (family, _), members in families.items()
+        if family and len(members) > 1
+    ]
+
+
+def _family(task: str) -> str:
+    """Return what tasks have in common; an ensemble is made of others, and has no family."""
+    if task.endswith(f"__{ENSEMBLE}"):
+        return ""
+    return task.partition("/")[0] if "/" in task else task.partition("-")[0]
+
+
+def _listed(tasks: Sequence[TaskRows]) -> str:
+    names = [task.task.partition("/")[2] or task.task for task in tasks]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _table_of_means(tasks: Sequence[TaskRows]) -> str:
+    by_name = [{method.method: method for method in task.methods} for task in tasks]
+    lines = []
+    for name in by_name[0]:
+        if name.partition("/")[0] == REFERENCE or not all(name in methods for methods in by_name):
+            continue
+        cells = []
+        for column in MEANS:
+            figures = [methods[name].figure(column.figure) for methods in by_name]
+            known = [figure.mean for figure in figures if figure is not None]
+            is_known = len(known) == len(tasks)
+            cells.append(_number(fmean(known), column.digits) if is_known else UNKNOWN)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    headings = " | ".join(column.heading for column in MEANS)
+    return "\n".join([f"| method | {headings} |", f"|---|{'---|' * len(MEANS)}", *lines])
 
 
 def _about(task: TaskRows) -> str:
