@@ -151,7 +151,7 @@ def test_each_task_names_the_file_that_its_rows_are_in(tmp_path: Path) -> None:
 def test_every_command_of_the_published_page_can_be_typed() -> None:
     page = (Path(__file__).parents[1] / "benchmarks" / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^`labelfix (benchmark .*)`<br>$", page, re.MULTILINE)
-    assert len(commands) == page.count("\n## ")
+    assert len(commands) == page.count("\n## ") - page.count("\n## Means over ")
     for command in commands:
         group, name, *options = shlex.split(command)
         run = get_command(app).commands[group].commands[name]
