@@ -27,6 +27,7 @@ from PIL import Image
 
 from labelfix.html.pictures import pictures_of
 from labelfix.html.writing import write_page
+from labelfix.late_columns import with_late_columns
 from labelfix.records import DatasetSource, no_progress
 from labelfix.report import PRED_PROBS, Report, RunInfo
 from labelfix.report_schema import arrow_schema
@@ -113,7 +114,7 @@ def make_report(samples: int, classes: int, rng: np.random.Generator) -> Report:
     for name in [name for name in more if name not in table.column_names]:
         table = table.append_column(name, more[name])
     assert PRED_PROBS not in table.column_names  # a page does not look at them
-    return Report(table, names, _run_info(error))
+    return Report(with_late_columns(table), names, _run_info(error))
 
 
 def _more_columns(samples: int, rng: np.random.Generator) -> dict[str, pa.Array]:
@@ -146,12 +147,14 @@ def _run_info(error: np.ndarray[Any, np.dtype[np.float32]]) -> RunInfo:
     )
 
 
-def write_neighbours(run: Path, samples: int, rng: np.random.Generator) -> None:
+def write_neighbours(run: Path, report: Report, rng: np.random.Generator) -> None:
     """Write ten neighbours of each row at random."""
+    samples = report.table.num_rows
     offsets = pa.array(np.arange(0, 10 * samples + 1, 10, dtype=np.int32))
     rows = pa.array(rng.integers(0, samples, 10 * samples))
     cosines = pa.array(rng.random(10 * samples, np.float32))
     table = {
+        "sample_id": report.table["sample_id"],
         "neighbors": pa.ListArray.from_arrays(offsets, rows),
         "similarities": pa.ListArray.from_arrays(offsets, cosines),
     }
@@ -186,7 +189,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         run, profile = Path(folder) / "run", Path(folder) / "profile"
         run.mkdir()
-        write_neighbours(run, arguments.samples, rng)
+        write_neighbours(run, report, rng)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start, started = time.perf_counter(), time.process_time()
         page = write_page(run, report, pictures_of(photos, no_progress))
