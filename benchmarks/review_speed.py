@@ -6,7 +6,8 @@
 Writes a class folder of photos (links to 40 different JPEGs of 1,600 x 1,200), a report on it with
 neighbours, and decisions on half of the suspects; serves it by the real command in a process of its
 own; asks each route again and again over one connection, and prints the median, the 95th percentile
-and the longest time. The bar is 100 ms at the 95th percentile. What runs beside it makes times longer.
+and the longest time. The bar is 100 ms at the 95th percentile. What runs beside it makes times
+longer.
 """
 
 import argparse
