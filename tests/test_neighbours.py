@@ -22,7 +22,7 @@ def unit(count, width=16, seed=0):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_up_to_the_reach_they_are_those_of_scikit_learn():
+def test_they_are_those_of_scikit_learn():
     vectors = unit(700)
     found = find_neighbours(vectors)
     reference = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, metric="cosine").fit(vectors)
@@ -50,24 +50,34 @@ def test_rows_at_one_place_come_in_their_order():
     assert (find_neighbours(vectors).similarities[:14] == 1).all()
 
 
-def test_cells_find_nearly_all_that_an_exact_search_finds(monkeypatch):
+def test_a_graph_finds_nearly_all_that_an_exact_search_finds(monkeypatch):
     vectors = unit(4000)
     exact = find_neighbours(vectors)
-    monkeypatch.setattr(room, "REACH", 1000)
-    monkeypatch.setattr(room, "CELL", 50)
+    monkeypatch.setattr(room, "EXACT", 1000)
     near = find_neighbours(vectors)
     shared = [len(set(a) & set(b)) for a, b in zip(exact.rows, near.rows, strict=True)]
-    assert np.mean(shared) / NEIGHBOURS > 0.9
+    assert np.mean(shared) / NEIGHBOURS > 0.97
     assert (exact.rows[:, 0] == near.rows[:, 0]).mean() > 0.97
+    assert not (near.rows == np.arange(4000)[:, None]).any()
 
 
-@pytest.mark.parametrize("reach", [16_384, 500])
-def test_the_number_of_threads_changes_nothing(monkeypatch, reach):
+def test_many_copies_are_their_own_neighbours_in_a_graph_too(monkeypatch):
+    monkeypatch.setattr(room, "EXACT", 100)
+    vectors = np.concatenate([unit(600), np.repeat(unit(1, seed=5), 300, axis=0)])
+    found = find_neighbours(vectors)
+    assert not (found.rows == np.arange(900)[:, None]).any()
+    assert all(len(set(near)) == NEIGHBOURS for near in found.rows.tolist())
+    np.testing.assert_allclose(found.similarities[600:], 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("exact", [16_384, 500])
+def test_the_number_of_threads_changes_nothing(monkeypatch, exact):
     values = clustered(2500, 300)
-    monkeypatch.setattr(room, "REACH", reach)
+    monkeypatch.setattr(room, "EXACT", exact)
     results = []
     for cores in (1, 3):
         monkeypatch.setattr("labelfix.single_threads.cores", lambda cores=cores: cores)
+        monkeypatch.setattr(room, "cores", lambda cores=cores: cores)
         embedding = embed(values, np.arange(2500))
         found = find_neighbours(embedding.vectors)
         results.append((embedding.vectors, embedding.lengths, found.rows, found.similarities))

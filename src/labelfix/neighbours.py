@@ -1,22 +1,21 @@
 """Which images look most alike: the nearest neighbours of each by the features of a frozen network.
 
-Letters: N rows, D features, P principal components, k neighbours, C cells.
+Letters: N rows, D features, P principal components, k neighbours.
 
 Every figure is worked out by one thread, so the same features give the same neighbours bit for bit,
 however many threads there are.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
+from usearch.index import BatchMatches, Index
 
 from labelfix.issue_records import Neighbours
-from labelfix.single_threads import blocks_of, one_thread_each
+from labelfix.single_threads import blocks_of, cores, one_thread_each
 
 NEIGHBOURS = 10
 """k: how many neighbours of each row are found."""
@@ -30,11 +29,8 @@ SAMPLE = 20_000
 LARGEST_DEVIATION = 8.0
 """Standard deviations at which a feature is cut off, so that no single one decides."""
 
-CELL = 512
-"""Rows of a cell, on average."""
-
-REACH = 16_384
-"""With so many rows, those of the nearest cells, each row is compared: up to here all of them."""
+EXACT = 16_384
+"""Up to so many rows, each is compared with all others; of more, an index finds candidates."""
 
 BLOCK = 1024
 """Rows that are compared at a time."""
@@ -91,9 +87,9 @@ def embed(values: NDArray[np.floating], rows: NDArray[np.int64]) -> Embedding:
 def find_neighbours(vectors: Vectors) -> Neighbours:
     """Return the nearest neighbours of each row among the others.
 
-    Up to ``REACH`` rows the search is exact. Of more, the rows fall into cells around rows drawn
-    at random, and each row is compared with those of the cells nearest to its own: an inverted
-    file, as of Sivic & Zisserman (2003), so that time grows with N and not with its square.
+    Up to ``EXACT`` rows the search is exact. Of more, a graph of small worlds (HNSW, Malkov and
+    Yashunin, IEEE TPAMI 2020, by usearch) names the candidates, so that time grows with N and not
+    with its square. One thread builds it: then the same vectors give the same graph.
 
     Args:
         vectors: ``(N, P)``, each of length 1.
@@ -105,81 +101,52 @@ def find_neighbours(vectors: Vectors) -> Neighbours:
     if count == 0:
         return Neighbours(rows, similarities)
     with one_thread_each() as pool:
-        cells = _Cells.of(vectors, pool)
+        candidates = _by_graph(vectors, count) if size > EXACT else None
 
-        def search(task: tuple[NDArray[np.int64], int]) -> None:
-            queries, cell = task
-            found = _nearest(vectors, queries, cells.around(cell), count)
-            rows[queries], similarities[queries] = found
+        def search(block: slice) -> None:
+            queries = np.arange(size)[block]
+            if candidates is None:
+                near = _by_comparing(vectors, queries, count)
+            else:
+                near = candidates[block]
+            rows[block], similarities[block] = _ranked(vectors, queries, near)
 
-        for _ in pool.map(search, cells.tasks()):
+        for _ in pool.map(search, blocks_of(size, BLOCK)):
             pass
     return Neighbours(rows, similarities)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cells:
-    """Rows in groups that lie close together.
-
-    Args:
-        members: ``(N,)`` rows, cell by cell.
-        starts: ``(C + 1,)`` where each cell begins among them.
-        order: ``(C, C)`` cells, nearest first.
-    """
-
-    members: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    order: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, vectors: Vectors, pool: ThreadPoolExecutor) -> "_Cells":
-        """Put each row into the cell whose centre is nearest."""
-        size = len(vectors)
-        count = -(-size // CELL) if size > REACH else 1
-        drawn = np.random.default_rng(0).choice(size, count, replace=False)
-        centres = vectors[np.sort(drawn)]
-        parts = pool.map(
-            lambda block: (vectors[block] @ centres.T).argmax(1), blocks_of(size, BLOCK)
-        )
-        cell = np.concatenate(list(parts))
-        return cls(
-            members=np.argsort(cell, kind="stable"),
-            starts=np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=count))]),
-            order=np.argsort(-(centres @ centres.T), axis=1, kind="stable"),
-        )
-
-    def tasks(self) -> Iterator[tuple[NDArray[np.int64], int]]:
-        """Yield rows of one cell at a time, and the cell."""
-        for cell in range(len(self.order)):
-            for start in range(self.starts[cell], self.starts[cell + 1], BLOCK):
-                yield self.members[start : min(start + BLOCK, self.starts[cell + 1])], cell
-
-    def around(self, cell: int) -> NDArray[np.int64]:
-        """Return the rows of a cell and of those around it, ``REACH`` or somewhat more."""
-        near = self.order[cell]
-        sizes = np.diff(self.starts)[near]
-        needed = int(np.searchsorted(np.cumsum(sizes), min(REACH, len(self.members)))) + 1
-        return np.concatenate(
-            [self.members[self.starts[c] : self.starts[c + 1]] for c in near[:needed]]
-        )
+def _by_graph(vectors: Vectors, count: int) -> NDArray[np.int64]:
+    """Return ``(N, count)`` rows that are probably the nearest to each, none of them itself."""
+    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f32")
+    index.add(np.arange(len(vectors)), vectors, threads=1)
+    found = index.search(vectors, count + 1, threads=cores())
+    assert isinstance(found, BatchMatches)  # there are many queries
+    near: NDArray[np.int64] = found.keys.astype(np.int64)
+    is_own = near == np.arange(len(vectors))[:, None]
+    # a row with many copies may not be among its own nearest: then the last one is too many
+    dropped = np.where(is_own.any(axis=1), is_own.argmax(axis=1), count)
+    near = near[np.arange(count + 1) != dropped[:, None]].reshape(-1, count)
+    for row in np.flatnonzero(found.counts <= count):  # the graph does not reach enough from there
+        near[row] = _by_comparing(vectors, np.array([row]), count)
+    return near
 
 
-def _nearest(
-    vectors: Vectors,
-    queries: NDArray[np.int64],
-    others: NDArray[np.int64],
-    count: int,
+def _by_comparing(vectors: Vectors, queries: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return ``(q, count)`` the rows that are nearest to each query, in no order."""
+    scores = vectors[queries] @ vectors.T
+    scores[np.arange(len(queries)), queries] = -np.inf
+    return np.argpartition(scores, len(vectors) - count, axis=1)[:, len(vectors) - count :]
+
+
+def _ranked(
+    vectors: Vectors, queries: NDArray[np.int64], near: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], Vectors]:
-    """Return the ``count`` rows among ``others`` that are nearest to each query, and how near."""
-    others = np.sort(others)
-    scores = vectors[queries] @ vectors[others].T
-    scores[np.arange(len(queries)), np.searchsorted(others, queries)] = -np.inf
-    places = np.argpartition(scores, len(others) - count, axis=1)[:, len(others) - count :]
-    found = others[places]
+    """Return neighbours, nearest first, and how near they are."""
     # one formula for both directions of a pair
-    exact = np.einsum("qkp,qp->qk", vectors[found], vectors[queries]).clip(-1, 1)
-    best = np.lexsort((found, -exact), axis=1)
-    return np.take_along_axis(found, best, 1), np.take_along_axis(exact, best, 1)
+    exact = np.einsum("qkp,qp->qk", vectors[near], vectors[queries]).clip(-1, 1)
+    best = np.lexsort((near, -exact), axis=1)
+    return np.take_along_axis(near, best, 1), np.take_along_axis(exact, best, 1)
 
 
 def _finite(values: NDArray[np.floating]) -> Vectors:
