@@ -48,7 +48,8 @@ def flag(
     order = np.argsort(-wrong, kind="stable")
     possible = order[: np.count_nonzero(wrong > 0)]
     flags = np.zeros(len(wrong), np.bool_)
-    flags[possible[: _how_many(wrong if under is None else under, wrong, possible, config)]] = True
+    hypotheses = wrong[None] if under is None else under
+    flags[possible[: _how_many(wrong, hypotheses, possible, config)]] = True
     return flags
 
 
@@ -70,8 +71,8 @@ def expected_quality(wrong: NDArray[np.floating], flags: NDArray[np.bool_]) -> E
 
 
 def _how_many(
-    under: NDArray[np.floating],
     wrong: NDArray[np.floating],
+    under: NDArray[np.floating],
     possible: NDArray[np.int64],
     config: FlagConfig,
 ) -> int:
@@ -84,7 +85,7 @@ def _how_many(
         # the mean of a falling list falls: the last place that is good enough is the end
         found = np.cumsum(wrong[possible], dtype=np.float64)
         return int(np.count_nonzero(found / _ranks(found) >= config.precision))
-    shares = [_shares_of_best_f1(one[possible]) for one in np.atleast_2d(under)]
+    shares = [_shares_of_best_f1(one[possible]) for one in under]
     return int(np.argmax(np.mean(shares, axis=0))) + 1
 
 

@@ -158,19 +158,30 @@ def _listed(tasks: Sequence[TaskRows]) -> str:
 
 def _table_of_means(tasks: Sequence[TaskRows]) -> str:
     by_name = [{method.method: method for method in task.methods} for task in tasks]
-    lines = []
-    for name in by_name[0]:
-        if name.partition("/")[0] == REFERENCE or not all(name in methods for methods in by_name):
-            continue
-        cells = []
-        for column in MEANS:
-            figures = [methods[name].figure(column.figure) for methods in by_name]
-            known = [figure.mean for figure in figures if figure is not None]
-            is_known = len(known) == len(tasks)
-            cells.append(_number(fmean(known), column.digits) if is_known else UNKNOWN)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    headings = " | ".join(column.heading for column in MEANS)
-    return "\n".join([f"| method | {headings} |", f"|---|{'---|' * len(MEANS)}", *lines])
+    return _table_of(
+        "method",
+        MEANS,
+        [
+            (name, _OverTasks(tuple(methods[name] for methods in by_name)))
+            for name in by_name[0]
+            if name.partition("/")[0] != REFERENCE and all(name in methods for methods in by_name)
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _OverTasks:
+    """A method on several tasks."""
+
+    methods: tuple[MethodRows, ...]
+
+    def figure(self, name: str) -> Figure | None:
+        """Return the mean of a figure over the tasks; ``None`` unless each has it."""
+        figures = [method.figure(name) for method in self.methods]
+        means = [figure.mean for figure in figures if figure is not None]
+        if len(means) < len(figures):
+            return None
+        return Figure(fmean(means), math.nan, len(means))
 
 
 def _about(task: TaskRows) -> str:
@@ -196,7 +207,7 @@ def _table(first: str, columns: Sequence[_Column], methods: Sequence[MethodRows]
 
 
 def _table_of(
-    first: str, columns: Sequence[_Column], methods: Sequence[tuple[str, MethodRows]]
+    first: str, columns: Sequence[_Column], methods: Sequence[tuple[str, MethodRows | _OverTasks]]
 ) -> str:
     used = [column for column in columns if any(m.figure(column.figure) for _, m in methods)]
     lines = [
