@@ -1,13 +1,15 @@
 """The summary: the figures that an audit ends with."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelfix.cli_tables import assumption_lines
 from labelfix.errors import ReportError
-from labelfix.records import MISSING
+from labelfix.records import MISSING, Assumption
 from labelfix.report import read_report_table, write_report
 from labelfix.summary import ClassSummary, ConfusedPair, FlaggedRow, summarise
 from small_report import CLASS_NAMES, Sample, report_of, samples_of
@@ -104,3 +106,18 @@ def test_parts_add_up(data):
     assert [row.label for row in sorted(summary.by_class, key=lambda r: r.label)] == class_names
     errors = [row.label_error_probability for row in summary.worst]
     assert errors == sorted(errors, reverse=True)
+
+
+def test_at_most_three_assumptions_are_printed_and_the_rest_is_counted():
+    texts = ["a", "b", "c", "d", "e"]
+    assert assumption_lines(texts[:2]) == ["assumed: a", "assumed: b"]
+    assert assumption_lines(texts)[-1] == "assumed: c (and 2 more, in run.json)"
+
+
+def test_assumptions_come_back_from_a_written_report(tmp_path):
+    report = report_of(SAMPLES, CLASSES)
+    held = (Assumption("columns", "a"), Assumption("splits", "b"))
+    write_report(replace(report, run=replace(report.run, assumptions=held)), tmp_path / "r.parquet")
+    back = read_report_table(tmp_path / "r.parquet")
+    assert back.run.assumptions == held
+    assert summarise(back).assumptions == ("a", "b")

@@ -18,6 +18,9 @@ from labelfix.training_summary import TrainingSummary
 WIDTH_OF_A_FILE = 160
 """Columns of the tables where no terminal says how wide it is."""
 
+SHOWN_ASSUMPTIONS = 3
+"""Lines of what was taken for granted that a summary prints; run.json holds all."""
+
 
 def stdout_console() -> Console:
     """Return the console of stdout; text that is piped away is not cut to 80 columns."""
@@ -84,6 +87,17 @@ def print_figures(console: Console, summary: Summary) -> None:
     console.print(_grid(rows))
     for note in summary.notes:
         _line(console, f"note: {note}")
+    for assumption in assumption_lines(summary.assumptions):
+        _line(console, assumption)
+
+
+def assumption_lines(assumptions: Sequence[str]) -> list[str]:
+    """Return at most `SHOWN_ASSUMPTIONS` lines of what an audit took for granted."""
+    shown, hidden = assumptions[:SHOWN_ASSUMPTIONS], assumptions[SHOWN_ASSUMPTIONS:]
+    lines = [f"assumed: {text}" for text in shown]
+    if hidden:
+        lines[-1] += f" (and {len(hidden)} more, in run.json)"
+    return lines
 
 
 def _kinds(summary: Summary) -> list[tuple[str, str, str]]:

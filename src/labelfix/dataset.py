@@ -66,6 +66,7 @@ def open_dataset(
         images=raw.images,
         source=raw.source,
         fingerprint=raw.fingerprint,
+        assumptions=raw.assumptions,
     )
 
 

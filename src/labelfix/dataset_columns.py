@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from labelfix.config import DatasetConfig
 from labelfix.dataset_labels import blank_to_null
 from labelfix.errors import DatasetError
-from labelfix.records import DatasetSource, ImageStore
+from labelfix.records import Assumption, DatasetSource, ImageStore
 
 IMAGE_NAMES = (
     "image", "image_path", "img_path", "file_path", "filepath", "path", "file_name", "filename",
@@ -42,6 +42,7 @@ class RawSamples:
         images: The encoded images, N rows.
         source: Where they came from.
         fingerprint: A digest of what identifies the images.
+        assumptions: What was taken for granted, the most important first.
     """
 
     sample_id: pa.StringArray
@@ -50,6 +51,7 @@ class RawSamples:
     images: ImageStore
     source: DatasetSource
     fingerprint: str
+    assumptions: tuple[Assumption, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

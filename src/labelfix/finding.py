@@ -184,5 +184,6 @@ def _judge(
             seed=inquiry.config.seed,
             versions={name: version(name) for name in LIBRARIES},
             settings=as_json(settings),
+            assumptions=dataset.assumptions + plan.seen.assumptions,
         ),
     )

@@ -23,7 +23,7 @@ from labelfix.disk_cache import (
     read_unreadable,
 )
 from labelfix.preprocessing import Preprocessing
-from labelfix.records import ImageStore, OnProgress, Progress, no_progress
+from labelfix.records import Assumption, ImageStore, OnProgress, Progress, no_progress
 
 CACHE_VERSION = 1
 """Raised when the same images would give other pixels."""
@@ -53,12 +53,14 @@ class Pixels:
         content: ``(N,)`` 16-byte digests of the encoded images; equal means byte-identical.
         unreadable: Row to reason, for the images that could not be read.
         preprocessing: How an encoded image becomes a stored square.
+        assumptions: What was taken for granted on the way here.
     """
 
     values: NDArray[np.uint8] | None
     content: NDArray[np.bytes_]
     unreadable: Mapping[int, str]
     preprocessing: Preprocessing
+    assumptions: tuple[Assumption, ...] = ()
 
 
 def stored_square(preprocessing: Preprocessing, *, room: float = 1.0) -> Preprocessing:

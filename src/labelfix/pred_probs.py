@@ -34,7 +34,7 @@ from labelfix.pred_probs_tables import (
     read_text_table,
 )
 from labelfix.probability_store import MeanStore, ProbabilityStore, blocks
-from labelfix.records import MISSING, Label, OnProgress, Progress
+from labelfix.records import MISSING, Assumption, Label, OnProgress, Progress
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 the probabilities of a sample may add up: float16 is no finer."""
@@ -56,6 +56,7 @@ class GivenPredProbs:
         store: The probabilities, K columns in the order of ``class_names``.
         why_not: Row to reason, for the samples that cannot be judged.
         columns: What the columns of ids and labels are called in the first file.
+        assumptions: What was taken for granted, the most important first.
     """
 
     sample_id: pa.StringArray
@@ -64,6 +65,7 @@ class GivenPredProbs:
     store: ProbabilityStore
     why_not: dict[int, str]
     columns: dict[str, str]
+    assumptions: tuple[Assumption, ...] = ()
 
     def __len__(self) -> int:
         """Return N."""

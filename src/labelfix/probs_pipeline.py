@@ -179,6 +179,7 @@ def _judge(
             seed=None,
             versions={name: version(name) for name in LIBRARIES},
             settings=settings_with(reviewed, {PRED_PROBS_KIND: [str(path) for path in paths]}),
+            assumptions=given.assumptions,
         ),
     )
 

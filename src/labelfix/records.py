@@ -8,7 +8,7 @@ holds them.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,24 @@ def _freeze_arrays(record: Any) -> None:
             view = value.view()
             view.flags.writeable = False
             object.__setattr__(record, field.name, view)
+
+
+AssumptionTopic = Literal["splits", "columns", "labels", "values", "files", "probabilities"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """Something that an audit took for granted because nobody told it.
+
+    All of them are kept in ``run.json`` and in the report; a summary prints the first three.
+
+    Args:
+        topic: What it is about.
+        text: One sentence without a full stop, that names the option which decides otherwise.
+    """
+
+    topic: AssumptionTopic
+    text: str
 
 
 class ImageStore(Protocol):
@@ -87,6 +105,7 @@ class LabeledDataset:
         source: Where the data came from.
         fingerprint: A digest of the images' names, sizes and times (not of the labels): equal
             fingerprints mean equal images.
+        assumptions: What was taken for granted on the way here, the most important first.
     """
 
     sample_id: pa.StringArray
@@ -96,6 +115,7 @@ class LabeledDataset:
     images: ImageStore
     source: DatasetSource
     fingerprint: str
+    assumptions: tuple[Assumption, ...] = ()
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -149,6 +169,11 @@ class SeenImages(Protocol):
         """Row to reason, for the images that could not be read."""
         ...
 
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """What was taken for granted when the images were read."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Appearances:
@@ -186,12 +211,14 @@ class Features:
         content: ``(N,)`` 16-byte digests of the encoded images; equal means byte-identical.
         unreadable: Row to reason, for the images that could not be read.
         appearances: What each looks like to the eye.
+        assumptions: What was taken for granted on the way here.
     """
 
     values: NDArray[np.float16]
     content: NDArray[np.bytes_]
     unreadable: Mapping[int, str]
     appearances: Appearances
+    assumptions: tuple[Assumption, ...] = ()
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

@@ -22,6 +22,7 @@ from labelfix.noise_matrix import NOISE_MATRIX_NAME, noise_table, write_noise_ta
 from labelfix.reasons import reasons
 from labelfix.records import (
     MISSING,
+    Assumption,
     Corrections,
     DatasetSource,
     Duplicates,
@@ -66,6 +67,7 @@ class RunInfo:
         seed: What every random choice was drawn from; ``None`` where there was none.
         versions: Library to version.
         settings: The rest of what shaped the verdicts, as JSON values.
+        assumptions: What was taken for granted, the most important first.
     """
 
     source: DatasetSource
@@ -76,6 +78,7 @@ class RunInfo:
     seed: int | None
     versions: Mapping[str, str]
     settings: Mapping[str, Any]
+    assumptions: tuple[Assumption, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
@@ -90,6 +93,7 @@ class RunInfo:
             "seed": self.seed,
             "versions": dict(self.versions),
             "settings": dict(self.settings),
+            "assumptions": [asdict(assumption) for assumption in self.assumptions],
         }
 
     @classmethod
@@ -100,10 +104,11 @@ class RunInfo:
             KeyError: A key is missing.
         """
         source, interval = values["source"], values["noise_rate_interval"]
-        own = {"source", "noise_rate_interval"}
+        own = {"source", "noise_rate_interval", "assumptions"}
         return cls(
             source=DatasetSource(source["kind"], Path(source["path"]), source["columns"]),
             noise_rate_interval=None if interval is None else (interval[0], interval[1]),
+            assumptions=tuple(Assumption(**found) for found in values.get("assumptions", ())),
             **{name: values[name] for name in cls.__slots__ if name not in own},
         )
 

@@ -81,6 +81,7 @@ class Summary:
             no image was looked at, as in the rest of what only images can tell.
         image_size: Pixels a side that it saw; ``None`` in a report that does not say.
         notes: What did not go as usual, a sentence each.
+        assumptions: What the audit took for granted, the most important first, a sentence each.
         flagged: Samples with a label issue.
         unreadable: Samples whose image could not be read.
         duplicates: Samples that have a byte-identical copy.
@@ -110,6 +111,7 @@ class Summary:
     backbone: str | None
     image_size: int | None
     notes: tuple[str, ...]
+    assumptions: tuple[str, ...]
     flagged: int
     unreadable: int | None
     duplicates: int | None
@@ -171,6 +173,7 @@ def summarise(
         backbone=report.run.backbone,
         image_size=report.run.settings.get("image_size"),
         notes=tuple(report.run.settings.get("notes", ())),
+        assumptions=tuple(assumption.text for assumption in report.run.assumptions),
         flagged=_count(report, "is_label_issue"),
         unreadable=_count_images(report, "is_unreadable_issue"),
         duplicates=_count_images(report, "is_exact_duplicate_issue"),
