@@ -23,6 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig
 from labelfix.errors import BackboneError
+from labelfix.files import refuse_special_file
 from labelfix.preprocessing import Preprocessing, choose_image_size
 
 MAX_DEPTHS = 5
@@ -259,6 +260,7 @@ def _embedded_weights(name: str) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    refuse_special_file(path, BackboneError)
     try:
         return load_file(path)
     except FileNotFoundError as error:

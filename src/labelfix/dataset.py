@@ -22,6 +22,7 @@ from labelfix.dataset_labels import encode_labels
 from labelfix.dataset_manifest import JSON_SUFFIXES, TEXT_SUFFIXES, read_manifest
 from labelfix.dataset_parquet import read_parquet
 from labelfix.errors import DatasetError
+from labelfix.files import refuse_special_file
 from labelfix.records import LabeledDataset, OnProgress, no_progress
 
 _FORMS = "give a folder of class folders, a manifest (.csv .tsv .jsonl .parquet) or Parquet files"
@@ -75,6 +76,7 @@ def _read(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamp
         return _read_folder(path, config, on_progress)
     if not path.exists():
         raise DatasetError(f"{path} does not exist", hint=_FORMS)
+    refuse_special_file(path, DatasetError)
     suffix = path.suffix.lower()
     if suffix == _PARQUET_SUFFIX:
         return read_parquet(path, [path.name], config, on_progress)

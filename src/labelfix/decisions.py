@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from filelock import FileLock
 
 from labelfix.errors import DecisionsError, RunError
+from labelfix.files import refuse_special_file
 from labelfix.records import Label
 
 DECISIONS_NAME = "decisions.jsonl"
@@ -129,6 +130,7 @@ class DecisionLog:
         Raises:
             DecisionsError: A line is no decision.
         """
+        refuse_special_file(self.path, DecisionsError)
         try:
             size = self.path.stat().st_size
             if size == self._read_to:

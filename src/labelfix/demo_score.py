@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
 from labelfix.errors import ReportError
+from labelfix.files import refuse_special_file
 from labelfix.report import Report
 
 TRUTH_NAME = "truth.csv"
@@ -91,6 +92,7 @@ def score_demo(report: Report, truth: Path) -> DemoScore:
 def _read_truth(path: Path) -> pa.Table:
     types = dict.fromkeys(TRUTH_COLUMNS, pa.string())
     options = pcsv.ConvertOptions(column_types=types, include_columns=list(types))
+    refuse_special_file(path, ReportError)
     try:
         return pcsv.read_csv(path, convert_options=options).combine_chunks()
     except (OSError, pa.ArrowException) as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 from labelfix.diagnosis_records import EpochSummary, LayerDistance
 from labelfix.errors import RunError
+from labelfix.files import refuse_special_file
 
 
 def read_json(path: Path) -> Any:
@@ -119,6 +120,7 @@ def _number(value: Any) -> float | None:
 
 
 def _text(path: Path) -> str:
+    refuse_special_file(path, RunError)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

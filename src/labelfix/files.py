@@ -2,13 +2,47 @@
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from labelfix.errors import RunError
+from labelfix.errors import LabelfixError, RunError
+
+_SPECIAL = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def refuse_special_file(path: Path, fault: type[LabelfixError]) -> None:
+    """Refuse a pipe, a socket or a device before it is opened: reading one may never end.
+
+    What is not there, or cannot be looked up, is left to whoever reads it.
+
+    Raises:
+        LabelfixError: Of the kind ``fault``: the path is such a thing, or leads to one.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    what = next((name for is_it, name in _SPECIAL if is_it(mode)), None)
+    if what is None:
+        return
+    is_descriptor = path.as_posix().startswith(("/dev/fd/", "/proc/", "/dev/std"))
+    if what == "a named pipe" and is_descriptor:
+        what = "a pipe"
+    raise fault(
+        f"{path} is {what}, not a regular file",
+        hint="write it to a file first, and give that file"
+        if is_descriptor
+        else "give a regular file",
+    )
 
 
 @contextmanager

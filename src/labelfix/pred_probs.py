@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from labelfix.dataset_columns import refuse_repeated_ids
 from labelfix.dataset_files import FileTimes, fingerprint
 from labelfix.errors import DatasetError
+from labelfix.files import refuse_special_file
 from labelfix.pred_probs_npz import CLASSES, LABELS, read_npz
 from labelfix.pred_probs_tables import (
     ID,
@@ -79,6 +80,7 @@ def fingerprint_of(paths: Sequence[Path]) -> str:
         DatasetError: A file is not there.
     """
     for path in paths:
+        refuse_special_file(path, DatasetError)
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise DatasetError(f"{path} {what}", hint=f"name a file: {_FORMS}")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from labelfix.errors import ReportError
-from labelfix.files import atomic_path
+from labelfix.files import atomic_path, refuse_special_file
 from labelfix.issue_records import IssueKinds
 from labelfix.late_columns import kind_columns, with_late_columns
 from labelfix.noise_matrix import NOISE_MATRIX_NAME, noise_table, write_noise_table
@@ -321,6 +321,7 @@ def report_file(path: Path) -> Path:
         ReportError: There is no report.
     """
     file = path / REPORT_NAME if path.is_dir() else path
+    refuse_special_file(file, ReportError)
     if not file.is_file():
         holder = f"{path} holds no {REPORT_NAME}" if path.is_dir() else f"{path} does not exist"
         raise ReportError(holder, hint="name the RUN folder of a finished `labelfix audit`")

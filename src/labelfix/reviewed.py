@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from labelfix.decisions import DECISIONS_NAME, Decision, decisions_file, read_decisions
 from labelfix.errors import DatasetError, DecisionsError, RunError
-from labelfix.files import atomic_path
+from labelfix.files import atomic_path, refuse_special_file
 from labelfix.records import MISSING, Judgeable, Label, Reviewed
 
 Decisions: TypeAlias = Mapping[str, Decision]
@@ -35,6 +35,7 @@ def decisions_of(run: Path | None) -> Decisions | None:
     """
     if run is None:
         return None
+    refuse_special_file(decisions_file(run), DecisionsError)
     if not decisions_file(run).is_file():
         raise DecisionsError(
             f"{run} holds no {DECISIONS_NAME}",

@@ -19,6 +19,7 @@ from labelfix.benchmark.tasks import ENSEMBLE, ImageData, PlantedTask, ProbsTask
 from labelfix.config import DatasetConfig
 from labelfix.dataset import open_dataset
 from labelfix.errors import BenchmarkError, ConfigError
+from labelfix.files import refuse_special_file
 from labelfix.noise import (
     class_dependent_noise,
     correlated_noise,
@@ -292,6 +293,7 @@ def sets_in(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for file in sorted(folder.glob("*.npz")):
+        refuse_special_file(file, BenchmarkError)
         try:
             with np.load(file) as arrays:
                 held = set(arrays.files)

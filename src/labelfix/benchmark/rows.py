@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from labelfix.errors import BenchmarkError
-from labelfix.files import atomic_path, make_folder
+from labelfix.files import atomic_path, make_folder, refuse_special_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,7 @@ def read_rows(path: Path) -> list[BenchmarkRow]:
     Raises:
         BenchmarkError: A line is no row; the message names it.
     """
+    refuse_special_file(path, BenchmarkError)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
