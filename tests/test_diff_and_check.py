@@ -178,7 +178,7 @@ def test_kinds_of_issue_are_the_columns_of_the_report():
     assert failed_on("conflicting_duplicate") == ("c", "d")
     assert failed_on("exact-duplicate") == tuple("abcdef")
     assert failed_on("unreadable") == ()
-    assert failed_on("leakage") == ("a", "b")
+    assert failed_on("leakage") == ("a", "b", "e", "f")
 
 
 def test_near_copies_in_two_splits_leak_where_the_report_knows_of_them():

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.decided import Decided, join_decisions, one_array
+from labelfix.decided import Decided, join_decisions
 from labelfix.decisions import decisions_file, read_decisions
 from labelfix.errors import ConfigError, ReportError
 from labelfix.exports.inputs import keep_off
 from labelfix.report import Report, read_report_table, report_file
+from labelfix.splits import leaking_rows
 
 LEAKAGE = "leakage"
 """The kind of issue of copies, exact or near, that lie in more than one split."""
@@ -27,7 +28,6 @@ ERROR_RATE = "max-error-rate"
 """The name of the check of the share of wrong labels."""
 
 _ISSUE = re.compile(r"is_(.+)_issue")
-_SETS = ("exact_duplicate_set", "near_duplicate_set")
 _ABOUT_LABELS = {"label"}
 
 
@@ -231,7 +231,7 @@ def _check_kind(report: Report, decided: Decided, wanted: str) -> Check:
             f"the report cannot tell of {wanted}: it looked at no image for it",
             hint="audit again: the report may be older than this kind of issue",
         )
-    is_issue = _leaks(report) if kind == LEAKAGE else _issues(report, kind)
+    is_issue = leaking_rows(report.table) if kind == LEAKAGE else _issues(report, kind)
     if kind == "label":
         is_issue = is_issue & ~decided.has("keep")
     ids = tuple(report.table["sample_id"].filter(pa.array(is_issue)).to_pylist())
@@ -261,17 +261,3 @@ def _kind_of(report: Report, wanted: str) -> str:
     raise ConfigError(
         f"the report knows no issue of the kind {wanted!r}", hint=f"choose from: {listed}"
     )
-
-
-def _leaks(report: Report) -> NDArray[np.bool_]:
-    """Return ``(N,)`` whether a copy of the sample, exact or near, lies in another split."""
-    is_leak = np.zeros(len(report), np.bool_)
-    split = pc.utf8_lower(report.table["split"])
-    for name in _SETS:
-        if name in report.table.column_names:
-            table = pa.table({"set": report.table[name], "split": split})
-            splits = table.group_by("set").aggregate([("split", "count_distinct")])
-            is_wide = pc.greater(splits["split_count_distinct"], 1)
-            wide = one_array(splits["set"].filter(is_wide).drop_null())
-            is_leak |= pc.is_in(report.table[name], wide, skip_nulls=True).to_numpy()
-    return is_leak

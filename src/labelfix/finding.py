@@ -165,6 +165,10 @@ def _judge(
     usable[list(plan.seen.unreadable)] = False
     limits = None if kinds is None else dict(kinds.limits)
     settings = {**settings_with(inquiry.reviewed, settings), "issues": limits}
+    if dataset.test_splits:
+        settings["test_splits"] = dataset.test_splits
+    if dataset.label_missing:
+        settings["label_missing"] = dataset.label_missing
     return build_report(
         dataset=dataset,
         unreadable=plan.seen.unreadable,

@@ -10,12 +10,12 @@ from sklearn.model_selection import StratifiedKFold
 from labelfix.errors import DatasetError
 from labelfix.records import (
     MISSING,
-    TEST_SPLIT,
     Duplicates,
     Judgeable,
     LabeledDataset,
     SeenImages,
 )
+from labelfix.splits import rows_for_testing
 
 
 def find_duplicates(seen: SeenImages, given_label: NDArray[np.int64]) -> Duplicates:
@@ -71,7 +71,7 @@ def plan_folds(
         DatasetError: Fewer than two classes are large enough.
     """
     usable, why_not = _usable(dataset, seen)
-    trains = usable & ~_is_test(dataset)
+    trains = usable & ~rows_for_testing(dataset.split, dataset.test_splits)
     if not trains.any():
         trains = usable
     leader = _leaders(duplicates.exact_duplicate_set, trains)
@@ -90,11 +90,6 @@ def _usable(dataset: LabeledDataset, seen: SeenImages) -> tuple[NDArray[np.bool_
     why_not = dict.fromkeys(np.flatnonzero(~usable).tolist(), "not judged: it has no label")
     usable[list(seen.unreadable)] = False
     return usable, why_not
-
-
-def _is_test(dataset: LabeledDataset) -> NDArray[np.bool_]:
-    splits = dataset.split.fill_null("").to_numpy(zero_copy_only=False).astype(str)
-    return np.asarray(np.char.lower(splits) == TEST_SPLIT)
 
 
 def _leaders(sets: NDArray[np.int64], trains: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from labelfix.records import (
     LabelScores,
     Reviewed,
 )
+from labelfix.splits import in_several, split_codes
 
 NAMED_LABELS = 3
 """How many labels of a conflicting set are named before the rest is only counted."""
@@ -171,26 +172,30 @@ def _conflict(others: Sequence[int], names: Sequence[str], what: str) -> str | N
 
 def _of_leaks(split: pa.StringArray, sets: NDArray[np.int64]) -> pa.StringArray:
     """Return in which other splits the same picture is."""
-    rows = np.flatnonzero(sets != MISSING)
-    own = split.take(pa.array(rows)).to_pylist()
-    splits: defaultdict[int, set[str]] = defaultdict(set)
-    for number, name in zip(sets[rows].tolist(), own, strict=True):
-        if name is not None:
-            splits[number].add(name)
+    codes = split_codes(split)
+    rows = np.flatnonzero(in_several(sets, codes))
+    splits: defaultdict[int, dict[int, str | None]] = defaultdict(dict)
+    names = split.take(pa.array(rows)).to_pylist()
+    places = list(zip(sets[rows].tolist(), codes[rows].tolist(), strict=True))
+    for (number, code), name in zip(places, names, strict=True):
+        splits[number].setdefault(code, name)
     texts = [
-        None if name is None else _leak(sorted(splits[number] - {name}))
-        for number, name in zip(sets[rows].tolist(), own, strict=True)
+        _leak([name for other, name in splits[number].items() if other != code])
+        for number, code in places
     ]
     return _scatter(rows, pa.array(texts, pa.string()), len(sets))
 
 
-def _leak(others: Sequence[str]) -> str | None:
-    if not others:
-        return None
-    named = ", ".join(f"'{name}'" for name in others[:NAMED_LABELS])
-    more = len(others) - NAMED_LABELS
-    where = "split" if len(others) == 1 else "splits"
-    return f"the same picture is in {where} {named}" + (f" and {more} more" * (more > 0))
+def _leak(others: Sequence[str | None]) -> str:
+    """Return that a picture is in other splits, too; ``None`` is a sample without a split."""
+    named = sorted(name for name in others if name is not None)
+    where = ["split " if len(named) == 1 else "splits "][: len(named)]
+    where += [", ".join(f"'{name}'" for name in named[:NAMED_LABELS])]
+    more = len(named) - NAMED_LABELS
+    where += [f" and {more} more" * (more > 0)]
+    parts = ["".join(where)] if named else []
+    parts += ["a sample without a split"] if None in others else []
+    return f"the same picture is in {' and '.join(parts)}"
 
 
 def _of_kind(is_issue: NDArray[np.bool_], text: str) -> pa.StringArray:

@@ -23,9 +23,6 @@ MISSING = -1
 PRED_PROBS_KIND = "pred_probs"
 """The kind of a source that holds probabilities, and no images."""
 
-TEST_SPLIT = "test"
-"""Rows of this split, in any case, are judged but never trained on and never changed."""
-
 
 def _freeze_arrays(record: Any) -> None:
     """Hold a read-only view of every array, so that no room can write into another's record."""
@@ -106,6 +103,9 @@ class LabeledDataset:
         fingerprint: A digest of the images' names, sizes and times (not of the labels): equal
             fingerprints mean equal images.
         assumptions: What was taken for granted on the way here, the most important first.
+        test_splits: Splits that the user named as test splits, beside those that are called so;
+            see `labelfix.splits.rows_for_testing`.
+        label_missing: Values that the user named as no label.
     """
 
     sample_id: pa.StringArray
@@ -116,6 +116,8 @@ class LabeledDataset:
     source: DatasetSource
     fingerprint: str
     assumptions: tuple[Assumption, ...] = ()
+    test_splits: tuple[str, ...] = ()
+    label_missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

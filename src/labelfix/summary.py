@@ -19,6 +19,7 @@ from labelfix.flagging import ExpectedQuality, expected_quality
 from labelfix.records import MISSING, Label
 from labelfix.report import Report
 from labelfix.report_schema import label_type
+from labelfix.splits import leaking_rows
 from labelfix.training_summary import TrainingSummary
 
 
@@ -89,7 +90,7 @@ class Summary:
         near_duplicates: Samples whose picture another one shows too, byte-identical ones included.
         near_duplicate_sets: How many such pictures there are.
         conflicting_near_duplicates: Those samples among them that came with several labels.
-        leaks: Those whose picture is in several splits.
+        leaks: Samples whose picture, exact or near, is in several splits.
         outliers: Samples whose image is unlike all others.
         dark: Samples whose image is nearly black.
         bright: Samples whose image is nearly white.
@@ -233,23 +234,13 @@ def _kinds(report: Report) -> dict[str, int | None]:
         "near_duplicates": _count(report, "is_near_duplicate_issue"),
         "near_duplicate_sets": pc.count_distinct(report.table["near_duplicate_set"]).as_py(),
         "conflicting_near_duplicates": _count(report, "is_conflicting_near_duplicate_issue"),
-        "leaks": _leaks(report),
+        "leaks": int(np.count_nonzero(leaking_rows(report.table))),
         "outliers": _count(report, "is_outlier_issue"),
         **{kind: _count(report, f"is_{kind}_issue") for kind in ("dark", "bright", "blurry")},
         "odd_size": _count(report, "is_odd_size_issue"),
     }
     was_looked = report.run.settings.get("issues") is not None
     return counts if was_looked else dict.fromkeys(counts)
-
-
-def _leaks(report: Report) -> int:
-    """Return how many samples have a near-duplicate in another split."""
-    table = report.table.select(["near_duplicate_set", "split"]).drop_null()
-    of_set = table.group_by("near_duplicate_set").aggregate(
-        [("split", "count_distinct"), ("split", "count")]
-    )
-    across = of_set.filter(pc.greater(of_set["split_count_distinct"], 1))
-    return pc.sum(across["split_count"]).as_py() or 0
 
 
 def _codes(report: Report, name: str) -> NDArray[np.int64]:

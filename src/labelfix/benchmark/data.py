@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.benchmark.tasks import ENSEMBLE, ImageData, PlantedTask, ProbsTask, RealTask
@@ -27,7 +26,8 @@ from labelfix.noise import (
     instance_dependent_noise,
     symmetric_noise,
 )
-from labelfix.records import MISSING, TEST_SPLIT, ImageStore, Label, LabeledDataset
+from labelfix.records import MISSING, ImageStore, Label, LabeledDataset
+from labelfix.splits import rows_for_testing
 
 TEST_SHARE = 0.25
 """Of each class, held out where a data set has no test set of its own."""
@@ -128,7 +128,7 @@ def choose_rows(
     usable = true != MISSING
     if given is not None:
         usable &= given.given_label != MISSING
-    is_test = _is_test(clean)
+    is_test = rows_for_testing(clean.split)
     rng = np.random.default_rng(SPLIT_SEED)
     rows = rng.permutation(np.flatnonzero(usable & ~is_test))
     test_rows = rng.permutation(np.flatnonzero(usable & is_test))
@@ -268,11 +268,6 @@ def _codes(dataset: LabeledDataset, names: Sequence[Label]) -> Labels:
     place = {name: code for code, name in enumerate(names)}
     code_of = np.array([place[name] for name in dataset.class_names] + [MISSING], dtype=np.int64)
     return np.asarray(code_of[dataset.given_label])  # MISSING, -1, is the last
-
-
-def _is_test(dataset: LabeledDataset) -> NDArray[np.bool_]:
-    is_test = pc.equal(pc.utf8_lower(dataset.split), TEST_SPLIT).fill_null(False)
-    return np.asarray(is_test.to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def _part_of_each_class(label: Labels, share: float) -> NDArray[np.bool_]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from labelfix.decided import Decided, join_decisions, one_array
 from labelfix.decisions import read_decisions
 from labelfix.errors import ConfigError
-from labelfix.records import TEST_SPLIT, Label
+from labelfix.records import Label
 from labelfix.report import Report, read_report_table
+from labelfix.splits import rows_for_testing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +101,7 @@ def plan_export(
         )
     least = np.float32(min_probability)  # as coarse as the report, so that equal is equal
     is_decided = decided.columns["decision"].is_valid().to_numpy()
-    is_test = _is_test(report.table["split"])
+    is_test = rows_for_testing(report.table["split"], report.run.settings.get("test_splits", ()))
     is_open = ~is_test & ~is_decided
     is_wrong = _column(report, "is_label_issue") & is_open
     is_wrong &= _column(report, "label_error_probability") >= least
@@ -132,11 +133,6 @@ def plan_export(
         test_rows=int(np.count_nonzero(is_test & ~is_decided)),
         decided=decided,
     )
-
-
-def _is_test(split: pa.ChunkedArray) -> NDArray[np.bool_]:
-    is_test = pc.equal(pc.utf8_lower(split), TEST_SPLIT).fill_null(False)
-    return is_test.to_numpy()  # type: ignore[no-any-return]
 
 
 def _weight_of_exported_label(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from labelfix.html.columns import floats, has_columns, numbers, rows_of, truths
 from labelfix.records import MISSING, Label
 from labelfix.report import Report
+from labelfix.splits import in_several, split_codes
 
 SETS, OF_A_SET = 12, 6
 """How many sets of copies are shown, and how many pictures of each."""
@@ -185,10 +186,9 @@ def find_unjudged(report: Report) -> tuple[Unjudged, ...]:
 
 def _leaks(report: Report) -> list[Finding]:
     """Return the copies, and the near-copies, that lie in several splits."""
-    split = report.table["split"].combine_chunks().dictionary_encode()
-    codes = pc.fill_null(split.indices, MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
+    codes = split_codes(report.table["split"])
     return [
-        _of_sets(report, key, title, lead, sets, _is_in_several(sets, codes))
+        _of_sets(report, key, title, lead, sets, in_several(sets, codes))
         for key, title, lead, column in _LEAKS
         if has_columns(report, column)
         for sets in [numbers(report, column)]
@@ -199,18 +199,6 @@ def _apart(report: Report, name: str, but: str | None) -> NDArray[np.bool_]:
     """Return ``(N,)`` whether one column is true, and the other is not, if there is one."""
     is_it = truths(report, name)
     return is_it & ~truths(report, but) if but and has_columns(report, but) else is_it
-
-
-def _is_in_several(sets: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return ``(N,)`` whether a sample is of a set whose codes differ."""
-    is_in_set = sets != MISSING
-    size = int(sets.max(initial=MISSING)) + 1
-    low, high = np.full(size, np.iinfo(np.int64).max), np.full(size, np.iinfo(np.int64).min)
-    np.minimum.at(low, sets[is_in_set], codes[is_in_set])
-    np.maximum.at(high, sets[is_in_set], codes[is_in_set])
-    found = np.zeros(len(sets), np.bool_)
-    found[is_in_set] = (low != high)[sets[is_in_set]]
-    return found
 
 
 def _of_sets(
