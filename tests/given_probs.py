@@ -40,6 +40,12 @@ def noisy(seed: int = 0, count: int = 300, classes: Sequence[str | int] = ("cat"
     return Probs([f"{i:05}.png" for i in range(count)], labels, classes, values)
 
 
+def softer(probs: Probs) -> Probs:
+    """Return what another model, less sure of itself, might give the same samples."""
+    values = np.sqrt(probs.values)
+    return probs.but(values=(values / values.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
 def write(path: Path, probs: Probs, *, row_group: int = 50) -> Path:
     """Write probabilities as whatever the suffix of ``path`` says."""
     if path.suffix == ".npz":

@@ -19,7 +19,7 @@ from labelfix.records import MISSING, no_progress
 
 
 def opened(*paths: Path):
-    return open_pred_probs(paths, paths[0].parent, no_progress)
+    return open_pred_probs(paths, paths[0].parent, no_progress, force=True)
 
 
 def fault_of(*paths: Path) -> DatasetError:
@@ -379,3 +379,141 @@ def test_a_csv_of_pandas_is_read(tmp_path):
     assert values_of(opened(tmp_path / "p.csv")).shape == (300, 3)
     pacsv.write_csv(pa.table({"x": [1]}), tmp_path / "q.csv")
     assert "its columns are: x" in str(fault_of(tmp_path / "q.csv"))
+
+
+# Rounded numbers, and what is no probability
+
+
+def half(values, bits):
+    """Return float32 rounded to so many bits of mantissa, as bfloat16 has 8."""
+    raw = np.asarray(values, np.float32).view(np.uint32) + (1 << (23 - bits))
+    return (raw & ~np.uint32((1 << (24 - bits)) - 1)).view(np.float32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_half_precision_is_divided_by_its_sum(tmp_path, form):
+    probs = noisy(count=1000)
+    flat = probs.but(values=half(np.sqrt(probs.values) / np.sqrt(probs.values).sum(1)[:, None], 8))
+    total = flat.values.sum(axis=1)
+    off = np.abs(total.astype(float) - 1) > 1e-3
+    assert off.mean() > 0.2
+    found = opened(write(tmp_path / f"p.{form}", flat))
+    assert found.why_not == {}
+    np.testing.assert_allclose(values_of(found).sum(axis=1)[off], 1, atol=1e-5)
+    np.testing.assert_array_equal(values_of(found)[~off], flat.values[~off])
+    (said,) = found.assumptions
+    assert said.topic == "probabilities"
+    assert f"{off.sum():,} of 1,000 rows" in said.text
+
+
+@given(
+    decimals=st.integers(1, 3),
+    classes=st.integers(2, 100),
+    seed=st.integers(0, 1000),
+    kind=st.sampled_from(["float16", "float32", "float64"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_rounded_probabilities_are_divided_by_their_sum(
+    tmp_path_factory, decimals, classes, seed, kind
+):
+    rng = np.random.default_rng(seed)
+    exact = rng.dirichlet(np.full(classes, 0.05), 200) * 0.3
+    exact[np.arange(200), np.arange(200) % classes] += 0.7
+    labels = np.arange(200) % classes
+    path = tmp_path_factory.mktemp("given") / "p.npz"
+    np.savez(path, pred_probs=exact.round(decimals).astype(kind), labels=labels)
+    found = opened(path)
+    assert len(found.why_not) <= 2
+    good = [row for row in range(200) if row not in found.why_not]
+    np.testing.assert_allclose(values_of(found)[good].sum(axis=1), 1, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "look", "remedy"),
+    [
+        (lambda p: np.log(p * 50 + 0.1), "look like logits", "softmax"),
+        (
+            lambda p: np.log(p) - np.log(p).mean(axis=1, keepdims=True),
+            "look like logits",
+            "softmax",
+        ),
+        (np.log, "log-probabilities", "numpy.exp"),
+        (lambda p: p * 100, "per cents", "by 100"),
+        (lambda p: (p * 100).round(), "per cents", "by 100"),
+        (lambda p: p * 255, "their sum is 255", "by 255"),
+        (lambda p: 1 / (1 + np.exp(-5 * p)), "one class at a time (sigmoid)", "softmax"),
+        (lambda p: p * 2 - 1, "between -1 and 1", "softmax"),
+        (lambda p: (p * 7).round() + np.arange(len(p))[:, None] % 4, "counts or votes", "votes"),
+        (lambda p: p * np.nan, "not finite", "take such rows out"),
+    ],
+)
+def test_what_is_no_probability_is_named(tmp_path, change, look, remedy):
+    probs = noisy(count=200)
+    values = change(probs.values.astype(np.float64)).astype(np.float32)
+    for form in ("npz", "csv"):
+        fault = fault_of(write(tmp_path / f"p.{form}", probs.but(values=values)))
+        assert look in str(fault)
+        assert remedy in fault.hint
+        assert "row 1 is not judged" in str(fault)
+
+
+def test_predicted_classes_are_named_and_taken(tmp_path):
+    probs = noisy(count=200)
+    found = opened(write(tmp_path / "p.csv", probs.but(values=np.eye(3)[probs.values.argmax(1)])))
+    assert found.why_not == {}
+    (said,) = found.assumptions
+    assert "predicted classes, not probabilities" in said.text
+
+
+# Classes that are called like nothing
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "name", ["nan", "NaN", "NA", "N/A", "null", "None", "<NA>", "true", "1.0", "-1", "inf", "nil"]
+)
+def test_a_class_may_be_called_like_a_missing_value(tmp_path, form, name):
+    probs = noisy(count=90, classes=(name, "dog", "hen"))
+    labels = [None, *probs.labels[1:]]
+    found = opened(write(tmp_path / f"p.{form}", probs.but(labels=labels)))
+    assert name in found.class_names
+    assert labels_of(found) == labels
+    assert found.why_not == {0: "not judged: it has no label"}
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "null", "None", "<NA>", "N/A"])
+@pytest.mark.parametrize("form", ["csv", "tsv", "parquet"])
+def test_a_missing_value_is_no_label_where_no_class_is_called_so(tmp_path, form, word):
+    probs = noisy(count=60)
+    labels = [*probs.labels[:30], *[word] * 30]
+    found = opened(write(tmp_path / f"p.{form}", probs.but(labels=labels)))
+    assert labels_of(found) == [*probs.labels[:30], *[None] * 30]
+    assert set(found.why_not.values()) == {"not judged: it has no label"}
+
+
+def test_text_of_pandas_with_a_class_called_nan(tmp_path):
+    (tmp_path / "p.csv").write_text(
+        "sample_id,given_label,prob:nan,prob:dog\na,nan,0.75,0.25\nb,,0.5,0.5\nnan,dog,0,1\n"
+    )
+    found = opened(tmp_path / "p.csv")
+    assert labels_of(found) == ["nan", None, "dog"]
+    assert found.sample_id.to_pylist() == ["a", "b", "nan"]
+    (tmp_path / "p.csv").write_text("sample_id,given_label,prob:a,prob:b\nx,a,nan,0.5\ny,b,,1\n")
+    assert "nan" in str(fault_of(tmp_path / "p.csv"))
+
+
+def test_numbers_and_truth_values_match_however_they_are_written(tmp_path):
+    values = [pa.array(np.tile([0.8, 0.2], 5)), pa.array(np.tile([0.2, 0.8], 5))]
+    ids = pa.array([str(row) for row in range(10)])
+
+    def labels(column, *names):
+        path = tmp_path / "p.parquet"
+        table = dict(zip(["sample_id", "given_label", *names], [ids, column, *values], strict=True))
+        pq.write_table(pa.table(table), path)
+        return labels_of(opened(path))
+
+    assert labels(pa.array([1.0, 2.0] * 5), "prob:1.0", "prob:2.0") == ["1.0", "2.0"] * 5
+    assert labels(pa.array([1, 2] * 5), "prob:1.0", "prob:2.0") == ["1.0", "2.0"] * 5
+    assert labels(pa.array(["1.0", "2.0"] * 5), "prob:1", "prob:2") == ["1", "2"] * 5
+    assert labels(pa.array([True, False] * 5), "prob:true", "prob:false") == ["true", "false"] * 5
+    assert labels(pa.array(["01", "1"] * 5), "prob:1", "prob:01") == ["01", "1"] * 5

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 import labelfix
 from command import labelfix as command
-from given_probs import FORMS, noisy, write
+from given_probs import FORMS, noisy, softer, write
 from labelfix import cli
 from labelfix.errors import RunError
 from labelfix.probability_store import block_rows
@@ -99,7 +99,8 @@ def test_a_file_with_itself_gives_the_report_of_the_file(tmp_path):
 
 
 def test_two_models_are_averaged(tmp_path):
-    first, second = noisy(0), noisy(1)
+    first = noisy(0)
+    second = softer(first)
     files = [
         write(tmp_path / "a.csv", first),
         write(tmp_path / "b.parquet", second.but(labels=first.labels)),

@@ -74,6 +74,7 @@ USED_WITH_PRED_PROBS = {
     "overwrite",
     "resume",
     "decisions",
+    "force",
     "as_json",
     "quiet",
 }
@@ -86,6 +87,7 @@ def audit(
     data: opt.Data = None,
     out: opt.Out,
     pred_probs: opt.PredProbs = None,
+    force: opt.Force = False,
     precision: opt.Precision = None,
     budget: opt.Budget = None,
     issue_threshold: opt.IssueThresholds = None,
@@ -131,10 +133,13 @@ def audit(
             overwrite=overwrite,
             resume=resume,
             decisions=decisions,
+            force=force,
         )
         return
     if pred_probs:
         raise typer.BadParameter("DATA and --pred-probs exclude each other")
+    if force:
+        raise typer.BadParameter("--force is for --pred-probs: an audit of DATA refuses no labels")
     from labelfix.cli_progress import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:

@@ -48,6 +48,14 @@ PredProbs: TypeAlias = Annotated[
         "Given once a model, the mean is taken.",
     ),
 ]
+Force: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="With --pred-probs: go on where labels and probabilities look as if they did not "
+        "belong together (columns or rows in another order).",
+    ),
+]
 Precision: TypeAlias = Annotated[
     float | None,
     typer.Option(

@@ -25,6 +25,9 @@ from labelfix.errors import DatasetError
 from labelfix.records import MISSING, Label
 
 _WHOLE = r"^(?:0|-?[1-9][0-9]{0,17})$"
+MISSING_WORDS = ("nan", "na", "n/a", "#n/a", "<na>", "null", "none")
+"""How programs write a missing value, in any case: no label, unless a class is called so."""
+
 _WHOLE_FLOAT = r"^(?:0|-?[1-9][0-9]{0,17})\.0+$"
 
 
@@ -52,6 +55,19 @@ def blank_to_null(text: pa.Array) -> pa.Array:
     """Return text with null for what is empty or only space; the rest as it is."""
     is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
     return pc.if_else(pc.fill_null(is_blank, True), pa.scalar(None, text.type), text)
+
+
+def missing_words_to_null(labels: pa.Array, classes: Sequence[str]) -> pa.Array:
+    """Return text labels with null for words such as ``NA`` that no class is called.
+
+    Args:
+        labels: ``(N,)`` text.
+        classes: The names of all classes.
+    """
+    words = pa.array(MISSING_WORDS, pa.string())
+    is_word = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(labels)), words)
+    is_missing = pc.and_(is_word, pc.invert(pc.is_in(labels, pa.array(classes, pa.string()))))
+    return pc.if_else(is_missing, pa.scalar(None, labels.type), labels)
 
 
 def is_whole(text: str) -> bool:

@@ -16,6 +16,7 @@ from labelfix.full_tuning import FullTuning
 from labelfix.head_tuning import HeadTuning
 from labelfix.issue_kinds import find_issue_kinds
 from labelfix.issue_records import IssueKinds
+from labelfix.label_agreement import notes_on_labels
 from labelfix.margin_scores import score_with_margins
 from labelfix.records import (
     MISSING,
@@ -164,6 +165,15 @@ def _judge(
     usable = dataset.given_label != MISSING
     usable[list(plan.seen.unreadable)] = False
     limits = None if kinds is None else dict(kinds.limits)
+    corrections = correct(scores, usable, inquiry.config.flags)
+    notes = notes_on_labels(
+        dataset.given_label,
+        scores.predicted_label,
+        corrections.is_label_issue,
+        len(dataset.class_names),
+        by="images",
+    )
+    settings = {**settings, "notes": [*notes, *settings.get("notes", [])]}
     settings = {**settings_with(inquiry.reviewed, settings), "issues": limits}
     if dataset.test_splits:
         settings["test_splits"] = dataset.test_splits
@@ -175,7 +185,7 @@ def _judge(
         judgeable=plan.judgeable,
         evidence=evidence,
         scores=scores,
-        corrections=correct(scores, usable, inquiry.config.flags),
+        corrections=corrections,
         duplicates=plan.duplicates,
         kinds=kinds,
         reviewed=inquiry.reviewed,

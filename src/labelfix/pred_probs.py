@@ -11,6 +11,7 @@ common to all are here.
 Letters: N samples, K classes.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from labelfix.dataset_columns import refuse_repeated_ids
 from labelfix.dataset_files import FileTimes, fingerprint
+from labelfix.dataset_labels import missing_words_to_null
 from labelfix.errors import DatasetError
 from labelfix.files import refuse_special_file
 from labelfix.pred_probs_npz import CLASSES, LABELS, read_npz
@@ -34,14 +36,9 @@ from labelfix.pred_probs_tables import (
     read_parquet_table,
     read_text_table,
 )
-from labelfix.probability_store import MeanStore, ProbabilityStore, blocks
-from labelfix.records import MISSING, Assumption, Label, OnProgress, Progress
-
-SUM_TOLERANCE = 1e-3
-"""How far from 1 the probabilities of a sample may add up: float16 is no finer."""
-
-BAD_SHARE = 0.05
-"""With more bad rows than this, the file is another kind of file."""
+from labelfix.probability_checks import MixUp, are_many, check_rows, find_mix_up
+from labelfix.probability_store import MeanStore, ProbabilityStore
+from labelfix.records import MISSING, Assumption, Label, OnProgress
 
 _FORMS = f".csv, .tsv or .parquet with {ID}, {LABEL} and {PREFIX}<class> columns, or .npz"
 
@@ -91,7 +88,9 @@ def fingerprint_of(paths: Sequence[Path]) -> str:
     return fingerprint(pa.array([path.name for path in paths]), times)
 
 
-def open_pred_probs(paths: Sequence[Path], folder: Path, on_progress: OnProgress) -> GivenPredProbs:
+def open_pred_probs(
+    paths: Sequence[Path], folder: Path, on_progress: OnProgress, *, force: bool = False
+) -> GivenPredProbs:
     """Open the probabilities of one model, or the mean of several models'.
 
     Args:
@@ -99,12 +98,15 @@ def open_pred_probs(paths: Sequence[Path], folder: Path, on_progress: OnProgress
             matched by ``sample_id``, arrays by row.
         folder: Where to put aside what cannot be used where it lies.
         on_progress: Told how far reading is.
+        force: Whether to go on where labels and probabilities look as if they did not belong
+            together: their columns or rows in another order.
 
     Raises:
-        DatasetError: A file cannot be used, or the files do not fit each other.
+        DatasetError: A file cannot be used, its columns or rows look mixed up, or the files do not
+            fit each other.
         RunError: ``folder`` cannot be written to.
     """
-    parts = [_open_one(path, folder, on_progress) for path in paths]
+    parts = [_open_one(path, folder, on_progress, force=force) for path in paths]
     given = parts[0] if len(parts) == 1 else _mean(parts, paths)
     if len(given.why_not) == len(given):
         raise DatasetError(
@@ -120,28 +122,39 @@ def _mean(parts: Sequence[GivenPredProbs], paths: Sequence[Path]) -> GivenPredPr
         parts[0],
         store=MeanStore([part.store for part in parts], rows),
         why_not=_joined_reasons(parts, rows, paths),
+        assumptions=tuple(assumption for part in parts for assumption in part.assumptions),
     )
 
 
-def _open_one(path: Path, folder: Path, on_progress: OnProgress) -> GivenPredProbs:
+def _open_one(path: Path, folder: Path, on_progress: OnProgress, *, force: bool) -> GivenPredProbs:
     raw = _read(path, folder, on_progress)
     class_names = _sorted_classes(raw)
     columns = np.array([raw.class_names.index(name) for name in class_names])
+    raw, codes = _with_codes(raw, class_names)
+    why_not = _why_no_label(raw, codes)
     store = raw.store.with_columns(columns)
-    names = pa.array([str(name) for name in class_names], pa.string())
-    codes = pc.fill_null(pc.index_in(raw.label, names), MISSING).to_numpy().astype(np.int64)
-    why_not = _why_no_label(raw, codes) | _why_no_probabilities(
-        store, class_names, path, on_progress
-    )
+    checked = check_rows(store, class_names, codes, path, on_progress)
+    mix_up = find_mix_up(checked, class_names, raw.class_names, str(path))
     ids = raw.sample_id
     return GivenPredProbs(
         sample_id=pa.array(np.arange(len(codes))).cast(pa.string()) if ids is None else ids,
         given_label=codes,
         class_names=class_names,
-        store=store,
-        why_not=why_not,
+        store=checked.store,
+        why_not=why_not | checked.why_not,
         columns={"label": LABELS} if ids is None else {"id": ID, "label": LABEL},
+        assumptions=_mixed_up(mix_up, force=force) + checked.assumptions,
     )
+
+
+def _mixed_up(found: MixUp | None, *, force: bool) -> tuple[Assumption, ...]:
+    """Refuse a file that is surely mixed up, unless told to go on; return what to say of it."""
+    if found is None:
+        return ()
+    if found.is_sure and not force:
+        raise DatasetError(found.what, hint=found.hint)
+    taken = "; taken as they are, by --force" if found.is_sure else ""
+    return (Assumption("probabilities", found.what + taken),)
 
 
 def _read(path: Path, folder: Path, on_progress: OnProgress) -> RawPredProbs:
@@ -175,18 +188,53 @@ def _sorted_classes(raw: RawPredProbs) -> tuple[Label, ...]:
     return tuple(sorted(names))  # all text or all integers
 
 
+def _with_codes(
+    raw: RawPredProbs, class_names: Sequence[Label]
+) -> tuple[RawPredProbs, NDArray[np.int64]]:
+    """Return the file with null for every label that is none, and the ``(N,)`` codes of labels.
+
+    A label is the class of that very name; else the one that is the same number or truth value
+    (``1`` is ``1.0``, ``True`` is ``true``); else a word for a missing value is no label.
+    """
+    names = [str(name) for name in class_names]
+    raw = replace(raw, label=missing_words_to_null(raw.label, names))
+    found = pc.index_in(raw.label, pa.array(names, pa.string()))
+    plain = [_plain(name) for name in names]
+    is_open = pc.and_(pc.is_null(found), pc.is_valid(raw.label))
+    if pc.any(is_open).as_py() and len(set(plain)) == len(plain):
+        spelled = raw.label.filter(is_open).unique().to_pylist()
+        code_of = {name: code for code, name in enumerate(plain)}
+        known = {text: code_of[_plain(text)] for text in spelled if _plain(text) in code_of}
+        other = pc.index_in(raw.label, pa.array(list(known), pa.string()))
+        codes_of_other = pa.array(list(known.values()), pa.int32())
+        found = pc.coalesce(found, codes_of_other.take(other))
+    return raw, pc.fill_null(found, MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _plain(text: str) -> str:
+    """Return one spelling for a number or truth value, other text as it is."""
+    if text.casefold() in {"true", "false"}:
+        return text.casefold()
+    whole = re.fullmatch(r"([+-]?)0*([0-9]+)(?:\.0*)?", text, re.ASCII)
+    if whole is None:
+        return text
+    return f"{'-' if whole[1] == '-' and whole[2] != '0' else ''}{whole[2]}"
+
+
 def _why_no_label(raw: RawPredProbs, codes: NDArray[np.int64]) -> dict[int, str]:
     why_not = dict.fromkeys(
         np.flatnonzero(codes == MISSING).tolist(), "not judged: it has no label"
     )
     is_unknown = (codes == MISSING) & pc.is_valid(raw.label).to_numpy(zero_copy_only=False)
     unknown = np.flatnonzero(is_unknown)
-    if _are_many(len(unknown), len(codes)):
+    if are_many(len(unknown), len(codes)):
         row, some = int(unknown[0]), ", ".join(str(name) for name in raw.class_names[:5])
         raise DatasetError(
             f"{len(unknown):,} of {len(codes):,} given labels in {raw.path} are none of its "
             f"{len(raw.class_names)} classes: row {row + 1:,} has {raw.label[row].as_py()!r}",
-            hint=f"spell labels and classes alike; the classes are {some}"
+            hint="count labels from 0, as columns are counted: they look counted from 1"
+            if _counted_from_one(raw, unknown, codes)
+            else f"spell labels and classes alike; the classes are {some}"
             + (", ..." if len(raw.class_names) > 5 else ""),
         )
     for row, name in zip(
@@ -198,41 +246,22 @@ def _why_no_label(raw: RawPredProbs, codes: NDArray[np.int64]) -> dict[int, str]
     return why_not
 
 
-def _why_no_probabilities(
-    store: ProbabilityStore, class_names: Sequence[Label], path: Path, on_progress: OnProgress
-) -> dict[int, str]:
-    why_not: dict[int, str] = {}
-    count, size, stage = 0, len(store), f"checking {path.name}"
-    for block in blocks(size, store.classes):
-        probs = store.read(block)
-        with np.errstate(invalid="ignore"):
-            total = probs.sum(axis=1, dtype=np.float64)
-            is_good = (np.abs(total - 1) <= SUM_TOLERANCE) & (probs.min(axis=1) >= 0)
-        bad = np.flatnonzero(~is_good)
-        count += len(bad)
-        if not _are_many(len(why_not), size):  # else the run will end: one reason is enough
-            for row in bad.tolist():
-                why_not[block.start + row] = f"not judged: {_fault_of(probs[row], class_names)}"
-        on_progress(Progress(stage, block.stop, size, "rows"))
-    if _are_many(count, size):
-        row, why = next(iter(why_not.items()))
-        raise DatasetError(
-            f"{count:,} of {size:,} rows of {path} hold no probabilities; row {row + 1:,} is {why}",
-            hint="each row has to hold numbers from 0 to 1 that sum to 1: take the softmax of "
-            "logits, divide per cents by 100",
-        )
-    return why_not
+def _counted_from_one(
+    raw: RawPredProbs, unknown: NDArray[np.int64], codes: NDArray[np.int64]
+) -> bool:
+    """Return whether the one label that is no class follows the last, and the first is never used.
 
-
-def _are_many(bad: int, size: int) -> bool:
-    return bad > max(1, BAD_SHARE * size)
-
-
-def _fault_of(probs: NDArray[np.float32], class_names: Sequence[Label]) -> str:
-    odd = np.flatnonzero(~(np.isfinite(probs) & (probs >= 0)))
-    if len(odd):
-        return f"the probability of {class_names[odd[0]]!r} is {probs[odd[0]]:.4g}"
-    return f"its probabilities sum to {probs.sum(dtype=np.float64):.4g}, not 1"
+    Labels of arrays are positions; those of tables are numbers if the classes are.
+    """
+    place = [raw.class_names.index(name) for name in sorted(raw.class_names)]
+    first, last = place.index(0), len(place)
+    if raw.sample_id is not None:
+        if not all(isinstance(name, int) for name in raw.class_names):
+            return False
+        first, last = 0, int(max(raw.class_names)) + 1
+    beyond = str(last) if raw.sample_id is not None else f"position {last}"
+    labels = raw.label.take(pa.array(unknown)).unique().to_pylist()
+    return labels == [beyond] and not np.any(codes == first)
 
 
 def _rows_in(first: GivenPredProbs, other: GivenPredProbs, path: Path) -> NDArray[np.int64] | None:

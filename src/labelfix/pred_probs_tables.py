@@ -41,7 +41,6 @@ SHAPE_OF_TABLE = (
 
 CSV_BLOCK = 1 << 20
 PARQUET_BATCH = 1 << 14
-_NAN = ["", "NaN", "nan"]
 _FLOAT = np.dtype(np.float32)
 
 
@@ -187,7 +186,7 @@ def _text_batches(
             convert_options=pacsv.ConvertOptions(
                 include_columns=columns.names,
                 column_types=types,
-                null_values=_NAN,
+                null_values=[""],  # a number may be NaN, and a class may be called so
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
             ),

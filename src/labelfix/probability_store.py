@@ -122,6 +122,36 @@ class MeanStore:
         return np.asarray(total / len(self._stores), np.float32)
 
 
+class NormalizedStore:
+    """Probabilities whose rows are divided by their sum where it is off.
+
+    Args:
+        store: The probabilities as they came.
+        tolerance: How far from 1 a sum may be and the row is left as it is.
+    """
+
+    def __init__(self, store: ProbabilityStore, tolerance: float) -> None:
+        self._store, self._tolerance = store, tolerance
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        return self._store.classes
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._store)
+
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Return ``(B, K)`` rows, as a copy."""
+        probs = self._store.read(rows)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            total = probs.sum(axis=1, dtype=np.float64)
+            is_off = np.abs(total - 1) > self._tolerance
+            probs[is_off] = probs[is_off] / total[is_off, None]
+        return probs
+
+
 def map_file(
     file: IO[bytes], shape: tuple[int, int], kind: np.dtype[np.floating], *, offset: int, order: str
 ) -> ArrayStore:

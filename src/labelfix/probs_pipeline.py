@@ -18,6 +18,7 @@ from labelfix.corrections import correct
 from labelfix.errors import LabelfixError, UnreadableImage
 from labelfix.html.wishes import NO_IMAGES, no_pictures
 from labelfix.html.writing import write_page
+from labelfix.label_agreement import notes_on_labels
 from labelfix.neighbor_table import NEIGHBORS_NAME
 from labelfix.pred_probs import GivenPredProbs, fingerprint_of, open_pred_probs
 from labelfix.records import (
@@ -65,6 +66,7 @@ def audit_pred_probs(
     overwrite: bool = False,
     resume: bool = False,
     decisions: str | Path | None = None,
+    force: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
     """Find the wrong labels by probabilities that you have, and write a report of them.
@@ -82,11 +84,14 @@ def audit_pred_probs(
         resume: If ``out`` holds this very run, finished, leave it as it is.
         decisions: A RUN folder, ``out`` itself perhaps, with decisions of people on these samples:
             scores build on them, and they are copied to ``out``.
+        force: Go on where labels and probabilities look as if they did not belong together, their
+            columns or rows in another order, which is refused otherwise.
         on_progress: Told how far each stage is.
 
     Raises:
         ConfigError: ``precision`` or ``budget`` cannot be used.
-        DatasetError: A file cannot be used, or the files do not fit each other.
+        DatasetError: A file cannot be used, its columns or rows look mixed up, or the files do not
+            fit each other.
         DecisionsError: There are no decisions, or they cannot be used.
         RunError: ``out`` holds a run already, or cannot be written to.
     """
@@ -100,7 +105,7 @@ def audit_pred_probs(
     refuse_to_replace(source, out)
     folder = RunFolder(out)
     claim = {
-        "config": {"pred_probs": len(paths), "flags": asdict(flags)},
+        "config": {"pred_probs": len(paths), "flags": asdict(flags), "force": force},
         "fingerprint": fingerprint,
         "decisions": digest_of(decided),
     }
@@ -109,7 +114,7 @@ def audit_pred_probs(
         return AuditResult(out, read_report_table(out, pred_probs=False))
     folder.claim(claim, overwrite=overwrite, resume=resume)
     try:
-        report = _run(paths, fingerprint, decided, folder, flags, on_progress)
+        report = _run(paths, fingerprint, decided, folder, flags, on_progress, force=force)
     except LabelfixError:  # the mended command shall find its RUN free
         folder.release()
         raise
@@ -124,10 +129,12 @@ def _run(
     folder: RunFolder,
     flags: FlagConfig,
     on_progress: OnProgress,
+    *,
+    force: bool,
 ) -> Report:
     clock = Clock()
     with clock.stage("reading"):
-        given = open_pred_probs(paths, folder.path, on_progress)
+        given = open_pred_probs(paths, folder.path, on_progress, force=force)
     reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         report = _judge(given, reviewed, paths, fingerprint, flags)
@@ -153,6 +160,18 @@ def _judge(
     scores = score_probabilities(given.store, rows, given.given_label, reviewed)
     nothing = np.full(size, MISSING, np.int64)
     source = DatasetSource(PRED_PROBS_KIND, paths[0], given.columns)
+    corrections = correct(scores, given.given_label != MISSING, flags)
+    notes = notes_on_labels(
+        given.given_label,
+        scores.predicted_label,
+        corrections.is_label_issue,
+        len(given.class_names),
+        by="probabilities",
+    )
+    settings = {
+        PRED_PROBS_KIND: [str(path) for path in paths],
+        **({"notes": notes} if notes else {}),
+    }
     return build_verdicts(
         dataset=LabeledDataset(
             sample_id=given.sample_id,
@@ -166,7 +185,7 @@ def _judge(
         unreadable={},
         judgeable=Judgeable(is_judged, nothing.astype(np.int16), given.why_not),
         scores=scores,
-        corrections=correct(scores, given.given_label != MISSING, flags),
+        corrections=corrections,
         duplicates=Duplicates(nothing, np.zeros(size, np.bool_)),
         kinds=None,
         reviewed=reviewed,
@@ -178,7 +197,7 @@ def _judge(
             backbone=None,
             seed=None,
             versions={name: version(name) for name in LIBRARIES},
-            settings=settings_with(reviewed, {PRED_PROBS_KIND: [str(path) for path in paths]}),
+            settings=settings_with(reviewed, settings),
             assumptions=given.assumptions,
         ),
     )
