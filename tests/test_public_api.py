@@ -24,8 +24,9 @@ PUBLIC = [
     "export",
     "read_report",
 ]
-SPELT_OTHERWISE = {"as_json", "quiet", "ctx", "pred_probs"}
-"""What only a command has: it prints, and it audits images and probabilities by one name."""
+SPELT_OTHERWISE = {"as_json", "quiet", "ctx", "pred_probs", "force"}
+"""What only a command has: it prints, and it audits images and probabilities by one name (--force
+is for the latter)."""
 
 
 def options_of(command: str) -> set[str]:
@@ -60,7 +61,7 @@ def test_probabilities_have_a_function_of_their_own() -> None:
     function = inspect.signature(labelfix.audit_pred_probs).parameters
     [command] = [c for c in app.registered_commands if c.callback.__name__ == "audit"]
     of_command = inspect.signature(command.callback).parameters
-    options = {"budget", "decisions", "overwrite", "precision", "resume"}
+    options = {"budget", "decisions", "force", "overwrite", "precision", "resume"}
     assert set(function) - {"on_progress"} == {"pred_probs", "out"} | options
     for option in options:
         assert function[option].default == of_command[option].default
