@@ -118,14 +118,15 @@ def test_unicode_spaces_and_undecodable_names(tmp_path):
         assert decode_image(data.images.read(row)).size == (8, 8)
 
 
-def test_linked_images_and_class_folders_are_followed(tmp_path):
+def test_linked_images_and_class_folders_are_followed_if_asked(tmp_path):
     store = put(tmp_path / "store", "1.png", "2.png", "3.png")
     root = tmp_path / "data"
     (root / "cat").mkdir(parents=True)
     (root / "cat" / "a.png").symlink_to(store / "1.png")
     (root / "dog").symlink_to(store)
-    data = opened(root)
+    data = open_dataset(root, DatasetConfig(follow_links=True))
     assert data.sample_id.to_pylist() == ["cat/a.png", "dog/1.png", "dog/2.png", "dog/3.png"]
+    assert data.source.follow_links
     assert data.images.read(0) == data.images.read(1)
 
 

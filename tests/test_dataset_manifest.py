@@ -371,10 +371,25 @@ class TestBadInput:
     def test_paths_outside_the_folder(self, tmp_path, form, out):
         put(tmp_path, "data/a.png", "secret.png")
         rows = [{"image": "a.png", "label": 0}, {"image": out, "label": 1}]
+        data = opened(write_manifest(tmp_path / "data" / f"m.{form}", rows))
+        assert repr(out) in data.assumptions[0].text
+        with pytest.raises(UnreadableImage, match=r"leads out of the data folder.*--follow-links"):
+            data.images.read(1)
+        rows += [{"image": str(tmp_path / "secret.png"), "label": 1}, {"image": "../x", "label": 0}]
         fault = fault_of(write_manifest(tmp_path / "data" / f"m.{form}", rows))
-        assert "1 image paths" in str(fault)
-        assert f"row 2 {out!r}" in str(fault)
-        assert "move the manifest" in fault.hint
+        assert "3 of the 4 images" in str(fault)
+        assert repr(out) in str(fault)
+        assert "--follow-links" in fault.hint
+
+    def test_paths_outside_the_folder_are_read_if_asked(self, tmp_path):
+        put(tmp_path, "meta/x.png", "photos/a.png", "photos/b.png")
+        rows = [{"image": str(tmp_path / "photos" / "a.png"), "label": 0},
+                {"image": "../photos/b.png", "label": 1}]  # fmt: skip
+        path = write_manifest(tmp_path / "meta" / "m.csv", rows)
+        data = open_dataset(path, DatasetConfig(follow_links=True))
+        assert data.images.read(1) == (tmp_path / "photos" / "b.png").read_bytes()
+        assert data.images.read(0) == (tmp_path / "photos" / "a.png").read_bytes()
+        assert data.assumptions == ()
 
     def test_links_that_lead_outside_the_folder(self, tmp_path):
         put(tmp_path, "data/a.png", "secret/b.png")
@@ -382,8 +397,11 @@ class TestBadInput:
         (tmp_path / "data" / "more").symlink_to(tmp_path / "secret")
         for out in ("b.png", "more/b.png"):
             rows = [{"image": "a.png", "label": 0}, {"image": out, "label": 1}]
-            fault = fault_of(write_manifest(tmp_path / "data" / "m.csv", rows))
-            assert f"row 2 {out!r}" in str(fault)
+            path = write_manifest(tmp_path / "data" / "m.csv", rows)
+            with pytest.raises(UnreadableImage, match="leads out of the data folder"):
+                opened(path).images.read(1)
+            data = open_dataset(path, DatasetConfig(follow_links=True))
+            assert data.images.read(1) == (tmp_path / "secret" / "b.png").read_bytes()
 
     def test_no_image_is_there(self, tmp_path):
         path = write_manifest(tmp_path / "m.csv", rows_with([0, 1, 0, 1]))

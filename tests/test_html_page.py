@@ -20,6 +20,8 @@ from scipy.stats import binomtest
 from command import labelfix
 from encoded_images import TORN, MemoryImages, numbered
 from given_probs import noisy, write
+from labelfix.config import DatasetConfig
+from labelfix.dataset import open_dataset
 from labelfix.decisions import Decision, DecisionLog
 from labelfix.errors import ReportError
 from labelfix.html.expectation import expect
@@ -207,6 +209,9 @@ def test_a_file_outside_the_data_is_drawn_only_where_links_may_lead_out(tmp_path
     secret = tmp_path / "secret.png"
     (made.data / "cat" / "23.png").rename(secret)
     (made.data / "cat" / "23.png").symlink_to(secret)
+    audited = open_dataset(made.data, DatasetConfig())  # told to follow no link out of the data
+    run = replace(made.report.run, fingerprint=audited.fingerprint)
+    write_report(replace(made.report, run=run), made.run / "report.parquet")
     for options, drawn in (((), 0), (("--follow-links",), 1)):
         assert labelfix("show", made.run, "--html", *options).returncode == 0
         alts = [image["alt"] for image in read_page(made.run).of("img")]

@@ -48,6 +48,7 @@ def audit(
     label_column: str | None = None,
     id_column: str | None = None,
     split_column: str | None = None,
+    follow_links: bool = False,
     precision: float | None = None,
     budget: int | None = None,
     issue_threshold: Mapping[str, float] | None = None,
@@ -87,6 +88,8 @@ def audit(
         label_column: The column of labels.
         id_column: The column of unique sample names.
         split_column: The column of splits.
+        follow_links: Also read images outside ``data``, where links in it or paths of a manifest
+            lead; exports copy them and pages show them.
         precision: Flag as many labels as leave this share of the flags right; ``None`` flags as
             many as make the expected F1 the highest.
         budget: Flag this many labels instead.
@@ -115,6 +118,7 @@ def audit(
             label_column=label_column,
             id_column=id_column,
             split_column=split_column,
+            follow_links=follow_links,
         ),
         backbone=BackboneConfig(
             name=backbone,

@@ -30,7 +30,10 @@ def open_audited(
             f"{source.path}, the audited data set, is gone",
             hint=f"put it back where it was{instead}",
         )
-    config = DatasetConfig(**{f"{role}_column": name for role, name in source.columns.items()})
+    config = DatasetConfig(
+        **{f"{role}_column": name for role, name in source.columns.items()},
+        follow_links=source.follow_links,
+    )
     dataset = open_dataset(source.path, config, on_progress)
     is_same = dataset.fingerprint == report.run.fingerprint
     ids = pa.chunked_array([dataset.sample_id])

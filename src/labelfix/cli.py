@@ -115,6 +115,7 @@ def audit(
     label_column: opt.LabelColumn = None,
     id_column: opt.IdColumn = None,
     split_column: opt.SplitColumn = None,
+    follow_links: opt.FollowLinksOut = False,
 ) -> None:
     """Find the labels of DATA that are probably wrong, and write a report to RUN."""
     if overwrite and resume:
@@ -166,6 +167,7 @@ def audit(
             label_column=label_column,
             id_column=id_column,
             split_column=split_column,
+            follow_links=follow_links,
             precision=precision,
             budget=budget,
             issue_threshold=opt.thresholds_of(issue_threshold),

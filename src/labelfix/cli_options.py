@@ -22,7 +22,19 @@ Run: TypeAlias = Annotated[
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 FollowLinks: TypeAlias = Annotated[
     bool,
-    typer.Option("--follow-links", help="Show images on the page that links outside DATA lead to."),
+    typer.Option(
+        "--follow-links",
+        help="Show images on the page that links outside DATA lead to, though the audit was not "
+        "told to read them.",
+    ),
+]
+FollowLinksOut: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links",
+        help="Read images outside DATA, too, where links in it or paths of a manifest lead; "
+        "exports copy them and pages show them.",
+    ),
 ]
 Quiet: TypeAlias = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON if asked for.")

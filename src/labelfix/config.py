@@ -19,12 +19,21 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetConfig:
-    """Which columns of a manifest or a Parquet file hold what; ``None`` finds them by name."""
+    """How to read a data set; columns that are ``None`` are found by name.
+
+    Args:
+        image_column: Of a manifest or a Parquet file: the images, or their paths.
+        label_column: The labels.
+        id_column: The unique sample names.
+        split_column: The splits.
+        follow_links: Whether images outside DATA, that links or paths lead to, are read as well.
+    """
 
     image_column: str | None = None
     label_column: str | None = None
     id_column: str | None = None
     split_column: str | None = None
+    follow_links: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow as pa
+
 from labelfix.config import DatasetConfig
 from labelfix.dataset_columns import RawSamples, refuse_repeated_ids
-from labelfix.dataset_files import find_files, text_of_paths
+from labelfix.dataset_files import find_files, refuse_outer_shards, text_of_paths
 from labelfix.dataset_folder import has_image_files, read_folder
 from labelfix.dataset_labels import encode_labels
 from labelfix.dataset_manifest import JSON_SUFFIXES, TEXT_SUFFIXES, read_manifest
@@ -87,12 +89,14 @@ def _read(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamp
 
 def _read_folder(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
     """Read a folder of Parquet shards if it has some and no images, else a class folder."""
-    files, times = find_files(path, on_progress)
+    follow = config.follow_links
+    files, times, links = find_files(path, on_progress, follow_links=follow)
     names = text_of_paths(files)
     shards = shards_among(names.to_pylist())
     if shards and not has_image_files(names):
+        refuse_outer_shards(path, names.filter(pa.array(links.files)))
         return read_parquet(path, shards, config, on_progress)
-    return read_folder(path, files, times)
+    return read_folder(path, files, times, links, follow_links=follow)
 
 
 def shards_among(names: Iterable[str]) -> list[str]:

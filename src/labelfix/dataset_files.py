@@ -20,10 +20,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.errors import DatasetError, UnreadableImage
-from labelfix.records import OnProgress, Progress
+from labelfix.records import Assumption, OnProgress, Progress
 
 ABSENT = -1
 """The size and time of a file that is not there."""
+
+LED_OUT = "leads out of the data folder; an audit with --follow-links reads it"
+"""Why an image outside DATA is not read."""
+
+MOST = 0.5
+"""The share of the samples that may lie outside DATA; if more do, the user is asked."""
 
 _CHUNK = 1 << 14
 _IGNORED = frozenset({b"thumbs.db", b"desktop.ini", b"__macosx", b"@eadir"})
@@ -48,11 +54,18 @@ class FileImages:
     Args:
         root: The folder, absolute.
         paths: ``(N,)`` Arrow binary: the encoded paths, relative to ``root``.
+        follow_links: Whether files are read that lie outside ``root``, by a link or by their path.
     """
 
-    def __init__(self, root: Path, paths: pa.BinaryArray) -> None:
+    def __init__(self, root: Path, paths: pa.BinaryArray, *, follow_links: bool = False) -> None:
         self._root = root
         self._paths = paths
+        self._follow_links = follow_links
+        self._inner_folders: dict[str, bool] = {}
+
+    def following_links(self) -> "FileImages":
+        """Return the same images, those outside the folder too."""
+        return FileImages(self._root, self._paths, follow_links=True)
 
     def __len__(self) -> int:
         """Return N."""
@@ -62,12 +75,37 @@ class FileImages:
         """Return the bytes of one file.
 
         Raises:
-            UnreadableImage: The row has no path, or the file is missing or cannot be read.
+            UnreadableImage: The row has no path, the file is missing or cannot be read, or it lies
+                outside the folder and links are not followed.
+        """
+        return read_file(self.file(index))
+
+    def head(self, index: int, count: int) -> bytes:
+        """Return the first ``count`` bytes of one file, as `read` does."""
+        return read_file(self.file(index), count)
+
+    def file(self, index: int) -> Path:
+        """Return the file of one row, which may be missing but lies where it may be read.
+
+        Raises:
+            UnreadableImage: The row has no path, or it leads out of the folder.
         """
         path = self._paths[index].as_py()
         if path is None:
             raise UnreadableImage("no image path is given")
-        return read_file(self._root / os.fsdecode(path))
+        file = self._root / os.fsdecode(path)
+        if not self._follow_links and not self._is_inside(file) and _leads_somewhere(file):
+            raise UnreadableImage(LED_OUT)
+        return file
+
+    def _is_inside(self, file: Path) -> bool:
+        """Return whether a file lies in the folder; each folder below is resolved once."""
+        folder = os.path.dirname(file)  # noqa: PTH120 - for millions of files
+        is_inside = self._inner_folders.get(folder)
+        if is_inside is None:
+            is_inside = self._inner_folders[folder] = lies_in(self._root, Path(folder))
+        is_plain = file.name != ".." and not os.path.islink(file)  # noqa: PTH114
+        return is_inside and (is_plain or lies_in(self._root, file))
 
     def location(self, index: int) -> str:
         """Return the path of one file, or "" where none is given."""
@@ -75,8 +113,8 @@ class FileImages:
         return "" if path is None else str(self._root / os.fsdecode(path))
 
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a regular file.
+def read_file(path: Path, count: int = -1) -> bytes:
+    """Return the bytes of a regular file, the first ``count`` of them, or all.
 
     Raises:
         UnreadableImage: It is missing, is no regular file, or cannot be read.
@@ -85,7 +123,8 @@ def read_file(path: Path) -> bytes:
         if not path.is_file():  # opening a pipe would wait for ever
             path.stat()
             raise UnreadableImage("not a regular file")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(count)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise UnreadableImage("file is missing") from error
     except OSError as error:
@@ -93,16 +132,40 @@ def read_file(path: Path) -> bytes:
         raise UnreadableImage(f"cannot be read: {reason}") from error
 
 
-def read_file_inside(root: Path, path: str) -> bytes:
+def read_file_inside(root: Path, path: str, *, follow_links: bool = False) -> bytes:
     """Return the bytes of a regular file by its path relative to ``root``, where it has to lie.
+
+    Args:
+        root: The folder.
+        path: The file, relative to it.
+        follow_links: Whether it may lie elsewhere.
 
     Raises:
         UnreadableImage: The path leads out of ``root``, or the file cannot be read.
     """
-    found = _Guard(root).look_up(normal_path(root, path))
+    found = _Guard(root, follow_links=follow_links).look_up(normal_path(root, path))
     if found is None:
-        raise UnreadableImage("leads out of the data folder")
+        raise UnreadableImage(LED_OUT)
     return read_file(Path(found.place))
+
+
+def lies_in(root: Path, file: Path) -> bool:
+    """Return whether a path lies in a folder, or is it, once all links are followed.
+
+    A loop of links, which leads nowhere, does.
+    """
+    try:  # realpath never raises for a loop, unlike Path.resolve
+        real, top = os.path.realpath(file), os.path.realpath(root)
+    except (OSError, ValueError):  # a name with a null byte
+        return True
+    return real == top or real.startswith(top.rstrip(os.sep) + os.sep)
+
+
+def _leads_somewhere(file: Path) -> bool:
+    try:
+        return file.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def normal_path(root: Path, path: str) -> str:
@@ -126,22 +189,48 @@ def normal_paths(root: Path, paths: pa.StringArray) -> pa.StringArray:
     return pa.array(values, pa.string())
 
 
-def find_files(root: Path, on_progress: OnProgress) -> tuple[pa.BinaryArray, FileTimes]:
+@dataclass(frozen=True, slots=True, eq=False)
+class LinksOut:
+    """Links in a folder that lead out of it and were not followed.
+
+    Args:
+        files: ``(n,)`` bool: the path is such a link, to a file or to a folder.
+        folders: Which of them lead to folders, by their relative paths.
+    """
+
+    files: NDArray[np.bool_]
+    folders: frozenset[bytes] = frozenset()
+
+
+def find_files(
+    root: Path, on_progress: OnProgress, *, follow_links: bool = False
+) -> tuple[pa.BinaryArray, FileTimes, LinksOut]:
     """List the files below a folder: their relative paths, sorted, with sizes and times.
 
-    Links are followed, but not a link to a folder that holds it. A link that leads nowhere is
-    listed as ``ABSENT``. Hidden files and the litter of file managers are left out, and so is what
-    is neither file nor folder.
+    Links inside the folder are followed, but not a link to a folder that holds it. A link that
+    leads nowhere is listed as ``ABSENT``, and so is one that leads out of ``root``. Hidden files
+    and the litter of file managers are left out, and so is what is neither file nor folder.
+
+    Args:
+        root: The folder.
+        on_progress: Told how many files were found.
+        follow_links: Whether to follow links out of it, too.
 
     Raises:
         DatasetError: A folder cannot be listed.
     """
     chunks: list[pa.BinaryArray] = []
     names: list[bytes] = []
+    outer_rows: list[int] = []
+    outer_folders: set[bytes] = set()
     size, modified = array("q"), array("q")
-    for path, entry in _walk(root):
+    for path, entry, leads_out in _walk(root, follow_links=follow_links):
+        if leads_out:
+            outer_rows.append(len(size))
+            if _holds(entry.is_dir):
+                outer_folders.add(path)
         names.append(path)
-        _append_times(_status(entry), size, modified)
+        _append_times(None if leads_out else _status(entry), size, modified)
         if len(names) == _CHUNK:
             chunks.append(pa.array(names, pa.binary()))
             names = []
@@ -151,14 +240,61 @@ def find_files(root: Path, on_progress: OnProgress) -> tuple[pa.BinaryArray, Fil
     order = pc.sort_indices(paths)
     rank = order.to_numpy()
     times = FileTimes(_as_int64(size)[rank], _as_int64(modified)[rank])
+    is_outside = np.zeros(len(rank), np.bool_)
+    is_outside[outer_rows] = True
     on_progress(Progress("finding files", len(rank), len(rank), "files"))
-    return paths.take(order), times
+    return paths.take(order), times, LinksOut(is_outside[rank], frozenset(outer_folders))
+
+
+def links_not_followed(where: Path, samples: pa.StringArray, count: int) -> tuple[Assumption, ...]:
+    """Return what to say of samples whose images lie outside the data, and are not read.
+
+    Args:
+        where: The data set.
+        samples: The paths of those samples.
+        count: N.
+
+    Raises:
+        DatasetError: They are most of the samples.
+    """
+    outside = len(samples)
+    if not outside:
+        return ()
+    some = ", ".join(repr(path) for path in samples[:3].to_pylist())
+    if outside > count * MOST:
+        raise DatasetError(
+            f"{outside:,} of the {count:,} images of {where} lie outside its folder, where links "
+            f"or paths lead: {some}",
+            hint="are they to be read, and copied by exports? If so, add --follow-links; if not, "
+            "copy into the folder what belongs to the data",
+        )
+    verb = "image lies" if outside == 1 else "images lie"
+    text = (
+        f"{outside:,} {verb} outside the data folder, where links or paths lead, and are not read "
+        f"({some}); --follow-links reads them"
+    )
+    return (Assumption("files", text),)
+
+
+def refuse_outer_shards(root: Path, links: pa.StringArray) -> None:
+    """Refuse to leave out shards that are links out of the data folder.
+
+    Raises:
+        DatasetError: There is one.
+    """
+    outer = [path for path in links.to_pylist() if path.lower().endswith(".parquet")]
+    if outer:
+        raise DatasetError(
+            f"{len(outer)} of the Parquet files in {root} are links that lead out of it: "
+            f"{', '.join(outer[:3])}",
+            hint="are they to be read? If so, add --follow-links; if not, take them out",
+        )
 
 
 def stat_files(
-    root: Path, paths: pa.StringArray, on_progress: OnProgress
+    root: Path, paths: pa.StringArray, on_progress: OnProgress, *, follow_links: bool = False
 ) -> tuple[FileTimes, list[int]]:
-    """Look up files by their normal paths relative to ``root``, without following them out of it.
+    """Look up files by their normal paths relative to ``root``, not outside it unless told to.
 
     Returns:
         Sizes and times, and the rows whose path or link leads out of ``root``, which are ``ABSENT``
@@ -166,7 +302,7 @@ def stat_files(
     """
     size, modified = array("q"), array("q")
     escaped: list[int] = []
-    guard = _Guard(root)
+    guard = _Guard(root, follow_links=follow_links)
     total = len(paths)
     for start in range(0, total, _CHUNK):
         for row, path in enumerate(paths.slice(start, _CHUNK).to_pylist(), start):
@@ -189,13 +325,16 @@ _NOTHING = _Found("", None)
 class _Guard:
     """Tells paths inside a folder from those that lead out; resolves each parent folder once."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, follow_links: bool = False) -> None:
         self._prefix = f"{root}/"
         self._real = root.resolve()
         self._is_inside: dict[str, bool] = {"": True}
+        self._follow_links = follow_links
 
     def look_up(self, path: str) -> _Found | None:
         """Return what lies at a path relative to the folder, or ``None`` if that is outside."""
+        if self._follow_links:
+            return self._look_anywhere(path)
         if path.startswith(("/", "../")) or path == "..":
             return None
         place = self._prefix + path
@@ -208,18 +347,22 @@ class _Guard:
         try:  # one call to the system for each of millions of files, hence no Path
             status = os.lstat(place)
             if stat.S_ISLNK(status.st_mode):
+                status = os.stat(place)  # noqa: PTH116
                 if not self._holds(place):
                     return None
-                status = os.stat(place)  # noqa: PTH116
         except (OSError, ValueError):
             return _Found(place, None)
         return _Found(place, status)
 
-    def _holds(self, place: str) -> bool:
+    def _look_anywhere(self, path: str) -> _Found:
+        place = path if path.startswith("/") else self._prefix + path
         try:
-            return Path(place).resolve().is_relative_to(self._real)
-        except (OSError, RuntimeError, ValueError):  # a loop of links: missing, not outside
-            return True
+            return _Found(place, os.stat(place))  # noqa: PTH116
+        except (OSError, ValueError):
+            return _Found(place, None)
+
+    def _holds(self, place: str) -> bool:
+        return lies_in(self._real, Path(place))
 
 
 def fingerprint(paths: pa.Array, times: FileTimes, *, extra: bytes = b"") -> str:
@@ -249,8 +392,12 @@ def text_of_paths(paths: pa.BinaryArray) -> pa.StringArray:
         return pa.array(readable, pa.string())
 
 
-def _walk(root: Path) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
-    """Yield the relative path and the entry of each file below ``root``, in no order."""
+def _walk(root: Path, *, follow_links: bool) -> Iterator[tuple[bytes, os.DirEntry[bytes], bool]]:
+    """Yield the relative path and the entry of each file below ``root``, in no order.
+
+    Beside them comes whether it is a link, to a file or a folder, that leads out of ``root``; where
+    links are followed there is none.
+    """
     place = root.resolve()
     above = frozenset(_identity(folder) for folder in (place, *place.parents))
     waiting = [(os.fsencode(root), b"", above)]
@@ -260,11 +407,25 @@ def _walk(root: Path) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
             if _is_ignored(entry.name):
                 continue
             path = prefix + entry.name
-            if not _holds(entry.is_dir):
+            if not follow_links and _leads_out(entry, place):
+                if not _is_folder_above(entry, above):
+                    yield path, entry, True
+            elif not _holds(entry.is_dir):
                 if _holds(entry.is_file) or entry.is_symlink():
-                    yield path, entry
+                    yield path, entry, False
             elif (here := _identity(Path(os.fsdecode(entry.path)))) not in above:
                 waiting.append((entry.path, path + b"/", above | {here}))
+
+
+def _leads_out(entry: os.DirEntry[bytes], root: Path) -> bool:
+    """Return whether an entry is a link to a file or folder that is there, but outside ``root``."""
+    path = Path(os.fsdecode(entry.path))
+    return entry.is_symlink() and not lies_in(root, path) and _leads_somewhere(path)
+
+
+def _is_folder_above(entry: os.DirEntry[bytes], above: frozenset[tuple[int, int]]) -> bool:
+    """Return whether a link leads to a folder that holds it: there is nothing new to find."""
+    return _holds(entry.is_dir) and _identity(Path(os.fsdecode(entry.path))) in above
 
 
 def _list_folder(folder: bytes) -> Iterator[os.DirEntry[bytes]]:

@@ -4,13 +4,22 @@ The folders above are splits if every one of them is called like one. Labels are
 a class folder is a sample, one that is no image too: the report then says so.
 """
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.dataset_columns import SPLIT_FOLDERS, RawSamples
-from labelfix.dataset_files import ABSENT, FileImages, FileTimes, fingerprint, text_of_paths
+from labelfix.dataset_files import (
+    ABSENT,
+    FileImages,
+    FileTimes,
+    LinksOut,
+    fingerprint,
+    links_not_followed,
+    text_of_paths,
+)
 from labelfix.errors import DatasetError
 from labelfix.records import DatasetSource
 
@@ -23,7 +32,14 @@ def has_image_files(paths: pa.StringArray) -> bool:
     return bool(pc.any(pc.match_substring_regex(paths, _IMAGE_FILE)).as_py())
 
 
-def read_folder(root: Path, paths: pa.BinaryArray, times: FileTimes) -> RawSamples:
+def read_folder(
+    root: Path,
+    paths: pa.BinaryArray,
+    times: FileTimes,
+    links: LinksOut,
+    *,
+    follow_links: bool = False,
+) -> RawSamples:
     """Read a class folder from the list of its files.
 
     A file above the class folders is a sample without a label if it ends like an image or is a
@@ -33,9 +49,11 @@ def read_folder(root: Path, paths: pa.BinaryArray, times: FileTimes) -> RawSampl
         root: The folder, absolute.
         paths: Its files, sorted.
         times: Their sizes and times.
+        links: Which of them are links out of the folder that are not followed.
+        follow_links: Whether such links are followed.
 
     Raises:
-        DatasetError: There are no class folders.
+        DatasetError: There are no class folders, or most samples lie outside the folder.
     """
     text = text_of_paths(paths)
     split, label = _split_and_label(text)
@@ -43,6 +61,7 @@ def read_folder(root: Path, paths: pa.BinaryArray, times: FileTimes) -> RawSampl
     is_sample = pc.or_(
         pc.is_valid(label), pc.or_(pc.match_substring_regex(text, _IMAGE_FILE), is_dead_link)
     )
+    _refuse_outer_class_folders(root, paths, label, links)
     _check_class_folders(root, text, label)
     kept = is_sample.to_numpy(zero_copy_only=False)
     paths = paths.filter(is_sample)
@@ -50,8 +69,11 @@ def read_folder(root: Path, paths: pa.BinaryArray, times: FileTimes) -> RawSampl
         sample_id=text.filter(is_sample),
         split=split.filter(is_sample),
         label=label.filter(is_sample),
-        images=FileImages(root, paths),
-        source=DatasetSource("folder", root, {}),
+        images=FileImages(root, paths, follow_links=follow_links),
+        source=DatasetSource("folder", root, {}, follow_links=follow_links),
+        assumptions=links_not_followed(
+            root, text.filter(is_sample).filter(pa.array(links.files[kept])), int(kept.sum())
+        ),
         fingerprint=fingerprint(paths, FileTimes(times.size[kept], times.modified[kept])),
     )
 
@@ -74,6 +96,20 @@ def _part(parts: pa.ListArray, depth: pa.Array, index: int) -> pa.StringArray:
     chosen = pc.list_element(parts.filter(has_part), index)
     rows = pc.subtract(pc.cumulative_sum(has_part.cast(pa.int64())), 1)
     return chosen.take(pc.if_else(has_part, rows, pa.scalar(None, pa.int64())))
+
+
+def _refuse_outer_class_folders(
+    root: Path, paths: pa.BinaryArray, label: pa.StringArray, links: LinksOut
+) -> None:
+    """Refuse to leave out whole classes, whose folders are links out of the data folder."""
+    outer = [path for path in paths.filter(pc.is_null(label)).to_pylist() if path in links.folders]
+    if outer:
+        some = ", ".join(os.fsdecode(path) for path in outer[:3])
+        raise DatasetError(
+            f"{len(outer)} of the folders in {root} are links that lead out of it: {some}",
+            hint="are those images to be read, and copied by exports? If so, add --follow-links; "
+            "if not, take the links out",
+        )
 
 
 def _check_class_folders(root: Path, paths: pa.StringArray, label: pa.StringArray) -> None:

@@ -1,6 +1,6 @@
 """A manifest: a table of image paths and labels (CSV, TSV or JSON lines).
 
-Paths are relative to the manifest's folder, and may not lead out of it.
+Paths are relative to the manifest's folder, and lead out of it only with ``--follow-links``.
 """
 
 import csv
@@ -22,6 +22,7 @@ from labelfix.dataset_files import (
     FileImages,
     FileTimes,
     fingerprint,
+    links_not_followed,
     normal_paths,
     stat_files,
 )
@@ -58,6 +59,7 @@ class PathTable:
         label: ``(N,)`` int64 or text.
         id: ``(N,)`` text of the id column, if there is one.
         split: ``(N,)`` text of the split column, if there is one.
+        follow_links: Whether images outside the folder are read as well.
     """
 
     source: Path
@@ -67,13 +69,14 @@ class PathTable:
     label: pa.Array
     id: pa.StringArray | None
     split: pa.StringArray | None
+    follow_links: bool = False
 
 
 def read_manifest(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
     """Read a manifest of text: CSV, TSV or JSON lines, in UTF-8.
 
     Raises:
-        DatasetError: The file or its columns cannot be used, or a path leads out of its folder.
+        DatasetError: The file or its columns cannot be used, or most paths lead out of its folder.
     """
     if path.suffix.lower() in JSON_SUFFIXES:
         table = _read_json_lines(path, config, on_progress)
@@ -86,13 +89,14 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
     """Find the images that a table lists; a missing file is a row that cannot be read.
 
     Raises:
-        DatasetError: A path leads out of the folder, or none of the files is there.
+        DatasetError: Most paths lead out of the folder, or none of the files is there.
     """
     where = str(table.source)
     paths = normal_paths(table.root, blank_to_null(table.image))
-    times, escaped = stat_files(table.root, paths, on_progress)
-    if escaped:
-        raise _led_out(table, escaped)
+    times, escaped = stat_files(table.root, paths, on_progress, follow_links=table.follow_links)
+    assumptions = links_not_followed(
+        table.source, table.image.take(pa.array(escaped, pa.int64())), len(paths)
+    )
     if len(paths) and bool(np.all(times.size == ABSENT)):
         raise _none_there(table, paths, times)
     ids, columns = usable_ids(table.id, table.columns, where)
@@ -107,17 +111,12 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
         if table.split is None
         else blank_to_null(table.split),
         label=table.label,
-        images=FileImages(table.root, paths.cast(pa.binary())),
-        source=DatasetSource("manifest", table.source, columns.by_role()),
+        images=FileImages(table.root, paths.cast(pa.binary()), follow_links=table.follow_links),
+        source=DatasetSource(
+            "manifest", table.source, columns.by_role(), follow_links=table.follow_links
+        ),
         fingerprint=fingerprint(paths, times),
-    )
-
-
-def _led_out(table: PathTable, rows: list[int]) -> DatasetError:
-    some = ", ".join(f"row {row + 1} {table.image[row].as_py()!r}" for row in rows[:3])
-    return DatasetError(
-        f"{len(rows):,} image paths of {table.source} lead out of its folder {table.root}: {some}",
-        hint="move the manifest to a folder that holds all the images, and shorten the paths",
+        assumptions=assumptions,
     )
 
 
@@ -161,6 +160,7 @@ def _read_delimited(path: Path, config: DatasetConfig) -> PathTable:
         label=labels_of_text(held[columns.label]),
         id=held[columns.id] if columns.id else None,
         split=held[columns.split] if columns.split else None,
+        follow_links=config.follow_links,
     )
 
 
@@ -213,6 +213,7 @@ def _read_json_lines(path: Path, config: DatasetConfig, on_progress: OnProgress)
         label=join_labels(labels, about_label),
         id=pa.concat_arrays(texts["id"]) if texts["id"] else None,
         split=pa.concat_arrays(texts["split"]) if texts["split"] else None,
+        follow_links=config.follow_links,
     )
 
 

@@ -111,6 +111,7 @@ def read_parquet(
         DatasetError: A file is not Parquet, shards differ in their columns, or a column is missing.
     """
     root = source if source.is_dir() else source.parent
+    follow = config.follow_links
     shards = _open_shards(source, root, names)
     image = _image_column(shards.schema, config, str(source))
     columns = choose_columns(shards.schema.names, config, str(source), image=image)
@@ -121,16 +122,17 @@ def read_parquet(
     if not _holds_bytes(shards.schema.field(columns.image).type):
         paths = shards.text(columns.image)
         return samples_of_paths(
-            PathTable(source, root, columns, paths, labels, ids, split), on_progress
+            PathTable(source, root, columns, paths, labels, ids, split, follow_links=follow),
+            on_progress,
         )
     ids, columns = usable_ids(ids, columns, str(source))
     return RawSamples(
         sample_id=_sample_ids(shards, columns.image) if ids is None else ids,
         split=blank_to_null(split),
         label=labels,
-        images=ParquetImages(root, names, shards.rows, columns.image),
-        source=DatasetSource("parquet", source, columns.by_role()),
-        fingerprint=_fingerprint(shards, columns.image),
+        images=ParquetImages(root, names, shards.rows, columns.image, follow_links=follow),
+        source=DatasetSource("parquet", source, columns.by_role(), follow_links=follow),
+        fingerprint=_fingerprint(shards, columns.image, follow_links=follow),
     )
 
 
@@ -247,7 +249,7 @@ def _splits_by_name(shards: _Shards) -> pa.StringArray:
     return pa.concat_arrays([pa.array([], pa.string()), *splits])
 
 
-def _fingerprint(shards: _Shards, image: str) -> str:
+def _fingerprint(shards: _Shards, image: str, *, follow_links: bool) -> str:
     """Digest the shards, and the files that images without bytes point to."""
     stats = [(shards.root / name).stat() for name in shards.names]
     times = FileTimes(
@@ -261,7 +263,8 @@ def _fingerprint(shards: _Shards, image: str) -> str:
                 folder = (shards.root / name).parent
                 alone = _open_shards(shards.source, shards.root, [name])
                 paths = normal_paths(folder, alone.text(f"{image}.path"))
-                extra += fingerprint(paths, stat_files(folder, paths, no_progress)[0]).encode()
+                times, _ = stat_files(folder, paths, no_progress, follow_links=follow_links)
+                extra += fingerprint(paths, times).encode()
     return fingerprint(names, times, extra=extra)
 
 

@@ -287,7 +287,10 @@ def _images(report: Report, on_progress: OnProgress) -> ImageStore:
     hint = "put the audited data back, or audit again"
     if not source.path.exists():
         raise DatasetError(f"{source.path}, the audited data set, is gone", hint=hint)
-    config = DatasetConfig(**{f"{role}_column": name for role, name in source.columns.items()})
+    config = DatasetConfig(
+        **{f"{role}_column": name for role, name in source.columns.items()},
+        follow_links=source.follow_links,
+    )
     dataset = open_dataset(source.path, config, on_progress)
     ids = pa.chunked_array([dataset.sample_id])
     is_same = dataset.fingerprint == report.run.fingerprint

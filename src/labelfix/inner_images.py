@@ -6,8 +6,22 @@ of pictures points to.
 
 from pathlib import Path
 
+from labelfix.dataset_files import FileImages, lies_in
 from labelfix.errors import UnreadableImage
-from labelfix.records import DatasetSource, ImageStore
+from labelfix.records import DatasetSource, ImageStore, LabeledDataset
+
+
+def shown_images(dataset: LabeledDataset, *, follow_links: bool) -> ImageStore:
+    """Return the images that a page or a review may show.
+
+    Those outside the data set are among them if the audit was to read them, or ``follow_links``.
+    """
+    if dataset.source.follow_links:
+        return dataset.images
+    if follow_links:
+        images = dataset.images
+        return images.following_links() if isinstance(images, FileImages) else images
+    return InnerImages(dataset.images, dataset.source)
 
 
 class InnerImages:
@@ -37,16 +51,9 @@ class InnerImages:
             UnreadableImage: There is nothing to read, or it lies outside the data set.
         """
         location = self.location(index)
-        if self._root is not None and location and not _lies_in(self._root, location):
+        if self._root is not None and location and not lies_in(self._root, Path(location)):
             raise UnreadableImage("a link leads out of the data folder; --follow-links shows it")
         return self._images.read(index)
-
-
-def _lies_in(root: Path, location: str) -> bool:
-    try:
-        return Path(location).resolve().is_relative_to(root)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UnreadableImage("file is missing") from error
 
 
 def _root(source: DatasetSource) -> Path | None:

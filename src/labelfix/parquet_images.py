@@ -30,10 +30,20 @@ class ParquetImages:
         rows: The number of rows of each.
         column: The column: binary, or records of ``bytes`` and ``path``, where a path is relative
             to the file's folder.
+        follow_links: Whether such a path may lead out of that folder.
     """
 
-    def __init__(self, root: Path, shards: Sequence[str], rows: Sequence[int], column: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        shards: Sequence[str],
+        rows: Sequence[int],
+        column: str,
+        *,
+        follow_links: bool = False,
+    ) -> None:
         self._root = root
+        self._follow_links = follow_links
         self._shards = tuple(shards)
         self._ends = np.cumsum(rows, dtype=np.int64)
         self._column = column
@@ -59,7 +69,7 @@ class ParquetImages:
         if isinstance(value, dict):
             inside, value = value.get("path"), value.get("bytes")
             if value is None and inside:
-                return read_file_inside(path.parent, inside)
+                return read_file_inside(path.parent, inside, follow_links=self._follow_links)
         if value is None:
             raise UnreadableImage("the row holds no image")
         return value  # type: ignore[no-any-return]

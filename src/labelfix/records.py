@@ -81,11 +81,13 @@ class DatasetSource:
         path: The DATA that the user named, absolute.
         columns: What each role's column is called (``image``, ``label``, ``id``, ``split``);
             empty for a folder.
+        follow_links: Whether images outside DATA, that links or paths lead to, are read as well.
     """
 
     kind: str
     path: Path
     columns: Mapping[str, str]
+    follow_links: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

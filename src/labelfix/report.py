@@ -106,7 +106,12 @@ class RunInfo:
         source, interval = values["source"], values["noise_rate_interval"]
         own = {"source", "noise_rate_interval", "assumptions"}
         return cls(
-            source=DatasetSource(source["kind"], Path(source["path"]), source["columns"]),
+            source=DatasetSource(
+                source["kind"],
+                Path(source["path"]),
+                source["columns"],
+                follow_links=bool(source.get("follow_links", False)),
+            ),
             noise_rate_interval=None if interval is None else (interval[0], interval[1]),
             assumptions=tuple(Assumption(**found) for found in values.get("assumptions", ())),
             **{name: values[name] for name in cls.__slots__ if name not in own},

@@ -249,7 +249,9 @@ def _write_own_file(job: _Job) -> _Written:
 
 def _write_own_shards(job: _Job) -> _Written:
     source = open_again(job.report, job.on_progress).source
-    names = text_of_paths(find_files(source.path, no_progress)[0]).to_pylist()
+    names = text_of_paths(
+        find_files(source.path, no_progress, follow_links=source.follow_links)[0]
+    ).to_pylist()
     shards = shards_among(names)
     others = [name for name in set(names) - set(shards) if _is_inside(source.path, name)]
     job.make_way()

@@ -3,10 +3,12 @@
 import base64
 import hashlib
 import mimetypes
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
+from labelfix.dataset_files import FileImages
 from labelfix.errors import UnreadableImage
 from labelfix.records import ImageStore
 
@@ -63,12 +65,15 @@ class TakenImage:
 
 
 def take_image(images: ImageStore, row: int, *, link: bool = False) -> TakenImage | None:
-    """Return the image of a row, ``None`` if there is none to copy or link to."""
+    """Return the image of a row, ``None`` if there is none to copy or link to.
+
+    Images that are no files of their own are copied where ``link`` is asked for, too.
+    """
     location = images.location(row)
     try:
-        if not link:
-            return TakenImage(location, images.read(row), None)
-        return TakenImage(location, b"", _original(location))
+        if link and isinstance(images, FileImages):
+            return TakenImage(location, b"", _original(images.file(row)))
+        return TakenImage(location, images.read(row), None)
     except UnreadableImage:
         return None
 
@@ -98,8 +103,8 @@ def safe_name(text: str) -> str:
     return f"{name.encode()[: _LONGEST - 17].decode(errors='ignore')}%{digest}"
 
 
-def _original(location: str) -> Path:
-    path = Path(location).resolve()
-    if not location or not path.is_file():
+def _original(file: Path) -> Path:
+    path = Path(os.path.realpath(file))  # never raises for a loop of links, unlike Path.resolve
+    if not path.is_file():
         raise UnreadableImage("file is missing")
     return path

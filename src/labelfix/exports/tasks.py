@@ -113,9 +113,10 @@ def _rows(
     rows = pa.array(plan.rows)
     said = report.table.select(list(_COLUMNS)).take(rows)
     decided = plan.decided.columns.take(rows)
-    in_files = report.run.source.kind != "parquet"
+    above = _served_folder(report.run.source)
     for position, row in enumerate(plan.rows.tolist()):
-        image = take_image(images, row, link=in_files)
+        is_served = Path(images.location(row)).is_relative_to(above)  # not where links led out
+        image = take_image(images, row, link=is_served)
         if image is not None:
             yield _Row(
                 report=said.slice(position, 1).to_pylist()[0],
@@ -156,9 +157,14 @@ def _served(row: _Row) -> str:
     """Return where Label Studio finds an image, if its document root is the folder above DATA."""
     if row.image.original is None:
         return row.image.as_uri()
-    root = row.source.path if row.source.path.is_dir() else row.source.path.parent
-    inside = Path(row.image.location).relative_to(root.parent)
+    inside = Path(row.image.location).relative_to(_served_folder(row.source))
     return _SERVED + quote(os.fsencode(inside.as_posix()))
+
+
+def _served_folder(source: DatasetSource) -> Path:
+    """Return the folder above DATA, or above the folder of a manifest."""
+    root = source.path if source.path.is_dir() else source.path.parent
+    return root.parent
 
 
 def _argilla_record(row: _Row, agent: str) -> dict[str, Any]:

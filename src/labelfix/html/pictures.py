@@ -6,7 +6,7 @@ from labelfix.audited_data import open_audited
 from labelfix.errors import DatasetError
 from labelfix.html.thumbnails import draw_thumbnails
 from labelfix.html.wishes import NO_IMAGES, Pictures, no_pictures
-from labelfix.inner_images import InnerImages
+from labelfix.inner_images import shown_images
 from labelfix.records import ImageStore, LabeledDataset, OnProgress
 from labelfix.report import Report
 
@@ -26,8 +26,7 @@ def pictures_in(
         on_progress: Told how far it is.
         follow_links: Whether to draw images that links outside the data set lead to.
     """
-    images = dataset.images if follow_links else InnerImages(dataset.images, dataset.source)
-    return pictures_of(images, on_progress)
+    return pictures_of(shown_images(dataset, follow_links=follow_links), on_progress)
 
 
 def find_pictures(

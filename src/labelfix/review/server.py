@@ -13,7 +13,7 @@ import uvicorn
 
 from labelfix.audited_data import open_audited
 from labelfix.errors import ConfigError
-from labelfix.inner_images import InnerImages
+from labelfix.inner_images import shown_images
 from labelfix.records import OnProgress, no_progress
 from labelfix.report import read_report_table
 from labelfix.review.app import build_app
@@ -59,8 +59,7 @@ def open_review(
     dataset = open_audited(report, on_progress)
     if dataset is None:
         return Review(session, None)
-    images = dataset.images if follow_links else InnerImages(dataset.images, dataset.source)
-    return Review(session, Pictures(images))
+    return Review(session, Pictures(shown_images(dataset, follow_links=follow_links)))
 
 
 def serve(
