@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from labelfix.errors import DecisionsError, RunError
 from labelfix.files import refuse_special_file
+from labelfix.reading import is_label, is_unicode, parse_json
 from labelfix.records import Label
 
 DECISIONS_NAME = "decisions.jsonl"
@@ -229,7 +230,7 @@ class DecisionLog:
         if not line.strip():
             return None
         try:
-            return _decision_of(json.loads(line))
+            return _decision_of(parse_json(line))
         except (ValueError, DecisionsError) as error:
             raise DecisionsError(
                 f"line {number} of {self.path} is no decision: {error}",
@@ -305,14 +306,15 @@ def _decision_of(values: Any) -> Decision:
     by, batch = values.get("decided_by"), values.get("batch")
     at, flagged = values.get("decided_at"), values.get("flagged", False)
     faults = {
-        "sample_id is no text": not isinstance(sample, str),
-        f"decision {verdict!r} is not known": verdict not in _VERDICTS,
+        "sample_id is no text": not _is_text(sample),
+        f"decision {str(verdict)[:100]!r} is not known": not isinstance(verdict, str)
+        or verdict not in _VERDICTS,
         "label is no text or integer": not _is_label(label),
         "label is there without relabel, or relabel without it": (verdict == "relabel")
         != (label is not None),
-        "decided_at is no text": not isinstance(at, str),
-        "decided_by is no text": not isinstance(by, str | None),
-        "batch is no text": not isinstance(batch, str | None),
+        "decided_at is no text": not _is_text(at),
+        "decided_by is no text": by is not None and not _is_text(by),
+        "batch is no text": batch is not None and not _is_text(batch),
         "flagged is not true or false": not isinstance(flagged, bool),
     }
     for fault, is_there in faults.items():
@@ -322,12 +324,16 @@ def _decision_of(values: Any) -> Decision:
 
 
 def _is_label(value: Any) -> bool:
-    return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
+    return value is None or is_label(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and is_unicode(value)
 
 
 def _is_object(text: bytes) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
+        return isinstance(parse_json(text), dict)
     except ValueError:
         return False
 

@@ -6,8 +6,6 @@ relative_distance, radius, at_boundary). ``training_log.jsonl``: an object for e
 mean_weight_kept, mean_weight_corrected, boundary_share).
 """
 
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 from labelfix.diagnosis_records import EpochSummary, LayerDistance
 from labelfix.errors import RunError
 from labelfix.files import refuse_special_file
+from labelfix.reading import is_number, parse_json
 
 
 def read_json(path: Path) -> Any:
@@ -36,15 +35,45 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         RunError: It is missing or damaged.
     """
     entries: dict[tuple[int, int], dict[str, Any]] = {}
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         entry = _parsed(line, path, f", line {number}")
         try:
             entries[int(entry["fold"]), int(entry["epoch"])] = entry
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _damaged(path, f", line {number}", f"no fold and epoch ({error})") from error
     return list(entries.values())
+
+
+def read_layers(path: Path) -> list[dict[str, Any]]:
+    """Return the layers that ``layers.json`` lists.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    layers = read_json(path)
+    if not isinstance(layers, list):
+        raise _damaged(path, "", "it is no list of layers")
+    for number, layer in enumerate(layers, start=1):
+        wrong = ["it is no object"] if not isinstance(layer, dict) else _layer_faults(layer)
+        if wrong:
+            raise _damaged(path, f", layer {number}", ", ".join(wrong))
+    return layers
+
+
+def _layer_faults(layer: Mapping[str, Any]) -> list[str]:
+    is_right = {
+        "name": isinstance(layer.get("name"), str),
+        "role": isinstance(layer.get("role"), str | None),
+        "depth": layer.get("depth") is None or type(layer["depth"]) is int,
+        "at_boundary": isinstance(layer.get("at_boundary"), bool | None),
+        **{
+            key: layer.get(key) is None or is_number(layer[key])
+            for key in ("relative_distance", "radius", "distance")
+        },
+    }
+    return [f"its {key} cannot be read" for key, is_it in is_right.items() if not is_it]
 
 
 def with_limits(
@@ -115,8 +144,7 @@ def _mean(pairs: Iterable[tuple[Any, float]]) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if is_number else None
+    return float(value) if is_number(value) else None
 
 
 def _text(path: Path) -> str:
@@ -133,7 +161,7 @@ def _text(path: Path) -> str:
 
 def _parsed(text: str, path: Path, where: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise _damaged(path, where, str(error)) from error
 

@@ -5,7 +5,7 @@ Letters: N samples of the data set, B images of a batch, K classes, S pixels a s
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from labelfix.diagnosis import (
 from labelfix.diagnosis_log import (
     boundary_share,
     read_json,
+    read_layers,
     read_log,
     summarise_log,
     with_limits,
@@ -115,7 +116,7 @@ def diagnose(
     if samples < 1:
         raise ConfigError(f"{samples} samples are too few", hint="take 1,000")
     _refuse_other_runs(run)
-    limits = _limits(run)
+    limits = read_layers(run / LAYERS_NAME)
     entries = read_log(run / LOG_NAME)
     report = read_report_table(run, pred_probs=False)
     where = choose_device(device)
@@ -185,15 +186,6 @@ def _refuse_other_runs(run: Path) -> None:
             f"{run} holds no {MODEL_NAME}: its run trained heads on a frozen network",
             hint="there is a network to diagnose after `labelfix audit --tune full`",
         )
-
-
-def _limits(run: Path) -> list[Mapping[str, Any]]:
-    limits = read_json(run / LAYERS_NAME)
-    if not isinstance(limits, list) or not all(isinstance(limit, dict) for limit in limits):
-        raise RunError(
-            f"{run / LAYERS_NAME} is not a list of layers", hint="audit again with --overwrite"
-        )
-    return limits
 
 
 def _pretrained(run: Path, report: Report) -> Network:

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from labelfix.errors import ReportError
 from labelfix.files import atomic_path
 from labelfix.issue_records import Neighbours
+from labelfix.reading import parquet_faults
 from labelfix.records import MISSING
 
 NEIGHBORS_NAME = "neighbors.parquet"
@@ -85,18 +87,34 @@ def read_neighbors(run: Path, sample_id: pa.ChunkedArray) -> NeighborLists | Non
     if not file.is_file():
         return None
     hint = f"audit again, or remove {NEIGHBORS_NAME}"
-    try:
-        table = pq.read_table(file, columns=["sample_id", "neighbors", "similarities"])
-        lists = table["neighbors"].combine_chunks(), table["similarities"].combine_chunks()
-        rows, values = (_whole(column) for column in lists)
-        offsets = rows.offsets.to_numpy().astype(np.int64)
-        if not table["sample_id"].equals(sample_id) or len(rows.values) != len(values.values):
+    with parquet_faults(ReportError, f"{file} cannot be read", hint):
+        table = pq.read_table(file, columns=[*_LISTS, "sample_id"], partitioning=None)
+        for name, is_value in _LISTS.items():
+            kind = table.schema.field(name).type
+            if not pt.is_list(kind) or not is_value(kind.value_type):
+                raise ReportError(f"column {name} of {file} is of type {kind}", hint=hint)
+        table.validate(full=True)
+        if not table["sample_id"].equals(sample_id):
             raise ReportError(f"{file} belongs to another report", hint=hint)
-        near = rows.values.to_numpy().astype(np.int64)
-        return NeighborLists(offsets, near, values.values.to_numpy().astype(np.float32))
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise ReportError(f"{file} cannot be read: {error}", hint=hint) from error
+        rows, values = (_whole(table[name]) for name in _LISTS)
+        if rows.null_count or values.null_count or not rows.offsets.equals(values.offsets):
+            raise ReportError(
+                f"{file} is damaged: its lists of neighbors and similarities differ in length",
+                hint=hint,
+            )
+        near, similar = rows.values, values.values
+        if near.null_count or similar.null_count:
+            raise ReportError(f"{file} is damaged: it has neighbors that are null", hint=hint)
+        return NeighborLists(
+            rows.offsets.to_numpy().astype(np.int64),
+            near.to_numpy().astype(np.int64),
+            similar.to_numpy().astype(np.float32),
+        )
 
 
-def _whole(column: pa.Array | pa.ChunkedArray) -> pa.ListArray:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+_LISTS = {"neighbors": pt.is_integer, "similarities": pt.is_floating}
+"""The columns of lists, and what their values have to be."""
+
+
+def _whole(column: pa.ChunkedArray) -> pa.ListArray:
+    return pa.concat_arrays([pa.array([], column.type), *column.chunks])

@@ -6,14 +6,17 @@ An array that is stored as it is (``numpy.savez``) is used where it lies; one th
 Letters: N samples, K classes.
 """
 
+import math
 import shutil
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -32,6 +35,19 @@ from labelfix.records import MISSING, Label
 PROBS, LABELS, CLASSES = "pred_probs", "labels", "class_names"
 
 _HOW = f"write it with numpy.savez(FILE, {PROBS}=..., {LABELS}=..., {CLASSES}=...)"
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, MemoryError, ValueError, LookupError,
+    OverflowError, RuntimeError,
+)  # fmt: skip
+"""What a damaged archive raises; RuntimeError one that is encrypted or packed by another method."""
+
+_HEADER_DAMAGE = (
+    ValueError, TypeError, LookupError, AttributeError, SyntaxError, MemoryError, RecursionError,
+    OverflowError, TokenError,
+)  # fmt: skip
+"""What NumPy raises on a header that is none, and on pickled objects."""
+
+_PACKINGS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _LOCAL_HEADER = struct.Struct("<26x2H")
 """The end of a ZIP entry's own header: how long its name and its extra field are."""
 
@@ -47,7 +63,7 @@ class _Header:
 
     @property
     def size(self) -> int:
-        return self.length + int(np.prod(self.shape, dtype=np.int64)) * self.kind.itemsize
+        return self.length + math.prod(self.shape) * self.kind.itemsize
 
 
 def read_npz(path: Path, folder: Path) -> RawPredProbs:
@@ -75,6 +91,7 @@ def read_npz(path: Path, folder: Path) -> RawPredProbs:
         names = _class_names(archive, path, header.shape[1]) if CLASSES in held else None
         class_names = names if names is not None else tuple(range(header.shape[1]))
         label = _labels(_array(archive, path, LABELS), class_names, header.shape[0], path)
+        _check_sum(archive)
         store = _store(archive, header, path, folder)
     return RawPredProbs(path, None, label, class_names, store)
 
@@ -84,35 +101,56 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DatasetError(f"cannot read {path} as .npz: {error}", hint=_HOW) from error
+    except _DAMAGE as error:
+        why = str(error) or type(error).__name__
+        raise DatasetError(f"cannot read {path} as .npz: {why}", hint=_HOW) from error
 
 
 def _header(archive: zipfile.ZipFile, path: Path) -> _Header:
     """Return what ``pred_probs`` is, and refuse what is no ``(N, K)`` of floats."""
     info = archive.getinfo(f"{PROBS}.npy")
-    with archive.open(info) as file, _explained(path, PROBS):
-        version = npy.read_magic(file)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, is_by_column, kind = read(file)
-        header = _Header(shape, is_by_column, kind, file.tell())
-    if kind.kind != "f" or len(shape) != 2:
+    with archive.open(info) as file:
+        header = _read_header(file, path, PROBS)
+    shape = header.shape
+    if header.kind.kind != "f" or len(shape) != 2:
         raise DatasetError(
-            f"{PROBS} in {path} is of type {kind} and shape {shape}",
+            f"{PROBS} in {path} is of type {header.kind} and shape {shape}",
             hint="it has to be an array of floats, one row a sample and one column a class",
         )
     if not shape[0]:
         raise DatasetError(f"{PROBS} in {path} has no rows", hint="write one row a sample")
-    if info.file_size < header.size:
-        raise DatasetError(f"{PROBS} in {path} is cut short", hint=_HOW)
+    if not shape[1]:
+        raise DatasetError(f"{PROBS} in {path} has no columns", hint="write one column a class")
+    _refuse_short(info, header, path, PROBS)
     return header
+
+
+def _read_header(file: IO[bytes], path: Path, name: str) -> _Header:
+    """Return what an array is, from the beginning of its entry."""
+    with _explained(path, name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of files that Python 2 wrote
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, is_by_column, kind = read(file)
+        header = _Header(tuple(map(int, shape)), is_by_column, kind, file.tell())
+    if min(header.shape, default=0) < 0:
+        raise DatasetError(f"{name} in {path} is of the shape {shape}", hint=_HOW)
+    return header
+
+
+def _refuse_short(info: zipfile.ZipInfo, header: _Header, path: Path, name: str) -> None:
+    """Refuse an array that says it is larger than it is, before memory is taken for it."""
+    if info.compress_type not in _PACKINGS:
+        raise DatasetError(f"{path} is packed in a way that NumPy does not use", hint=_HOW)
+    if info.file_size < header.size:
+        raise DatasetError(f"{name} in {path} is cut short", hint=_HOW)
 
 
 @contextmanager
 def _explained(path: Path, name: str) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:  # NumPy's word for a damaged header and for pickled objects
+    except _HEADER_DAMAGE as error:
         raise DatasetError(
             f"cannot read {name} in {path}: {error}",
             hint="write it as an array of numbers or text, not of Python objects",
@@ -120,13 +158,26 @@ def _explained(path: Path, name: str) -> Iterator[None]:
 
 
 def _array(archive: zipfile.ZipFile, path: Path, name: str) -> NDArray[Any]:
-    with archive.open(f"{name}.npy") as file, _explained(path, name):
-        values: NDArray[Any] = npy.read_array(file, allow_pickle=False)
-    if values.ndim != 1:
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as file:
+        header = _read_header(file, path, name)
+    if len(header.shape) != 1:
         raise DatasetError(
-            f"{name} in {path} has the shape {values.shape}", hint="it has to be one row of values"
+            f"{name} in {path} has the shape {header.shape}", hint="it has to be one row of values"
         )
+    if not header.kind.hasobject:  # else NumPy refuses it below
+        _refuse_short(info, header, path, name)
+    with archive.open(info) as file, _explained(path, name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        values: NDArray[Any] = npy.read_array(file, allow_pickle=False)
     return values
+
+
+def _check_sum(archive: zipfile.ZipFile) -> None:
+    """Read the probabilities once from end to end: that is when a wrong checksum is told."""
+    with archive.open(f"{PROBS}.npy") as file:
+        while file.read(1 << 20):
+            pass
 
 
 def _class_names(archive: zipfile.ZipFile, path: Path, classes: int) -> tuple[Label, ...]:

@@ -12,7 +12,7 @@ Letters: N samples, K classes, B rows of a batch.
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from labelfix.dataset_manifest import read_header
 from labelfix.errors import DatasetError
 from labelfix.files import nameless_file
 from labelfix.probability_store import ArrayStore, map_file
+from labelfix.reading import PARQUET_FAULTS, parquet_faults
 from labelfix.records import Label, OnProgress, Progress
 
 ID, LABEL, PREFIX = "sample_id", "given_label", "prob:"
@@ -193,7 +194,7 @@ def _text_batches(
         ) as reader:
             for batch in reader:
                 yield _Batch(batch[ID], blank_to_null(batch[LABEL]), _matrix(batch, columns))
-    except pa.ArrowInvalid as error:
+    except PARQUET_FAULTS as error:
         raise DatasetError(
             f"cannot read {path}: {_with_names(str(error), names)}",
             hint="save it as UTF-8 text with a number in each column of probabilities and the "
@@ -213,19 +214,22 @@ def _parquet_batches(
     about = LabelColumn(LABEL, columns.where)
     with _parquet_faults(path):
         for batch in parquet.iter_batches(batch_rows, columns=columns.names):
+            for name in (ID, LABEL):
+                batch[name].validate(full=True)  # text has to be UTF-8
             label = labels_of_column(batch[LABEL], about).cast(pa.string())
-            yield _Batch(batch[ID].cast(pa.string()), label, _matrix(batch, columns))
+            yield _Batch(_text_ids(batch[ID]), label, _matrix(batch, columns))
 
 
-@contextmanager
-def _parquet_faults(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(
-            f"cannot read {path} as Parquet: {error}",
-            hint="write it again; it may have been cut short",
-        ) from error
+def _text_ids(ids: pa.Array) -> pa.StringArray:
+    """Return ids as text; a number that is NaN is no id."""
+    if pt.is_floating(ids.type):
+        ids = pc.if_else(pc.is_nan(ids), pa.scalar(None, ids.type), ids)
+    return ids.cast(pa.string())
+
+
+def _parquet_faults(path: Path) -> AbstractContextManager[None]:
+    how = "write it again as UTF-8 text and numbers; it may have been cut short or damaged"
+    return parquet_faults(DatasetError, f"cannot read {path} as Parquet", how)
 
 
 def _matrix(batch: pa.RecordBatch, columns: _Columns) -> NDArray[np.float32]:

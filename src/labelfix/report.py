@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ from labelfix.files import atomic_path, refuse_special_file
 from labelfix.issue_records import IssueKinds
 from labelfix.late_columns import kind_columns, with_late_columns
 from labelfix.noise_matrix import NOISE_MATRIX_NAME, noise_table, write_noise_table
+from labelfix.reading import is_label, is_number, parquet_faults, parse_json
 from labelfix.reasons import reasons
 from labelfix.records import (
     MISSING,
@@ -116,6 +118,52 @@ class RunInfo:
             assumptions=tuple(Assumption(**found) for found in values.get("assumptions", ())),
             **{name: values[name] for name in cls.__slots__ if name not in own},
         )
+
+
+def _check_run(values: Any) -> None:
+    """Check the form of what `RunInfo.to_json` wrote.
+
+    Raises:
+        KeyError: A key is missing.
+        ValueError: A value is of another form.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("the record of the run is no object")
+    source, settings = values["source"], values["settings"]
+    interval, said = values["noise_rate_interval"], values.get("assumptions", [])
+    is_right = {
+        "source": isinstance(source, dict)
+        and all(isinstance(source[key], str) for key in ("kind", "path"))
+        and "\0" not in source["path"]
+        and _is_text_to_text(source["columns"]),
+        "fingerprint": isinstance(values["fingerprint"], str),
+        "noise_rate": values["noise_rate"] is None or is_number(values["noise_rate"]),
+        "noise_rate_interval": interval is None
+        or (isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))),
+        "backbone": isinstance(values["backbone"], str | None),
+        "seed": values["seed"] is None or type(values["seed"]) is int,
+        "versions": _is_text_to_text(values["versions"]),
+        "settings": isinstance(settings, dict) and _are_settings(settings),
+        "assumptions": isinstance(said, list)
+        and all(_is_text_to_text(one) and set(one) == {"topic", "text"} for one in said),
+    }
+    wrong = [key for key, is_it in is_right.items() if not is_it]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} of the run cannot be read")
+
+
+def _are_settings(settings: Mapping[str, Any]) -> bool:
+    """Return whether the settings that are read again have their form."""
+    notes, issues, size = (settings.get(key) for key in ("notes", "issues", "image_size"))
+    return (
+        (notes is None or (isinstance(notes, list) and all(isinstance(n, str) for n in notes)))
+        and (issues is None or (isinstance(issues, dict) and all(map(is_number, issues.values()))))
+        and (size is None or type(size) is int)
+    )
+
+
+def _is_text_to_text(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -345,20 +393,46 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
         ReportError: There is no report, or the file is not one that this version can read.
     """
     file = report_file(path)
-    try:
-        with pq.ParquetFile(file) as parquet:
-            schema = parquet.schema_arrow
-            class_names, run = _read_metadata(schema.metadata or {}, file)
-            _check_columns(schema, class_names, file)
-            wanted = [c.name for c in COLUMNS if pred_probs or c.name != PRED_PROBS]
-            table = with_late_columns(parquet.read(columns=wanted))
-            table = table.select(wanted).replace_schema_metadata()
-    except (pa.ArrowException, OSError) as error:
-        raise ReportError(
-            f"{file} cannot be read as Parquet: {error}",
-            hint=f"name a RUN folder, or the {REPORT_NAME} in it; if it is damaged, audit again",
-        ) from error
+    with (
+        parquet_faults(
+            ReportError,
+            f"{file} cannot be read as Parquet",
+            f"name a RUN folder, or the {REPORT_NAME} in it; if it is damaged, audit again",
+        ),
+        pq.ParquetFile(file) as parquet,
+    ):
+        schema = parquet.schema_arrow
+        class_names, run = _read_metadata(schema.metadata or {}, file)
+        _check_columns(schema, class_names, file)
+        wanted = [c.name for c in COLUMNS if pred_probs or c.name != PRED_PROBS]
+        table = with_late_columns(parquet.read(columns=wanted))
+        table = table.select(wanted).replace_schema_metadata()
+        table.validate(full=True)  # bytes that are not UTF-8, lists beyond their values
+    _check_values(table, class_names, file)
     return Report(table, class_names, run)
+
+
+def _check_values(table: pa.Table, class_names: tuple[Label, ...], file: Path) -> None:
+    """Refuse a table whose cells are none that an audit writes."""
+    faults = [
+        f"{column.name} is null in {table[column.name].null_count:,} rows"
+        for column in COLUMNS
+        if not column.nullable and table[column.name].null_count
+    ]
+    names = pa.array(class_names, label_type(class_names))
+    for name in ("given_label", "predicted_label", "suggested_label"):
+        is_known = pc.or_(pc.is_in(table[name], names), pc.is_null(table[name]))
+        row = pc.index(is_known, False).as_py()
+        if row >= 0:
+            faults.append(f"{name} of row {row + 1:,} is {table[name][row].as_py()!r}, no class")
+    if PRED_PROBS in table.column_names:
+        lengths = pc.unique(pc.list_value_length(table[PRED_PROBS]).drop_null()).to_pylist()
+        if set(lengths) - {len(class_names)}:
+            faults.append(f"pred_probs has {lengths[:3]} values for {len(class_names)} classes")
+    if faults:
+        raise ReportError(
+            f"{file} is damaged: {'; '.join(faults)}", hint="audit again with --overwrite"
+        )
 
 
 def _read_metadata(
@@ -371,14 +445,30 @@ def _read_metadata(
                 f"{file} has schema version {version}; this labelfix reads up to {SCHEMA_VERSION}",
                 hint="read it with a newer labelfix: pip install --upgrade labelfix",
             )
-        run = RunInfo.from_json(json.loads(metadata[RUN_KEY]))
-        return tuple(json.loads(metadata[CLASSES_KEY])), run
+        record = parse_json(metadata[RUN_KEY])
+        _check_run(record)
+        run = RunInfo.from_json(record)
+        return _class_names(parse_json(metadata[CLASSES_KEY])), run
     except (KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:300]
         raise ReportError(
-            f"{file} is Parquet, but no labelfix report: its metadata are missing or damaged",
+            f"{file} is Parquet, but no labelfix report: its metadata are missing or damaged "
+            f"({what})",
             hint=f"name the {REPORT_NAME} that `labelfix audit` wrote; other tools that rewrite "
             "the file drop its metadata",
         ) from error
+
+
+def _class_names(names: Any) -> tuple[Label, ...]:
+    """Return the class names that JSON holds: all text or all integers, each once.
+
+    Raises:
+        ValueError: They are none.
+    """
+    is_list = isinstance(names, list) and all(map(is_label, names))
+    if not is_list or len({type(name) for name in names}) > 1 or len(set(names)) < len(names):
+        raise ValueError("the class names are no list of different texts or integers")
+    return tuple(names)
 
 
 def _check_columns(schema: pa.Schema, class_names: tuple[Label, ...], file: Path) -> None:

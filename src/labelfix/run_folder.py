@@ -10,6 +10,7 @@ import numpy as np
 
 from labelfix.errors import RunError
 from labelfix.files import atomic_path, make_folder
+from labelfix.reading import parse_json
 from labelfix.records import Evidence
 from labelfix.report import REPORT_NAME, Report, read_report_table
 
@@ -125,7 +126,8 @@ class RunFolder:
     def _finished_claim(self) -> Any:
         """Return the claim of the run that was finished last, ``None`` if there is none."""
         content = self._read_json(RUN_NAME)
-        return None if content is None else content.get("claim", {})
+        claim = None if content is None else content.get("claim", {})
+        return {} if content is not None and not isinstance(claim, dict) else claim
 
     def _refuse_foreign_files(self) -> None:
         if self.path.is_dir() and any(self.path.iterdir()):
@@ -162,7 +164,7 @@ class RunFolder:
     def _read_json(self, name: str) -> dict[str, Any] | None:
         """Return what a file holds: ``None`` if it is not there, nothing if it is damaged."""
         try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+            content = parse_json((self.path / name).read_bytes())
         except (FileNotFoundError, NotADirectoryError):  # a file may be in the way further up
             return None
         except (OSError, ValueError):

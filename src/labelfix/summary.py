@@ -173,7 +173,7 @@ def summarise(
         expected_recall=_finite(expected.recall),
         backbone=report.run.backbone,
         image_size=report.run.settings.get("image_size"),
-        notes=tuple(report.run.settings.get("notes", ())),
+        notes=tuple(report.run.settings.get("notes") or ()),
         assumptions=tuple(assumption.text for assumption in report.run.assumptions),
         flagged=_count(report, "is_label_issue"),
         unreadable=_count_images(report, "is_unreadable_issue"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelfix.diagnosis_log import read_json, read_log, summarise_log
+from labelfix.diagnosis_log import read_layers, read_log, summarise_log
 from labelfix.report import Report
 from labelfix.run_folder import LAYERS_NAME, LOG_NAME
 
@@ -75,14 +75,14 @@ def summarise_training(run: Path, report: Report) -> TrainingSummary | None:
         epochs=last.epoch,
         boundary_share=last.boundary_share,
         corrected=last.corrected,
-        farthest=_farthest(read_json(layers)),
+        farthest=_farthest(read_layers(layers)),
     )
 
 
 def _farthest(layers: Sequence[Mapping[str, Any]]) -> tuple[LayerWay, ...]:
     ways = [
-        LayerWay(layer["name"], layer["relative_distance"], bool(layer["at_boundary"]))
+        LayerWay(layer["name"], layer["relative_distance"], bool(layer.get("at_boundary")))
         for layer in layers
-        if layer["role"] in WEIGHTS and layer["relative_distance"] is not None
+        if layer.get("role") in WEIGHTS and layer.get("relative_distance") is not None
     ]
     return tuple(sorted(ways, key=lambda way: -way.relative_distance)[:FARTHEST])

@@ -5,7 +5,6 @@ leaves out what it holds already.
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from filelock import FileLock
 
 from labelfix.errors import BenchmarkError
 from labelfix.files import atomic_path, make_folder, refuse_special_file
+from labelfix.reading import is_number, parse_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ def read_rows(path: Path) -> list[BenchmarkRow]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(BenchmarkRow.from_json(json.loads(line)))
+            rows.append(BenchmarkRow.from_json(parse_json(line)))
         except (BenchmarkError, ValueError) as error:
             raise BenchmarkError(
                 f"line {number} of {path} is no row of a benchmark: {error}",
@@ -142,17 +142,12 @@ def _line(row: BenchmarkRow) -> str:
     return json.dumps(row.to_json(), allow_nan=False) + "\n"
 
 
-def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
-
-
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_cost(value: Any) -> bool:
-    return _is_number(value) and value >= 0
+    return is_number(value) and value >= 0
 
 
 def _is_text(value: Any) -> bool:
@@ -171,9 +166,9 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("commit", "device", "python", "started_at"), _is_text),
     **dict.fromkeys(("task_version", "seed", "samples"), _is_count),
     **dict.fromkeys(("wall_seconds", "cpu_seconds", "peak_gib"), _is_cost),
-    **dict.fromkeys(("figures", "standard_errors"), _mapping_to(_is_number)),
+    **dict.fromkeys(("figures", "standard_errors"), _mapping_to(is_number)),
     "settings": _mapping_to(lambda value: True),
     "versions": _mapping_to(_is_text),
-    "curves": _mapping_to(lambda value: isinstance(value, list) and all(map(_is_number, value))),
+    "curves": _mapping_to(lambda value: isinstance(value, list) and all(map(is_number, value))),
 }
 """Field to whether a JSON value can stand in it."""

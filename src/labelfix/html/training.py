@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelfix.diagnosis_log import read_json, read_log, summarise_log
+from labelfix.diagnosis_log import read_layers, read_log, summarise_log
 from labelfix.diagnosis_records import EpochSummary
 from labelfix.run_folder import LAYERS_NAME, LOG_NAME
 from labelfix.training_summary import WEIGHTS, LayerWay, TrainingSummary
@@ -39,12 +39,12 @@ def read_training(run: Path, summary: TrainingSummary | None) -> Training | None
     if summary is None:
         return None
     epochs = summarise_log(read_log(run / LOG_NAME))
-    return Training(summary, epochs, _ways(read_json(run / LAYERS_NAME)))
+    return Training(summary, epochs, _ways(read_layers(run / LAYERS_NAME)))
 
 
 def _ways(layers: Sequence[Mapping[str, Any]]) -> tuple[LayerWay, ...]:
     return tuple(
-        LayerWay(layer["name"], layer["relative_distance"], bool(layer["at_boundary"]))
+        LayerWay(layer["name"], layer["relative_distance"], bool(layer.get("at_boundary")))
         for layer in layers
-        if layer["role"] in WEIGHTS and layer["relative_distance"] is not None
+        if layer.get("role") in WEIGHTS and layer.get("relative_distance") is not None
     )

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from labelfix.errors import ReportError
+from labelfix.reading import parquet_faults
 from labelfix.records import MISSING, Label
 from labelfix.report import Report, report_file
 
@@ -142,20 +143,18 @@ def _read_top(file: Path, size: int, classes: int) -> tuple[NDArray[np.int64], N
     probability = np.full((size, count), np.nan, np.float32)
     step = max(1, min(65_536, _BATCH_VALUES // max(classes, 1)))
     start = 0
-    try:
-        with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(step, columns=["pred_probs"]):
-                lists = batch.column(0)
-                rows = start + np.flatnonzero(lists.is_valid().to_numpy(zero_copy_only=False))
-                probs = lists.flatten().to_numpy().reshape(len(rows), -1)
-                best = _largest(probs, count)
-                codes[rows] = best
-                probability[rows] = np.take_along_axis(probs, best, axis=1)
-                start += len(lists)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ReportError(
-            f"the probabilities in {file} cannot be read: {error}", hint="audit again"
-        ) from error
+    with (
+        parquet_faults(ReportError, f"the probabilities in {file} cannot be read", "audit again"),
+        pq.ParquetFile(file) as parquet,
+    ):
+        for batch in parquet.iter_batches(step, columns=["pred_probs"]):
+            lists = batch.column(0)
+            rows = start + np.flatnonzero(lists.is_valid().to_numpy(zero_copy_only=False))
+            probs = lists.flatten().to_numpy().reshape(len(rows), classes)
+            best = _largest(probs, count)
+            codes[rows] = best
+            probability[rows] = np.take_along_axis(probs, best, axis=1)
+            start += len(lists)
     return codes, probability
 
 

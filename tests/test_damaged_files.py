@@ -1,0 +1,181 @@
+"""Damaged files of every reader: an error with a meaning and a hint comes out, nothing else."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fuzzing import (
+    JSON_BOMBS,
+    Reader,
+    check,
+    fuzz,
+    readers_of_data,
+    readers_of_probabilities,
+    readers_of_runs,
+)
+from labelfix.decisions import read_decisions
+from labelfix.errors import DatasetError, DecisionsError, LabelfixError, ReportError
+from labelfix.pred_probs import open_pred_probs
+from labelfix.records import no_progress
+from labelfix.report import read_report_table, write_report
+from labelfix.report_schema import CLASSES_KEY, RUN_KEY
+from small_report import Sample, report_of
+
+CASES = int(os.environ.get("LABELFIX_FUZZ_CASES", "40000"))
+"""How many cases the long test tries over all readers."""
+
+
+def test_good_files_are_read(tmp_path: Path) -> None:
+    for make in (readers_of_probabilities, readers_of_runs):
+        folder = tmp_path / make.__name__
+        folder.mkdir()
+        for reader in make(folder):
+            reader.read()
+
+
+@pytest.mark.parametrize("make", [readers_of_probabilities, readers_of_runs])
+def test_damaged_files_are_told(tmp_path: Path, make) -> None:
+    assert fuzz(make(tmp_path), 400, seed=0) == []
+
+
+def test_json_of_every_form_is_told(tmp_path: Path) -> None:
+    for reader in readers_of_runs(tmp_path):
+        if reader.file.suffix != ".parquet":
+            good = reader.file.read_bytes()
+            faults = [check(reader, bomb + b"\n" + good) for bomb in JSON_BOMBS]
+            faults += [check(reader, bomb) for bomb in JSON_BOMBS]
+            assert [fault for fault in faults if fault] == []
+            reader.file.write_bytes(good)
+
+
+@pytest.mark.slow
+def test_forty_thousand_damaged_files(tmp_path: Path) -> None:
+    """Set LABELFIX_FUZZ_CASES for another number of cases."""
+    readers: list[Reader] = []
+    for make in (readers_of_probabilities, readers_of_runs, readers_of_data):
+        folder = tmp_path / make.__name__
+        folder.mkdir()
+        readers += make(folder)
+    found = fuzz(readers, CASES, seed=1)
+    assert not found, f"{len(found)} foreign exceptions in {CASES:,} cases: {found[:20]}"
+
+
+# Readers of probabilities
+
+
+def refused(path: Path) -> DatasetError:
+    with pytest.raises(DatasetError) as caught:
+        open_pred_probs([path], path.parent, no_progress)
+    assert caught.value.hint
+    return caught.value
+
+
+def test_arrays_that_claim_too_much(tmp_path: Path) -> None:
+    path = tmp_path / "p.npz"
+    labels = np.zeros(8, int)
+    np.savez(path, pred_probs=np.zeros((8, 0)), labels=labels)
+    assert "no columns" in str(refused(path))
+
+    def with_header(name: str, old: bytes, new: bytes) -> str:
+        np.savez(path, pred_probs=np.full((8, 2), 0.5), labels=labels, class_names=["a", "b"])
+        with zipfile.ZipFile(path) as archive:
+            content = {item: archive.read(item) for item in archive.namelist()}
+        data = content[f"{name}.npy"]
+        assert old in data
+        padded = data.replace(old + b" " * (len(new) - len(old)), new, 1)
+        content[f"{name}.npy"] = padded if len(new) > len(old) else data.replace(old, new, 1)
+        with zipfile.ZipFile(path, "w") as archive:
+            for item, value in content.items():
+                archive.writestr(item, value)
+        return str(refused(path))
+
+    huge = b"(8" + b"0" * 17
+    for name, old in (("pred_probs", b"(8, 2), }"), ("labels", b"(8,), }")):
+        new = old.replace(b"(8", huge)
+        assert "cut short" in with_header(name, old + b" " * 17, new)
+    assert "shape" in with_header("pred_probs", b"(8, 2)", b"(-8,2)")
+    assert "cannot read" in with_header("pred_probs", b"(8, 2)", b"((((((")
+    assert "cannot read" in with_header("labels", b"'<i8'", b"'|O8'")
+
+
+def test_a_damaged_number_in_an_archive_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "p.npz"
+    np.savez(path, pred_probs=np.full((800, 2), 0.5), labels=np.zeros(800, int))
+    data = bytearray(path.read_bytes())
+    place = data.find(np.full(4, 0.5).tobytes()) + 2000
+    data[place] ^= 1
+    path.write_bytes(data)
+    assert "CRC" in str(refused(path))
+
+
+def test_text_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    size = 4
+    bad = pa.StringArray.from_buffers(
+        size, pa.array(np.arange(size + 1, dtype=np.int32)).buffers()[1], pa.py_buffer(b"\xff" * 4)
+    )
+    good = pa.array([f"{i}" for i in range(size)])
+    probs = {"prob:a": pa.array([0.5] * size), "prob:b": pa.array([0.5] * size)}
+    for ids, labels in ((bad, pa.array(["a"] * size)), (good, bad)):
+        pq.write_table(pa.table({"sample_id": ids, "given_label": labels, **probs}), path)
+        assert "UTF8" in str(refused(path))
+    ids = pa.array([0.0, 1.0, float("nan"), 3.0])
+    pq.write_table(
+        pa.table({"sample_id": ids, "given_label": pa.array(["a"] * size), **probs}), path
+    )
+    assert "row 3" in str(refused(path))
+
+
+# Reports and what lies beside them
+
+
+def test_reports_whose_cells_do_not_fit_are_told(tmp_path: Path) -> None:
+    report = report_of([Sample("a"), Sample("b")])
+    path = tmp_path / "report.parquet"
+    write_report(report, path)
+    good = pq.read_table(path)
+
+    def told(table: pa.Table | None = None, **metadata: object) -> str:
+        table = good if table is None else table
+        known = dict(good.schema.metadata)
+        keys = {"names": CLASSES_KEY, "run": RUN_KEY}
+        known |= {keys[name]: json.dumps(value).encode() for name, value in metadata.items()}
+        pq.write_table(table.replace_schema_metadata(known), path)
+        with pytest.raises(ReportError) as caught:
+            read_report_table(tmp_path)
+        assert caught.value.hint
+        return str(caught.value)
+
+    run = json.loads(good.schema.metadata[RUN_KEY])
+    assert "class names" in told(names=["x", "x"])
+    assert "class names" in told(names="xy")
+    assert "no class" in told(names=[f"other{i}" for i in report.class_names])
+    assert "values for" in told(names=[*report.class_names, "one-more"])
+    for key, value in (
+        ("source", []), ("noise_rate", "much"), ("noise_rate_interval", [1]), ("seed", "0"),
+        ("settings", {"notes": 3}), ("assumptions", [{"topic": 1}]), ("versions", None),
+    ):  # fmt: skip
+        assert key in told(run={**run, key: value})
+    place = good.column_names.index("sample_id")
+    nothing = good.set_column(place, "sample_id", pa.nulls(len(good), pa.string()))
+    assert "sample_id is null in 2 rows" in told(nothing)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[" * 3000, '{"sample_id": "\\ud800", "decision": "keep", "decided_at": ""}',
+     '{"sample_id": "a", "decision": ["keep"], "decided_at": ""}',
+     '{"sample_id": "a", "decision": "relabel", "label": 9999999999999999999, "decided_at": ""}'],
+)  # fmt: skip
+def test_decisions_that_are_none_are_told(tmp_path: Path, line: str) -> None:
+    (tmp_path / "decisions.jsonl").write_text(line + "\n")
+    with pytest.raises(DecisionsError, match="line 1 of") as caught:
+        read_decisions(tmp_path)
+    assert isinstance(caught.value, LabelfixError)
+    assert caught.value.hint
