@@ -53,10 +53,10 @@ def read_layers(path: Path) -> list[dict[str, Any]]:
         RunError: It is missing or damaged.
     """
     layers = read_json(path)
-    if not isinstance(layers, list):
-        raise _damaged(path, "", "it is no list of layers")
+    if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
+        raise RunError(f"{path} is not a list of layers", hint="audit again with --overwrite")
     for number, layer in enumerate(layers, start=1):
-        wrong = ["it is no object"] if not isinstance(layer, dict) else _layer_faults(layer)
+        wrong = _layer_faults(layer)
         if wrong:
             raise _damaged(path, f", layer {number}", ", ".join(wrong))
     return layers
