@@ -62,7 +62,7 @@ def test_images_go_with_their_rows(tmp_path):
 def test_split_folders_are_recognised_in_any_case(tmp_path):
     data = opened(put(tmp_path, "Train/cat/a.png", "train/dog/a.png", "TEST/cat/x/b.png"))
     assert dict(zip(data.sample_id.to_pylist(), data.split.to_pylist(), strict=True)) == {
-        "TEST/cat/x/b.png": "test", "Train/cat/a.png": "train", "train/dog/a.png": "train",
+        "TEST/cat/x/b.png": "TEST", "Train/cat/a.png": "Train", "train/dog/a.png": "train",
     }  # fmt: skip
     assert data.class_names == ("cat", "dog")
 

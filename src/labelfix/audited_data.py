@@ -9,6 +9,18 @@ from labelfix.records import PRED_PROBS_KIND, LabeledDataset, OnProgress, no_pro
 from labelfix.report import Report
 
 
+def config_of(report: Report) -> DatasetConfig:
+    """Return how the data set of a report is to be read, to find the same samples again."""
+    columns = {f"{role}_column": name for role, name in report.run.source.columns.items()}
+    settings = report.run.settings
+    return DatasetConfig(
+        **columns,
+        test_split=tuple(settings.get("test_splits", ())),
+        label_missing=tuple(settings.get("label_missing", ())),
+        follow_links=report.run.source.follow_links,
+    )
+
+
 def open_audited(
     report: Report, on_progress: OnProgress = no_progress, *, instead: str = ""
 ) -> LabeledDataset | None:
@@ -30,10 +42,7 @@ def open_audited(
             f"{source.path}, the audited data set, is gone",
             hint=f"put it back where it was{instead}",
         )
-    config = DatasetConfig(
-        **{f"{role}_column": name for role, name in source.columns.items()},
-        follow_links=source.follow_links,
-    )
+    config = config_of(report)
     dataset = open_dataset(source.path, config, on_progress)
     is_same = dataset.fingerprint == report.run.fingerprint
     ids = pa.chunked_array([dataset.sample_id])

@@ -19,13 +19,17 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetConfig:
-    """How to read a data set; columns that are ``None`` are found by name.
+    """How a data set is read.
 
     Args:
-        image_column: Of a manifest or a Parquet file: the images, or their paths.
-        label_column: The labels.
-        id_column: The unique sample names.
-        split_column: The splits.
+        image_column: The column of a manifest or a Parquet file that holds the images or their
+            paths; ``None`` finds it by its name, as below.
+        label_column: Likewise the labels.
+        id_column: Likewise the names of the samples.
+        split_column: Likewise the splits.
+        test_split: Names of test splits, beside those that are called so.
+        label_missing: Values that are no label, beside empty ones. An empty text says that -1 is
+            a class like any other number.
         follow_links: Whether images outside DATA, that links or paths lead to, are read as well.
     """
 
@@ -33,6 +37,8 @@ class DatasetConfig:
     label_column: str | None = None
     id_column: str | None = None
     split_column: str | None = None
+    test_split: tuple[str, ...] = ()
+    label_missing: tuple[str, ...] = ()
     follow_links: bool = False
 
 

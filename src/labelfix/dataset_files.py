@@ -9,7 +9,7 @@ import os
 import posixpath
 import stat
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,15 @@ MOST = 0.5
 """The share of the samples that may lie outside DATA; if more do, the user is asked."""
 
 _CHUNK = 1 << 14
+_OWN: Mapping[str, tuple[bytes, ...]] = {
+    "run.json": (b'"fingerprint"', b'"noise_rate"', b'"labelfix"'),
+    "unfinished.json": (b'"fingerprint"', b'"config"'),
+    "CACHEDIR.TAG": (b"Signature: 8a477f597d28d172789f06886806bc55", b"labelfix"),
+}
+"""Files that labelfix writes into runs and caches, and what they hold."""
+
+_OWN_NAMES = frozenset(map(os.fsencode, _OWN))
+_OWN_BYTES = 1 << 20
 _IGNORED = frozenset({b"thumbs.db", b"desktop.ini", b"__macosx", b"@eadir"})
 
 
@@ -203,28 +212,41 @@ class LinksOut:
 
 
 def find_files(
-    root: Path, on_progress: OnProgress, *, follow_links: bool = False
+    root: Path,
+    on_progress: OnProgress,
+    left_out: list[str] | None = None,
+    *,
+    follow_links: bool = False,
 ) -> tuple[pa.BinaryArray, FileTimes, LinksOut]:
     """List the files below a folder: their relative paths, sorted, with sizes and times.
 
     Links inside the folder are followed, but not a link to a folder that holds it. A link that
     leads nowhere is listed as ``ABSENT``, and so is one that leads out of ``root``. Hidden files
-    and the litter of file managers are left out, and so is what is neither file nor folder.
+    and the litter of file managers are left out, and so is what is neither file nor folder, and
+    what labelfix itself has written: runs and caches.
 
     Args:
         root: The folder.
         on_progress: Told how many files were found.
+        left_out: Takes the relative paths of the runs and caches.
         follow_links: Whether to follow links out of it, too.
 
     Raises:
-        DatasetError: A folder cannot be listed.
+        DatasetError: A folder cannot be listed, or ``root`` itself is a run or a cache.
     """
+    if is_own_folder(root):
+        raise DatasetError(
+            f"{root} is no data set: labelfix wrote it itself (a run or a cache)",
+            hint="give the data set that was audited",
+        )
     chunks: list[pa.BinaryArray] = []
     names: list[bytes] = []
     outer_rows: list[int] = []
     outer_folders: set[bytes] = set()
     size, modified = array("q"), array("q")
-    for path, entry, leads_out in _walk(root, follow_links=follow_links):
+    for path, entry, leads_out in _walk(
+        root, [] if left_out is None else left_out, follow_links=follow_links
+    ):
         if leads_out:
             outer_rows.append(len(size))
             if _holds(entry.is_dir):
@@ -392,18 +414,49 @@ def text_of_paths(paths: pa.BinaryArray) -> pa.StringArray:
         return pa.array(readable, pa.string())
 
 
-def _walk(root: Path, *, follow_links: bool) -> Iterator[tuple[bytes, os.DirEntry[bytes], bool]]:
+def is_own_folder(folder: Path) -> bool:
+    """Return whether labelfix has written a folder: a run, finished or not, or a cache."""
+    return _is_own(os.fsencode(folder), {name for name in _OWN if (folder / name).is_file()})
+
+
+def _is_own(folder: bytes, names: Collection[str]) -> bool:
+    """Return whether a folder that holds files of these names is a run or a cache.
+
+    Other tools write files of these names too, so that what is in them counts.
+    """
+    for name in _OWN.keys() & names:
+        path = Path(os.fsdecode(folder)) / name
+        try:
+            if not path.is_file():  # opening a pipe would wait for ever
+                continue
+            with path.open("rb") as file:
+                head = file.read(_OWN_BYTES)
+        except OSError:
+            continue
+        if all(mark in head for mark in _OWN[name]):
+            return True
+    return False
+
+
+def _walk(
+    root: Path, left_out: list[str], *, follow_links: bool
+) -> Iterator[tuple[bytes, os.DirEntry[bytes], bool]]:
     """Yield the relative path and the entry of each file below ``root``, in no order.
 
     Beside them comes whether it is a link, to a file or a folder, that leads out of ``root``; where
-    links are followed there is none.
+    links are followed there is none. ``left_out`` takes the paths of runs and caches.
     """
     place = root.resolve()
     above = frozenset(_identity(folder) for folder in (place, *place.parents))
     waiting = [(os.fsencode(root), b"", above)]
     while waiting:
         folder, prefix, above = waiting.pop()
-        for entry in _list_folder(folder):
+        entries = list(_list_folder(folder))
+        names = {os.fsdecode(entry.name) for entry in entries if entry.name in _OWN_NAMES}
+        if prefix and names and _is_own(folder, names):
+            left_out.append(os.fsdecode(prefix[:-1]))
+            continue
+        for entry in entries:
             if _is_ignored(entry.name):
                 continue
             path = prefix + entry.name

@@ -7,11 +7,13 @@
   ``False`` and ``True``.
 - A Hugging Face ``ClassLabel`` becomes the text of its names; its ``-1`` is a missing label. Names
   that a file gives in any other way are left alone.
-- Null, NaN, empty and blank text are missing labels.
+- Null, NaN, empty and blank text are missing labels; so is -1 among integers from 0 on, and what
+  the user names. Blanks around the labels of a text are taken away.
 """
 
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,13 +24,23 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from labelfix.errors import DatasetError
-from labelfix.records import MISSING, Label
+from labelfix.records import MISSING, Assumption, Label
 
 _WHOLE = r"^(?:0|-?[1-9][0-9]{0,17})$"
 MISSING_WORDS = ("nan", "na", "n/a", "#n/a", "<na>", "null", "none")
 """How programs write a missing value, in any case: no label, unless a class is called so."""
 
 _WHOLE_FLOAT = r"^(?:0|-?[1-9][0-9]{0,17})\.0+$"
+
+_NUMBER = r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$"
+_FRACTION = r"\.[0-9]*[1-9]|[eE]-"
+_MANY = 20
+"""With fewer labels, that each is another one proves nothing."""
+
+_TOO_DISTINCT = 0.9
+"""With more different values than this share of the rows, a column holds no classes."""
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,127 @@ def join_labels(parts: Sequence[pa.Array], column: LabelColumn) -> pa.Array:
     return pa.concat_arrays([pa.array([], kind), *(part.cast(kind) for part in parts)])
 
 
+def without_blanks(
+    labels: pa.Array, *, may_be_numbers: bool
+) -> tuple[pa.Array, tuple[Assumption, ...]]:
+    """Return the labels of a text without blanks around them, and how many had some.
+
+    Args:
+        labels: ``(N,)`` labels.
+        may_be_numbers: Whether text in which only blanks hid numbers becomes integers.
+    """
+    if not pt.is_string(labels.type):
+        return labels, ()
+    plain = pc.utf8_trim_whitespace(labels)
+    count = pc.sum(pc.not_equal(plain, labels)).as_py() or 0
+    if not count:
+        return labels, ()
+    text = (
+        f"blanks around {count:,} labels were taken away; write the table as Parquet to keep them"
+    )
+    return labels_of_text(plain) if may_be_numbers else plain, (Assumption("labels", text),)
+
+
+def without_missing(
+    labels: pa.Array, named: Sequence[str]
+) -> tuple[pa.Array, tuple[Assumption, ...]]:
+    """Return labels with null for values that mean that there is none, and what was assumed.
+
+    Among integers that are otherwise at least 0, -1 means that there is no label, unless it makes
+    the second of two classes.
+
+    Args:
+        labels: ``(N,)`` int64, text, or nulls.
+        named: The values that the user named; an empty text says that -1 is a class.
+    """
+    assumptions: list[Assumption] = []
+    values = [value.strip() for value in named if value.strip()]
+    text = labels.cast(pa.string())
+    there = set(text.unique().drop_null().to_pylist())
+    if values:
+        plain = pc.utf8_trim_whitespace(text)
+        labels = pc.if_else(pc.is_in(plain, pa.array(values)), _null_of(labels), labels)
+        absent = [value for value in values if value not in {one.strip() for one in there}]
+        if absent:
+            what = "is no label of the data" if len(absent) == 1 else "are no labels of the data"
+            some = ", ".join(map(repr, absent[:5]))
+            assumptions.append(Assumption("labels", f"--label-missing {some} {what}"))
+    is_decided = "-1" in values or len(values) < len(named)
+    if is_decided or not pt.is_integer(labels.type) or str(MISSING) not in there:
+        return labels, tuple(assumptions)
+    numbers = labels.drop_null().unique()
+    if pc.min(numbers).as_py() != MISSING or len(numbers) < 2:
+        return labels, tuple(assumptions)
+    if len(numbers) == 2:
+        other = pc.max(numbers)
+        said = f"-1 is a class, for {other} is the only other; --label-missing -1 makes it none"
+        return labels, (*assumptions, Assumption("labels", said))
+    is_missing = pc.equal(labels, MISSING)
+    count = pc.sum(is_missing).as_py()
+    what = "1 label of -1 means" if count == 1 else f"{count:,} labels of -1 mean"
+    said = f"{what} that there is no label; --label-missing '' makes -1 a class"
+    labels = pc.if_else(is_missing, _null_of(labels), labels)
+    return labels, (*assumptions, Assumption("labels", said))
+
+
+def refuse_no_classes(labels: pa.Array, column: LabelColumn) -> None:
+    """Refuse the labels of a column that was chosen by its name and cannot hold classes.
+
+    Raises:
+        DatasetError: Nearly every row has another value, or they are numbers with fractions.
+    """
+    known = labels.drop_null()
+    is_text = pt.is_string(known.type) and len(known) > 0
+    if is_text and _all_match(known, _NUMBER) and _any_match(known, _FRACTION):
+        raise column.fault(
+            f"was chosen by its name, but holds numbers with fractions, such as {known[0]}",
+            "if these are classes, say so with --label-column",
+        )
+    distinct = len(known.unique())
+    if len(known) >= _MANY and distinct > _TOO_DISTINCT * len(known):
+        raise column.fault(
+            f"was chosen by its name, but holds {distinct:,} different values in {len(known):,} "
+            f"rows, such as {known[0]}: are these classes?",
+            "if they are, say so with --label-column",
+        )
+
+
+def look_alikes(class_names: Sequence[Label]) -> tuple[Assumption, ...]:
+    """Return which classes differ in nothing but case, blanks or the form of their characters."""
+    groups: dict[str, list[str]] = {}
+    for name in class_names:
+        if isinstance(name, str):
+            groups.setdefault(_look(name), []).append(name)
+    alike = [names for names in groups.values() if len(names) > 1]
+    if not alike:
+        return ()
+    some = "; ".join(_shown_apart(names) for names in alike[:_SHOWN])
+    more = f" and {len(alike) - _SHOWN} more" if len(alike) > _SHOWN else ""
+    text = f"classes that look alike are kept apart: {some}{more}; write them alike if they are one"
+    return (Assumption("labels", text),)
+
+
+def _look(name: str) -> str:
+    """Return a name without what the eye passes over: case, blanks, forms of characters."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    text = "".join(
+        char for char in text if unicodedata.category(char) not in {"Cf", "Cc"} or char.isspace()
+    )
+    text = re.sub(r"(?<=\d)[\s_]+(?=\d)", "\0", text)  # 1 1 is not 11
+    return re.sub(r"[\s_]+", "", text)
+
+
+def _shown_apart(names: Sequence[str]) -> str:
+    """Return names in quotes; those that look the same even so with their characters' codes."""
+    shown = [repr(name) for name in names]
+    composed = [unicodedata.normalize("NFKC", text) for text in shown]
+    return ", ".join(map(ascii, names) if len(set(composed)) < len(composed) else shown)
+
+
+def _null_of(values: pa.Array) -> pa.Scalar:
+    return pa.scalar(None, values.type)
+
+
 def encode_labels(labels: pa.Array) -> tuple[NDArray[np.int64], tuple[Label, ...]]:
     """Return the ``(N,)`` codes of labels, ``MISSING`` where null, and the K sorted classes."""
     encoded = labels.dictionary_encode()
@@ -168,6 +301,10 @@ def encode_labels(labels: pa.Array) -> tuple[NDArray[np.int64], tuple[Label, ...
 
 def _all_match(labels: pa.Array, pattern: str) -> bool:
     return bool(pc.all(pc.match_substring_regex(labels, pattern)).as_py())
+
+
+def _any_match(labels: pa.Array, pattern: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(labels, pattern)).as_py())
 
 
 def _to_int64(values: pa.Array, column: LabelColumn) -> pa.Array:

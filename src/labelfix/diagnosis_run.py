@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from labelfix.audited_data import config_of
 from labelfix.backbone import Network, choose_device, load_network, normalise
-from labelfix.config import BackboneConfig, DatasetConfig, Device
+from labelfix.config import BackboneConfig, Device
 from labelfix.dataset import open_dataset
 from labelfix.diagnosis import (
     DRAWS,
@@ -279,10 +280,7 @@ def _images(report: Report, on_progress: OnProgress) -> ImageStore:
     hint = "put the audited data back, or audit again"
     if not source.path.exists():
         raise DatasetError(f"{source.path}, the audited data set, is gone", hint=hint)
-    config = DatasetConfig(
-        **{f"{role}_column": name for role, name in source.columns.items()},
-        follow_links=source.follow_links,
-    )
+    config = config_of(report)
     dataset = open_dataset(source.path, config, on_progress)
     ids = pa.chunked_array([dataset.sample_id])
     is_same = dataset.fingerprint == report.run.fingerprint

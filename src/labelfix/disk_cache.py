@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from labelfix.errors import RunError
 from labelfix.files import atomic_path, make_folder
 
 _REASONS = "unreadable.json"
+_TAG = """Signature: 8a477f597d28d172789f06886806bc55
+# This file says that labelfix keeps a cache here: see https://bford.info/cachedir/
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,21 @@ class Column:
 def default_cache() -> Path:
     """Return where features and pixels are kept when the caller names no place."""
     return Path(platformdirs.user_cache_dir("labelfix"))
+
+
+def marked_cache(folder: Path | None) -> Path:
+    """Return where features and pixels are kept, marked as a cache if it is a new folder.
+
+    Backups leave out what is marked so, and so does an audit of a folder that holds it. A folder
+    that holds something else already is left unmarked.
+    """
+    cache = folder or default_cache()
+    with suppress(OSError, RunError):  # who writes the arrays says why that cannot be
+        if not cache.exists() or not any(cache.iterdir()):
+            make_folder(cache)
+            with atomic_path(cache / "CACHEDIR.TAG") as draft:
+                draft.write_text(_TAG, encoding="ascii")
+    return cache
 
 
 def cache_key(*parts: Any) -> str:

@@ -10,7 +10,7 @@ from labelfix.checkpoints import Checkpoints
 from labelfix.config import EMBEDDED_BACKBONE, AuditConfig
 from labelfix.corrections import correct
 from labelfix.cross_fitting import FineTuned
-from labelfix.disk_cache import default_cache
+from labelfix.disk_cache import marked_cache
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.full_tuning import FullTuning
 from labelfix.head_tuning import HeadTuning
@@ -93,7 +93,7 @@ def find_by_heads(inquiry: Inquiry) -> Found:
     with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
         tuning = HeadTuning.load(dataset, config)
     with clock.stage("computing features"):
-        seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
+        seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
     plan = _plan(inquiry, seen, tuning.folds)
     kinds = _compare(inquiry, seen, plan.duplicates)
     with clock.stage("training"):
@@ -113,7 +113,7 @@ def find_by_networks(inquiry: Inquiry, tuning: FullTuning, checkpoints: Checkpoi
     dataset, config, clock = inquiry.dataset, inquiry.config, inquiry.clock
     reviewed, on_progress = inquiry.reviewed, inquiry.on_progress
     with clock.stage("decoding"):
-        seen = tuning.look(dataset, config.cache or default_cache(), on_progress)
+        seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
     plan = _plan(inquiry, seen, tuning.folds)
     with clock.stage("training"):
         tuned = tuning.train(dataset, seen, plan.judgeable, reviewed, checkpoints, on_progress)
@@ -144,7 +144,7 @@ def _frozen_features(inquiry: Inquiry) -> Features:
         config = replace(config, backbone=backbone)
     with inquiry.clock.stage("computing features"):
         frozen = HeadTuning.load(inquiry.dataset, config)
-        return frozen.look(inquiry.dataset, config.cache or default_cache(), inquiry.on_progress)
+        return frozen.look(inquiry.dataset, marked_cache(config.cache), inquiry.on_progress)
 
 
 def _compare(inquiry: Inquiry, features: Features, duplicates: Duplicates) -> IssueKinds:

@@ -62,6 +62,7 @@ def audit(
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
     _refuse_misfits(config, resume=resume, half_rate=half_rate)
+    _refuse_places(data, out, config.cache)
     config = _with_absolute_paths(config)
     clock = Clock()
     with clock.stage("reading the data set"):
@@ -122,6 +123,18 @@ def _refuse_misfits(config: AuditConfig, *, resume: bool, half_rate: bool) -> No
             "the features of a network with random weights say nothing to the heads",
             hint="leave out --no-pretrained, or train the whole network with --tune full",
         )
+
+
+def _refuse_places(data: Path, out: Path, cache: Path | None) -> None:
+    """Refuse to write a run or a cache where the data lie; inside DATA is fine."""
+    place = data.resolve()
+    for folder, option in ((out, "--out"), (cache, "--cache")):
+        if folder is None or not place.is_relative_to(folder.resolve()):
+            continue
+        if option == "--cache" and place != folder.resolve():
+            continue
+        where = "is the data set" if place == folder.resolve() else f"holds the data set {data}"
+        raise ConfigError(f"{option} {folder} {where}", hint=f"choose another folder for {option}")
 
 
 def _run(inquiry: Inquiry, folder: RunFolder, claim: Mapping[str, Any], halvings: int) -> Report:

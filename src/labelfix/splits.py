@@ -58,6 +58,8 @@ _CONTENTS = _set_of("""
 """)
 """Words for what is in a split, which change nothing about what it is for."""
 
+_BESIDE = _set_of("jpegimages labels masks annotations all frames")
+
 _FILLERS = _CONTENTS | _set_of("""
     subset part fold folder dir batch version ver final full small mini tiny large big clean noisy
     raw orig original new old all public private labeled labelled labels resized cropped augmented
@@ -109,6 +111,12 @@ def is_extra_name(name: str) -> bool:
     return any(word in _EXTRAS for word in words) and not split_role(name)
 
 
+def is_content_name(name: str) -> bool:
+    """Return whether a name only says what kind of files is there: ``images``, ``labels``."""
+    words = _words(name)
+    return bool(words) and all(word in _CONTENTS or word in _BESIDE for word in words)
+
+
 def split_names(names: Sequence[str]) -> set[str]:
     """Return those of some folders beside each other that are called like splits.
 
@@ -133,7 +141,7 @@ def split_key(name: str) -> str:
     """
     reading = _read(name)
     if not reading.roles:
-        return " ".join(_words(name)) or name
+        return " ".join(_words(name)) or name.strip()
     words = {word for _, word in reading.roles}
     return " ".join([*sorted(words), *reading.unknown, *reading.numbers])
 
@@ -229,7 +237,7 @@ def assumed_roles(split: pa.StringArray, named: Sequence[str]) -> tuple[Assumpti
     testing = [name for name in names if is_test_name(name, named)]
     if len(testing) == len(names) and names and not split.null_count:
         text = (
-            f"all samples are of a test split ({_listed(testing)}), so they are trained on all the "
+            f"all samples are of a test split ({quoted(testing)}), so they are trained on all the "
             "same; an export changes none of them unless somebody decides so in `labelfix review`"
         )
         return (Assumption("splits", text),)
@@ -238,19 +246,20 @@ def assumed_roles(split: pa.StringArray, named: Sequence[str]) -> tuple[Assumpti
     trained = [name for name in names if name not in testing]
     parts = []
     if testing:
-        parts.append(f"{_listed(testing)} {_is(testing)} for testing: never trained on nor changed")
+        parts.append(f"{quoted(testing)} {_is(testing)} for testing: never trained on nor changed")
     if trained:
-        parts.append(f"{_listed(trained)} {_is(trained)} trained on")
+        parts.append(f"{quoted(trained)} {_is(trained)} trained on")
     return (Assumption("splits", f"{'; '.join(parts)} (--test-split names other test splits)"),)
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Return names in quotes, the first of them if they are many."""
+    some = ", ".join(map(repr, names[:_SHOWN]))
+    return some + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _is(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
-
-
-def _listed(names: Sequence[str]) -> str:
-    some = ", ".join(map(repr, names[:_SHOWN]))
-    return some + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _names_in(split: pa.StringArray) -> list[str]:

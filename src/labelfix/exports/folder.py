@@ -79,7 +79,8 @@ class _Places:
         if self.source.kind == "folder":
             parts = list(Path(image.location).relative_to(self.source.path).parts)
             if self.is_changed[position]:
-                place = 0 if split is None else 1
+                above = PurePosixPath(self.sample_id[position].as_py()).parts[0]
+                place = 1 if split is not None and split == above else 0
                 was_labelled = self.given_label[position].is_valid
                 parts[place : place + was_labelled] = [_folder_name(str(label))]
             return PurePosixPath(*parts)
