@@ -1,6 +1,6 @@
 """An audit from plain keywords, of the same shape as the command."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ def audit(
     label_column: str | None = None,
     id_column: str | None = None,
     split_column: str | None = None,
+    test_split: str | Sequence[str] = (),
+    label_missing: str | Sequence[str] = (),
     follow_links: bool = False,
     precision: float | None = None,
     budget: int | None = None,
@@ -88,6 +90,10 @@ def audit(
         label_column: The column of labels.
         id_column: The column of unique sample names.
         split_column: The column of splits.
+        test_split: Splits that are for testing, beside those called test, eval or holdout: judged,
+            but never trained on nor changed.
+        label_missing: Values that mean that there is no label, such as ``"unknown"``. Among numbers
+            from 0 on, -1 means so by itself; an empty text makes -1 a class.
         follow_links: Also read images outside ``data``, where links in it or paths of a manifest
             lead; exports copy them and pages show them.
         precision: Flag as many labels as leave this share of the flags right; ``None`` flags as
@@ -118,6 +124,8 @@ def audit(
             label_column=label_column,
             id_column=id_column,
             split_column=split_column,
+            test_split=_all_of(test_split),
+            label_missing=_all_of(label_missing),
             follow_links=follow_links,
         ),
         backbone=BackboneConfig(
@@ -164,6 +172,11 @@ def audit(
         decisions=None if decisions is None else Path(decisions),
         on_progress=on_progress,
     )
+
+
+def _all_of(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one name or several as several."""
+    return (names,) if isinstance(names, str) else tuple(map(str, names))
 
 
 def _given(**settings: Any) -> dict[str, Any]:

@@ -115,6 +115,8 @@ def audit(
     label_column: opt.LabelColumn = None,
     id_column: opt.IdColumn = None,
     split_column: opt.SplitColumn = None,
+    test_split: opt.TestSplit = None,
+    label_missing: opt.LabelMissing = None,
     follow_links: opt.FollowLinksOut = False,
 ) -> None:
     """Find the labels of DATA that are probably wrong, and write a report to RUN."""
@@ -167,6 +169,8 @@ def audit(
             label_column=label_column,
             id_column=id_column,
             split_column=split_column,
+            test_split=test_split or (),
+            label_missing=label_missing or (),
             follow_links=follow_links,
             precision=precision,
             budget=budget,

@@ -205,6 +205,22 @@ IdColumn: TypeAlias = Annotated[
 SplitColumn: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="Column of splits; as above.")
 ]
+TestSplit: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A split that is for testing, beside those called test, eval or holdout: its labels "
+        "are judged, but never trained on nor changed. May be repeated.",
+    ),
+]
+LabelMissing: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="VALUE",
+        help="A value that means that there is no label, such as unknown. May be repeated. Among "
+        "numbers from 0 on, -1 means so by itself; an empty VALUE ('') makes -1 a class.",
+    ),
+]
 
 
 def thresholds_of(texts: list[str] | None) -> dict[str, float]:

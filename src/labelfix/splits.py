@@ -274,7 +274,8 @@ def _by_name(
     encoded = chunked.cast(pa.string()).combine_chunks().dictionary_encode()
     encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
     values = np.array([*map(value_of, encoded.dictionary.to_pylist()), without])
-    return values[pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)]
+    found: NDArray[Any] = values[pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)]
+    return found
 
 
 def _is_train_and_test(reading: _Reading) -> bool:
