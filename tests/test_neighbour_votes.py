@@ -8,8 +8,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from labelfix import neighbour_votes
+from labelfix.errors import TrainingError
 from labelfix.heads import scale_features
-from labelfix.neighbour_votes import Voters, draw_voters, neighbour_probabilities
+from labelfix.neighbour_votes import (
+    Voters,
+    draw_voters,
+    leading_eigenvectors,
+    neighbour_probabilities,
+)
+from labelfix.neighbours import embed
 from labelfix.records import MISSING
 
 CPU = torch.device("cpu")
@@ -151,3 +158,83 @@ def test_of_many_samples_some_are_drawn(monkeypatch):
     assert set(drawn) <= set(rows)
     assert (np.diff(drawn) > 0).all()
     assert draw_voters(rows, 0).tolist() == drawn.tolist() != draw_voters(rows, 1).tolist()
+
+
+def poor_features(kind, rows, width):
+    """Features that say little: many of them are constant, copies of each other, or nothing."""
+    rng = np.random.default_rng(rows)
+    values = rng.normal(size=(rows, width)).astype(np.float32)
+    shade = rng.integers(0, 4, rows)
+    made = {
+        "zero": lambda: np.zeros_like(values),
+        "constant": lambda: np.full_like(values, 0.333),
+        "mostly constant": lambda: np.where(np.arange(width) < 2 * width // 3, 0.1, values),
+        "copies of one": lambda: np.repeat(values[:, :1], width, axis=1),
+        "the same row": lambda: np.repeat(values[:1], rows, axis=0),
+        "four rows": lambda: values[shade % rows],
+        "two dimensions": lambda: values[:, :2] @ rng.normal(size=(2, width)),
+        "one row differs": lambda: np.where(np.arange(rows)[:, None] == 0, values, 0),
+        "tiny": lambda: values * 1e-7,
+        "huge": lambda: np.sign(values) * 60_000,
+    }[kind]()
+    return made.astype(np.float16)
+
+
+POOR = (
+    "zero",
+    "constant",
+    "mostly constant",
+    "copies of one",
+    "the same row",
+    "four rows",
+    "two dimensions",
+    "one row differs",
+    "tiny",
+    "huge",
+)
+
+
+def check_poor_features(kind, rows, width):
+    values = poor_features(kind, rows, width)
+    rng = np.random.default_rng(1)
+    fold = np.arange(rows) % FOLDS
+    label = rng.integers(0, CLASSES, (rows, FOLDS + 1))
+    probs = asked(values, fold, label, np.ones((rows, FOLDS + 1), np.float32))
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-4)
+    embedding = embed(values, np.arange(rows))
+    assert np.isfinite(embedding.vectors).all()
+    assert np.linalg.norm(embedding.vectors, axis=1).max() < 1.001
+    return probs
+
+
+@pytest.mark.parametrize("kind", POOR)
+@pytest.mark.parametrize(("rows", "width"), [(10, 40), (400, 300)])
+def test_features_that_say_little_are_no_obstacle(kind, rows, width):
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            check_poor_features(kind, rows, width)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", POOR)
+def test_many_features_that_say_little_are_no_obstacle(kind):
+    for rows in (20_000, 50_000):
+        check_poor_features(kind, rows, 600)
+
+
+def test_leading_eigenvectors_are_those_of_numpy():
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=(30, 8))
+    matrix = half @ half.T  # of rank 8
+    spread, axes = leading_eigenvectors(matrix, 12)
+    np.testing.assert_allclose(spread, np.linalg.eigvalsh(matrix)[-12:], atol=1e-9)
+    np.testing.assert_allclose(matrix @ axes, axes * spread, atol=1e-9)
+
+
+def test_of_a_matrix_that_is_not_finite_there_are_no_eigenvectors():
+    with pytest.raises(TrainingError, match="principal components"):
+        leading_eigenvectors(np.full((3, 3), np.nan), 2)

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, eigh
 from torch import Tensor
 
+from labelfix.errors import TrainingError
 from labelfix.heads import ScaledFeatures
+from labelfix.single_threads import one_blas_thread
 
 NEIGHBOURS = 50
 """k: so many vote, fewer where there are less than 20 voters for each, but ``FEWEST``."""
@@ -127,12 +130,47 @@ def _whitened_axes(features: ScaledFeatures, rows: NDArray[np.int64]) -> Tensor:
     for start in range(0, len(rows), 4096):
         part = features.batch(rows[start : start + 4096])
         covariance += (part.T @ part).cpu().double()
-    spread, axes = torch.linalg.eigh(covariance / len(rows))
-    count = min(COMPONENTS, width, max(len(rows) // 8, 1))
-    spread, axes = spread[-count:], axes[:, -count:]
-    scale = torch.where(spread > 1e-9 * spread[-1], spread.clamp_min(1e-30).rsqrt(), 0.0)
-    whitened: Tensor = axes * scale
-    return whitened.float().to(features.device)
+    covered = covariance.numpy() / len(rows)
+    varies = np.flatnonzero(covered.diagonal() > 0)
+    count = min(COMPONENTS, len(varies), max(len(rows) // 8, 1))
+    whitened = np.zeros((width, max(count, 1)), np.float32)
+    if count:
+        spread, axes = leading_eigenvectors(covered[np.ix_(varies, varies)], count)
+        is_kept = spread > 1e-9 * spread[-1]
+        scale = np.divide(1, np.sqrt(spread.clip(0)), out=np.zeros_like(spread), where=is_kept)
+        whitened[varies] = axes * scale
+    return torch.from_numpy(whitened).to(features.device)
+
+
+def leading_eigenvectors(
+    matrix: NDArray[np.float64], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ``(c,)`` largest eigenvalues, rising, and their ``(D, c)`` eigenvectors.
+
+    Of a rank-deficient matrix ``torch.linalg.eigh`` does not always converge, depending on the
+    number of threads; LAPACK's drivers do, and where one does not, the next is slower and surer.
+
+    Args:
+        matrix: ``(D, D)`` symmetric, finite.
+        count: c, at most D.
+
+    Raises:
+        TrainingError: The matrix is not finite, or no driver converges.
+    """
+    first = len(matrix) - count
+    with one_blas_thread():  # or the figures would depend on how many threads there are
+        for driver in ("evr", "evd", "ev"):
+            subset = (first, len(matrix) - 1) if driver == "evr" else None
+            try:
+                spread, axes = eigh(matrix, driver=driver, subset_by_index=subset)
+            except (LinAlgError, ValueError):
+                continue
+            if np.isfinite(spread).all() and np.isfinite(axes).all():
+                return spread[-count:], axes[:, -count:]
+    raise TrainingError(
+        "the principal components of the features cannot be found",
+        hint="the features may hold infinite values; try another backbone or --device cpu",
+    )
 
 
 def _directions(features: ScaledFeatures, rows: NDArray[np.int64], axes: Tensor) -> Tensor:

@@ -64,7 +64,10 @@ def embed(values: NDArray[np.floating], rows: NDArray[np.int64]) -> Embedding:
     spaced = rows[:: max(1, -(-len(rows) // SAMPLE))]
     sample = _finite(values[spaced])
     mean, spread = sample.mean(0, dtype=np.float64), sample.std(0, dtype=np.float64)
-    scale = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)
+    varies = spread > 1e-6 * np.maximum(
+        np.abs(mean), 1e-6
+    )  # what is left of a constant is rounding
+    scale = np.divide(1, spread, out=np.zeros_like(spread), where=varies)
 
     def standardised(part: Vectors) -> Vectors:
         deviations: Vectors = (part - mean.astype(np.float32)) * scale.astype(np.float32)

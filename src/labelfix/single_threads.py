@@ -11,8 +11,15 @@ from threadpoolctl import threadpool_limits
 @contextmanager
 def one_thread_each() -> Iterator[ThreadPoolExecutor]:
     """Yield threads on which a matrix product of numpy takes one core."""
-    with ThreadPoolExecutor(cores()) as pool, threadpool_limits(1, "blas"):
+    with ThreadPoolExecutor(cores()) as pool, one_blas_thread():
         yield pool
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let numpy and scipy work out matrices on one core, so that sums have one order."""
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 def cores() -> int:
