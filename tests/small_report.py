@@ -21,6 +21,7 @@ from labelfix.records import (
     Label,
     LabeledDataset,
     LabelScores,
+    NoiseCells,
 )
 from labelfix.report import Report, RunInfo, build_report
 
@@ -125,10 +126,9 @@ def report_of(
             alternative_probability=np.array(
                 [np.nan if s.error is None else s.certainty for s in samples], np.float32
             ),
-            noise_matrix=np.eye(classes),
+            noise=NoiseCells.of_matrix(np.eye(classes), np.stack([np.eye(classes)] * 2)),
             noise_rate=0.25,
             noise_rate_interval=(0.125, 0.375),
-            noise_matrix_interval=np.stack([np.eye(classes)] * 2),
         ),
         corrections=Corrections(
             is_label_issue=flagged,

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from labelfix.config import FlagConfig
 from labelfix.corrections import correct
-from labelfix.records import MISSING, LabelScores
+from labelfix.records import MISSING, LabelScores, NoiseCells
 
 
 def scores_of(wrong):
@@ -16,10 +16,9 @@ def scores_of(wrong):
         predicted_label=np.where(judged, 1, MISSING),
         alternative_label=np.where(judged, 2, MISSING),
         alternative_probability=wrong,
-        noise_matrix=np.eye(3),
+        noise=NoiseCells.of_matrix(np.eye(3), np.stack([np.eye(3)] * 2)),
         noise_rate=0.1,
         noise_rate_interval=(0.05, 0.2),
-        noise_matrix_interval=np.stack([np.eye(3), np.eye(3)]),
     )
 
 

@@ -7,12 +7,14 @@ on the samples that the model is surest of; taking that out leaves what depends 
 Letters: n samples, K classes.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelfix.label_priors import LabelPriors
+from labelfix.many_classes import SparseMixture, unmixed
 from labelfix.probability_store import in_order
 
 ANCHOR_SHARE = 0.02
@@ -41,22 +43,24 @@ def anchor_matrix(priors: LabelPriors) -> NDArray[np.float32]:
     Args:
         priors: P(given | x), of samples enough to find anchors among.
     """
+    return np.stack([row.astype(np.float32) for row in anchor_rows(priors)])
+
+
+def anchor_rows(priors: LabelPriors) -> Iterator[NDArray[np.float64]]:
+    """Yield the rows of `anchor_matrix`, ``(K,)`` each, one after the other."""
     count, classes = priors.values.shape
     wanted = min(count, max(LEAST_ANCHORS, int(ANCHOR_SHARE * count / classes)))
     total = priors.values.sum(axis=1)
-    matrix = np.empty((classes, classes), np.float32)
     for start in range(0, classes, COLUMNS_AT_ONCE):
         some = slice(start, start + COLUMNS_AT_ONCE)
-        columns = np.ascontiguousarray(priors.values[:, some].T) / total
-        for label, column in enumerate(columns, start):
+        for column in np.ascontiguousarray(priors.values[:, some].T) / total:
             surest = np.sort(np.argpartition(column, count - wanted)[count - wanted :])
             probs = priors.values[surest] / total[surest, None]
-            matrix[label] = probs.mean(axis=0, dtype=np.float64)
-    return matrix
+            yield probs.mean(axis=0, dtype=np.float64)
 
 
 def without_class_noise(
-    priors: LabelPriors, matrix: NDArray[np.float32], pool: ThreadPoolExecutor
+    priors: LabelPriors, matrix: NDArray[np.float32] | SparseMixture, pool: ThreadPoolExecutor
 ) -> LabelPriors:
     """Return P(true | x), up to a factor, whose mixture by the matrix is nearest to P(given | x).
 
@@ -69,6 +73,8 @@ def without_class_noise(
         matrix: ``(K, K)`` P(given = k | true = j) in row j.
         pool: The threads to use.
     """
+    if isinstance(matrix, SparseMixture):
+        return unmixed(priors, matrix, pool, rounds=UNMIXING_ROUNDS, least_share=LEAST_SHARE)
     classes = priors.classes
     back = np.ascontiguousarray(matrix.T)
 

@@ -6,9 +6,10 @@ and a pass of expectation maximisation is two products of a matrix and a vector 
 Letters: N samples, n of them judged, K classes, B rows of a block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,14 +59,20 @@ class LabelPriors:
         counts = [piece.stop - piece.start for piece in self.pieces]
         return np.repeat([piece.label for piece in self.pieces], counts)
 
-    def spaced(self, limit: int) -> "LabelPriors":
-        """Return at most ``limit`` of the samples, evenly spaced; all where they are fewer."""
+    def spaced(self, limit: int, *, as_view: bool = False) -> "LabelPriors":
+        """Return at most ``limit`` of the samples, evenly spaced; all where they are fewer.
+
+        Args:
+            limit: How many at most.
+            as_view: Whether their priors are not copied side by side.
+        """
         step = -(-len(self.values) // limit)
         if step <= 1:
             return self
         pieces = _pieces(self.given[::step], self.classes)
-        order = np.arange(len(self.values[::step]))
-        return LabelPriors(self.values[::step].copy(), order, pieces, self.predicted_label[::step])
+        values = self.values[::step] if as_view else self.values[::step].copy()
+        order = np.arange(len(values))
+        return LabelPriors(values, order, pieces, self.predicted_label[::step])
 
     def squared(self) -> "LabelPriors":
         """Return the priors squared: as sharp as if the model were half as doubtful."""
@@ -150,6 +157,23 @@ def expected_counts(
     return (total * columns).T
 
 
+class NoiseColumns(Protocol):
+    """P(given | true) of which no whole matrix is held."""
+
+    def column(self, label: int) -> NDArray[np.float32]:
+        """Return ``(K,)`` the probability of one given label for each true class."""
+        ...
+
+
+def noise_columns(
+    noise: NDArray[np.float64] | NoiseColumns,
+) -> Callable[[int], NDArray[np.float32]]:
+    """Return what gives the column of a given label, of a matrix or of what stands for one."""
+    if isinstance(noise, np.ndarray):
+        return np.ascontiguousarray(noise.T, np.float32).__getitem__
+    return noise.column
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Posteriors:
     """What the given label and the prior together say of n samples, in the order of the samples.
@@ -171,7 +195,7 @@ class Posteriors:
 
 def posteriors(
     priors: LabelPriors,
-    matrices: Sequence[NDArray[np.float64]],
+    matrices: Sequence["NDArray[np.float64] | NoiseColumns"],
     pool: ThreadPoolExecutor,
     weights: NDArray[np.float64] | None = None,
 ) -> Posteriors:
@@ -181,11 +205,11 @@ def posteriors(
 
     Args:
         priors: Of n samples.
-        matrices: H of ``(K, K)``, P(given = k | true = j) in row j.
+        matrices: H of ``(K, K)``, P(given = k | true = j) in row j, or what gives its columns.
         pool: The threads to use.
         weights: ``(H,)`` how much each hypothesis counts in the mean; ``None`` for all alike.
     """
-    columns = [np.ascontiguousarray(matrix.T, np.float32) for matrix in matrices]
+    columns = [noise_columns(matrix) for matrix in matrices]
     shares = np.asarray(np.ones(len(columns)) if weights is None else weights, np.float32)
     count = len(priors.order)
     wrong, probability = np.empty(count, np.float32), np.empty(count, np.float32)
@@ -199,7 +223,7 @@ def posteriors(
         for number, column in enumerate(columns):
             if number:
                 part = squared(part)
-            joint = part * column[piece.label]
+            joint = part * column(piece.label)
             own = joint[:, piece.label].copy()
             joint[:, piece.label] = 0
             # a sum apart from the given label's own: 1 - own would lose what is tiny

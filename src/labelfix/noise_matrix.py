@@ -6,7 +6,6 @@ Letters: K classes.
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,23 +21,23 @@ def noise_table(scores: LabelScores, class_names: Sequence[Label]) -> pa.Table:
     """Return K * K rows: the probability that a sample of a true class is given a label.
 
     Columns ``true_label``, ``given_label``, ``probability``, and ``low`` and ``high``, between
-    which it lies with a probability of 90 %. The probabilities of a true class sum to 1.
+    which it lies with a probability of 90 %. The probabilities of a true class sum to 1. Of more
+    than 256 classes, only cells of at least .0001 and the diagonal have a row: what a true class
+    lacks to 1 is spread over all labels that it has no row with.
 
     Args:
         scores: What was found.
         class_names: K names.
     """
     names = pa.array(class_names, label_type(class_names))
-    count = len(class_names)
-    every = np.arange(count)
-    low, high = scores.noise_matrix_interval
+    noise = scores.noise
     return pa.table(
         {
-            "true_label": names.take(pa.array(np.repeat(every, count))),
-            "given_label": names.take(pa.array(np.tile(every, count))),
-            "probability": scores.noise_matrix.ravel(),
-            "low": low.ravel(),
-            "high": high.ravel(),
+            "true_label": names.take(pa.array(noise.true_label)),
+            "given_label": names.take(pa.array(noise.given_label)),
+            "probability": noise.probability,
+            "low": noise.low,
+            "high": noise.high,
         }
     )
 

@@ -326,6 +326,55 @@ class SelfLabelingStatistics:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class NoiseCells:
+    """P(given = k | true = j) of P pairs of classes, ordered by true and then by given label.
+
+    Of few classes they are all K * K pairs; of many (`labelfix.many_classes`) those that are not
+    negligible.
+
+    Args:
+        classes: K.
+        true_label: ``(P,)`` int64, j.
+        given_label: ``(P,)`` int64, k.
+        probability: ``(P,)`` float64.
+        low: ``(P,)`` float64: with a probability of 90 % it lies between this
+        high: ``(P,)`` float64: and this.
+    """
+
+    classes: int
+    true_label: NDArray[np.int64]
+    given_label: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+    @classmethod
+    def of_matrix(cls, matrix: NDArray[np.float64], interval: NDArray[np.float64]) -> "NoiseCells":
+        """Return all cells of a ``(K, K)`` matrix, and the ``(2, K, K)`` bounds of each."""
+        classes = len(matrix)
+        every = np.arange(classes)
+        low, high = interval
+        return cls(
+            classes,
+            np.repeat(every, classes),
+            np.tile(every, classes),
+            matrix.ravel(),
+            low.ravel(),
+            high.ravel(),
+        )
+
+    def whole(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ``(K, K)`` of ``(P,)`` values; 0 for pairs that are left out."""
+        matrix = np.zeros((self.classes, self.classes))
+        matrix[self.true_label, self.given_label] = values
+        return matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LabelScores:
     """How far each given label can be believed. NaN or ``MISSING`` where a sample is not judged.
 
@@ -336,10 +385,9 @@ class LabelScores:
         predicted_label: ``(N,)`` int64, the argmax of ``pred_probs``.
         alternative_label: ``(N,)`` int64, the most probable class other than the given one.
         alternative_probability: ``(N,)`` float32, the probability that it is the true class.
-        noise_matrix: ``(K, K)`` float64, row j: P(given = k | true = j).
+        noise: How often each class is given each label.
         noise_rate: The estimated share of wrong labels among the judged samples.
         noise_rate_interval: Between which shares it lies with a probability of 90 %.
-        noise_matrix_interval: ``(2, K, K)`` float64: likewise for each cell of ``noise_matrix``.
     """
 
     label_error_probability: NDArray[np.float32]
@@ -347,14 +395,23 @@ class LabelScores:
     predicted_label: NDArray[np.int64]
     alternative_label: NDArray[np.int64]
     alternative_probability: NDArray[np.float32]
-    noise_matrix: NDArray[np.float64]
+    noise: NoiseCells
     noise_rate: float
     noise_rate_interval: tuple[float, float]
-    noise_matrix_interval: NDArray[np.float64]
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         _freeze_arrays(self)
+
+    @property
+    def noise_matrix(self) -> NDArray[np.float64]:
+        """Return ``(K, K)``, row j: P(given = k | true = j)."""
+        return self.noise.whole(self.noise.probability)
+
+    @property
+    def noise_matrix_interval(self) -> NDArray[np.float64]:
+        """Return ``(2, K, K)``, between which each cell lies with a probability of 90 %."""
+        return np.stack([self.noise.whole(self.noise.low), self.noise.whole(self.noise.high)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

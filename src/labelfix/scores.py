@@ -3,6 +3,7 @@
 Letters: N samples, n of them judged, K classes.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from labelfix.class_noise import anchor_matrix, without_class_noise
+from labelfix.class_noise import anchor_matrix, anchor_rows, without_class_noise
 from labelfix.label_priors import (
     LEAST_PROBABILITY,
     LabelPriors,
@@ -18,8 +19,15 @@ from labelfix.label_priors import (
     posteriors,
     sharpened_priors,
 )
+from labelfix.many_classes import (
+    DENSE_CLASSES,
+    CandidatePriors,
+    SparseMixture,
+    SparseNoise,
+    noise_cells,
+)
 from labelfix.probability_store import ArrayStore, ProbabilityStore, blocks
-from labelfix.records import MISSING, Evidence, LabelScores, Reviewed
+from labelfix.records import MISSING, Evidence, LabelScores, NoiseCells, Reviewed
 from labelfix.single_threads import one_thread_each
 from labelfix.verdicts import Verdicts, dealt_anew, hypothesis_weights
 
@@ -39,6 +47,12 @@ PRIOR_COUNT = 1.0
 TEMPERATURE_ROWS = 1 << 14
 """The temperature, one number, is fitted to so many samples at most: it is then known to about one
 part in a hundred, and a pass over all samples for each of its fifteen guesses is saved."""
+
+TEMPERATURE_VALUES = 1 << 24
+"""So many probabilities at most are held for that: with 10,000 classes, of 1,677 samples."""
+
+DEVIATIONS = 1.645
+"""Standard deviations on each side that hold 90 %."""
 
 LOG_TEMPERATURES = (-2.0, 3.0)
 """Where the temperature is looked for; sharper, and powers would leave what float32 can hold."""
@@ -94,15 +108,15 @@ def score_probabilities(
     # how many it would take
     with one_thread_each() as pool:
         priors = sharpened_priors(probs, rows, given, temperature, pool)
-        anchors = anchor_matrix(priors.spaced(FITTED_SAMPLES))
+        anchors = _anchors(priors)
         priors = without_class_noise(priors, anchors, pool)
         verdicts = Verdicts.on(priors, decisions, rows)
         verdicts.write_to(priors)
-        matrices = _noise_matrices(priors.spaced(FITTED_SAMPLES), pool)
-        judged = posteriors(priors, matrices, pool)
+        noises = _noises(priors, pool)
+        judged = posteriors(priors, noises, pool)
         if len(verdicts):
-            weights = hypothesis_weights(verdicts, matrices)
-            weighted = posteriors(priors, matrices, pool, weights)
+            weights = hypothesis_weights(verdicts, noises)
+            weighted = posteriors(priors, noises, pool, weights)
             judged = dealt_anew(judged, weighted, verdicts)
             verdicts.settle(judged)
     return LabelScores(
@@ -111,10 +125,9 @@ def score_probabilities(
         predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),
         alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
         alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
-        noise_matrix=np.mean(matrices, axis=0),
+        noise=_cells(noises, judged.of_class),
         noise_rate=float(judged.wrong.mean(dtype=np.float64)),
         noise_rate_interval=rate_interval(judged.under.mean(axis=1, dtype=np.float64), len(rows)),
-        noise_matrix_interval=matrix_interval(np.stack(matrices), judged.of_class),
     )
 
 
@@ -129,7 +142,7 @@ def rate_interval(rates: NDArray[np.float64], count: int) -> tuple[float, float]
         count: n.
     """
     low, high = rates.min(), rates.max()
-    spread = 1.645 * np.sqrt(np.array([low * (1 - low), high * (1 - high)]) / count)
+    spread = DEVIATIONS * np.sqrt(np.array([low * (1 - low), high * (1 - high)]) / count)
     return max(0.0, float(low - spread[0])), min(1.0, float(high + spread[1]))
 
 
@@ -145,19 +158,42 @@ def matrix_interval(
         of_class: ``(K,)`` the expected samples of each true class.
     """
     bounds: NDArray[np.float64] = np.stack([matrices.min(axis=0), matrices.max(axis=0)])
-    spread = 1.645 * np.sqrt(bounds * (1 - bounds) / np.maximum(of_class, 1)[None, :, None])
+    spread = DEVIATIONS * np.sqrt(bounds * (1 - bounds) / np.maximum(of_class, 1)[None, :, None])
     spread[0] *= -1
     return np.clip(bounds + spread, 0, 1)
 
 
-def _noise_matrices(priors: LabelPriors, pool: ThreadPoolExecutor) -> list[NDArray[np.float64]]:
-    """Return the matrix of each hypothesis, from the priors to the power 1, 2, 4 ..."""
+def _anchors(priors: LabelPriors) -> NDArray[np.float32] | SparseMixture:
+    if priors.classes <= DENSE_CLASSES:
+        return anchor_matrix(priors.spaced(FITTED_SAMPLES))
+    some = priors.spaced(FITTED_SAMPLES, as_view=True)
+    return SparseMixture.of_rows(anchor_rows(some), priors.classes)
+
+
+def _noises(
+    priors: LabelPriors, pool: ThreadPoolExecutor
+) -> list[NDArray[np.float64]] | list[SparseNoise]:
+    """Return the noise of each hypothesis, from the priors to the power 1, 2, 4 ..."""
+    if priors.classes > DENSE_CLASSES:
+        some = CandidatePriors.of(priors, limit=FITTED_SAMPLES, hypotheses=HYPOTHESES, pool=pool)
+        return [fit_sparse_noise(some, number, pool) for number in range(HYPOTHESES)]
     matrices = []
+    priors = priors.spaced(FITTED_SAMPLES)
     for number in range(HYPOTHESES):
         if number:
             priors = priors.squared()
         matrices.append(fit_noise_matrix(priors, pool))
     return matrices
+
+
+def _cells(
+    noises: list[NDArray[np.float64]] | list[SparseNoise], of_class: NDArray[np.float64]
+) -> NoiseCells:
+    sparse = [noise for noise in noises if isinstance(noise, SparseNoise)]
+    if sparse:
+        return noise_cells(sparse, of_class, DEVIATIONS)
+    matrices = np.stack([noise for noise in noises if isinstance(noise, np.ndarray)])
+    return NoiseCells.of_matrix(matrices.mean(axis=0), matrix_interval(matrices, of_class))
 
 
 def temperature_of(log_probs: NDArray[np.floating], label: NDArray[np.int64]) -> float:
@@ -193,19 +229,52 @@ def fit_noise_matrix(priors: LabelPriors, pool: ThreadPoolExecutor) -> NDArray[n
         pool: The threads to use.
     """
     classes = priors.classes
-    matrix = np.full((classes, classes), 0.1 / max(classes - 1, 1))
-    np.fill_diagonal(matrix, 0.9)
+    start = np.full((classes, classes), 0.1 / max(classes - 1, 1))
+    np.fill_diagonal(start, 0.9)
+    return _leaping(start, lambda matrix: _renewed(priors, matrix, pool), _as_rows)
+
+
+def fit_sparse_noise(
+    priors: CandidatePriors, hypothesis: int, pool: ThreadPoolExecutor
+) -> SparseNoise:
+    """Return what `fit_noise_matrix` does, of many classes.
+
+    Args:
+        priors: P(true | x) of some samples, for the classes that are told apart.
+        hypothesis: Which power of them.
+        pool: The threads to use.
+    """
+    added = PRIOR_COUNT / len(priors.truth) + 1e-9
+
+    def renew(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        return priors.renewed(parameters, hypothesis, added=added, pool=pool)
+
+    return priors.noise(_leaping(priors.start(), renew, priors.as_rows))
+
+
+def _leaping(
+    parameters: NDArray[np.float64],
+    renew: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    as_rows: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """Return where rounds of expectation maximisation end.
+
+    Args:
+        parameters: Where they begin.
+        renew: A round.
+        as_rows: Scales parameters that a leap led to so that they are probabilities again.
+    """
     for _ in range(EM_LEAPS):
-        first = _renewed(priors, matrix, pool)
-        second = _renewed(priors, first, pool)
-        step = first - matrix
+        first = renew(parameters)
+        second = renew(first)
+        step = first - parameters
         if np.abs(step).max() < EM_TOLERANCE:
             return second
         bend = second - first - step
         length = max(1.0, float(np.linalg.norm(step)) / max(float(np.linalg.norm(bend)), 1e-300))
-        ahead = matrix + 2 * length * step + length**2 * bend
-        matrix = _renewed(priors, _as_rows(np.maximum(ahead, second / 10)), pool)
-    return matrix
+        ahead = parameters + 2 * length * step + length**2 * bend
+        parameters = renew(as_rows(np.maximum(ahead, second / 10)))
+    return parameters
 
 
 def _renewed(
@@ -225,7 +294,8 @@ def _exp(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def _temperature(
     probs: ProbabilityStore, rows: NDArray[np.int64], given: NDArray[np.int64]
 ) -> float:
-    some = np.arange(0, len(rows), -(-len(rows) // TEMPERATURE_ROWS))
+    most = max(1, min(TEMPERATURE_ROWS, TEMPERATURE_VALUES // probs.classes))
+    some = np.arange(0, len(rows), -(-len(rows) // most))
     part = probs.read(rows[some])
     return temperature_of(np.log(np.maximum(part, LEAST_PROBABILITY)), given[some])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.label_priors import LabelPriors, Posteriors, squared
+from labelfix.label_priors import LabelPriors, NoiseColumns, Posteriors, noise_columns, squared
 from labelfix.records import MISSING, Reviewed
 
 SLIPS = 0.01
@@ -78,7 +78,7 @@ class Verdicts:
 
 
 def hypothesis_weights(
-    verdicts: Verdicts, matrices: Sequence[NDArray[np.float64]]
+    verdicts: Verdicts, matrices: Sequence[NDArray[np.float64] | NoiseColumns]
 ) -> NDArray[np.float64]:
     """Return ``(H,)`` how likely the decisions make each hypothesis, with a mean of 1.
 
@@ -91,7 +91,7 @@ def hypothesis_weights(
     Args:
         verdicts: The decisions; their priors are P(true | x) under the first hypothesis, squared
             for each further one.
-        matrices: H of ``(K, K)``, P(given = k | true = j) in row j.
+        matrices: H of ``(K, K)``, P(given = k | true = j) in row j, or what gives its columns.
     """
     known = verdicts.label != MISSING
     values, given, label = verdicts.values[known], verdicts.given[known], verdicts.label[known]
@@ -99,11 +99,22 @@ def hypothesis_weights(
     for number, matrix in enumerate(matrices):
         if number:
             values = squared(values)
-        joint = values.astype(np.float64) * matrix.T[given]
+        joint = values.astype(np.float64) * _columns(matrix, given)
         decided = joint[np.arange(len(label)), label] / joint.sum(axis=1)
         likelihood.append(np.log(SLIPS + (1 - 2 * SLIPS) * decided).sum())
     weights = np.exp(np.array(likelihood) - max(likelihood))
     return np.asarray(weights / weights.mean())
+
+
+def _columns(
+    matrix: NDArray[np.float64] | NoiseColumns, given: NDArray[np.int64]
+) -> NDArray[np.floating]:
+    """Return ``(R, K)`` the probability of each of R given labels for each true class."""
+    if isinstance(matrix, np.ndarray):
+        return np.asarray(matrix.T[given])
+    column = noise_columns(matrix)
+    rows = [column(label) for label in given.tolist()]
+    return np.array(rows, np.float32).reshape(len(given), -1)
 
 
 def dealt_anew(judged: Posteriors, weighted: Posteriors, verdicts: Verdicts) -> Posteriors:
