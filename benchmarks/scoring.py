@@ -1,7 +1,8 @@
 """What scoring costs, beside cleanlab's, and what the whole command costs.
 
     python benchmarks/scoring.py [--samples 200000] [--classes 100] [--rounds 5]
-        [--command-samples 1000000] [--seed 0] [--folder DIR]
+        [--command-samples 1000000] [--shapes 1000000x100 100000x1000 20000x10000] [--seed 0]
+        [--folder DIR]
 
 Makes probabilities like those of a model that is right about four times of five and confuses each
 class with five others, and given labels of which a tenth are wrong, half of those within the
@@ -9,10 +10,13 @@ confused classes. On the same arrays, round by round, it times labelfix's scorin
 `cleanlab.filter.find_label_issues`, with one process and with cleanlab's own choice, and prints
 medians; the bar is a tenth of cleanlab's time. Then it runs `labelfix audit --pred-probs` on a
 larger file as a process of its own; the bars are a minute, and a peak of memory below twice the
-file. What runs beside it makes times longer: on a shared machine they are upper bounds.
+file. With ``--shapes`` it does nothing but that, for files of N x K each, and says how many times
+as long scoring takes as it does for the first of them; the bar is 1.5. What runs beside it makes
+times longer: on a shared machine they are upper bounds.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -32,10 +36,12 @@ from labelfix.scores import score_labels
 FASTER = 10.0
 SECONDS = 60.0
 MEMORY = 2.0
-"""The bars: times as fast as cleanlab; wall time of the command; its peak over the file's size."""
+LONGER = 1.5
+"""The bars: times as fast as cleanlab; wall time of the command; its peak over the file's size; the
+time of scoring another shape over that of the first."""
 
 LOOK_ALIKES = 5
-CHUNK = 1 << 14
+CHUNK = 1 << 21
 OURS, ALONE, DEFAULT = "labelfix", "cleanlab, n_jobs=1", "cleanlab, default n_jobs"
 
 
@@ -55,13 +61,15 @@ def make(
     rng = np.random.default_rng(seed)
     true = rng.integers(0, classes, samples)
     alike = np.stack([rng.permutation(classes)[:LOOK_ALIKES] for _ in range(classes)])
-    concentration = np.full((classes, classes), 0.02)
-    np.put_along_axis(concentration, alike, 0.15, axis=1)
-    np.fill_diagonal(concentration, 2.5)
     probs = np.empty((samples, classes), np.float32)
-    for start in range(0, samples, CHUNK):
-        draws = rng.standard_gamma(concentration[true[start : start + CHUNK]]) + 1e-7
-        probs[start : start + CHUNK] = draws / draws.sum(axis=1, keepdims=True)
+    chunk = max(1, CHUNK // classes)
+    for start in range(0, samples, chunk):
+        some = true[start : start + chunk]
+        concentration = np.full((len(some), classes), 0.02)
+        np.put_along_axis(concentration, alike[some], 0.15, axis=1)
+        np.put_along_axis(concentration, some[:, None], 2.5, axis=1)
+        draws = rng.standard_gamma(concentration) + 1e-7
+        probs[start : start + chunk] = draws / draws.sum(axis=1, keepdims=True)
     given = true.copy()
     wrong = np.flatnonzero(rng.random(samples) < 0.1)
     near = alike[true[wrong], rng.integers(0, LOOK_ALIKES, len(wrong))]
@@ -73,8 +81,17 @@ def make(
 def main() -> None:
     arguments = parse()
     print(f"{os.cpu_count()} cores, numpy {np.__version__}, load {os.getloadavg()[0]:.1f}")
-    compare(arguments)
-    audit(arguments)
+    if arguments.shapes:
+        times = [audit(*shape, arguments) for shape in arguments.shapes]
+        for (samples, classes), seconds in zip(arguments.shapes, times, strict=True):
+            ratio = seconds / times[0]
+            print(
+                f"{samples:,} x {classes:,}: scored in {seconds:.1f} s, "
+                f"{ratio:.2f} times the first ({verdict(ratio <= LONGER)} {LONGER})"
+            )
+    else:
+        compare(arguments)
+        audit(arguments.command_samples, arguments.classes, arguments)
     print(f"load {os.getloadavg()[0]:.1f}")
 
 
@@ -109,9 +126,9 @@ def compare(arguments: argparse.Namespace) -> None:
         print(f"{name + ' / labelfix':36} {ratio:5.1f} ({verdict(ratio >= FASTER)} {FASTER:.0f})")
 
 
-def audit(arguments: argparse.Namespace) -> None:
-    """Print what the whole command costs, in a process of its own."""
-    probs, given, _ = make(arguments.command_samples, arguments.classes, arguments.seed)
+def audit(samples: int, classes: int, arguments: argparse.Namespace) -> float:
+    """Print what the whole command costs, as a process; return the seconds of scoring."""
+    probs, given, _ = make(samples, classes, arguments.seed)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         file, run = Path(folder) / "probs.npz", Path(folder) / "run"
         np.savez(file, pred_probs=probs, labels=given)
@@ -126,15 +143,23 @@ def audit(arguments: argparse.Namespace) -> None:
             encoding="utf-8",
             check=True,
         ).stdout.split()
+        scoring = float(json.loads((run / "run.json").read_text())["seconds"]["scoring"])
     wall, peak = float(told[0]), float(told[1]) / 2**10
     print(f"{'labelfix audit --pred-probs':36} {wall:5.1f} s ({verdict(wall < SECONDS)} {SECONDS})")
     print(f"{'peak memory':36} {peak:5.0f} MiB, {peak / size:.2f} of the file", end=" ")
     print(f"({verdict(peak / size < MEMORY)} {MEMORY})")
+    return scoring
 
 
 def verdict(is_met: bool) -> str:  # noqa: FBT001
     """Return what to say of a bar."""
     return "meets" if is_met else "MISSES"
+
+
+def shape(text: str) -> tuple[int, int]:
+    """Return N and K of ``NxK``."""
+    samples, classes = text.split("x")
+    return int(samples), int(classes)
 
 
 def parse() -> argparse.Namespace:
@@ -143,6 +168,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--command-samples", type=int, default=1_000_000)
+    parser.add_argument("--shapes", type=shape, nargs="+", help="N x K, such as 20000x10000")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to write the file of the command")
     return parser.parse_args()

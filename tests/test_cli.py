@@ -438,3 +438,48 @@ def test_progress_is_a_few_plain_lines_elsewhere(small_run: Path, tmp_path: Path
     assert lines[-2:] == ["writing files: 90 files ...", lines[-1]]
     assert lines[-1].startswith("writing files: 90 files in ")
     assert "\x1b" not in done.stderr
+
+
+WAITING = """
+import json, os, sys
+from labelfix.cli import main
+sys.argv = ["labelfix", "--version"]
+try:
+    main()
+except SystemExit:
+    pass
+names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+print(json.dumps({name: os.environ.get(name) for name in names}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": None, "KMP_BLOCKTIME": "0"}),
+        (
+            {"OMP_WAIT_POLICY": "ACTIVE"},
+            {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": None, "KMP_BLOCKTIME": None},
+        ),
+        (
+            {"GOMP_SPINCOUNT": "9"},
+            {"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": "9", "KMP_BLOCKTIME": None},
+        ),
+    ],
+)
+def test_idle_threads_sleep_unless_the_user_wants_them_to_spin(chosen, expected):
+    environment = {name: value for name, value in os.environ.items() if name not in expected}
+    done = subprocess.run(
+        [sys.executable, "-c", WAITING],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        env=environment | chosen,
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
+
+
+def test_importing_the_package_changes_no_environment():
+    program = "import os; before = dict(os.environ); import labelfix; labelfix.audit; "
+    program += "assert dict(os.environ).get('OMP_WAIT_POLICY') == before.get('OMP_WAIT_POLICY')"
+    subprocess.run([sys.executable, "-c", program], check=True)

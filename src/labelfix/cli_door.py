@@ -33,8 +33,24 @@ class Door(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
 
 
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""What tells OpenMP how its threads wait for work: the standard's name, GNU's, and LLVM's."""
+
+
+def let_idle_threads_sleep() -> None:
+    """Tell OpenMP, before a library loads it, that a thread without work leaves its core.
+
+    By default such threads spin for a while: on small data, or beside other work, that takes many
+    times the processor time of the work itself. What the user has set is left as it is.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ["KMP_BLOCKTIME"] = "0"  # LLVM's threads spin for .2 s even if they are passive
+
+
 def run_as_process(app: typer.Typer) -> None:
     """Run the command line as a process."""
+    let_idle_threads_sleep()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(
             stream, "reconfigure"

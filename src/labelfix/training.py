@@ -17,6 +17,7 @@ Letters: N samples, B samples of a batch, D features, K classes, F folds, P pair
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -52,6 +53,11 @@ SHARE_OF_NEIGHBOURS = 0.5
 
 ROOM_AFTER_WEIGHTING = 1.5
 """How much wider the ball is once doubtful labels count less: there is less noise to fit."""
+
+
+SMALL_STEP = 2**26
+"""Multiplications of a step, at most, that one thread does as fast as several: these would wait for
+each other longer than they work."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,10 +155,11 @@ def cross_fit_heads(
         seed=seed,
         on_progress=on_progress,
     )
-    radius = _choose_radius(task)
-    lesson = _learn_from_pairs(task, radius)
     recorder = MarginRecorder(len(given_label))
-    heads = _fit_final(task, lesson, radius, recorder)
+    with _threads_that_pay(task):
+        radius = _choose_radius(task)
+        lesson = _learn_from_pairs(task, radius)
+        heads = _fit_final(task, lesson, radius, recorder)
     judged = np.flatnonzero(judgeable.is_judged)
     pred_probs = np.full((len(given_label), classes), np.nan, dtype=np.float32)
     pred_probs[judged] = 0
@@ -169,6 +176,21 @@ def cross_fit_heads(
         margin=recorder.margin(),
         self_label=self_label_,
     )
+
+
+@contextmanager
+def _threads_that_pay(task: _Task) -> Iterator[None]:
+    """Let one thread of torch's do the steps where they are small."""
+    config = task.config
+    heads = config.folds * (config.folds - 1) // 2
+    samples = min(config.batch_size, len(task.rows))
+    before = torch.get_num_threads()
+    if samples * len(task.features.mean) * heads * task.classes <= SMALL_STEP:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _choose_radius(task: _Task) -> float:
