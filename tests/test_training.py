@@ -191,3 +191,25 @@ def test_heads_side_by_side_equal_heads_alone():
         [inputs @ weight.T + bias for weight, bias in zip(heads.weight, heads.bias, strict=True)], 1
     )
     torch.testing.assert_close(heads(inputs), alone)
+
+
+def test_small_heads_are_trained_by_one_thread_and_the_others_come_back():
+    values, given, _ = blobs(5, count=60)
+    seen = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        cross_fit_heads(
+            features_of(values),
+            given,
+            judge_all(60),
+            classes=3,
+            config=CONFIG,
+            seed=0,
+            device=CPU,
+            on_progress=lambda step: seen.append((step.unit, torch.get_num_threads())),
+        )
+        assert {threads for unit, threads in seen if unit == "epochs"} == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
