@@ -11,6 +11,7 @@ common to all are here.
 Letters: N samples, K classes.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -71,10 +72,10 @@ class GivenPredProbs:
 
 
 def fingerprint_of(paths: Sequence[Path]) -> str:
-    """Return a digest of the files' names, sizes and times: what tells whether they have changed.
+    """Return a digest of the files' names, times and contents: what tells whether they changed.
 
     Raises:
-        DatasetError: A file is not there.
+        DatasetError: A file is not there, or cannot be read.
     """
     for path in paths:
         refuse_special_file(path, DatasetError)
@@ -85,7 +86,18 @@ def fingerprint_of(paths: Sequence[Path]) -> str:
     times = FileTimes(
         np.array([stat.st_size for stat in stats]), np.array([stat.st_mtime_ns for stat in stats])
     )
-    return fingerprint(pa.array([path.name for path in paths]), times)
+    contents = b"".join(_digest(path) for path in paths)  # times may be kept where contents change
+    return fingerprint(pa.array([path.name for path in paths]), times, extra=contents)
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, hashlib.blake2b).digest()
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be read: {error.strerror or error}", hint="make the file readable"
+        ) from error
 
 
 def open_pred_probs(
@@ -131,7 +143,6 @@ def _open_one(path: Path, folder: Path, on_progress: OnProgress, *, force: bool)
     class_names = _sorted_classes(raw)
     columns = np.array([raw.class_names.index(name) for name in class_names])
     raw, codes = _with_codes(raw, class_names)
-    raw, unlabeled = _without_minus_one(raw, class_names, codes)
     why_not = _why_no_label(raw, codes)
     store = raw.store.with_columns(columns)
     checked = check_rows(store, class_names, codes, path, on_progress)
@@ -144,24 +155,8 @@ def _open_one(path: Path, folder: Path, on_progress: OnProgress, *, force: bool)
         store=checked.store,
         why_not=why_not | checked.why_not,
         columns={"label": LABELS} if ids is None else {"id": ID, "label": LABEL},
-        assumptions=_mixed_up(mix_up, force=force) + checked.assumptions + unlabeled,
+        assumptions=_mixed_up(mix_up, force=force) + checked.assumptions,
     )
-
-
-def _without_minus_one(
-    raw: RawPredProbs, class_names: Sequence[Label], codes: NDArray[np.int64]
-) -> tuple[RawPredProbs, tuple[Assumption, ...]]:
-    """Return the file with null for labels of -1, where all classes are numbers from 0 on."""
-    are_numbers = all(str(name).isdecimal() for name in class_names)
-    is_minus_one = pc.fill_null(pc.is_in(raw.label, pa.array(["-1", "-1.0"])), False)
-    is_missing = pc.and_(is_minus_one, pa.array((codes == MISSING) & are_numbers))
-    count = pc.sum(is_missing).as_py() or 0
-    if not count:
-        return raw, ()
-    label = pc.if_else(is_missing, pa.scalar(None, pa.string()), raw.label)
-    what = "1 label of -1 means" if count == 1 else f"{count:,} labels of -1 mean"
-    text = f"{what} that there is no label; a column {PREFIX}-1 would make -1 a class"
-    return replace(raw, label=label), (Assumption("labels", text),)
 
 
 def _mixed_up(found: MixUp | None, *, force: bool) -> tuple[Assumption, ...]:
