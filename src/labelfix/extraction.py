@@ -1,15 +1,13 @@
 """From encoded images to features, with every core busy.
 
-Letters: B images of a batch, D features, S pixels a side, T of a thumbnail.
+Letters: R images of a batch that are computed, D features, T pixels a side of a thumbnail.
 """
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from labelfix.appearance import MEASURES, THUMBNAIL
 from labelfix.backbone import Backbone
@@ -20,33 +18,18 @@ from labelfix.decoding import (
     one_core_threads,
     read_batches,
 )
+from labelfix.disk_cache import IsKnown, RowBatch
 from labelfix.portions import Portions
 from labelfix.records import ImageStore
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FeatureBatch:
-    """Features of B neighbouring images.
-
-    Args:
-        values: ``(B, D)`` float16, 0 where an image cannot be read.
-        content: ``(B,)`` digests of the encoded images.
-        unreadable: Place in the batch to reason.
-        measures: ``(B, 4)`` of `labelfix.appearance`, 0 where an image cannot be read.
-        thumbnails: ``(B, T, T)``, likewise.
-    """
-
-    values: NDArray[np.float16]
-    content: NDArray[np.bytes_]
-    unreadable: dict[int, str]
-    measures: NDArray[np.float32]
-    thumbnails: NDArray[np.uint8]
-
-
 def extract(
-    images: ImageStore, backbone: Backbone, *, first: int, batch_size: int, width: int
-) -> Iterator[FeatureBatch]:
-    """Yield the features of the images from row ``first`` on, in order, batch by batch.
+    images: ImageStore, backbone: Backbone, is_known: IsKnown, *, batch_size: int, width: int
+) -> Iterator[RowBatch]:
+    """Yield the features of the images that are not known yet, in order, batch by batch.
+
+    The rows of a batch are ``values``, ``(R, D)`` float16, ``measures``, ``(R, 4)`` of
+    `labelfix.appearance`, and ``thumbnails``, ``(R, T, T)``.
 
     Reading stays in the caller's thread, in rising order, which every store is fast at. On a CPU
     each worker takes a batch the whole way on one core: that is faster than all cores on one
@@ -56,7 +39,7 @@ def extract(
     Args:
         images: The encoded images.
         backbone: The frozen network.
-        first: Rows before it are skipped.
+        is_known: Says by their digests which images of a batch are left out.
         batch_size: B.
         width: D.
 
@@ -67,38 +50,41 @@ def extract(
     on_cpu = backbone.device.type == "cpu"
     workers = torch.get_num_threads() if on_cpu else os.cpu_count() or 1
 
-    def decode(encoded: list[bytes | str]) -> Decoded:
-        return decode_batch(encoded, backbone.preprocessing, measures=True)
+    def decode(batch: tuple[int, list[bytes | str]]) -> Decoded:
+        start, encoded = batch
+        return decode_batch(
+            encoded,
+            backbone.preprocessing,
+            measures=True,
+            is_known=lambda content: is_known(start, content),
+        )
 
-    def take_the_whole_way(encoded: list[bytes | str]) -> FeatureBatch:
-        return _forward(decode(encoded), backbone, width, portions)
+    def take_the_whole_way(batch: tuple[int, list[bytes | str]]) -> RowBatch:
+        return _forward(decode(batch), backbone, width, portions)
 
-    encoded = read_batches(images, first=first, batch_size=batch_size)
+    batches = read_batches(images, batch_size=batch_size)
     with one_core_threads(workers) as pool:
         if on_cpu:
-            yield from map_ahead(pool, take_the_whole_way, encoded, 2 * workers)
+            yield from map_ahead(pool, take_the_whole_way, batches, 2 * workers)
         else:
-            for decoded in map_ahead(pool, decode, encoded, 2 * workers):
+            for decoded in map_ahead(pool, decode, batches, 2 * workers):
                 yield _forward(decoded, backbone, width, portions)
 
 
-def _forward(decoded: Decoded, backbone: Backbone, width: int, portions: Portions) -> FeatureBatch:
-    count, readable = len(decoded.content), decoded.readable
+def _forward(decoded: Decoded, backbone: Backbone, width: int, portions: Portions) -> RowBatch:
+    count = len(decoded.decoded)
     values = np.zeros((count, width), dtype=np.float16)
     measures = np.zeros((count, MEASURES), dtype=np.float32)
     thumbnails = np.zeros((count, THUMBNAIL, THUMBNAIL), dtype=np.uint8)
-    if decoded.pixels:
+    if count:
         squares = torch.from_numpy(np.stack(decoded.pixels))
-        parts = portions.run(
-            len(squares), lambda cut: [backbone.features(squares[part]) for part in cut]
-        )
-        values[readable] = torch.cat(parts).numpy()
-        measures[readable] = [look.measures for look in decoded.looks]
-        thumbnails[readable] = [look.thumbnail for look in decoded.looks]
-    return FeatureBatch(
-        values=values,
-        content=np.array(decoded.content, dtype="S16"),
+        parts = portions.run(count, lambda cut: [backbone.features(squares[part]) for part in cut])
+        values[:] = torch.cat(parts).numpy()
+        measures[:] = [look.measures for look in decoded.looks]
+        thumbnails[:] = [look.thumbnail for look in decoded.looks]
+    return RowBatch(
+        content=decoded.content,
+        computed=decoded.decoded,
+        rows={"values": values, "measures": measures, "thumbnails": thumbnails},
         unreadable=decoded.unreadable,
-        measures=measures,
-        thumbnails=thumbnails,
     )

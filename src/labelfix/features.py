@@ -4,30 +4,22 @@ Letters: N samples, B images of a batch, D features, S pixels a side, T of a thu
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from labelfix.appearance import MEASURES, THUMBNAIL
 from labelfix.backbone import Backbone
-from labelfix.disk_cache import (
-    Column,
-    Draft,
-    cache_key,
-    fill_once,
-    read_column,
-    read_unreadable,
-)
+from labelfix.decoding import decode_batch
+from labelfix.disk_cache import Column, RowWork, StoredRows, cache_key, rows_of
 from labelfix.errors import UnreadableImage
 from labelfix.extraction import extract
 from labelfix.images import decode_image
-from labelfix.records import Appearances, Features, ImageStore, OnProgress, Progress, no_progress
+from labelfix.records import Appearances, Features, ImageStore, OnProgress, no_progress
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raised when the same images and network would give other features."""
-
-CHUNK = 2048
-"""Samples after which finished work is marked as such on disk."""
 
 SIDE_PLACES, SIDE_RUN = 8, 8
 """At how many places, and how many neighbours there, images are measured for their size."""
@@ -36,6 +28,53 @@ SIDE_CAP = 640
 """Pixels; larger images are not told apart."""
 
 STAGE = "looking at the images"
+
+
+def stored_features(
+    images: ImageStore,
+    fingerprint: str,
+    backbone: Backbone,
+    *,
+    cache: Path,
+    batch_size: int,
+    decoding: Any = None,
+    on_progress: OnProgress = no_progress,
+) -> StoredRows:
+    """Return the features of every image; those that the cache holds are not computed again.
+
+    Args:
+        images: N encoded images.
+        fingerprint: Names the data set, so that an interrupted computation goes on where it
+            stopped. Features are found by the content of images, never by this.
+        backbone: The frozen network.
+        cache: The folder that holds the features of all runs.
+        batch_size: Images a forward pass.
+        decoding: What was settled for the whole data set about how images are decoded, as JSON
+            values; features of another decoding are not taken.
+        on_progress: Told about every batch.
+
+    Raises:
+        RunError: The cache cannot be written to.
+    """
+    width = _width(backbone)
+    work = RowWork(
+        what="features",
+        stage=STAGE,
+        columns={
+            "values": Column(np.float16, (width,)),
+            "measures": Column(np.float32, (MEASURES,)),
+            "thumbnails": Column(np.uint8, (THUMBNAIL, THUMBNAIL)),
+        },
+        compute=lambda is_known: extract(
+            images, backbone, is_known, batch_size=batch_size, width=width
+        ),
+        fault=lambda data: decode_batch([data], backbone.preprocessing).unreadable.get(0),
+    )
+    folder = cache / feature_key(backbone, decoding)
+    stored = rows_of(folder, images, fingerprint, work, on_progress)
+    if stored is None:
+        raise AssertionError("nothing forbids to write features")
+    return stored
 
 
 def compute_features(
@@ -47,40 +86,28 @@ def compute_features(
     batch_size: int,
     on_progress: OnProgress = no_progress,
 ) -> Features:
-    """Return the features of every image, from the cache where they are there already.
+    """Return ``features_of`` what ``stored_features`` returns for the same arguments."""
+    return features_of(
+        stored_features(
+            images,
+            fingerprint,
+            backbone,
+            cache=cache,
+            batch_size=batch_size,
+            on_progress=on_progress,
+        )
+    )
 
-    An interrupted computation goes on where it stopped the next time it is asked for.
 
-    Args:
-        images: N encoded images.
-        fingerprint: Equal fingerprints mean equal images.
-        backbone: The frozen network.
-        cache: The folder that holds the features of all runs.
-        batch_size: Images a forward pass.
-        on_progress: Told about every batch.
-
-    Raises:
-        RunError: The cache cannot be written to.
-    """
-    folder = cache / feature_key(fingerprint, len(images), backbone)
-
-    def columns() -> dict[str, Column]:
-        return {
-            "values": Column(np.float16, (len(images), _width(backbone))),
-            "content": Column("S16", (len(images),)),
-            "measures": Column(np.float32, (len(images), MEASURES)),
-            "thumbnails": Column(np.uint8, (len(images), THUMBNAIL, THUMBNAIL)),
-        }
-
-    def fill(draft: Draft) -> None:
-        _compute(draft, images, backbone, batch_size, on_progress)
-
-    fill_once(folder, columns, fill, what="features")
+def features_of(stored: StoredRows) -> Features:
+    """Return rows of the cache as what the frozen backbone makes of each image."""
+    side, bright_end, dark_end, laplacian_variance = np.array(stored.arrays["measures"]).T
+    looks = Appearances(side, bright_end, dark_end, laplacian_variance, stored.arrays["thumbnails"])
     return Features(
-        values=read_column(folder, "values", mapped=True),
-        content=read_column(folder, "content"),
-        unreadable=read_unreadable(folder),
-        appearances=_appearances(folder),
+        values=stored.arrays["values"],
+        content=stored.content,
+        unreadable=stored.unreadable,
+        appearances=looks,
     )
 
 
@@ -101,44 +128,17 @@ def typical_side(images: ImageStore) -> int:
     return int(np.median(sides)) if sides else SIDE_CAP
 
 
-def feature_key(fingerprint: str, count: int, backbone: Backbone) -> str:
-    """Return the name under which features are cached: of images, network, size and precision."""
+def feature_key(backbone: Backbone, decoding: Any = None) -> str:
+    """Return a name for one way to compute features: network, size, precision, and decoding."""
     return cache_key(
         CACHE_VERSION,
-        fingerprint,
-        count,
         backbone.weights_digest,
         repr(backbone.preprocessing),
         backbone.depths,
         str(backbone.dtype),
         backbone.device.type,
+        decoding,
     )
-
-
-def _appearances(folder: Path) -> Appearances:
-    side, bright_end, dark_end, laplacian_variance = read_column(folder, "measures").T
-    thumbnails = read_column(folder, "thumbnails", mapped=True)
-    return Appearances(side, bright_end, dark_end, laplacian_variance, thumbnails)
-
-
-def _compute(
-    draft: Draft,
-    images: ImageStore,
-    backbone: Backbone,
-    batch_size: int,
-    on_progress: OnProgress,
-) -> None:
-    start = draft.done
-    width = draft.arrays["values"].shape[1]
-    for batch in extract(images, backbone, first=start, batch_size=batch_size, width=width):
-        stop = start + len(batch.content)
-        for name, column in draft.arrays.items():
-            column[start:stop] = getattr(batch, name)
-        draft.unreadable |= {start + place: why for place, why in batch.unreadable.items()}
-        if stop // CHUNK > start // CHUNK:
-            draft.mark(stop)
-        on_progress(Progress(STAGE, stop, len(images), "images"))
-        start = stop
 
 
 def _width(backbone: Backbone) -> int:

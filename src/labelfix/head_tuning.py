@@ -7,7 +7,8 @@ from typing import Any
 
 from labelfix.backbone import Backbone, load_backbone
 from labelfix.config import AuditConfig
-from labelfix.features import compute_features, typical_side
+from labelfix.disk_cache import StoredRows
+from labelfix.features import features_of, stored_features, typical_side
 from labelfix.records import (
     Evidence,
     Features,
@@ -46,7 +47,11 @@ class HeadTuning:
         Raises:
             RunError: The cache cannot be written to.
         """
-        return compute_features(
+        return features_of(self.stored(dataset, cache, on_progress))
+
+    def stored(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> StoredRows:
+        """Return what ``look`` does, as rows of the cache and the folder they lie in."""
+        return stored_features(
             dataset.images,
             dataset.fingerprint,
             self.backbone,

@@ -5,9 +5,10 @@ Letters: N samples, S pixels a side of a stored square.
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,16 @@ from numpy.typing import NDArray
 from labelfix.decoding import decode_batch, map_ahead, one_core_threads, read_batches
 from labelfix.disk_cache import (
     Column,
-    Draft,
+    IsKnown,
+    RowBatch,
+    RowWork,
     cache_key,
-    fill_once,
-    partial_of,
-    read_column,
-    read_unreadable,
+    rows_of,
 )
 from labelfix.preprocessing import Preprocessing
-from labelfix.records import Assumption, ImageStore, OnProgress, Progress, no_progress
+from labelfix.records import Assumption, ImageStore, OnProgress, no_progress
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised when the same images would give other pixels."""
 
 LIMIT = 64 * 10**9
@@ -33,9 +33,6 @@ LIMIT = 64 * 10**9
 
 DISK_SHARE = 0.8
 """The largest share of the free space that a cache may take."""
-
-CHUNK = 2048
-"""Samples after which finished work is marked as such on disk."""
 
 DECODE_BATCH = 32
 """Images that a thread decodes at a time."""
@@ -86,75 +83,87 @@ def decode_once(
     *,
     cache: Path,
     limit: int = LIMIT,
+    decoding: Any = None,
     on_progress: OnProgress = no_progress,
 ) -> Pixels:
-    """Return the pixels of every image, from the cache where they are there already.
+    """Return the pixels of every image; those that the cache holds are not decoded again.
 
     If they do not fit, the images are decoded once all the same, to learn which of them can be
     read. An interrupted pass goes on where it stopped the next time it is asked for.
 
     Args:
         images: N encoded images.
-        fingerprint: Equal fingerprints mean equal images.
+        fingerprint: Names the data set, so that an interrupted pass goes on where it stopped.
+            Pixels are found by the content of images, never by this.
         preprocessing: How an encoded image becomes a stored square, as of ``stored_square``.
         cache: The folder that holds the pixels of all runs.
         limit: Bytes that the pixels may take; never more than ``DISK_SHARE`` of the free space.
+        decoding: What was settled for the whole data set about how images are decoded, as JSON
+            values; pixels of another decoding are not taken.
         on_progress: Told about every batch.
 
     Raises:
         RunError: The cache cannot be written to.
     """
-    count, size = len(images), preprocessing.size
-    key = cache_key(CACHE_VERSION, fingerprint, count, size, preprocessing.crop_share,
-                    preprocessing.interpolation)  # fmt: skip
-    folder = cache / key
-    keeps = _fits(folder, count * size * size * 3, limit)
-    if not keeps:
-        folder = cache / f"{key}.digests"
-
-    def columns() -> dict[str, Column]:
-        pixels = {"values": Column(np.uint8, (count, size, size, 3))} if keeps else {}
-        return pixels | {"content": Column("S16", (count,))}
-
-    def fill(draft: Draft) -> None:
-        _decode(draft, images, preprocessing, on_progress)
-
-    fill_once(folder, columns, fill, what="decoded images")
-    return Pixels(
-        values=read_column(folder, "values", mapped=True) if keeps else None,
-        content=read_column(folder, "content"),
-        unreadable=read_unreadable(folder),
-        preprocessing=preprocessing,
+    size = preprocessing.size
+    key = cache_key(
+        CACHE_VERSION, size, preprocessing.crop_share, preprocessing.interpolation, decoding
     )
+    wanted = len(images) * size * size * 3
+    square = {"values": Column(np.uint8, (size, size, 3))}
+
+    def work(columns: Mapping[str, Column], may_write: Callable[[Path], bool]) -> RowWork:
+        return RowWork(
+            what="decoded images",
+            stage=STAGE,
+            columns=columns,
+            compute=lambda is_known: _decode(images, preprocessing, is_known, columns),
+            fault=lambda data: decode_batch([data], preprocessing).unreadable.get(0),
+            may_write=may_write,
+        )
+
+    kept = None
+    if wanted <= limit:
+        fits = work(square, lambda unfinished: _has_space(unfinished, wanted))
+        kept = rows_of(cache / key, images, fingerprint, fits, on_progress)
+    if kept is not None:
+        return Pixels(kept.arrays["values"], kept.content, kept.unreadable, preprocessing)
+    seen = rows_of(
+        cache / f"{key}.digests",
+        images,
+        fingerprint,
+        work({}, lambda unfinished: True),
+        on_progress,
+    )
+    if seen is None:
+        raise AssertionError("nothing forbids to write digests")
+    return Pixels(None, seen.content, seen.unreadable, preprocessing)
 
 
-def _fits(folder: Path, wanted: int, limit: int) -> bool:
-    if wanted > limit:
-        return False
-    place = folder.parent
+def _has_space(unfinished: Path, wanted: int) -> bool:
+    place = unfinished.parent
     while not place.exists():
         place = place.parent
-    is_room = wanted <= DISK_SHARE * shutil.disk_usage(place).free
-    # looked at last, and in this order, as another process may be taking the space right now
-    return is_room or partial_of(folder).is_dir() or folder.is_dir()
+    is_space = wanted <= DISK_SHARE * shutil.disk_usage(place).free
+    # looked at last, as another process may be taking the space right now
+    return is_space or unfinished.is_dir()
 
 
 def _decode(
-    draft: Draft, images: ImageStore, preprocessing: Preprocessing, on_progress: OnProgress
-) -> None:
-    values, content = draft.arrays.get("values"), draft.arrays["content"]
-    start, workers = draft.done, os.cpu_count() or 1
-    batches = read_batches(images, first=start, batch_size=DECODE_BATCH)
+    images: ImageStore,
+    preprocessing: Preprocessing,
+    is_known: IsKnown,
+    columns: Mapping[str, Column],
+) -> Iterator[RowBatch]:
+    def decode(batch: tuple[int, list[bytes | str]]) -> RowBatch:
+        start, encoded = batch
+        decoded = decode_batch(
+            encoded, preprocessing, is_known=lambda content: is_known(start, content)
+        )
+        pixels = {name: np.stack(decoded.pixels) for name in columns if decoded.pixels}
+        return RowBatch(decoded.content, decoded.decoded, pixels, decoded.unreadable)
+
+    workers = os.cpu_count() or 1
+    batches = read_batches(images, batch_size=DECODE_BATCH)
     with one_core_threads(workers) as pool:
-        for decoded in map_ahead(
-            pool, lambda encoded: decode_batch(encoded, preprocessing), batches, 2 * workers
-        ):
-            stop = start + len(decoded.content)
-            content[start:stop] = decoded.content
-            if values is not None and decoded.pixels:
-                values[start + np.array(decoded.readable)] = decoded.pixels
-            draft.unreadable |= {start + place: why for place, why in decoded.unreadable.items()}
-            if stop // CHUNK > start // CHUNK:
-                draft.mark(stop)
-            on_progress(Progress(STAGE, stop, len(images), "images"))
-            start = stop
+        yield from map_ahead(pool, decode, batches, 2 * workers)

@@ -34,6 +34,6 @@ def downstream_accuracies(problem: Problem, downstream: Downstream) -> dict[str,
         device=choose_device(problem.backbone.device),
     )
     heads = fit(lessons, choose_radii(lessons))
-    values = read_column(downstream.test_features, "values", mapped=True)
+    values = read_column(downstream.test_features, "values")
     found = accuracies(heads, lessons, values, downstream.test_label)
     return dict(zip(downstream.variants, found, strict=True))

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from labelfix.backbone import Backbone
 from labelfix.benchmark.records import Problem
 from labelfix.config import AuditConfig, DatasetConfig
 from labelfix.dataset import open_dataset
-from labelfix.features import feature_key
 from labelfix.head_tuning import HeadTuning
 from labelfix.records import LabeledDataset, no_progress
 
@@ -35,9 +33,4 @@ def compute(problem: Problem, test: Path | None) -> dict[str, Any]:
 
 
 def _look(tuning: HeadTuning, dataset: LabeledDataset, cache: Path) -> str:
-    tuning.look(dataset, cache, no_progress)
-    return str(_place(tuning.backbone, dataset, cache))
-
-
-def _place(backbone: Backbone, dataset: LabeledDataset, cache: Path) -> Path:
-    return cache / "features" / feature_key(dataset.fingerprint, len(dataset), backbone)
+    return str(tuning.stored(dataset, cache, no_progress).folder)

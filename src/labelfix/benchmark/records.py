@@ -61,7 +61,7 @@ class Problem:
         """Return the ``(N, D)`` features, mapped from disk."""
         if self.features is None:
             raise AssertionError("a method that reads features is given some")
-        return read_column(self.features, "values", mapped=True)
+        return read_column(self.features, "values")
 
     def write(self, folder: Path) -> None:
         """Write the problem to files in a folder."""
