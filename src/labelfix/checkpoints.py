@@ -3,6 +3,8 @@
 Read back with ``weights_only``: tensors, numbers and text, never code.
 """
 
+import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,10 @@ class Checkpoints:
             claim: Names the configuration and the data; a checkpoint of another claim is refused.
         """
         self._folder, self._claim = folder, claim
+
+    def of_images(self, images: Mapping[str, str]) -> "Checkpoints":
+        """Return those of training on images of this content, in the same folder."""
+        return Checkpoints(self._folder, json.dumps([self._claim, dict(images)]))
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Replace a model's checkpoint, whole or not at all.

@@ -1,6 +1,6 @@
 """From images to what is probably wrong with them: look, plan, compare, train, score, judge."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -10,7 +10,7 @@ from labelfix.checkpoints import Checkpoints
 from labelfix.config import EMBEDDED_BACKBONE, AuditConfig
 from labelfix.corrections import correct
 from labelfix.cross_fitting import FineTuned
-from labelfix.disk_cache import marked_cache
+from labelfix.disk_cache import cache_key, content_key, marked_cache
 from labelfix.folds import find_duplicates, plan_folds
 from labelfix.full_tuning import FullTuning
 from labelfix.head_tuning import HeadTuning
@@ -47,6 +47,7 @@ class Inquiry:
         config: How to go about it.
         clock: Told how long each stage takes.
         on_progress: Told what is going on.
+        on_images: Told digests of the images as soon as they were read; may refuse to go on.
     """
 
     dataset: LabeledDataset
@@ -54,6 +55,7 @@ class Inquiry:
     config: AuditConfig
     clock: Clock
     on_progress: OnProgress
+    on_images: Callable[[Mapping[str, str]], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +96,7 @@ def find_by_heads(inquiry: Inquiry) -> Found:
         tuning = HeadTuning.load(dataset, config)
     with clock.stage("computing features"):
         seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
+    inquiry.on_images(_digests_of(seen))
     plan = _plan(inquiry, seen, tuning.folds)
     kinds = _compare(inquiry, seen, plan.duplicates)
     with clock.stage("training"):
@@ -114,6 +117,9 @@ def find_by_networks(inquiry: Inquiry, tuning: FullTuning, checkpoints: Checkpoi
     reviewed, on_progress = inquiry.reviewed, inquiry.on_progress
     with clock.stage("decoding"):
         seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
+    images = _digests_of(seen)
+    inquiry.on_images(images)
+    checkpoints = checkpoints.of_images(images)
     plan = _plan(inquiry, seen, tuning.folds)
     with clock.stage("training"):
         tuned = tuning.train(dataset, seen, plan.judgeable, reviewed, checkpoints, on_progress)
@@ -124,6 +130,12 @@ def find_by_networks(inquiry: Inquiry, tuning: FullTuning, checkpoints: Checkpoi
         scores = score_with_margins(tuned.evidence, dataset.given_label, reviewed)
         report = _judge(inquiry, plan, tuned.evidence, scores, kinds, tuning.settings(tuned))
     return Found(report, tuned.evidence, kinds, tuned)
+
+
+def _digests_of(seen: SeenImages) -> dict[str, str]:
+    """Return what makes two runs have seen the same images, whatever their files are called."""
+    unreadable = cache_key(sorted(seen.unreadable))
+    return {"content": content_key(seen.content), "unreadable": unreadable}
 
 
 def _plan(inquiry: Inquiry, seen: SeenImages, folds: int) -> _Plan:

@@ -14,6 +14,7 @@ from labelfix.backbone import choose_device
 from labelfix.checkpoints import Checkpoints
 from labelfix.config import AuditConfig
 from labelfix.dataset import open_dataset
+from labelfix.disk_cache import content_key, content_of
 from labelfix.distributed import World, joined
 from labelfix.errors import ConfigError, LabelfixError
 from labelfix.finding import Found, Inquiry, find_by_heads, find_by_networks
@@ -74,6 +75,8 @@ def audit(
     claim = _claim(dataset, config, decided)
     world = World.from_environment()
     if resume and not half_rate and folder.is_finished(claim):
+        content = content_key(content_of(dataset.images, on_progress))
+        folder.refuse_other_images({"content": content})
         copy_decisions(decisions, out)  # the run may have been cut off just before it did so
         return AuditResult(run=out, report=folder.report())
     halvings = 0
@@ -82,7 +85,8 @@ def audit(
         if overwrite:
             _checkpoints(folder, claim).remove()  # those of a run that nobody will go on with
     try:
-        inquiry = Inquiry(dataset, reviewed, config, clock, on_progress)
+        on_images = folder.settle_images if world.is_writer else _no_matter
+        inquiry = Inquiry(dataset, reviewed, config, clock, on_progress, on_images)
         report = _run(inquiry, folder, claim, halvings)
     except LabelfixError:  # the mended command shall find its RUN free
         if world.is_writer:
@@ -101,6 +105,10 @@ def trains_whole_network(config: AuditConfig) -> bool:
     """
     device = choose_device(config.backbone.device)
     return config.tune == "full" or (config.tune == "auto" and device.type == "cuda")
+
+
+def _no_matter(images: Mapping[str, str]) -> None:
+    """Leave it to the process that writes to compare the images."""
 
 
 def _refuse_misfits(config: AuditConfig, *, resume: bool, half_rate: bool) -> None:

@@ -102,8 +102,9 @@ class LabeledDataset:
         class_names: K names, sorted: all text or all integers, as they came.
         images: The encoded images, N rows.
         source: Where the data came from.
-        fingerprint: A digest of the images' names, sizes and times (not of the labels): equal
-            fingerprints mean equal images.
+        fingerprint: A digest of the images' names, sizes and times (not of the labels): other
+            fingerprints mean that the data have changed. Equal ones are no proof that they have
+            not: what is kept of images is found by their content.
         assumptions: What was taken for granted on the way here, the most important first.
         test_splits: Splits that the user named as test splits, beside those that are called so;
             see `labelfix.splits.rows_for_testing`.

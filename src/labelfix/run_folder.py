@@ -28,6 +28,9 @@ DIAGNOSIS_NAMES = (RECORD_NAME, PLOT_NAME)
 HALVINGS = "rate_halvings"
 """How often the learning rate of an unfinished run was halved; kept beside its claim."""
 
+IMAGES = "images"
+"""Which images were read, by content; kept beside the claim as soon as it is known."""
+
 
 class RunFolder:
     """A RUN folder.
@@ -68,12 +71,13 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file", hint="name a folder for the run")
         held = self._held()
-        halvings = 0
+        halvings, images = 0, {}
         if held is None:
             self._refuse_foreign_files()
         elif resume:
             self._refuse_other_run(held, claim)
             halvings = int(held.get(HALVINGS, 0))
+            images = {IMAGES: held[IMAGES]} if IMAGES in held else {}
         elif not overwrite:
             state = "a finished run" if (self.path / RUN_NAME).exists() else "an unfinished run"
             raise RunError(
@@ -85,8 +89,38 @@ class RunFolder:
             self._refuse_to_halve_nothing(is_there=held is not None)
             halvings += 1
         make_folder(self.path)
-        self._write_json(UNFINISHED_NAME, {**claim, HALVINGS: halvings})
+        self._write_json(UNFINISHED_NAME, {**claim, **images, HALVINGS: halvings})
         return halvings
+
+    def refuse_other_images(self, images: Mapping[str, str]) -> None:
+        """Refuse to go on with a run that read other images: names, sizes and times may deceive.
+
+        Args:
+            images: Digests of ``content`` and, where it is known, of which are ``unreadable``.
+
+        Raises:
+            RunError: The run in the folder, finished or not, says otherwise.
+        """
+        held = (self._held() or {}).get(IMAGES, images)
+        differing = [key for key in images if held.get(key) != images[key]]
+        if differing:
+            what = "the data have changed: the same names hold other images"
+            if differing == ["unreadable"]:
+                what = "the data have changed: other images can be read"
+            raise RunError(
+                f"{self.path} holds another run: {what}",
+                hint="put the images back, or use --overwrite to audit those of now",
+            )
+
+    def settle_images(self, images: Mapping[str, str]) -> None:
+        """Note which images the unfinished run has read.
+
+        Raises:
+            RunError: It had read others before it was interrupted.
+        """
+        self.refuse_other_images(images)
+        claim = json.loads((self.path / UNFINISHED_NAME).read_text(encoding="utf-8"))
+        self._write_json(UNFINISHED_NAME, {**claim, IMAGES: images})
 
     def report(self) -> Report:
         """Return the report of a finished run."""
