@@ -8,6 +8,7 @@ import hashlib
 import os
 import posixpath
 import stat
+import unicodedata
 from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class FileImages:
         path = self._paths[index].as_py()
         if path is None:
             raise UnreadableImage("no image path is given")
-        file = self._root / os.fsdecode(path)
+        file = self._root / form_on_disk(self._root, os.fsdecode(path))
         if not self._follow_links and not self._is_inside(file) and _leads_somewhere(file):
             raise UnreadableImage(LED_OUT)
         return file
@@ -119,7 +120,29 @@ class FileImages:
     def location(self, index: int) -> str:
         """Return the path of one file, or "" where none is given."""
         path = self._paths[index].as_py()
-        return "" if path is None else str(self._root / os.fsdecode(path))
+        if path is None:
+            return ""
+        return str(self._root / form_on_disk(self._root, os.fsdecode(path)))
+
+
+def form_on_disk(root: str | Path, path: str) -> str:
+    """Return a path in the Unicode form in which it is there, or as it is if it is nowhere.
+
+    One file system writes an accent into its letter (NFC), another behind it (NFD), and archives
+    carry both to where they do not mean the same.
+    """
+    if path.isascii() or os.path.lexists(os.path.join(root, path)):  # noqa: PTH118
+        return path
+    place, found = str(root), []
+    for part in path.split("/"):
+        forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        there = (form for form in forms if os.path.lexists(f"{place}/{form}"))
+        name = next(there, None)
+        if name is None:
+            return path
+        found.append(name)
+        place = f"{place}/{name}"
+    return "/".join(found)
 
 
 def read_file(path: Path, count: int = -1) -> bytes:
@@ -355,6 +378,12 @@ class _Guard:
 
     def look_up(self, path: str) -> _Found | None:
         """Return what lies at a path relative to the folder, or ``None`` if that is outside."""
+        found = self._look_up(path)
+        if path.isascii() or found is None or found.status is not None:
+            return found
+        return self._look_up(form_on_disk(self._prefix, path))
+
+    def _look_up(self, path: str) -> _Found | None:
         if self._follow_links:
             return self._look_anywhere(path)
         if path.startswith(("/", "../")) or path == "..":

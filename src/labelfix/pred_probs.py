@@ -143,6 +143,7 @@ def _open_one(path: Path, folder: Path, on_progress: OnProgress, *, force: bool)
     class_names = _sorted_classes(raw)
     columns = np.array([raw.class_names.index(name) for name in class_names])
     raw, codes = _with_codes(raw, class_names)
+    raw, unlabeled = _without_minus_one(raw, class_names, codes)
     why_not = _why_no_label(raw, codes)
     store = raw.store.with_columns(columns)
     checked = check_rows(store, class_names, codes, path, on_progress)
@@ -155,8 +156,24 @@ def _open_one(path: Path, folder: Path, on_progress: OnProgress, *, force: bool)
         store=checked.store,
         why_not=why_not | checked.why_not,
         columns={"label": LABELS} if ids is None else {"id": ID, "label": LABEL},
-        assumptions=_mixed_up(mix_up, force=force) + checked.assumptions,
+        assumptions=_mixed_up(mix_up, force=force) + checked.assumptions + unlabeled,
     )
+
+
+def _without_minus_one(
+    raw: RawPredProbs, class_names: Sequence[Label], codes: NDArray[np.int64]
+) -> tuple[RawPredProbs, tuple[Assumption, ...]]:
+    """Return the file with null for labels of -1, where all classes are numbers from 0 on."""
+    are_numbers = all(str(name).isdecimal() for name in class_names)
+    is_minus_one = pc.fill_null(pc.is_in(raw.label, pa.array(["-1", "-1.0"])), False)
+    is_missing = pc.and_(is_minus_one, pa.array((codes == MISSING) & are_numbers))
+    count = pc.sum(is_missing).as_py() or 0
+    if not count:
+        return raw, ()
+    label = pc.if_else(is_missing, pa.scalar(None, pa.string()), raw.label)
+    what = "1 label of -1 means" if count == 1 else f"{count:,} labels of -1 mean"
+    text = f"{what} that there is no label; a column {PREFIX}-1 would make -1 a class"
+    return replace(raw, label=label), (Assumption("labels", text),)
 
 
 def _mixed_up(found: MixUp | None, *, force: bool) -> tuple[Assumption, ...]:

@@ -10,6 +10,7 @@ The table is read a few rows at a time, and its probabilities are put aside on d
 Letters: N samples, K classes, B rows of a batch.
 """
 
+import csv
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -102,11 +103,32 @@ def read_text_table(
         DatasetError: The file or its columns cannot be used.
         RunError: ``folder`` cannot be written to.
     """
-    names, delimiter = read_header(path)
+    names, delimiter = _header(path)
     columns = _columns(names, str(path))
     batches = _text_batches(path, names, columns, delimiter, max(block, 256 * len(names)))
     are_numbers = all(map(is_whole, columns.classes))
     return _put_aside(path, columns, batches, folder, on_progress, are_numbers=are_numbers)
+
+
+def _header(path: Path) -> tuple[list[str], str]:
+    """Return the column names and the delimiter.
+
+    Raises:
+        DatasetError: There are none, or they are not UTF-8.
+    """
+    try:
+        names, delimiter = read_header(path)
+    except csv.Error as error:
+        raise DatasetError(
+            f"cannot read the first line of {path}: {error}", hint=SHAPE_OF_TABLE
+        ) from error
+    odd = next((name for name in names if "\ufffd" in name), None)
+    if odd is not None:
+        raise DatasetError(
+            f"the column {odd[:100]!r} of {path} is not UTF-8: the file may be in Latin-1",
+            hint="save it as UTF-8, for instance with iconv -f latin1 -t utf8",
+        )
+    return names, delimiter
 
 
 def read_parquet_table(
