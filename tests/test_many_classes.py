@@ -59,10 +59,10 @@ def test_where_all_cells_are_told_apart_nothing_is_lost(seed, classes, count):
         patch.setattr(many_classes, "NEGLIGIBLE", 0)
         sparse = score_labels(evidence_of(probs), given)
     for name in ("label_error_probability", "under_hypotheses", "alternative_probability"):
-        np.testing.assert_allclose(getattr(sparse, name), getattr(dense, name), atol=2e-4)
-    np.testing.assert_allclose(sparse.noise_matrix, dense.noise_matrix, atol=1e-4)
-    np.testing.assert_allclose(sparse.noise.low, dense.noise.low, atol=1e-3)
-    np.testing.assert_allclose(sparse.noise.high, dense.noise.high, atol=1e-3)
+        np.testing.assert_allclose(getattr(sparse, name), getattr(dense, name), atol=2e-3)
+    np.testing.assert_allclose(sparse.noise_matrix, dense.noise_matrix, atol=2e-3)
+    np.testing.assert_allclose(sparse.noise.low, dense.noise.low, atol=2e-3)
+    np.testing.assert_allclose(sparse.noise.high, dense.noise.high, atol=2e-3)
 
 
 def test_the_order_of_labels_is_nearly_that_of_dense_matrices(monkeypatch):

@@ -21,7 +21,14 @@ ANCHOR_SHARE = 0.02
 """The share of a class of average size that serves as its anchors."""
 
 LEAST_ANCHORS = 20
-"""Anchors of a class at least; fewer, and chance decides."""
+"""Anchors of a class at least, where it is large enough; fewer, and chance decides."""
+
+MOST_OF_CLASS = 0.05
+"""The share of the samples that were given a class that may serve as its anchors: of a rare class
+the twentieth is no sure sample any more, but one of another class."""
+
+NOISELESS_ANCHORS = 1.0
+"""Anchors without noise that each class is taken to have before any is seen."""
 
 COLUMNS_AT_ONCE = 16
 """Classes whose probabilities are laid side by side at a time: one alone is slow to gather, all of
@@ -38,7 +45,8 @@ def anchor_matrix(priors: LabelPriors) -> NDArray[np.float32]:
     """Return ``(K, K)``: in row j what the model expects as the label of a sure sample of class j.
 
     The mean of the probabilities over the anchors of the class, the samples to which it gives most
-    (Patrini et al., CVPR 2017, take the single surest).
+    (Patrini et al., CVPR 2017, take the single surest). The rarer a class is, the fewer they are,
+    and the nearer its row is to that of a class that is never mistaken.
 
     Args:
         priors: P(given | x), of samples enough to find anchors among.
@@ -49,14 +57,19 @@ def anchor_matrix(priors: LabelPriors) -> NDArray[np.float32]:
 def anchor_rows(priors: LabelPriors) -> Iterator[NDArray[np.float64]]:
     """Yield the rows of `anchor_matrix`, ``(K,)`` each, one after the other."""
     count, classes = priors.values.shape
-    wanted = min(count, max(LEAST_ANCHORS, int(ANCHOR_SHARE * count / classes)))
+    of_class = np.bincount(priors.given, minlength=classes)
+    most = np.ceil(MOST_OF_CLASS * of_class).astype(np.int64)
+    wanted = np.minimum(most, max(LEAST_ANCHORS, int(ANCHOR_SHARE * count / classes)))
     total = priors.values.sum(axis=1)
     for start in range(0, classes, COLUMNS_AT_ONCE):
         some = slice(start, start + COLUMNS_AT_ONCE)
-        for column in np.ascontiguousarray(priors.values[:, some].T) / total:
-            surest = np.sort(np.argpartition(column, count - wanted)[count - wanted :])
-            probs = priors.values[surest] / total[surest, None]
-            yield probs.mean(axis=0, dtype=np.float64)
+        columns = np.ascontiguousarray(priors.values[:, some].T) / total
+        for label, column in enumerate(columns, start):
+            first = count - wanted[label]
+            surest = np.sort(np.argpartition(column, min(first, count - 1))[first:])
+            seen = (priors.values[surest] / total[surest, None]).sum(axis=0, dtype=np.float64)
+            seen[label] += NOISELESS_ANCHORS
+            yield seen / seen.sum()
 
 
 def without_class_noise(

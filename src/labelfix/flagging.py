@@ -27,26 +27,36 @@ class ExpectedQuality:
     recall: float
 
 
+LEAST_PRECISION = 0.05
+"""Unless the user says how many to flag, a label is flagged only if it is at least so probably wrong:
+where no label is, none is flagged."""
+
+
 def flag(
     wrong: NDArray[np.floating],
     config: FlagConfig,
     under: NDArray[np.floating] | None = None,
+    spared: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
-    """Return ``(n,)`` which labels to flag.
+    """Return ``(n,)`` which labels to flag; of equally probable errors all or none.
 
     By default as many as make the expected F1 of the flags the highest: the harmonic mean of
-    precision and recall, ``2 sum(flagged p) / (flags + sum(all p))``. Where there are hypotheses,
-    each has a highest F1 of its own, and as many are flagged as reach the largest share of it, in
-    the mean over them: otherwise those under which many labels are wrong, and F1 is easily high,
-    would decide alone.
+    precision and recall, ``2 sum(flagged p) / (flags + sum(all p))``; but none that is less
+    probably wrong than `LEAST_PRECISION`. Where there are hypotheses, each has a highest F1 of its
+    own, and as many are flagged as reach the largest share of it, in the mean over them: otherwise
+    those under which many labels are wrong, and F1 is easily high, would decide alone.
+
+    A budget that ends between labels that are as probably wrong leaves all of those out.
 
     Args:
         wrong: ``(n,)`` the probability that each label is wrong.
         config: What the user wants of the flags.
         under: ``(H, n)`` the same under each of H hypotheses that are equally likely.
+        spared: ``(n,)`` bool: labels that are not flagged, however probably they are wrong.
     """
+    may_be = wrong > 0 if spared is None else (wrong > 0) & ~spared
     order = np.argsort(-wrong, kind="stable")
-    possible = order[: np.count_nonzero(wrong > 0)]
+    possible = order[may_be[order]]
     flags = np.zeros(len(wrong), np.bool_)
     hypotheses = wrong[None] if under is None else under
     flags[possible[: _how_many(wrong, hypotheses, possible, config)]] = True
@@ -77,22 +87,28 @@ def _how_many(
     config: FlagConfig,
 ) -> int:
     """Return how many of the samples that may be wrong to flag, which come with the worst first."""
+    falling = wrong[possible]
+    # how many there are up to the end of each run of equals
+    ends = np.flatnonzero(np.diff(falling, append=-1)) + 1
     if config.budget is not None:
-        return min(config.budget, len(possible))
-    if not len(possible):
-        return 0
-    if config.precision is not None:
-        # the mean of a falling list falls: the last place that is good enough is the end
-        found = np.cumsum(wrong[possible], dtype=np.float64)
-        return int(np.count_nonzero(found / _ranks(found) >= config.precision))
-    shares = [_shares_of_best_f1(one[possible]) for one in under]
-    return int(np.argmax(np.mean(shares, axis=0))) + 1
+        ends = ends[ends <= config.budget]
+    elif config.precision is not None:
+        found = np.cumsum(falling, dtype=np.float64)
+        ends = ends[(found / _ranks(found))[ends - 1] >= config.precision]
+    else:
+        ends = ends[falling[ends - 1] >= LEAST_PRECISION]
+        if len(ends):
+            shares = [_shares_of_best_f1(one, possible) for one in under]
+            return int(ends[np.argmax(np.mean(shares, axis=0)[ends - 1])])
+    return int(ends.max(initial=0))
 
 
-def _shares_of_best_f1(falling: NDArray[np.floating]) -> NDArray[np.float64]:
+def _shares_of_best_f1(
+    wrong: NDArray[np.floating], possible: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Return the expected F1 of each number of flags, as a share of the highest."""
-    found = np.cumsum(falling, dtype=np.float64)
-    f1 = 2 * found / (_ranks(found) + found[-1])
+    found = np.cumsum(wrong[possible], dtype=np.float64)
+    f1 = 2 * found / (_ranks(found) + wrong.sum(dtype=np.float64))
     return np.asarray(f1 / max(f1.max(), np.finfo(np.float64).tiny))
 
 

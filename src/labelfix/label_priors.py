@@ -157,6 +157,29 @@ def expected_counts(
     return (total * columns).T
 
 
+PRIOR_SAMPLES = 20.0
+"""So many samples each true class is taken to have before any is seen, mistaken as often as the
+samples of all classes are: rows of few samples would otherwise learn their mistakes from chance."""
+
+PRIOR_RATE = 0.1
+"""The share of wrong labels in one sample that is added before that share is taken."""
+
+
+def prior_samples(right: float, count: float, classes: int) -> tuple[float, float]:
+    """Return how many samples each true class is taken to have before any is seen.
+
+    Returns:
+        Those with the right label, and those with each one of the wrong labels.
+
+    Args:
+        right: The expected samples with the right label, of all classes.
+        count: All samples.
+        classes: K.
+    """
+    rate = (count - right + PRIOR_RATE) / (count + 1)
+    return PRIOR_SAMPLES * (1 - rate), PRIOR_SAMPLES * rate / max(classes - 1, 1)
+
+
 class NoiseColumns(Protocol):
     """P(given | true) of which no whole matrix is held."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from labelfix.label_priors import LEAST_PRIOR, LabelPriors
+from labelfix.label_priors import LEAST_PRIOR, LabelPriors, prior_samples
 from labelfix.probability_store import BLOCK_ELEMENTS, blocks, in_order
 from labelfix.records import NoiseCells
 
@@ -262,8 +262,6 @@ class CandidatePriors:
         self,
         parameters: NDArray[np.float64],
         hypothesis: int,
-        *,
-        added: float,
         pool: ThreadPoolExecutor,
     ) -> NDArray[np.float64]:
         """Return the parameters after one round of expectation maximisation.
@@ -271,7 +269,6 @@ class CandidatePriors:
         Args:
             parameters: As `start` has them.
             hypothesis: Which power of the priors.
-            added: Samples that every cell is taken to have before any is seen.
             pool: The threads to use.
         """
         noise = self.noise(parameters)
@@ -297,9 +294,12 @@ class CandidatePriors:
         for labels, sums, more in in_order(count, parts, pool):
             ratios[labels] += sums
             outside += more
-        cells = ratios * noise.cells + added
+        cells = ratios * noise.cells
+        is_own = self.truth == np.arange(len(self.truth))[:, None]
+        right, wrong = prior_samples(float(cells[is_own].sum()), len(self.given), len(cells))
+        cells += np.where(is_own, right, wrong) + 1e-9
         number = self._number_of_rests()
-        rest = added + np.zeros_like(noise.rest)
+        rest = np.full(len(cells), wrong + 1e-9)
         if mass > 0:
             rest += float(common) * outside * (tails / tails.sum()) / np.maximum(number, 1)
         return self.as_rows(np.concatenate([cells.ravel(), rest]))

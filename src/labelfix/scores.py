@@ -17,6 +17,7 @@ from labelfix.label_priors import (
     LabelPriors,
     expected_counts,
     posteriors,
+    prior_samples,
     sharpened_priors,
 )
 from labelfix.many_classes import (
@@ -40,9 +41,6 @@ between all of it to the model and seven eighths to the labels, each halving is 
 
 FITTED_SAMPLES = 1 << 16
 """The matrices are fitted to so many samples at most, evenly spaced; all samples are judged."""
-
-PRIOR_COUNT = 1.0
-"""Samples with each wrong label that every class is taken to have before any is seen."""
 
 TEMPERATURE_ROWS = 1 << 14
 """The temperature, one number, is fitted to so many samples at most: it is then known to about one
@@ -244,10 +242,8 @@ def fit_sparse_noise(
         hypothesis: Which power of them.
         pool: The threads to use.
     """
-    added = PRIOR_COUNT / len(priors.truth) + 1e-9
-
     def renew(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        return priors.renewed(parameters, hypothesis, added=added, pool=pool)
+        return priors.renewed(parameters, hypothesis, pool)
 
     return priors.noise(_leaping(priors.start(), renew, priors.as_rows))
 
@@ -280,7 +276,11 @@ def _leaping(
 def _renewed(
     priors: LabelPriors, matrix: NDArray[np.float64], pool: ThreadPoolExecutor
 ) -> NDArray[np.float64]:
-    return _as_rows(expected_counts(priors, matrix, pool) + PRIOR_COUNT / len(matrix) + 1e-9)
+    counts = expected_counts(priors, matrix, pool)
+    right, wrong = prior_samples(float(np.trace(counts)), float(counts.sum()), len(counts))
+    counts += wrong + 1e-9
+    counts[np.diag_indices_from(counts)] += right - wrong
+    return _as_rows(counts)
 
 
 def _as_rows(counts: NDArray[np.float64]) -> NDArray[np.float64]:
