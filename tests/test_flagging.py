@@ -122,7 +122,9 @@ def test_a_precision_is_kept_and_not_one_flag_wasted(wrong, precision):
             assert wrong[one].mean(dtype=np.float64) < precision + 1e-6
 
 
-@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12, unique=True), st.integers(0, 20))
+@given(
+    st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12, unique=True), st.integers(0, 20)
+)
 def test_a_budget_takes_the_most_probable_errors(values, budget):
     wrong = np.array(values, np.float32)
     flags = flag(wrong, FlagConfig(budget=budget))

@@ -25,7 +25,13 @@ def correct(scores: LabelScores, usable: NDArray[np.bool_], flags: FlagConfig) -
     wrong = scores.label_error_probability
     is_judged = ~np.isnan(wrong)
     is_issue = np.zeros(len(wrong), dtype=bool)
-    is_issue[is_judged] = flag(wrong[is_judged], flags, scores.under_hypotheses[:, is_judged])
+    is_issue[is_judged] = flag(
+        wrong[is_judged],
+        flags,
+        scores.under_hypotheses[:, is_judged],
+        # the label that all copies of an image would be suggested needs no flag itself
+        None if scores.is_best_of_copies is None else scores.is_best_of_copies[is_judged],
+    )
     right = np.zeros(len(wrong), dtype=np.float64)
     right[is_judged] = 1 - wrong[is_judged].astype(np.float64)
     right[usable & ~is_judged] = right[is_judged].mean() if is_judged.any() else 1.0

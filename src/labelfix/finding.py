@@ -102,7 +102,9 @@ def find_by_heads(inquiry: Inquiry) -> Found:
     with clock.stage("training"):
         evidence = tuning.train(dataset, seen, plan.judgeable, reviewed, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        scores = score_with_margins(evidence, dataset.given_label, reviewed)
+        scores = score_with_margins(
+            evidence, dataset.given_label, reviewed, plan.duplicates.exact_duplicate_set
+        )
         report = _judge(inquiry, plan, evidence, scores, kinds, tuning.settings())
     return Found(report, evidence, kinds)
 
@@ -127,7 +129,9 @@ def find_by_networks(inquiry: Inquiry, tuning: FullTuning, checkpoints: Checkpoi
     if tuning.world.is_writer:  # after training, so that no other process waits for it
         kinds = _compare(inquiry, _frozen_features(inquiry), plan.duplicates)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        scores = score_with_margins(tuned.evidence, dataset.given_label, reviewed)
+        scores = score_with_margins(
+            tuned.evidence, dataset.given_label, reviewed, plan.duplicates.exact_duplicate_set
+        )
         report = _judge(inquiry, plan, tuned.evidence, scores, kinds, tuning.settings(tuned))
     return Found(report, tuned.evidence, kinds, tuned)
 

@@ -28,8 +28,8 @@ class ExpectedQuality:
 
 
 LEAST_PRECISION = 0.05
-"""Unless the user says how many to flag, a label is flagged only if it is at least so probably wrong:
-where no label is, none is flagged."""
+"""Unless the user says how many to flag, no label is flagged that is less probably wrong than this:
+where all are right, none is."""
 
 
 def flag(

@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from labelfix.copies import Copies
 from labelfix.records import Evidence, LabelScores, Reviewed
 from labelfix.scores import score_labels
 
 
 def score_with_margins(
-    evidence: Evidence, given_label: NDArray[np.int64], reviewed: Reviewed | None = None
+    evidence: Evidence,
+    given_label: NDArray[np.int64],
+    reviewed: Reviewed | None = None,
+    copies: NDArray[np.int64] | None = None,
 ) -> LabelScores:
     """Return what `score_labels` does, in the order that margins and probabilities share.
 
@@ -30,21 +34,27 @@ def score_with_margins(
             probability.
         given_label: ``(N,)`` codes.
         reviewed: What people decided: those samples keep 0 or 1, whatever their margin.
+        copies: ``(N,)`` the same number for byte-identical images, ``MISSING`` for one that has no
+            copy; ``None`` if that is not known. Where their labels differ they keep their
+            probability, so that at most one of them can be right; else all have the same one.
     """
-    scores = score_labels(evidence, given_label, reviewed)
+    scores = score_labels(evidence, given_label, reviewed, copies)
     wrong = scores.label_error_probability
-    is_open = np.isfinite(wrong) & np.isfinite(evidence.margin)
-    if reviewed is not None:
-        is_open &= ~reviewed.is_settled
+    decisions = Reviewed.nothing(len(wrong)) if reviewed is None else reviewed
+    judged = np.flatnonzero(np.isfinite(wrong))
+    same = Copies.among(copies, judged, given_label[judged], decisions).of_rows(judged)
+    margin = same.evened(evidence.margin)
+    is_open = np.isfinite(wrong) & np.isfinite(margin) & ~decisions.is_settled
+    is_open[same.settled_samples] = False
     rows = np.flatnonzero(is_open)
     source = np.arange(len(wrong))
-    source[rows] = rows[in_order_of_both(wrong[rows], evidence.margin[rows])]
-    dealt = wrong[source]
+    source[rows] = rows[in_order_of_both(wrong[rows], margin[rows])]
+    dealt = same.evened(wrong[source])
     share = np.divide(dealt, wrong, out=np.zeros_like(wrong), where=wrong > 0)
     return replace(
         scores,
         label_error_probability=dealt,
-        under_hypotheses=scores.under_hypotheses[:, source],
+        under_hypotheses=same.evened(scores.under_hypotheses[:, source]),
         alternative_probability=np.minimum(scores.alternative_probability * share, dealt),
     )
 

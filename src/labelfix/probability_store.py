@@ -92,6 +92,36 @@ def _let_go(mapping: mmap.mmap) -> None:
         mapping.madvise(mmap.MADV_DONTNEED)
 
 
+class ChosenColumns:
+    """The probabilities of some of the classes of a store.
+
+    Args:
+        store: ``(N, L)`` of all classes.
+        columns: ``(K,)`` which of them.
+    """
+
+    def __init__(self, store: ProbabilityStore, columns: NDArray[np.int64]) -> None:
+        self._store, self._columns = store, columns
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        return len(self._columns)
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._store)
+
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Return ``(B, K)`` rows, read a few at a time where all classes are many more."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        part = np.empty((len(rows), self.classes), np.float32)
+        for block in blocks(len(rows), self._store.classes):
+            part[block] = self._store.read(rows[block]).take(self._columns, axis=1)
+        return part
+
+
 class MeanStore:
     """The mean of several models' probabilities.
 

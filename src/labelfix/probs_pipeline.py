@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from labelfix.audit_steps import AuditResult, Clock, said
 from labelfix.config import FlagConfig
@@ -21,9 +22,11 @@ from labelfix.html.writing import write_page
 from labelfix.label_agreement import notes_on_labels
 from labelfix.neighbor_table import NEIGHBORS_NAME
 from labelfix.pred_probs import GivenPredProbs, fingerprint_of, open_pred_probs
+from labelfix.probability_store import blocks
 from labelfix.records import (
     MISSING,
     PRED_PROBS_KIND,
+    Assumption,
     DatasetSource,
     Duplicates,
     Judgeable,
@@ -198,9 +201,32 @@ def _judge(
             seed=None,
             versions={name: version(name) for name in LIBRARIES},
             settings=settings_with(reviewed, settings),
-            assumptions=given.assumptions,
+            assumptions=given.assumptions + _left_out(given, rows),
         ),
     )
+
+
+def _left_out(given: GivenPredProbs, rows: NDArray[np.int64]) -> tuple[Assumption, ...]:
+    """Return what is assumed of classes that no judged sample was given, if they are ever first."""
+    known = np.zeros(len(given.class_names), np.bool_)
+    known[given.given_label[rows]] = True
+    if known.all() or not len(rows):
+        return ()
+    first = np.zeros(len(known), np.int64)
+    for block in blocks(len(rows), len(known)):
+        best = given.store.read(rows[block]).argmax(axis=1)
+        first += np.bincount(best, minlength=len(known))
+    first[known] = 0
+    named = np.argsort(-first, kind="stable")[: np.count_nonzero(first)]
+    if not len(named):
+        return ()
+    names = ", ".join(repr(given.class_names[code]) for code in named[:3])
+    more = f" and {len(named) - 3} more classes" if len(named) > 3 else ""
+    text = (
+        f"no sample was given {names}{more}, so they are never suggested and their probabilities, "
+        f"the highest of {first.sum():,} samples, are left out; label a sample so to count them"
+    )
+    return (Assumption("probabilities", text),)
 
 
 def _is_judged(given: GivenPredProbs) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -368,6 +368,32 @@ class NoiseCells:
             high.ravel(),
         )
 
+    def among(self, known: NDArray[np.int64], classes: int, *, whole: bool) -> "NoiseCells":
+        """Return the same in the codes of more classes, of whose other ones nothing is known.
+
+        Those are taken to be never mistaken, and with a probability of 90 % from 0 to 1 anything.
+
+        Args:
+            known: ``(K,)`` the code that each class has among them.
+            classes: How many there are.
+            whole: Whether every pair of classes has a cell.
+        """
+        others = np.setdiff1d(np.arange(classes), known)
+        true = np.concatenate([known[self.true_label], others])
+        given = np.concatenate([known[self.given_label], others])
+        own = np.ones(len(others))
+        values = [
+            np.concatenate(pair)
+            for pair in ((self.probability, own), (self.low, 0 * own), (self.high, own))
+        ]
+        if whole:
+            matrices = np.zeros((3, classes, classes))
+            matrices[2, others] = 1
+            matrices[:, true, given] = values
+            return NoiseCells.of_matrix(matrices[0], matrices[1:])
+        order = np.lexsort((given, true))
+        return NoiseCells(classes, true[order], given[order], *(one[order] for one in values))
+
     def whole(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``(K, K)`` of ``(P,)`` values; 0 for pairs that are left out."""
         matrix = np.zeros((self.classes, self.classes))
@@ -383,12 +409,17 @@ class LabelScores:
         label_error_probability: ``(N,)`` float32 in [0, 1]: 1 means surely wrong.
         under_hypotheses: ``(H, N)`` float32: the same under each of H hypotheses that are equally
             likely; ``label_error_probability`` is their mean.
-        predicted_label: ``(N,)`` int64, the argmax of ``pred_probs``.
-        alternative_label: ``(N,)`` int64, the most probable class other than the given one.
+        predicted_label: ``(N,)`` int64, the argmax of ``pred_probs`` over the classes that judged
+            samples were given.
+        alternative_label: ``(N,)`` int64, the most probable of these classes other than the given
+            one; of byte-identical images the most probable one of all their labels, where that is
+            another than the given one. ``MISSING`` where there is but one class.
         alternative_probability: ``(N,)`` float32, the probability that it is the true class.
         noise: How often each class is given each label.
         noise_rate: The estimated share of wrong labels among the judged samples.
         noise_rate_interval: Between which shares it lies with a probability of 90 %.
+        is_best_of_copies: ``(N,)`` bool: the given label is the most probable one of byte-identical
+            images whose labels differ; ``None`` for none.
     """
 
     label_error_probability: NDArray[np.float32]
@@ -399,6 +430,7 @@ class LabelScores:
     noise: NoiseCells
     noise_rate: float
     noise_rate_interval: tuple[float, float]
+    is_best_of_copies: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""

@@ -5,6 +5,7 @@ Letters: N samples, n of them judged, K classes.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from labelfix.class_noise import anchor_matrix, anchor_rows, without_class_noise
+from labelfix.copies import Copies
 from labelfix.label_priors import (
     LEAST_PROBABILITY,
     LabelPriors,
@@ -27,7 +29,7 @@ from labelfix.many_classes import (
     SparseNoise,
     noise_cells,
 )
-from labelfix.probability_store import ArrayStore, ProbabilityStore, blocks
+from labelfix.probability_store import ArrayStore, ChosenColumns, ProbabilityStore, blocks
 from labelfix.records import MISSING, Evidence, LabelScores, NoiseCells, Reviewed
 from labelfix.single_threads import one_thread_each
 from labelfix.verdicts import Verdicts, dealt_anew, hypothesis_weights
@@ -57,7 +59,10 @@ LOG_TEMPERATURES = (-2.0, 3.0)
 
 
 def score_labels(
-    evidence: Evidence, given_label: NDArray[np.int64], reviewed: Reviewed | None = None
+    evidence: Evidence,
+    given_label: NDArray[np.int64],
+    reviewed: Reviewed | None = None,
+    copies: NDArray[np.int64] | None = None,
 ) -> LabelScores:
     """Return how probable it is that each given label is wrong, from given labels and decisions.
 
@@ -74,13 +79,20 @@ def score_labels(
     decisions likely (`labelfix.verdicts`): how many are wrong stays as all hypotheses together
     have it.
 
+    Byte-identical images have one true label, whatever labels they were given (`labelfix.copies`).
+    A class that no judged sample was given is left out: nothing is known of what its samples are
+    called, so it is never suggested, its probability counts for nothing, and its row of the noise
+    matrix is that of a class that is never mistaken, from 0 to 1.
+
     Args:
         evidence: Of N samples.
         given_label: ``(N,)`` codes.
         reviewed: What people decided about them; ``None`` for nothing.
+        copies: ``(N,)`` the same number for byte-identical images, ``MISSING`` for one that has no
+            copy; ``None`` if that is not known.
     """
     rows = np.flatnonzero(~np.isnan(evidence.pred_probs[:, 0]))
-    return score_probabilities(ArrayStore(evidence.pred_probs), rows, given_label, reviewed)
+    return score_probabilities(ArrayStore(evidence.pred_probs), rows, given_label, reviewed, copies)
 
 
 def score_probabilities(
@@ -88,6 +100,7 @@ def score_probabilities(
     rows: NDArray[np.int64],
     given_label: NDArray[np.int64],
     reviewed: Reviewed | None = None,
+    copies: NDArray[np.int64] | None = None,
 ) -> LabelScores:
     """Return what `score_labels` does, of probabilities that need not lie in memory.
 
@@ -98,9 +111,68 @@ def score_probabilities(
         rows: ``(n,)`` rising: the samples to judge.
         given_label: ``(N,)`` codes.
         reviewed: What people decided about the N samples; ``None`` for nothing.
+        copies: ``(N,)`` as `score_labels` has them.
     """
-    given = given_label[rows]
     decisions = Reviewed.nothing(len(probs)) if reviewed is None else reviewed
+    known = np.unique(given_label[rows])
+    if len(known) in (0, probs.classes):
+        return _score(probs, rows, given_label, decisions, copies)
+    code = np.full(probs.classes, MISSING)
+    code[known] = np.arange(len(known))
+    scores = _score(
+        ChosenColumns(probs, known),
+        rows,
+        _coded(given_label, code),
+        replace(
+            decisions,
+            label=_coded(decisions.label, code),
+            # a label that no judged sample was given: whatever else it is, it is not the given one
+            is_dropped=decisions.is_dropped
+            | ((decisions.label != MISSING) & (_coded(decisions.label, code) == MISSING)),
+        ),
+        copies,
+    )
+    return _of_all_classes(scores, known, probs.classes, given_label, decisions)
+
+
+def _coded(label: NDArray[np.int64], code: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.where(label == MISSING, MISSING, code[label])
+
+
+def _of_all_classes(
+    scores: LabelScores,
+    known: NDArray[np.int64],
+    classes: int,
+    given_label: NDArray[np.int64],
+    reviewed: Reviewed,
+) -> LabelScores:
+    """Return the scores in the codes of all K classes, from those of the known ones alone."""
+    is_judged = ~np.isnan(scores.label_error_probability)
+    predicted = _coded(scores.predicted_label, known)
+    alternative = _coded(scores.alternative_label, known)
+    probability = scores.alternative_probability.copy()
+    is_none = is_judged & (alternative == given_label)  # where there is but one class
+    alternative[is_none], probability[is_none] = MISSING, 0
+    chosen = is_judged & (reviewed.label != MISSING) & ~np.isin(reviewed.label, known)
+    alternative[chosen], probability[chosen] = reviewed.label[chosen], 1
+    return replace(
+        scores,
+        predicted_label=predicted,
+        alternative_label=alternative,
+        alternative_probability=probability,
+        noise=scores.noise.among(known, classes, whole=classes <= DENSE_CLASSES),
+    )
+
+
+def _score(
+    probs: ProbabilityStore,
+    rows: NDArray[np.int64],
+    given_label: NDArray[np.int64],
+    decisions: Reviewed,
+    sets: NDArray[np.int64] | None,
+) -> LabelScores:
+    given = given_label[rows]
+    copies = Copies.among(sets, rows, given, decisions)
     temperature = _temperature(probs, rows, given)
     # our threads share the work, so a BLAS library must not start its own; nor must sums depend on
     # how many it would take
@@ -112,10 +184,12 @@ def score_probabilities(
         verdicts.write_to(priors)
         noises = _noises(priors, pool)
         judged = posteriors(priors, noises, pool)
+        is_best = copies.judge(judged, priors, noises)
         if len(verdicts):
             weights = hypothesis_weights(verdicts, noises)
             weighted = posteriors(priors, noises, pool, weights)
-            judged = dealt_anew(judged, weighted, verdicts)
+            copies.judge(weighted, priors, noises, weights)
+            judged = dealt_anew(judged, weighted, verdicts, copies)
             verdicts.settle(judged)
     return LabelScores(
         label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
@@ -123,6 +197,7 @@ def score_probabilities(
         predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),
         alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
         alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
+        is_best_of_copies=_spread(is_best, rows, len(probs), False),
         noise=_cells(noises, judged.of_class),
         noise_rate=float(judged.wrong.mean(dtype=np.float64)),
         noise_rate_interval=rate_interval(judged.under.mean(axis=1, dtype=np.float64), len(rows)),
@@ -242,6 +317,7 @@ def fit_sparse_noise(
         hypothesis: Which power of them.
         pool: The threads to use.
     """
+
     def renew(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         return priors.renewed(parameters, hypothesis, pool)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from labelfix.copies import Copies
 from labelfix.label_priors import LabelPriors, NoiseColumns, Posteriors, noise_columns, squared
 from labelfix.records import MISSING, Reviewed
 
@@ -94,6 +95,8 @@ def hypothesis_weights(
         matrices: H of ``(K, K)``, P(given = k | true = j) in row j, or what gives its columns.
     """
     known = verdicts.label != MISSING
+    if not known.any():
+        return np.ones(len(matrices))
     values, given, label = verdicts.values[known], verdicts.given[known], verdicts.label[known]
     likelihood = []
     for number, matrix in enumerate(matrices):
@@ -117,7 +120,9 @@ def _columns(
     return np.array(rows, np.float32).reshape(len(given), -1)
 
 
-def dealt_anew(judged: Posteriors, weighted: Posteriors, verdicts: Verdicts) -> Posteriors:
+def dealt_anew(
+    judged: Posteriors, weighted: Posteriors, verdicts: Verdicts, copies: Copies | None = None
+) -> Posteriors:
     """Return the first verdicts with their probabilities dealt in the order of the second.
 
     Decisions on the most suspicious labels tell which hypothesis ranks labels best, and little of
@@ -128,20 +133,28 @@ def dealt_anew(judged: Posteriors, weighted: Posteriors, verdicts: Verdicts) -> 
         judged: Of n samples, all hypotheses as likely.
         weighted: Of the same, the hypotheses weighted by the decisions.
         verdicts: The decisions; the samples that they are on keep what they have.
+        copies: Byte-identical images among the samples: those whose labels differ, or of which one
+            is decided, keep what they have, and all others are dealt the same.
     """
     is_open = np.ones(len(judged.wrong), np.bool_)
     is_open[verdicts.samples] = False
+    if copies is not None:
+        is_open[copies.settled_samples] = False
     rows = np.flatnonzero(is_open)
     order = rows[np.lexsort((judged.wrong[rows], weighted.wrong[rows]))]
     dealt = rows[np.argsort(judged.wrong[rows], kind="stable")]
     wrong, under = judged.wrong.copy(), judged.under.copy()
     wrong[order], under[:, order] = judged.wrong[dealt], judged.under[:, dealt]
+    if copies is not None:
+        wrong, under = copies.evened(wrong), copies.evened(under)
     least = np.finfo(np.float32).tiny  # a sharp hypothesis alone can leave next to nothing
     share = weighted.alternative_probability / np.maximum(weighted.wrong, least)
     return replace(
         judged,
         wrong=wrong,
         under=under,
-        alternative_label=weighted.alternative_label,
-        alternative_probability=np.minimum(share, 1) * wrong,
+        alternative_label=np.where(is_open, weighted.alternative_label, judged.alternative_label),
+        alternative_probability=np.where(
+            is_open, np.minimum(share, 1) * wrong, judged.alternative_probability
+        ),
     )
