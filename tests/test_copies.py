@@ -1,6 +1,7 @@
 """Byte-identical images have one true label, whatever labels they were given."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,7 +125,7 @@ def test_labels_that_people_chose_and_that_contradict_each_other_stand_as_they_a
     np.testing.assert_array_equal(scores.alternative_label[rows][is_wrong], label[rows][is_wrong])
 
 
-def test_an_audit_of_images_that_are_there_under_two_labels(tmp_path):
+def test_an_audit_of_copies_under_two_labels_and_of_a_class_of_two_images(tmp_path):
     rng = np.random.default_rng(0)
     for number in range(24):
         name = ("bird", "cat")[number % 2]
@@ -135,8 +136,16 @@ def test_an_audit_of_images_that_are_there_under_two_labels(tmp_path):
     for number in (0, 2, 4):
         content = (tmp_path / "data" / "bird" / f"{number}.png").read_bytes()
         (tmp_path / "data" / "cat" / f"copy{number}.png").write_bytes(content)
+    (tmp_path / "data" / "owl").mkdir()
+    for number in range(2):
+        pixels = rng.integers(0, 80, (32, 32, 3))  # as those of a bird
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "data" / "owl" / f"{number}.png")
     found = labelfix.audit(tmp_path / "data", tmp_path / "run", cache=tmp_path / "cache")
     report = labelfix.read_report(found.run)
     for _, copies in report[report["exact_duplicate_set"].notna()].groupby("exact_duplicate_set"):
         assert copies["label_error_probability"].sum() >= 1 - 1e-5
         assert copies["suggested_label"].dropna().nunique() <= 1
+    assert not report[["suggested_label", "predicted_label"]].isin(["owl"]).any(axis=None)
+    noise = pd.read_parquet(found.run / "noise_matrix.parquet")
+    owl = noise[noise["true_label"] == "owl"].set_index("given_label")["probability"]
+    assert owl.to_dict() == {"bird": 0, "cat": 0, "owl": 1}

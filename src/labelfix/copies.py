@@ -192,7 +192,7 @@ def _rest(
     """Return ``(B,)`` what is left to all classes but the given one."""
     others = joint[own]
     others[np.arange(len(own)), labels] = 0
-    return np.minimum(others.sum(axis=1), 1)
+    return np.asarray(np.minimum(others.sum(axis=1), 1))
 
 
 def _of_several(group: NDArray[np.int64], label: NDArray[np.int64]) -> NDArray[np.int64]:
