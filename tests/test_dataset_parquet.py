@@ -216,11 +216,17 @@ class TestShards:
         names = {
             "train-00000-of-00001.parquet": "train",
             "test.parquet": "test",
-            "Validation_0.parquet": "validation",
+            "Validation_0.parquet": "Validation",
             "valid1.parquet": "valid",
-            "training.parquet": None,
+            "Testing.parquet": "Testing",
+            "extra-00000-of-00001.parquet": "extra",
+            "training.parquet": "training",
+            "test_tube.parquet": None,
+            "pets_train.parquet": "pets_train",
+            "pets_test.parquet": "pets_test",
             "all.parquet": None,
             "default/val/0000.parquet": "val",
+            "Eval/deep/0000.parquet": "Eval",
         }
         for number, name in enumerate(names):
             write(tmp_path / name, {"image": [png(number)], "label": [number]})

@@ -1,6 +1,7 @@
 """What every form of a data set is read into, and which of its columns hold what."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
@@ -11,24 +12,37 @@ from labelfix.config import DatasetConfig
 from labelfix.dataset_labels import blank_to_null
 from labelfix.errors import DatasetError
 from labelfix.records import Assumption, DatasetSource, ImageStore
+from labelfix.splits import is_split_name
 
 IMAGE_NAMES = (
     "image", "image_path", "img_path", "file_path", "filepath", "path", "file_name", "filename",
-    "file", "image_file", "img", "image_name",
+    "file", "image_file", "img", "image_name", "images", "image_paths", "filepaths", "file_paths",
+    "filenames", "img_name", "imgpath", "photo", "picture", "image_id",
 )  # fmt: skip
 """Names of a column of images or their paths, the best first."""
 
 LABEL_NAMES = (
     ("label", "class", "category", "target", "y"),
     ("labels", "given_label", "class_name", "label_name", "category_name", "class_label"),
-)
-"""Names of a label column: any of the first row before any of the second, one at a time."""
+    ("species", "breed", "variety", "diagnosis", "dx", "disease", "emotion", "classification",
+     "annotation", "ground_truth", "gt", "tag", "class_id", "label_id", "category_id", "classes"),
+)  # fmt: skip
+"""Names of a label column: any of one row before any of the next, one at a time."""
 
 ID_NAME = "sample_id"
-SPLIT_NAMES = ("split", "subset", "partition")
+SPLIT_NAMES = ("split", "subset", "partition", "data_split", "dataset_split", "split_name")
 
-SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
-"""Names of folders and beginnings of names of shards, in any case, that tell the split."""
+PERHAPS_SPLIT_NAMES = ("set", "data_set", "dataset", "usage", "phase", "stage", "splits", "fold")
+"""Names of a column of splits, if all that it holds are names of splits."""
+
+_ACROSS = re.compile(
+    r"(?:\w+_)?(?:c?x|x_?(?:\d+|min|max|c|center|centre|pos|coord)|cx|left|right|lon|lng|longitude)"
+)
+_OTHER_COORDINATE = re.compile(
+    r"(?:\w+_)?(?:[zwh]|cy|y_?(?:\d+|min|max|c|center|centre|pos|coord)|width|height|top|bottom|lat"
+    r"|latitude|bbox|box|roi)"
+)
+"""Names of columns in whose company ``y`` is where something lies, and no label."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +78,8 @@ class TableColumns:
         id: The sample ids; ``None`` takes the path of the image.
         split: The splits; ``None`` if there are none.
         is_id_sure: Whether ``id`` was meant as an id, rather than only being called so.
+        is_split_sure: Likewise ``split``.
+        assumptions: Which other columns could have been meant.
     """
 
     image: str
@@ -71,6 +87,8 @@ class TableColumns:
     id: str | None
     split: str | None
     is_id_sure: bool
+    is_split_sure: bool = True
+    assumptions: tuple[Assumption, ...] = ()
 
     def by_role(self) -> dict[str, str]:
         """Return the name of the column of each role that has one."""
@@ -92,6 +110,7 @@ def choose_columns(
     Raises:
         DatasetError: A column is not there, is there twice, or two would do as the label.
     """
+    of_type = image is not None
     image = image or named_column(names, config.image_column, "image", where)
     image = image or _first(names, IMAGE_NAMES)
     if image is None:
@@ -99,7 +118,7 @@ def choose_columns(
     others = [name for name in names if name != image]
     label = named_column(names, config.label_column, "label", where) or _label(others, where)
     if label is None:
-        raise _not_found(names, "label", where)
+        raise _not_found(names, "label", where, others)
     if label == image:
         raise DatasetError(
             f"column {label!r} of {where} cannot hold both the images and the labels",
@@ -108,13 +127,20 @@ def choose_columns(
     others = [name for name in others if name != label]
     sure_id = named_column(names, config.id_column, "id", where) or _first(others, (ID_NAME,))
     split = named_column(names, config.split_column, "split", where)
+    split = split or _first(others, SPLIT_NAMES)
     chosen = TableColumns(
         image=image,
         label=label,
         id=sure_id or _first(others, ("id",)),
-        split=split or _first(others, SPLIT_NAMES),
+        split=split or _first(others, PERHAPS_SPLIT_NAMES),
         is_id_sure=sure_id is not None,
+        is_split_sure=split is not None,
     )
+    images = [] if of_type or config.image_column else _named_like(others, IMAGE_NAMES[:-1])
+    rivals = {"image": [name for name in images if name not in {chosen.id, chosen.split}]}
+    if config.label_column is None:
+        rivals["label"] = _named_like(_no_coordinates(others), sum(LABEL_NAMES, ()))
+    chosen = replace(chosen, assumptions=_choice(chosen, rivals))
     for name in chosen.by_role().values():
         if names.count(name) > 1:
             raise DatasetError(
@@ -183,9 +209,25 @@ def refuse_repeated_ids(ids: pa.StringArray, where: str, hint: str) -> None:
     )
 
 
+def usable_splits(
+    split: pa.StringArray | None, columns: TableColumns
+) -> tuple[pa.StringArray | None, TableColumns]:
+    """Return the splits; ``None``, and columns without it, if the column holds something else.
+
+    A column that is merely called like ``set`` is used only if all that it holds are splits.
+    """
+    if split is None or columns.is_split_sure:
+        return split, columns
+    names = blank_to_null(split).unique().drop_null().to_pylist()
+    if names and all(map(is_split_name, names)):
+        return split, columns
+    return None, replace(columns, split=None, is_split_sure=True)
+
+
 def _label(names: Sequence[str], where: str) -> str | None:
-    for candidates in LABEL_NAMES:
-        found = [name for name in names if _plain(name) in candidates]
+    candidates = _no_coordinates(names)
+    for tier in LABEL_NAMES:
+        found = _named_like(candidates, tier)
         if len(found) > 1:
             raise DatasetError(
                 f"{where} has more than one column that could be the label: {_listed(found)}",
@@ -196,18 +238,58 @@ def _label(names: Sequence[str], where: str) -> str | None:
     return None
 
 
+def _no_coordinates(names: Sequence[str]) -> list[str]:
+    """Return the columns without a ``y`` that is where something lies, as beside ``x`` it is."""
+    plain = [_plain(name) for name in names]
+    has_company = any(
+        _ACROSS.fullmatch(name) or _OTHER_COORDINATE.fullmatch(name) for name in plain
+    )
+    return [name for name in names if _plain(name) != "y" or not has_company]
+
+
+def _named_like(names: Sequence[str], candidates: Sequence[str]) -> list[str]:
+    return [name for name in names if _plain(name) in candidates]
+
+
+def _choice(columns: TableColumns, rivals: Mapping[str, Sequence[str]]) -> tuple[Assumption, ...]:
+    """Return which columns were taken where others could have been meant."""
+    also = [
+        f"{_listed(list(map(repr, names)))} (--{role}-column)"
+        for role, names in rivals.items()
+        if names
+    ]
+    if not also:
+        return ()
+    taken = f"the images are in column {columns.image!r}, the labels in {columns.label!r}"
+    return (Assumption("columns", f"{taken}; {' and '.join(also)} could be meant, too"),)
+
+
+def also_images(columns: TableColumns, names: Sequence[str]) -> TableColumns:
+    """Return the columns, with the word that others hold images too."""
+    if not names:
+        return columns
+    return replace(columns, assumptions=_choice(columns, {"image": names}) + columns.assumptions)
+
+
 def _first(names: Sequence[str], candidates: Sequence[str]) -> str | None:
     by_plain_name = {_plain(name): name for name in reversed(names)}
     return next((by_plain_name[name] for name in candidates if name in by_plain_name), None)
 
 
 def _plain(name: str) -> str:
-    return name.strip().casefold()
+    """Return a name as ``snake_case``: ``ClassId``, ``class id`` and ``class-id`` are the same."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[\W_]+", "_", apart).strip("_").casefold()
 
 
-def _not_found(names: Sequence[str], role: str, where: str) -> DatasetError:
+def _not_found(
+    names: Sequence[str], role: str, where: str, others: Sequence[str] = ()
+) -> DatasetError:
+    y = [name for name in others if name not in _no_coordinates(others)]
+    beside = f"; {y[0]!r} is taken for a coordinate, like those beside it" if y else ""
     return DatasetError(
-        f"cannot tell which column of {where} holds the {role}s; its columns are: {_listed(names)}",
+        f"cannot tell which column of {where} holds the {role}s; its columns are: {_listed(names)}"
+        f"{beside}",
         hint=f"name it with --{role}-column; if these are no names, add a first line that has them",
     )
 

@@ -16,7 +16,13 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from labelfix.config import DatasetConfig
-from labelfix.dataset_columns import RawSamples, TableColumns, choose_columns, usable_ids
+from labelfix.dataset_columns import (
+    RawSamples,
+    TableColumns,
+    choose_columns,
+    usable_ids,
+    usable_splits,
+)
 from labelfix.dataset_files import (
     ABSENT,
     FileImages,
@@ -99,7 +105,8 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
     )
     if len(paths) and bool(np.all(times.size == ABSENT)):
         raise _none_there(table, paths, times)
-    ids, columns = usable_ids(table.id, table.columns, where)
+    split, columns = usable_splits(table.split, table.columns)
+    ids, columns = usable_ids(table.id, columns, where)
     if ids is None and paths.null_count:
         raise DatasetError(
             f"{paths.null_count:,} rows of {where} have neither an image path nor an id",
@@ -107,16 +114,14 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
         )
     return RawSamples(
         sample_id=paths if ids is None else ids,
-        split=pa.nulls(len(paths), pa.string())
-        if table.split is None
-        else blank_to_null(table.split),
+        split=pa.nulls(len(paths), pa.string()) if split is None else blank_to_null(split),
         label=table.label,
         images=FileImages(table.root, paths.cast(pa.binary()), follow_links=table.follow_links),
         source=DatasetSource(
             "manifest", table.source, columns.by_role(), follow_links=table.follow_links
         ),
         fingerprint=fingerprint(paths, times),
-        assumptions=assumptions,
+        assumptions=columns.assumptions + assumptions,
     )
 
 

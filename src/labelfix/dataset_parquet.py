@@ -18,12 +18,13 @@ import pyarrow.types as pt
 from labelfix.config import DatasetConfig
 from labelfix.dataset_columns import (
     IMAGE_NAMES,
-    SPLIT_FOLDERS,
     RawSamples,
     TableColumns,
+    also_images,
     choose_columns,
     named_column,
     usable_ids,
+    usable_splits,
 )
 from labelfix.dataset_files import FileTimes, fingerprint, normal_paths, stat_files
 from labelfix.dataset_labels import (
@@ -38,8 +39,26 @@ from labelfix.dataset_manifest import PathTable, samples_of_paths
 from labelfix.errors import DatasetError
 from labelfix.parquet_images import ParquetImages
 from labelfix.records import DatasetSource, OnProgress, Progress, no_progress
+from labelfix.splits import is_split_name, is_test_name, split_names, split_role
 
-_SPLIT_FILE = re.compile(rf"(?i)({'|'.join(sorted(SPLIT_FOLDERS, reverse=True))})(?![a-z])")
+_OF_MANY = re.compile(r"[-_.]\d+-of-\d+(?:-[0-9a-f]{8,})?$")
+_NUMBERING = re.compile(
+    r"(?i)(?:[-_.]\d+[-_]of[-_]\d+(?:-[0-9a-f]{8,})?|(?:[-_.]?(?:part|shard|chunk))?[-_.]*\d+)$"
+)
+_IMAGE_WORDS = frozenset(
+    {"image", "images", "img", "imgs", "picture", "photo", "jpg", "jpeg", "png", "pixels"}
+)
+_BESIDE_IMAGES = frozenset(
+    {"mask", "masks", "segmentation", "depth", "thumb", "thumbnail", "preview", "path", "file",
+     "name", "id", "url", "hash", "md5", "sha", "embedding", "features", "size", "width", "height"}
+)  # fmt: skip
+"""Words for what a data set holds beside its images, or knows of them."""
+
+_SIGNATURES = (
+    b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP",
+    b"P1", b"P2", b"P3", b"P4", b"P5", b"P6",
+)  # fmt: skip
+_PEEKED = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,12 +132,15 @@ def read_parquet(
     root = source if source.is_dir() else source.parent
     follow = config.follow_links
     shards = _open_shards(source, root, names)
-    image = _image_column(shards.schema, config, str(source))
+    image, is_of_type = _image_column(shards, config, str(source))
     columns = choose_columns(shards.schema.names, config, str(source), image=image)
+    if is_of_type:
+        columns = also_images(columns, _other_images(shards, columns.image))
     _check_shards(shards, columns)
     labels = _labels(shards, columns.label, on_progress)
     ids = shards.text(columns.id) if columns.id else None
-    split = shards.text(columns.split) if columns.split else _splits_by_name(shards)
+    split, columns = usable_splits(_split_column(shards, columns), columns)
+    split = _splits_by_name(shards, config.test_split) if split is None else split
     if not _holds_bytes(shards.schema.field(columns.image).type):
         paths = shards.text(columns.image)
         return samples_of_paths(
@@ -127,6 +149,7 @@ def read_parquet(
         )
     ids, columns = usable_ids(ids, columns, str(source))
     return RawSamples(
+        assumptions=columns.assumptions,
         sample_id=_sample_ids(shards, columns.image) if ids is None else ids,
         split=blank_to_null(split),
         label=labels,
@@ -164,22 +187,65 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return bool(pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind))
 
 
-def _image_column(schema: pa.Schema, config: DatasetConfig, where: str) -> str | None:
-    """Return the named image column, else the one that holds bytes; ``None`` if there is none."""
+def _image_column(shards: _Shards, config: DatasetConfig, where: str) -> tuple[str | None, bool]:
+    """Return the image column, ``None`` if only names can tell, and whether its type told it.
+
+    A column that is called an image comes before all others, then one of bytes that begin like an
+    image, then paths, then other bytes.
+    """
+    schema = shards.schema
     named = named_column(schema.names, config.image_column, "image", where)
-    found = [column.name for column in schema if _holds_bytes(column.type)]
-    if named is not None or not found:
-        return named
-    if len(found) == 1:
-        return str(found[0])
-    by_plain_name = {name.casefold(): str(name) for name in found}
+    of_bytes = [str(column.name) for column in schema if _holds_bytes(column.type)]
+    if named is not None or not of_bytes:
+        return named, False
+    called = [name for name in of_bytes if _says_image(name)]
+    of_text = [str(column.name) for column in schema if _holds_text(column.type)]
+    if not called and any(name.strip().casefold() in _IMAGE_WORDS for name in of_text):
+        return None, False
+    found = called or [name for name in of_bytes if _begins_like_image(shards, name)]
+    has_paths = any(name.strip().casefold() in IMAGE_NAMES for name in of_text)
+    if not found and has_paths:
+        return None, False
+    found = found or of_bytes
+    by_plain_name = {name.casefold(): name for name in reversed(found)}
     best = [by_plain_name[name] for name in IMAGE_NAMES if name in by_plain_name]
-    if best:
-        return best[0]
-    raise DatasetError(
-        f"{where} has more than one column of bytes: {', '.join(found)}",
-        hint="choose the one that holds the images with --image-column",
-    )
+    if len(found) > 1 and not best:
+        raise DatasetError(
+            f"{where} has more than one column of bytes: {', '.join(found)}",
+            hint="choose the one that holds the images with --image-column",
+        )
+    return (best or found)[0], True
+
+
+def _other_images(shards: _Shards, image: str) -> list[str]:
+    """Return the columns that hold images, too, by what they begin with."""
+    names = [str(column.name) for column in shards.schema if _holds_bytes(column.type)]
+    return [name for name in names if name != image and _begins_like_image(shards, name)]
+
+
+def _says_image(name: str) -> bool:
+    words = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()))
+    return bool(words & _IMAGE_WORDS) and not words & _BESIDE_IMAGES
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pt.is_dictionary(kind) else kind
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
+
+
+def _begins_like_image(shards: _Shards, name: str) -> bool:
+    """Return whether the first cell of a column that is not empty begins like an image."""
+    for shard, metadata in zip(shards.names, shards.metadata, strict=True):
+        path = shards.root / shard
+        with _explained(path), pq.ParquetFile(path, metadata=metadata) as file:
+            for batch in file.iter_batches(_PEEKED, columns=[name], use_threads=False):
+                for value in batch.column(0).to_pylist():
+                    if isinstance(value, dict):
+                        value = value.get("bytes") or value.get("path")
+                    if value:
+                        return isinstance(value, str) or bytes(value[:12]).startswith(_SIGNATURES)
+                break
+    return False
 
 
 def _check_shards(shards: _Shards, columns: TableColumns) -> None:
@@ -192,6 +258,13 @@ def _check_shards(shards: _Shards, columns: TableColumns) -> None:
                 f"its columns are: {', '.join(there)}",
                 hint="all shards need the same columns; take other files out of the folder",
             )
+
+
+def _split_column(shards: _Shards, columns: TableColumns) -> pa.StringArray | None:
+    name = columns.split
+    if name is None or not (columns.is_split_sure or _holds_text(shards.schema.field(name).type)):
+        return None
+    return shards.text(name)
 
 
 def _labels(shards: _Shards, name: str, on_progress: OnProgress) -> pa.Array:
@@ -238,15 +311,22 @@ def _rows_by_name(shards: _Shards) -> Mapping[str, int]:
     return dict(zip(shards.names, shards.rows, strict=True))
 
 
-def _splits_by_name(shards: _Shards) -> pa.StringArray:
-    """Return the split that the name of each shard, or of its folder, begins with."""
-    splits = []
-    for name, rows in _rows_by_name(shards).items():
-        path = PurePosixPath(name)
-        found = _SPLIT_FILE.match(path.name) or _SPLIT_FILE.fullmatch(path.parent.name)
-        split = found.group(1).lower() if found else None
-        splits.append(pa.repeat(pa.scalar(split, pa.string()), rows))
-    return pa.concat_arrays([pa.array([], pa.string()), *splits])
+def _splits_by_name(shards: _Shards, test_split: Sequence[str]) -> pa.StringArray:
+    """Return the split that the name of each shard, or else of a folder above it, tells."""
+    rows_of = _rows_by_name(shards)
+    stems = {name: _NUMBERING.sub("", PurePosixPath(name).stem) for name in rows_of}
+    called = split_names(list(set(stems.values())))
+    numbered = {name for name in rows_of if _OF_MANY.search(PurePosixPath(name).stem)}
+    parts = []
+    for name, rows in rows_of.items():
+        stem, folders = stems[name], reversed(PurePosixPath(name).parts[:-1])
+        above = (part for part in folders if is_split_name(part) or is_test_name(part, test_split))
+        is_one = stem in called or (is_test_name(stem, test_split) and not split_role(stem))
+        # beside train-00000-of-00001, every name of that form is a split
+        is_one = is_one or (name in numbered and bool(called))
+        split = stem if is_one else next(above, None)
+        parts.append(pa.repeat(pa.scalar(split, pa.string()), rows))
+    return pa.concat_arrays([pa.array([], pa.string()), *parts])
 
 
 def _fingerprint(shards: _Shards, image: str, *, follow_links: bool) -> str:
