@@ -98,7 +98,7 @@ def audit(
             lead; exports copy them and pages show them.
         precision: Flag as many labels as leave this share of the flags right; ``None`` flags as
             many as make the expected F1 the highest.
-        budget: Flag this many labels instead.
+        budget: Flag this many labels instead; fewer rather than some of equally doubtful ones.
         issue_threshold: For a kind of issue (``near_duplicate``, ``outlier``, ``dark``,
             ``bright``, ``blurry``, ``odd_size``) the score below which an image has it; the others
             keep the thresholds of `labelfix.config.IssueConfig`.

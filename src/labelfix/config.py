@@ -314,7 +314,7 @@ class FlagConfig:
 
     Args:
         precision: As many as leave this share of the flags right, as far as can be expected.
-        budget: This many.
+        budget: This many; fewer rather than some of equally doubtful ones.
     """
 
     precision: float | None = None

@@ -305,7 +305,8 @@ class CandidatePriors:
         return self.as_rows(np.concatenate([cells.ravel(), rest]))
 
     def _row_sums(self, cells: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(self.truth.ravel(), cells.ravel(), minlength=len(self.truth))
+        sums = np.bincount(self.truth.ravel(), cells.ravel(), minlength=len(self.truth))
+        return np.asarray(sums, np.float64)
 
     def _number_of_rests(self) -> NDArray[np.int64]:
         classes = len(self.truth)

@@ -82,7 +82,7 @@ def audit_pred_probs(
         out: The RUN folder to write.
         precision: Flag as many labels as leave this share of the flags right; ``None`` flags as
             many as make the expected F1 the highest.
-        budget: Flag this many labels instead.
+        budget: Flag this many labels instead; fewer rather than some of equally doubtful ones.
         overwrite: Replace the run that ``out`` holds.
         resume: If ``out`` holds this very run, finished, leave it as it is.
         decisions: A RUN folder, ``out`` itself perhaps, with decisions of people on these samples:
