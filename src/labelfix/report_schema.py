@@ -84,7 +84,8 @@ COLUMNS: tuple[Column, ...] = (
         "predicted_label",
         "label",
         nullable=True,
-        meaning="The class with the highest of `pred_probs`; null when not judged.",
+        meaning="The class with the highest of `pred_probs`, of those that any judged sample was "
+        "given; null when not judged.",
     ),
     Column(
         "suggested_label",
@@ -97,7 +98,9 @@ COLUMNS: tuple[Column, ...] = (
         "is_label_issue",
         pa.bool_(),
         nullable=False,
-        meaning="Whether the given label is flagged as probably wrong.",
+        meaning="Whether the given label is flagged as probably wrong. Of labels as probably wrong "
+        "all are flagged or none, so `--budget` may leave some flags unused. Unless `--precision` "
+        "or `--budget` is used, none below .05 is.",
     ),
     Column(
         "label_score",
@@ -163,7 +166,10 @@ COLUMNS: tuple[Column, ...] = (
         pa.int64(),
         nullable=True,
         meaning="The same number for byte-identical images, from 0 in order of first appearance; "
-        "null for an image without a copy.",
+        "null for an image without a copy. All labels of a set are judged together: at most one "
+        "can be right, so the error probabilities of k different labels sum to at least k - 1, the "
+        "most probable one is not flagged, and it is what the others are suggested. What a person "
+        "decided of one copy holds for all. Near-duplicates are judged each for itself.",
     ),
     Column(
         "is_conflicting_duplicate_issue",
