@@ -284,7 +284,7 @@ class TestBadInput:
         assert "labels.csv" in fault_of(tmp_path).hint
 
     def test_a_file_of_an_unknown_kind(self, tmp_path):
-        (tmp_path / "data.zip").write_bytes(b"PK")
-        fault = fault_of(tmp_path / "data.zip")
-        assert "data.zip" in str(fault)
+        (tmp_path / "data.dat").write_bytes(b"PK")
+        fault = fault_of(tmp_path / "data.dat")
+        assert "data.dat" in str(fault)
         assert "manifest" in fault.hint

@@ -421,8 +421,9 @@ class TestBadInput:
         assert "none of the 4 images" in str(fault)
         assert str(tmp_path / "a.png") in str(fault)
 
-    def test_text_that_is_not_utf8(self, four):
-        (four / "m.csv").write_bytes("image,label\na.png,\xe9\nb.png,x\n".encode("latin-1"))
+    def test_text_in_no_known_encoding(self, four):
+        text = "image,label\na.png,собака\nb.png,кошка\n"
+        (four / "m.csv").write_bytes(text.encode("cp1251"))
         assert "UTF-8" in fault_of(four / "m.csv").hint
 
     def test_lines_of_uneven_length(self, four):

@@ -3,11 +3,13 @@
 ::
 
     a folder of class folders     labels are the names of the folders
-    a manifest                    .csv .tsv .jsonl .ndjson .parquet: image paths and labels
+    a manifest                    .csv .tsv .jsonl .ndjson .json .parquet: image paths and labels
+    metadata.csv and so on        in a folder of images: paths in it and labels
     Parquet                       one file or a folder of shards, with the image bytes inside
+    save_to_disk                  a folder of Arrow files, with the image bytes inside
+    .zip .tar                     class folders, a manifest and its images, or a WebDataset
 
-The rooms ``dataset_folder``, ``dataset_manifest`` and ``dataset_parquet`` read one form each; the
-checks that are common to all are here.
+The modules ``dataset_*`` read one form each; the checks that are common to all are here.
 """
 
 import re
@@ -18,6 +20,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from labelfix.config import DatasetConfig
+from labelfix.dataset_archive import is_archive, read_archives
+from labelfix.dataset_arrow import is_saved_dataset, read_saved_dataset
 from labelfix.dataset_columns import RawSamples, refuse_repeated_ids
 from labelfix.dataset_files import find_files, refuse_outer_shards, text_of_paths
 from labelfix.dataset_folder import has_image_files, read_folder
@@ -29,14 +33,20 @@ from labelfix.dataset_labels import (
     without_blanks,
     without_missing,
 )
-from labelfix.dataset_manifest import JSON_SUFFIXES, TEXT_SUFFIXES, read_manifest
+from labelfix.dataset_manifest import read_manifest
+from labelfix.dataset_metadata import metadata_files, read_metadata_folder
 from labelfix.dataset_parquet import read_parquet
 from labelfix.errors import DatasetError
 from labelfix.files import refuse_special_file
+from labelfix.foreign_forms import refuse_address, refuse_foreign_file, refuse_foreign_folder
 from labelfix.records import Assumption, DatasetSource, LabeledDataset, OnProgress, no_progress
 from labelfix.splits import assumed_roles, check_named, quoted
+from labelfix.table_text import is_text_table
 
-_FORMS = "give a folder of class folders, a manifest (.csv .tsv .jsonl .parquet) or Parquet files"
+_FORMS = (
+    "give a folder of class folders, a manifest (.csv .tsv .jsonl .json .parquet), Parquet files, "
+    "a folder of save_to_disk, a .zip or a .tar"
+)
 _PARQUET_SUFFIX = ".parquet"
 _TEXT_TABLE = re.compile(r"(?i)\.(csv|tsv|txt|json|jsonl|ndjson)(?:\.[a-z0-9]+)?\Z")
 _SHARD = re.compile(
@@ -67,6 +77,11 @@ def open_dataset(
         raise DatasetError(
             f"cannot read {error.filename or path}: {error.strerror or error}",
             hint="make it readable, or choose another data set",
+        ) from error
+    except MemoryError as error:
+        raise DatasetError(
+            f"{path} asks for more memory than there is",
+            hint="it may be damaged; else split it into several files, or write it as Parquet",
         ) from error
     _check_ids(raw)
     check_named(raw.split, config.test_split, str(path))
@@ -118,31 +133,67 @@ def _read(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamp
     if path.is_dir():
         return _read_folder(path, config, on_progress)
     if not path.exists():
+        refuse_address(path)
         raise DatasetError(f"{path} does not exist", hint=_FORMS)
     refuse_special_file(path, DatasetError)
-    suffix = path.suffix.lower()
-    if suffix == _PARQUET_SUFFIX:
+    if path.suffix.lower() == _PARQUET_SUFFIX:
         return read_parquet(path, [path.name], config, on_progress)
-    if suffix in TEXT_SUFFIXES or suffix in JSON_SUFFIXES:
+    if is_archive(path.name):
+        return read_archives(path, [path], config, on_progress)
+    if is_text_table(path.name):
         return read_manifest(path, config, on_progress)
+    refuse_foreign_file(path)
     raise DatasetError(f"cannot tell from its name what {path} is", hint=_FORMS)
 
 
 def _read_folder(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
-    """Read a folder of Parquet shards if it has some and no images, else a class folder."""
+    """Read a folder for what its files tell that it is, else as a class folder."""
     left_out: list[str] = []
     follow = config.follow_links
     files, times, links = find_files(path, on_progress, left_out, follow_links=follow)
-    names = text_of_paths(files)
-    shards = shards_among(names.to_pylist())
-    if shards and not has_image_files(names):
-        refuse_outer_shards(path, names.filter(pa.array(links.files)))
-        raw = read_parquet(path, shards, config, on_progress)
-    else:
-        raw = read_folder(
-            path, files, times, links, test_split=config.test_split, follow_links=follow
-        )
+    text = text_of_paths(files)
+    outer = text.filter(pa.array(links.files))
+    raw = _read_form(path, text, outer, config, on_progress) or read_folder(
+        path, files, times, links, test_split=config.test_split, follow_links=follow
+    )
     return replace(raw, assumptions=raw.assumptions + _said_of(left_out))
+
+
+def _read_form(
+    path: Path,
+    text: pa.StringArray,
+    outer: pa.StringArray,
+    config: DatasetConfig,
+    on_progress: OnProgress,
+) -> RawSamples | None:
+    """Read a folder of files that are more than images; ``None`` if it may be a class folder.
+
+    Args:
+        path: The folder.
+        text: Its files, relative to it.
+        outer: Those that are links out of it and are not followed.
+        config: The columns that the user named.
+        on_progress: Told how far reading is.
+    """
+    names = text.to_pylist()
+    if is_saved_dataset(names):
+        refuse_outer_shards(path, outer)
+        return read_saved_dataset(path, names, config, on_progress)
+    if has_image_files(text):
+        if not metadata_files(names):
+            return None
+        refuse_outer_shards(path, outer)
+        return read_metadata_folder(path, names, config, on_progress)
+    shards = shards_among(names)
+    tars = [name for name in names if name.lower().endswith(".tar")]
+    if shards or tars:
+        refuse_outer_shards(path, outer)
+    if shards:
+        return read_parquet(path, shards, config, on_progress)
+    if tars:
+        return read_archives(path, [path / name for name in tars], config, on_progress)
+    refuse_foreign_folder(path, names)
+    return None
 
 
 def _said_of(left_out: list[str]) -> tuple[Assumption, ...]:

@@ -7,6 +7,7 @@ UTF-8 survive and five million paths stay small.
 import hashlib
 import os
 import posixpath
+import re
 import stat
 import unicodedata
 from array import array
@@ -42,6 +43,10 @@ _OWN: Mapping[str, tuple[bytes, ...]] = {
 
 _OWN_NAMES = frozenset(map(os.fsencode, _OWN))
 _OWN_BYTES = 1 << 20
+_ADDRESS = re.compile(
+    r"(?i)(?:(?:https?|ftp|s3|s3a|gs|gcs|hf|az|abfss?|wasbs?|hdfs):/|data:[a-z]*/?[^/]*[;,])"
+)
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}\Z")
 _IGNORED = frozenset({b"thumbs.db", b"desktop.ini", b"__macosx", b"@eadir"})
 
 
@@ -103,6 +108,8 @@ class FileImages:
         path = self._paths[index].as_py()
         if path is None:
             raise UnreadableImage("no image path is given")
+        if is_address(os.fsdecode(path)):
+            raise UnreadableImage("an address, not a file: download the image first")
         file = self._root / form_on_disk(self._root, os.fsdecode(path))
         if not self._follow_links and not self._is_inside(file) and _leads_somewhere(file):
             raise UnreadableImage(LED_OUT)
@@ -327,10 +334,11 @@ def refuse_outer_shards(root: Path, links: pa.StringArray) -> None:
     Raises:
         DatasetError: There is one.
     """
-    outer = [path for path in links.to_pylist() if path.lower().endswith(".parquet")]
+    endings = (".parquet", ".arrow", ".tar", ".json", ".jsonl", ".csv")
+    outer = [path for path in links.to_pylist() if path.lower().endswith(endings)]
     if outer:
         raise DatasetError(
-            f"{len(outer)} of the Parquet files in {root} are links that lead out of it: "
+            f"{len(outer)} of the files in {root} are links that lead out of it: "
             f"{', '.join(outer[:3])}",
             hint="are they to be read? If so, add --follow-links; if not, take them out",
         )
@@ -357,6 +365,118 @@ def stat_files(
             _append_times(found and found.status, size, modified)
         on_progress(Progress("checking files", len(size), total, "files"))
     return FileTimes(_as_int64(size), _as_int64(modified)), escaped
+
+
+def is_address(path: str) -> bool:
+    """Return whether a path is an address of the network, such as ``s3://bucket/a.jpg``."""
+    return _ADDRESS.match(path) is not None
+
+
+def mended_paths(
+    root: Path, paths: pa.StringArray, times: FileTimes, *, follow_links: bool = False
+) -> tuple[pa.StringArray, FileTimes, tuple[Assumption, ...]]:
+    """Find missing files under the name that was probably meant, and say so.
+
+    Backslashes are taken as slashes; a name of another case, or without an ending, as that of the
+    one file in its folder that it fits.
+
+    Args:
+        root: The folder that the paths are relative to.
+        paths: Normal paths, null where there is none.
+        times: What was found there.
+        follow_links: Whether they may lead out of the folder.
+
+    Returns:
+        The paths, what is there, and what was taken for granted.
+    """
+    missing = np.flatnonzero(times.size == ABSENT).tolist()
+    if not missing:
+        return paths, times, ()
+    finder = _Finder(root, follow_links=follow_links)
+    found: dict[int, str] = {}
+    examples: dict[str, tuple[str, str]] = {}
+    counts: dict[str, int] = {}
+    for row in missing:
+        path = paths[row].as_py()
+        mended = None if path is None else finder.find(path)
+        if mended is not None:
+            found[row], how = mended
+            counts[how] = counts.get(how, 0) + 1
+            examples.setdefault(how, (path, found[row]))
+    if not found:
+        return paths, times, ()
+    values = paths.to_pylist()
+    for row, path in found.items():
+        values[row] = path
+    rows = np.array(list(found), np.int64)
+    meant = pa.array(list(found.values()), pa.string())
+    new, _ = stat_files(root, meant, lambda _: None, follow_links=follow_links)
+    size, modified = times.size.copy(), times.modified.copy()
+    size[rows], modified[rows] = new.size, new.modified
+    said = tuple(
+        Assumption(
+            "files",
+            f"{counts[how]:,} image paths {how}, such as {old!r} as {new_path!r}; "
+            "write the paths of the files to be sure",
+        )
+        for how, (old, new_path) in examples.items()
+    )
+    return pa.array(values, pa.string()), FileTimes(size, modified), said
+
+
+class _Finder:
+    """Finds the file that a path which leads nowhere was probably meant for."""
+
+    def __init__(self, root: Path, *, follow_links: bool) -> None:
+        self._root = root
+        self._guard = _Guard(root, follow_links=follow_links)
+        self._listed: dict[str, tuple[dict[str, list[str]], dict[str, list[str]]]] = {}
+
+    def find(self, path: str) -> tuple[str, str] | None:
+        """Return the path that was meant and how it was found, ``None`` if there is none."""
+        if "\\" in path:
+            slashed = normal_path(self._root, path.replace("\\", "/"))
+            if self._is_there(slashed):
+                return slashed, "with backslashes were taken with slashes"
+            path = slashed
+        folder, _, name = path.rpartition("/")
+        by_stem, by_case = self._names_in(folder)
+        if not _ENDING.search(name) and len(by_stem.get(name, ())) == 1:
+            return posixpath.join(folder, by_stem[name][0]), "without an ending were completed"
+        alike = by_case.get(name.casefold(), ())
+        if len(alike) == 1:
+            return posixpath.join(folder, alike[0]), "were found in another case"
+        return None
+
+    def _is_there(self, path: str) -> bool:
+        found = self._guard.look_up(path)
+        return found is not None and found.status is not None
+
+    def _names_in(self, folder: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """Return the files of a folder inside the root, by stem and by name in lower case."""
+        if folder not in self._listed:
+            by_stem: dict[str, list[str]] = {}
+            by_case: dict[str, list[str]] = {}
+            for name in self._list(folder):
+                by_case.setdefault(name.casefold(), []).append(name)
+                ending = _ENDING.search(name)
+                if ending:
+                    by_stem.setdefault(name[: ending.start()], []).append(name)
+            self._listed[folder] = by_stem, by_case
+        return self._listed[folder]
+
+    def _list(self, folder: str) -> list[str]:
+        if folder and not self._is_there(folder):
+            return []
+        try:
+            with os.scandir(self._root / folder) as entries:
+                return [
+                    entry.name
+                    for entry in entries
+                    if _holds(entry.is_file) and entry.name.isprintable()
+                ]
+        except (OSError, ValueError):
+            return []
 
 
 class _Found(NamedTuple):
@@ -523,6 +643,12 @@ def _list_folder(folder: bytes) -> Iterator[os.DirEntry[bytes]]:
 
 def _is_ignored(name: bytes) -> bool:
     return name.startswith(b".") or name.lower() in _IGNORED
+
+
+def has_ignored_part(path: str) -> bool:
+    """Return whether a file, or a folder above it, is hidden or the litter of a file manager."""
+    parts = path.split("/")
+    return any(_is_ignored(part.encode()) for part in parts if part not in ("", ".", ".."))
 
 
 def _holds(question: Callable[[], bool]) -> bool:

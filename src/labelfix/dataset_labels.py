@@ -130,9 +130,9 @@ def names_of_class_label(schema: pa.Schema, name: str) -> tuple[str, ...] | None
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         feature = features[name]
         names = feature["names"] if feature["_type"] == "ClassLabel" else None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
-    if not names or not pt.is_integer(schema.field(name).type):
+    if not isinstance(names, list) or not names or not pt.is_integer(schema.field(name).type):
         return None
     return tuple(map(str, names))
 

@@ -1,12 +1,10 @@
-"""A manifest: a table of image paths and labels (CSV, TSV or JSON lines).
+"""A manifest: a table of image paths and labels (CSV, TSV, JSON lines or a JSON list).
 
 Paths are relative to the manifest's folder, and lead out of it only with ``--follow-links``.
 """
 
-import csv
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,9 @@ from labelfix.dataset_files import (
     FileImages,
     FileTimes,
     fingerprint,
+    is_address,
     links_not_followed,
+    mended_paths,
     normal_paths,
     stat_files,
 )
@@ -40,17 +40,23 @@ from labelfix.dataset_labels import (
     labels_of_text,
 )
 from labelfix.errors import DatasetError
-from labelfix.records import DatasetSource, OnProgress, Progress
-
-TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
-"""Suffixes of delimited text, with the delimiter."""
-
-JSON_SUFFIXES = frozenset({".jsonl", ".ndjson"})
-"""Suffixes of JSON lines."""
+from labelfix.json_records import is_label_studio, json_of, rows_of_label_studio, rows_of_list
+from labelfix.records import Assumption, DatasetSource, OnProgress, Progress
+from labelfix.table_text import (
+    JSON_SUFFIXES,
+    RECORDS_SUFFIX,
+    TableText,
+    lines_of,
+    read_layout,
+    read_table_text,
+    table_suffix,
+)
 
 _NAN = ["", "NaN", "nan"]  # unquoted: how numpy and pandas write a missing number
 _CHUNK = 1 << 16
 _HEAD = 1000  # lines of JSON whose keys are taken for the columns
+_BLOCK = 1 << 20  # bytes that Arrow parses at a time; a row has to fit
+_LONGEST_ROW = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +72,7 @@ class PathTable:
         id: ``(N,)`` text of the id column, if there is one.
         split: ``(N,)`` text of the split column, if there is one.
         follow_links: Whether images outside the folder are read as well.
+        assumptions: What was taken for granted when it was read.
     """
 
     source: Path
@@ -76,19 +83,45 @@ class PathTable:
     id: pa.StringArray | None
     split: pa.StringArray | None
     follow_links: bool = False
+    assumptions: tuple[Assumption, ...] = ()
 
 
 def read_manifest(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
-    """Read a manifest of text: CSV, TSV or JSON lines, in UTF-8.
+    """Read a manifest of text: CSV, TSV, JSON lines or a JSON list, packed or not.
 
     Raises:
         DatasetError: The file or its columns cannot be used, or most paths lead out of its folder.
     """
-    if path.suffix.lower() in JSON_SUFFIXES:
-        table = _read_json_lines(path, config, on_progress)
-    else:
-        table = _read_delimited(path, config)
+    table = table_of_text(read_table_text(path), path, path.parent, config, on_progress)
     return samples_of_paths(table, on_progress)
+
+
+def table_of_text(
+    text: TableText, source: Path, root: Path, config: DatasetConfig, on_progress: OnProgress
+) -> PathTable:
+    """Return the table that a text holds; the name of the file tells its form.
+
+    Args:
+        text: The text.
+        source: The DATA that the user named.
+        root: The folder that its paths are relative to.
+        config: The columns that the user named.
+        on_progress: Takes steps where there are many rows.
+
+    Raises:
+        DatasetError: The text or its columns cannot be used.
+    """
+    suffix = table_suffix(text.where)
+    if suffix in JSON_SUFFIXES:
+        table = _table_of_rows(_json_lines(text), text, config, on_progress)
+    elif suffix == RECORDS_SUFFIX:
+        table = _table_of_json(text, root, config, on_progress)
+    else:
+        table = _table_of_cells(text, config)
+    said = text.assumptions + table.assumptions
+    return replace(
+        table, source=source, root=root, assumptions=said, follow_links=config.follow_links
+    )
 
 
 def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
@@ -100,6 +133,8 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
     where = str(table.source)
     paths = normal_paths(table.root, blank_to_null(table.image))
     times, escaped = stat_files(table.root, paths, on_progress, follow_links=table.follow_links)
+    paths, times, mended = mended_paths(table.root, paths, times, follow_links=table.follow_links)
+    escaped = [row for row in escaped if times.size[row] == ABSENT and not _is_address(table, row)]
     assumptions = links_not_followed(
         table.source, table.image.take(pa.array(escaped, pa.int64())), len(paths)
     )
@@ -121,12 +156,21 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
             "manifest", table.source, columns.by_role(), follow_links=table.follow_links
         ),
         fingerprint=fingerprint(paths, times),
-        assumptions=columns.assumptions + assumptions,
+        assumptions=table.assumptions + columns.assumptions + assumptions + mended,
     )
+
+
+def _is_address(table: PathTable, row: int) -> bool:
+    return is_address(table.image[row].as_py() or "")
 
 
 def _none_there(table: PathTable, paths: pa.StringArray, times: FileTimes) -> DatasetError:
     first = next((path for path in paths.to_pylist() if path is not None), "")
+    if is_address(first):
+        return DatasetError(
+            f"the images that {table.source} lists are addresses, such as {first[:200]}",
+            hint="labelfix reads no images from the network: download them, and list their paths",
+        )
     return DatasetError(
         f"none of the {len(times.size):,} images that {table.source} lists is there, "
         f"for example {table.root / first}",
@@ -135,70 +179,86 @@ def _none_there(table: PathTable, paths: pa.StringArray, times: FileTimes) -> Da
     )
 
 
-def _read_delimited(path: Path, config: DatasetConfig) -> PathTable:
-    names, delimiter = read_header(path)
-    columns = choose_columns(names, config, str(path))
+def _table_of_cells(text: TableText, config: DatasetConfig) -> PathTable:
+    layout = read_layout(text, table_suffix(text.where))
+    names = list(layout.names)
+    columns = choose_columns(names, config, text.where)
     wanted = list(dict.fromkeys(columns.by_role().values()))
-    try:
-        table = pacsv.read_csv(
-            path,
-            parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pacsv.ConvertOptions(
-                include_columns=wanted,
-                column_types=dict.fromkeys(wanted, pa.string()),
-                null_values=_NAN,
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise DatasetError(
-            f"cannot read {path}: {error}",
-            hint="save it as UTF-8 text with the same number of fields on every line",
-        ) from error
-    held = {name: _one_array(table[name]) for name in wanted}
+    data = pa.py_buffer(text.data[layout.start :])
+    held = _read_cells(data, layout.names, layout.delimiter, wanted, text.where)
     return PathTable(
-        source=path,
-        root=path.parent,
+        source=Path(text.where),
+        root=Path(text.where).parent,
         columns=columns,
         image=held[columns.image],
         label=labels_of_text(held[columns.label]),
         id=held[columns.id] if columns.id else None,
         split=held[columns.split] if columns.split else None,
-        follow_links=config.follow_links,
+        assumptions=layout.assumptions,
     )
 
 
-def read_header(path: Path) -> tuple[list[str], str]:
-    """Return the column names of a delimited file, and its delimiter.
+def _read_cells(
+    data: pa.Buffer, names: tuple[str, ...], delimiter: str, wanted: list[str], where: str
+) -> dict[str, pa.StringArray]:
+    """Return some columns of delimited text that begins with the line of names.
 
     Raises:
-        DatasetError: The file is empty.
+        DatasetError: A row has another number of cells than the line of names.
     """
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        first = file.readline()
-        delimiter = TEXT_SUFFIXES[path.suffix.lower()]
-        if delimiter not in first:  # spreadsheets write other delimiters into .csv files
-            delimiter = next((sign for sign in "\t;," if sign in first), delimiter)
-        file.seek(0)
-        names = next(csv.reader(file, delimiter=delimiter), [])
-    if not names:
-        raise DatasetError(f"{path} is empty", hint="its first line has to name the columns")
-    return names, delimiter
+    block = _BLOCK
+    while True:
+        try:
+            table = pacsv.read_csv(
+                pa.BufferReader(data),
+                read_options=pacsv.ReadOptions(column_names=names, block_size=block),
+                parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+                convert_options=pacsv.ConvertOptions(
+                    include_columns=wanted,
+                    column_types=dict.fromkeys(wanted, pa.string()),
+                    null_values=_NAN,
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            )
+            break
+        except (pa.ArrowException, ValueError) as error:
+            if "straddl" in str(error) and block < min(data.size, _LONGEST_ROW):
+                block = min(16 * block, _LONGEST_ROW)
+                continue
+            raise DatasetError(
+                f"cannot read {where}: {' '.join(str(error).split())[:300]}",
+                hint="save it as UTF-8 text with the same number of fields on every line",
+            ) from error
+    return {name: _one_array(table[name]).slice(1) for name in wanted}  # without the names
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays([pa.array([], column.type), *column.chunks])
 
 
-def _read_json_lines(path: Path, config: DatasetConfig, on_progress: OnProgress) -> PathTable:
-    rows = _json_rows(path)
+def _table_of_json(
+    text: TableText, root: Path, config: DatasetConfig, on_progress: OnProgress
+) -> PathTable:
+    value = json_of(bytes(text.data), text.where)
+    if not is_label_studio(value):
+        return _table_of_rows(rows_of_list(value, text.where), text, config, on_progress)
+    rows, assumptions = rows_of_label_studio(value, text.where, root)
+    named = replace(config, image_column="image", label_column="choice")
+    table = _table_of_rows(iter(rows), text, named, on_progress)
+    return replace(table, assumptions=assumptions + table.assumptions)
+
+
+def _table_of_rows(
+    rows: Iterator[dict[str, Any]], text: TableText, config: DatasetConfig, on_progress: OnProgress
+) -> PathTable:
+    where = text.where
     head = list(islice(rows, _HEAD))
     if not head:
-        raise DatasetError(f"{path} is empty", hint="each line has to hold one sample")
+        raise DatasetError(f"{where} is empty", hint="each line has to hold one sample")
     names = list(dict.fromkeys(name for row in head for name in row))
-    columns = choose_columns(names, config, str(path))
-    about_label = LabelColumn(columns.label, str(path))
+    columns = choose_columns(names, config, where)
+    about_label = LabelColumn(columns.label, where)
     texts: dict[str, list[pa.Array]] = {"image": [], "id": [], "split": []}
     labels: list[pa.Array] = []
     rows = chain(head, rows)
@@ -207,12 +267,12 @@ def _read_json_lines(path: Path, config: DatasetConfig, on_progress: OnProgress)
         labels.append(labels_of_column(_json_labels(chunk, about_label), about_label))
         for role, name in columns.by_role().items():
             if role != "label":
-                texts[role].append(_json_text(chunk, name, path))
+                texts[role].append(_json_text(chunk, name, where))
         done += len(chunk)
         on_progress(Progress("reading the manifest", done, None, "rows"))
     return PathTable(
-        source=path,
-        root=path.parent,
+        source=Path(where),
+        root=Path(where).parent,
         columns=columns,
         image=pa.concat_arrays(texts["image"]),
         label=join_labels(labels, about_label),
@@ -222,24 +282,15 @@ def _read_json_lines(path: Path, config: DatasetConfig, on_progress: OnProgress)
     )
 
 
-def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise DatasetError(
-                    f"line {number} of {path} is not JSON: {error}",
-                    hint="each line has to be one JSON object",
-                ) from error
-            if not isinstance(row, dict):
-                raise DatasetError(
-                    f"line {number} of {path} is not a JSON object",
-                    hint='write each line like {"image": "a.jpg", "label": "cat"}',
-                )
-            yield row
+def _json_lines(text: TableText) -> Iterator[dict[str, Any]]:
+    for number, line in lines_of(text):
+        row = json_of(line, f"line {number} of {text.where}", "each line has to be one JSON object")
+        if not isinstance(row, dict):
+            raise DatasetError(
+                f"line {number} of {text.where} is not a JSON object",
+                hint='write each line like {"image": "a.jpg", "label": "cat"}',
+            )
+        yield row
 
 
 def _json_labels(rows: list[dict[str, Any]], column: LabelColumn) -> pa.Array:
@@ -252,7 +303,7 @@ def _json_labels(rows: list[dict[str, Any]], column: LabelColumn) -> pa.Array:
         ) from error
 
 
-def _json_text(rows: list[dict[str, Any]], name: str, path: Path) -> pa.StringArray:
+def _json_text(rows: list[dict[str, Any]], name: str, where: str) -> pa.StringArray:
     values = [row.get(name) for row in rows]
     odd = next((value for value in values if isinstance(value, (dict, list))), None)
     try:
@@ -262,10 +313,10 @@ def _json_text(rows: list[dict[str, Any]], name: str, path: Path) -> pa.StringAr
             )
     except UnicodeError as error:
         raise DatasetError(
-            f"column {name!r} of {path} holds text that is no Unicode: {error}",
+            f"column {name!r} of {where} holds text that is no Unicode: {error}",
             hint="rename the files to names in UTF-8",
         ) from error
     raise DatasetError(
-        f"column {name!r} of {path} holds {odd!r}, which is no text",
+        f"column {name!r} of {where} holds {odd!r}, which is no text",
         hint="write plain text, or name other columns",
     )

@@ -1,14 +1,15 @@
 """Parquet: one file or a folder of shards, with the image bytes inside or with image paths.
 
 The images are a column of binary, or of ``{bytes, path}`` records as Hugging Face data sets have.
-Labels and ids are read without the images.
+Labels and ids are read without the images. Folders called like ``label=cat`` are a column.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -33,14 +34,17 @@ from labelfix.dataset_labels import (
     join_labels,
     labels_by_name,
     labels_of_column,
+    labels_of_text,
     names_of_class_label,
 )
 from labelfix.dataset_manifest import PathTable, samples_of_paths
 from labelfix.errors import DatasetError
 from labelfix.parquet_images import ParquetImages
-from labelfix.records import DatasetSource, OnProgress, Progress, no_progress
+from labelfix.reading import PARQUET_FAULTS
+from labelfix.records import DatasetSource, ImageStore, OnProgress, Progress, no_progress
 from labelfix.splits import is_split_name, is_test_name, split_names, split_role
 
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _OF_MANY = re.compile(r"[-_.]\d+-of-\d+(?:-[0-9a-f]{8,})?$")
 _NUMBERING = re.compile(
     r"(?i)(?:[-_.]\d+[-_]of[-_]\d+(?:-[0-9a-f]{8,})?|(?:[-_.]?(?:part|shard|chunk))?[-_.]*\d+)$"
@@ -61,58 +65,164 @@ _SIGNATURES = (
 _PEEKED = 8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Shards:
+class Shards(ABC):
     """The shards of one data set; each is opened only while it is read, for there may be thousands.
 
     Args:
         source: The DATA that the user named, absolute.
         root: The folder that the names are relative to.
         names: The shards, in order.
-        metadata: What the end of each file says.
         schemas: The columns of each.
+        rows: How many rows each has.
+        splits: The split of each, where that is known; ``None`` tells it by the names.
     """
 
-    source: Path
-    root: Path
-    names: Sequence[str]
-    metadata: Sequence[pq.FileMetaData]
-    schemas: Sequence[pa.Schema]
+    kind: str
+    """What a source with such images is called."""
 
-    @property
-    def rows(self) -> list[int]:
-        return [metadata.num_rows for metadata in self.metadata]
+    def __init__(
+        self,
+        source: Path,
+        root: Path,
+        names: Sequence[str],
+        schemas: Sequence[pa.Schema],
+        rows: Sequence[int],
+        splits: Sequence[str | None] | None = None,
+    ) -> None:
+        self.source, self.root, self.names = source, root, names
+        self.schemas, self.rows, self.splits = schemas, rows, splits
+        self.partitions = [partition_of(name) for name in names]
+
+    @abstractmethod
+    def read(self, shard: int, column: str) -> pa.ChunkedArray:
+        """Return a column (or ``record.field``) of one shard."""
+
+    @abstractmethod
+    def first(self, shard: int, column: str) -> pa.Array:
+        """Return the first few cells of a column of one shard."""
+
+    @abstractmethod
+    def images(self, column: str, *, follow_links: bool) -> ImageStore:
+        """Return the images in a column of bytes."""
+
+    @abstractmethod
+    def has_cells_without_bytes(self, shard: int, image: str) -> bool:
+        """Return whether images of a shard may be files that it only names."""
 
     @property
     def schema(self) -> pa.Schema:
+        """Return the columns of the first shard."""
         return self.schemas[0]
 
+    @property
+    def column_names(self) -> list[str]:
+        """Return the columns, and those that the names of folders give (``label=cat/``)."""
+        return self.names_in(0)
+
+    def names_in(self, shard: int) -> list[str]:
+        """Return the columns of one shard and of the folders that it lies in."""
+        return list(dict.fromkeys([*self.schemas[shard].names, *self.partitions[shard]]))
+
+    def is_folder_name(self, name: str) -> bool:
+        """Return whether a column is in the names of folders only."""
+        return name not in self.schema.names and name in self.partitions[0]
+
     def column(self, name: str, on_progress: OnProgress) -> Iterator[pa.Array]:
-        """Yield a column (or ``record.field``) of each shard."""
-        for done, (shard, metadata) in enumerate(zip(self.names, self.metadata, strict=True), 1):
-            with (
-                _explained(self.root / shard),
-                pq.ParquetFile(self.root / shard, metadata=metadata) as file,
-            ):
-                column = file.read(columns=[name], use_threads=False).column(0)
-            yield pa.concat_arrays([pa.array([], column.type), *column.chunks])
-            on_progress(Progress("reading columns", done, len(self.names), "shards"))
+        """Yield a column (or ``record.field``) of each shard.
+
+        Raises:
+            DatasetError: A shard is damaged, or holds text that is no UTF-8.
+        """
+        for shard, path in enumerate(self.names):
+            if self.is_folder_name(name):
+                value = pa.scalar(self.partitions[shard].get(name), pa.string())
+                yield pa.repeat(value, self.rows[shard])
+            else:
+                with explained(self.root / path, f"column {name!r} of "):
+                    column = self.read(shard, name)
+                    values = pa.concat_arrays([pa.array([], column.type), *column.chunks])
+                    values.validate(full=True)
+                yield values
+            on_progress(Progress("reading columns", shard + 1, len(self.names), "shards"))
 
     def text(self, name: str) -> pa.StringArray:
-        """Return a column (or ``record.field``) of all shards as text."""
-        is_field = name not in self.schema.names
+        """Return a column (or ``record.field``) of all shards as text.
+
+        Raises:
+            DatasetError: It holds something else.
+        """
+        is_field = name not in self.column_names
         parts = [pa.array([], pa.string())]
         for values in self.column(name, no_progress):
             part = values.flatten()[0] if is_field else values
             try:
                 part = part.dictionary_decode() if pt.is_dictionary(part.type) else part
-                parts.append(part.cast(pa.string()))
+                part = part.cast(pa.string())
+                part.validate(full=True)
+                parts.append(part)
             except pa.ArrowException as error:
                 raise DatasetError(
                     f"column {name!r} of {self.source} is of type {part.type}, not text",
                     hint="choose other columns with --image-column, --id-column, --split-column",
                 ) from error
         return pa.concat_arrays(parts)
+
+
+class ParquetShards(Shards):
+    """Shards of Parquet.
+
+    Args:
+        source: The DATA that the user named, absolute.
+        root: The folder that the names are relative to.
+        names: The shards, in order.
+
+    Raises:
+        DatasetError: One is not Parquet, or is damaged.
+    """
+
+    kind = "parquet"
+
+    def __init__(self, source: Path, root: Path, names: Sequence[str]) -> None:
+        self._metadata: list[pq.FileMetaData] = []
+        schemas = []
+        for name in names:
+            with explained(root / name), pq.ParquetFile(root / name) as file:
+                self._metadata.append(file.metadata)
+                schemas.append(file.schema_arrow)
+                list(map(str, file.schema_arrow.names))
+        rows = [metadata.num_rows for metadata in self._metadata]
+        super().__init__(source, root, names, schemas, rows)
+
+    def read(self, shard: int, column: str) -> pa.ChunkedArray:
+        """Return a column (or ``record.field``) of one shard."""
+        path = self.root / self.names[shard]
+        with pq.ParquetFile(path, metadata=self._metadata[shard]) as file:
+            return file.read(columns=[column], use_threads=False).column(0)
+
+    def first(self, shard: int, column: str) -> pa.Array:
+        """Return the first few cells of a column of one shard."""
+        path = self.root / self.names[shard]
+        with pq.ParquetFile(path, metadata=self._metadata[shard]) as file:
+            batches = file.iter_batches(_PEEKED, columns=[column], use_threads=False)
+            batch = next(iter(batches), None)
+            return pa.array([], pa.binary()) if batch is None else batch.column(0)
+
+    def images(self, column: str, *, follow_links: bool) -> ImageStore:
+        """Return the images in a column of bytes."""
+        return ParquetImages(self.root, self.names, self.rows, column, follow_links=follow_links)
+
+    def has_cells_without_bytes(self, shard: int, image: str) -> bool:
+        """Return whether images of a shard may be files that it only names."""
+        metadata = self._metadata[shard]
+        for group in range(metadata.num_row_groups):
+            part = metadata.row_group(group)
+            for index in range(part.num_columns):
+                column = part.column(index)
+                if column.path_in_schema == f"{image}.bytes":
+                    statistics = column.statistics
+                    if statistics is None or statistics.null_count:
+                        return True
+        return False
 
 
 def read_parquet(
@@ -130,53 +240,104 @@ def read_parquet(
         DatasetError: A file is not Parquet, shards differ in their columns, or a column is missing.
     """
     root = source if source.is_dir() else source.parent
-    follow = config.follow_links
-    shards = _open_shards(source, root, names)
+    return read_shards(ParquetShards(source, root, names), config, on_progress)
+
+
+def read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
+    """Read shards of any form.
+
+    Raises:
+        DatasetError: They differ in their columns, a column is missing, or one is damaged.
+    """
+    try:
+        return _read_shards(shards, config, on_progress)
+    except (MemoryError, UnicodeError, pa.ArrowException) as error:
+        raise damaged(shards.source, error) from error
+
+
+def _read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
+    source, follow = shards.source, config.follow_links
     image, is_of_type = _image_column(shards, config, str(source))
-    columns = choose_columns(shards.schema.names, config, str(source), image=image)
+    columns = choose_columns(shards.column_names, config, str(source), image=image)
     if is_of_type:
         columns = also_images(columns, _other_images(shards, columns.image))
-    _check_shards(shards, columns)
-    labels = _labels(shards, columns.label, on_progress)
-    ids = shards.text(columns.id) if columns.id else None
-    split, columns = usable_splits(_split_column(shards, columns), columns)
-    split = _splits_by_name(shards, config.test_split) if split is None else split
-    if not _holds_bytes(shards.schema.field(columns.image).type):
-        paths = shards.text(columns.image)
-        return samples_of_paths(
-            PathTable(source, root, columns, paths, labels, ids, split, follow_links=follow),
-            on_progress,
+    if shards.is_folder_name(columns.image):
+        raise DatasetError(
+            f"{columns.image!r} is in the names of the folders of {source}, and holds no images",
+            hint="choose another column with --image-column",
         )
-    ids, columns = usable_ids(ids, columns, str(source))
+    table = table_of_shards(shards, columns, config, on_progress)
+    if not _holds_bytes(shards.schema.field(columns.image).type):
+        return samples_of_paths(table, on_progress)
+    ids, columns = usable_ids(table.id, table.columns, str(source))
     return RawSamples(
         assumptions=columns.assumptions,
         sample_id=_sample_ids(shards, columns.image) if ids is None else ids,
-        split=blank_to_null(split),
-        label=labels,
-        images=ParquetImages(root, names, shards.rows, columns.image, follow_links=follow),
-        source=DatasetSource("parquet", source, columns.by_role(), follow_links=follow),
+        split=blank_to_null(table.split),
+        label=table.label,
+        images=shards.images(columns.image, follow_links=follow),
+        source=DatasetSource(shards.kind, source, columns.by_role(), follow_links=follow),
         fingerprint=_fingerprint(shards, columns.image, follow_links=follow),
     )
 
 
-def _open_shards(source: Path, root: Path, names: Sequence[str]) -> _Shards:
-    metadata, schemas = [], []
-    for name in names:
-        with _explained(root / name), pq.ParquetFile(root / name) as file:
-            metadata.append(file.metadata)
-            schemas.append(file.schema_arrow)
-    return _Shards(source, root, names, metadata, schemas)
+def table_of_shards(
+    shards: Shards, columns: TableColumns, config: DatasetConfig, on_progress: OnProgress
+) -> PathTable:
+    """Return the columns of shards; nothing for the images, where they lie inside.
+
+    Raises:
+        DatasetError: A shard lacks a column, or holds something else in it.
+    """
+    _check_shards(shards, columns)
+    has_paths = not _holds_bytes(shards.schema.field(columns.image).type)
+    split, columns = usable_splits(_split_column(shards, columns), columns)
+    return PathTable(
+        source=shards.source,
+        root=shards.root,
+        columns=columns,
+        image=shards.text(columns.image) if has_paths else pa.array([], pa.string()),
+        label=_labels(shards, columns.label, on_progress),
+        id=shards.text(columns.id) if columns.id else None,
+        split=_splits_by_name(shards, config.test_split) if split is None else split,
+        follow_links=config.follow_links,
+    )
+
+
+def partition_of(name: str) -> dict[str, str | None]:
+    """Return what the folders above a shard say of all its rows: ``label=cat/split=train/``."""
+    found: dict[str, str | None] = {}
+    for part in PurePosixPath(name).parts[:-1]:
+        key, is_one, value = part.partition("=")
+        if is_one and key:
+            text = unquote(value)
+            found[unquote(key)] = None if text == _NO_PARTITION else text
+    return found
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path, what: str = "") -> Iterator[None]:
+    """Turn what pyarrow says of a damaged file into an error with a hint.
+
+    Raises:
+        DatasetError: The file is damaged.
+    """
     try:
         yield
-    except pa.ArrowInvalid as error:
-        raise DatasetError(
-            f"{path} is not a Parquet file, or is damaged: {error}",
-            hint="write or download it again, or take it out of the data set",
-        ) from error
+    except (FileNotFoundError, PermissionError):
+        raise
+    except PARQUET_FAULTS as error:
+        raise damaged(f"{what}{path}", error) from error
+
+
+def damaged(where: Path | str, error: BaseException) -> DatasetError:
+    """Return that a file is damaged, with the words of pyarrow."""
+    words = " ".join(str(error).split())[:300] or type(error).__name__
+    form = "an Arrow" if str(where).endswith(".arrow") else "a Parquet"
+    return DatasetError(
+        f"{where} is not {form} file, or is damaged: {words}",
+        hint="write or download it again, or take it out of the data set",
+    )
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -187,14 +348,14 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return bool(pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind))
 
 
-def _image_column(shards: _Shards, config: DatasetConfig, where: str) -> tuple[str | None, bool]:
+def _image_column(shards: Shards, config: DatasetConfig, where: str) -> tuple[str | None, bool]:
     """Return the image column, ``None`` if only names can tell, and whether its type told it.
 
     A column that is called an image comes before all others, then one of bytes that begin like an
     image, then paths, then other bytes.
     """
     schema = shards.schema
-    named = named_column(schema.names, config.image_column, "image", where)
+    named = named_column(shards.column_names, config.image_column, "image", where)
     of_bytes = [str(column.name) for column in schema if _holds_bytes(column.type)]
     if named is not None or not of_bytes:
         return named, False
@@ -217,7 +378,7 @@ def _image_column(shards: _Shards, config: DatasetConfig, where: str) -> tuple[s
     return (best or found)[0], True
 
 
-def _other_images(shards: _Shards, image: str) -> list[str]:
+def _other_images(shards: Shards, image: str) -> list[str]:
     """Return the columns that hold images, too, by what they begin with."""
     names = [str(column.name) for column in shards.schema if _holds_bytes(column.type)]
     return [name for name in names if name != image and _begins_like_image(shards, name)]
@@ -233,24 +394,24 @@ def _holds_text(kind: pa.DataType) -> bool:
     return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
 
 
-def _begins_like_image(shards: _Shards, name: str) -> bool:
+def _begins_like_image(shards: Shards, name: str) -> bool:
     """Return whether the first cell of a column that is not empty begins like an image."""
-    for shard, metadata in zip(shards.names, shards.metadata, strict=True):
-        path = shards.root / shard
-        with _explained(path), pq.ParquetFile(path, metadata=metadata) as file:
-            for batch in file.iter_batches(_PEEKED, columns=[name], use_threads=False):
-                for value in batch.column(0).to_pylist():
-                    if isinstance(value, dict):
-                        value = value.get("bytes") or value.get("path")
-                    if value:
-                        return isinstance(value, str) or bytes(value[:12]).startswith(_SIGNATURES)
-                break
+    for shard, path in enumerate(shards.names):
+        if name not in shards.schemas[shard].names:
+            continue
+        with explained(shards.root / path):
+            values = shards.first(shard, name).to_pylist()
+        for value in values:
+            if isinstance(value, dict):
+                value = value.get("bytes") or value.get("path")
+            if value:
+                return isinstance(value, str) or bytes(value[:12]).startswith(_SIGNATURES)
     return False
 
 
-def _check_shards(shards: _Shards, columns: TableColumns) -> None:
-    for name, schema in zip(shards.names, shards.schemas, strict=True):
-        there = schema.names
+def _check_shards(shards: Shards, columns: TableColumns) -> None:
+    for shard, name in enumerate(shards.names):
+        there = shards.names_in(shard)
         missing = [column for column in columns.by_role().values() if column not in there]
         if missing:
             raise DatasetError(
@@ -260,15 +421,20 @@ def _check_shards(shards: _Shards, columns: TableColumns) -> None:
             )
 
 
-def _split_column(shards: _Shards, columns: TableColumns) -> pa.StringArray | None:
+def _split_column(shards: Shards, columns: TableColumns) -> pa.StringArray | None:
     name = columns.split
-    if name is None or not (columns.is_split_sure or _holds_text(shards.schema.field(name).type)):
+    if name is None:
+        return None
+    is_text = shards.is_folder_name(name) or _holds_text(shards.schema.field(name).type)
+    if not (columns.is_split_sure or is_text):
         return None
     return shards.text(name)
 
 
-def _labels(shards: _Shards, name: str, on_progress: OnProgress) -> pa.Array:
+def _labels(shards: Shards, name: str, on_progress: OnProgress) -> pa.Array:
     about = LabelColumn(name, str(shards.source))
+    if shards.is_folder_name(name):
+        return labels_of_text(pa.concat_arrays(list(shards.column(name, on_progress))))
     parts = []
     for schema, values in zip(shards.schemas, shards.column(name, on_progress), strict=True):
         class_names = names_of_class_label(schema, name)
@@ -279,7 +445,7 @@ def _labels(shards: _Shards, name: str, on_progress: OnProgress) -> pa.Array:
     return join_labels(parts, about)
 
 
-def _sample_ids(shards: _Shards, image: str) -> pa.StringArray:
+def _sample_ids(shards: Shards, image: str) -> pa.StringArray:
     """Return paths that are in the file if they tell the samples apart, else shard and row."""
     for column in _path_columns(shards.schema, image):
         if any(column not in _path_columns(schema, image) for schema in shards.schemas):
@@ -307,12 +473,15 @@ def _has_path(kind: pa.DataType) -> bool:
     return bool(pt.is_struct(kind) and kind.get_field_index("path") >= 0)
 
 
-def _rows_by_name(shards: _Shards) -> Mapping[str, int]:
+def _rows_by_name(shards: Shards) -> Mapping[str, int]:
     return dict(zip(shards.names, shards.rows, strict=True))
 
 
-def _splits_by_name(shards: _Shards, test_split: Sequence[str]) -> pa.StringArray:
+def _splits_by_name(shards: Shards, test_split: Sequence[str]) -> pa.StringArray:
     """Return the split that the name of each shard, or else of a folder above it, tells."""
+    if shards.splits is not None:
+        known = zip(shards.splits, shards.rows, strict=True)
+        return pa.concat_arrays([pa.repeat(pa.scalar(s, pa.string()), n) for s, n in known])
     rows_of = _rows_by_name(shards)
     stems = {name: _NUMBERING.sub("", PurePosixPath(name).stem) for name in rows_of}
     called = split_names(list(set(stems.values())))
@@ -329,7 +498,7 @@ def _splits_by_name(shards: _Shards, test_split: Sequence[str]) -> pa.StringArra
     return pa.concat_arrays([pa.array([], pa.string()), *parts])
 
 
-def _fingerprint(shards: _Shards, image: str, *, follow_links: bool) -> str:
+def _fingerprint(shards: Shards, image: str, *, follow_links: bool) -> str:
     """Digest the shards, and the files that images without bytes point to."""
     stats = [(shards.root / name).stat() for name in shards.names]
     times = FileTimes(
@@ -338,23 +507,11 @@ def _fingerprint(shards: _Shards, image: str, *, follow_links: bool) -> str:
     )
     names, extra = pa.array(shards.names, pa.string()), image.encode()
     if _has_path(shards.schema.field(image).type):
-        for name, metadata in zip(shards.names, shards.metadata, strict=True):
-            if _has_cells_without_bytes(metadata, image):
+        inside = list(shards.column(f"{image}.path", no_progress))
+        for shard, name in enumerate(shards.names):
+            if shards.has_cells_without_bytes(shard, image):
                 folder = (shards.root / name).parent
-                alone = _open_shards(shards.source, shards.root, [name])
-                paths = normal_paths(folder, alone.text(f"{image}.path"))
-                times, _ = stat_files(folder, paths, no_progress, follow_links=follow_links)
-                extra += fingerprint(paths, times).encode()
+                paths = normal_paths(folder, inside[shard].flatten()[0].cast(pa.string()))
+                there, _ = stat_files(folder, paths, no_progress, follow_links=follow_links)
+                extra += fingerprint(paths, there).encode()
     return fingerprint(names, times, extra=extra)
-
-
-def _has_cells_without_bytes(metadata: pq.FileMetaData, image: str) -> bool:
-    for group in range(metadata.num_row_groups):
-        part = metadata.row_group(group)
-        for index in range(part.num_columns):
-            column = part.column(index)
-            if column.path_in_schema == f"{image}.bytes":
-                statistics = column.statistics
-                if statistics is None or statistics.null_count:
-                    return True
-    return False

@@ -58,6 +58,4 @@ class InnerImages:
 
 def _root(source: DatasetSource) -> Path | None:
     """Return the folder that files have to lie in; Parquet files look after their own."""
-    if source.kind == "folder":
-        return source.path.resolve()
-    return source.path.parent.resolve() if source.kind == "manifest" else None
+    return source.root.resolve() if source.has_files else None

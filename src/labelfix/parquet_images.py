@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from labelfix.dataset_files import read_file_inside
 from labelfix.errors import UnreadableImage
+from labelfix.reading import PARQUET_FAULTS
 
 _BATCH_BYTES = 32 << 20  # decoded images held at a time
 _BATCH_ROWS = 1024
@@ -22,7 +23,7 @@ class ParquetImages:
     Reading in rising order costs one pass. Going back, or to another row group, starts again at
     the beginning of that row group: reading in random order from large row groups is slow. About
     32 MiB of images are held at a time, and one data page, which in files that Arrow wrote may be
-    1,024 images. Use it from one thread.
+    1,024 images. Threads wait for each other.
 
     Args:
         root: The folder of the files, absolute.
@@ -48,6 +49,7 @@ class ParquetImages:
         self._ends = np.cumsum(rows, dtype=np.int64)
         self._column = column
         self._open: _ShardReader | None = None
+        self._reading = Lock()
 
     def __len__(self) -> int:
         """Return N."""
@@ -55,7 +57,14 @@ class ParquetImages:
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the open file behind."""
-        return self.__dict__ | {"_open": None}
+        return {name: value for name, value in self.__dict__.items() if name != "_reading"} | {
+            "_open": None
+        }
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Take up what `__getstate__` gave."""
+        self.__dict__.update(state)
+        self._reading = Lock()
 
     def read(self, index: int) -> bytes:
         """Return the encoded image of one row.
@@ -65,14 +74,9 @@ class ParquetImages:
         """
         shard, row = self._find(index)
         path = self._root / self._shards[shard]
-        value = self._reader(path).value(row)
-        if isinstance(value, dict):
-            inside, value = value.get("path"), value.get("bytes")
-            if value is None and inside:
-                return read_file_inside(path.parent, inside, follow_links=self._follow_links)
-        if value is None:
-            raise UnreadableImage("the row holds no image")
-        return value  # type: ignore[no-any-return]
+        with self._reading:
+            cell = self._reader(path).value(row)
+        return image_of_cell(cell, path.parent, follow_links=self._follow_links)
 
     def location(self, index: int) -> str:
         """Return the file and the row in it, counted from 0: ``path/to/file.parquet:17``."""
@@ -94,6 +98,33 @@ class ParquetImages:
         return shard, index - (int(self._ends[shard - 1]) if shard else 0)
 
 
+def image_of_cell(cell: pa.Scalar, folder: Path, *, follow_links: bool) -> bytes:
+    """Return the image in a cell of bytes or of ``{bytes, path}``.
+
+    Args:
+        cell: The cell.
+        folder: What its path is relative to.
+        follow_links: Whether the path may lead out of it.
+
+    Raises:
+        UnreadableImage: The cell is empty, or the file that it names cannot be read.
+    """
+    try:
+        value = cell
+        if pa.types.is_struct(cell.type) and cell.is_valid:
+            held = dict(cell.items())
+            value = held.get("bytes")
+            inside = held.get("path")
+            if (value is None or not value.is_valid) and inside is not None and inside.is_valid:
+                return read_file_inside(folder, str(inside.as_py()), follow_links=follow_links)
+        data = None if value is None else value.as_py()
+    except PARQUET_FAULTS as error:
+        raise UnreadableImage(f"the row is damaged: {error}") from error
+    if not isinstance(data, bytes):
+        raise UnreadableImage("the row holds no image")
+    return data
+
+
 class _ShardReader:
     """One column of an open Parquet file, batch after batch within a row group.
 
@@ -108,7 +139,7 @@ class _ShardReader:
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         except FileNotFoundError as error:
             raise UnreadableImage("file is missing") from error
-        except (pa.ArrowException, OSError) as error:
+        except PARQUET_FAULTS as error:
             raise UnreadableImage(f"cannot be read: {error}") from error
         metadata = self._file.metadata
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
@@ -122,7 +153,7 @@ class _ShardReader:
     def close(self) -> None:
         self._file.close()
 
-    def value(self, row: int) -> Any:
+    def value(self, row: int) -> pa.Scalar:
         """Return one cell.
 
         Raises:
@@ -130,7 +161,7 @@ class _ShardReader:
         """
         if not self._start <= row < self._end:
             self._seek(row)
-        return self._held[row - self._start].as_py()
+        return self._held[row - self._start]
 
     def _seek(self, row: int) -> None:
         group = int(np.searchsorted(self._group_ends, row, side="right"))
@@ -144,7 +175,7 @@ class _ShardReader:
                 batch = next(self._batches)
                 self._held = batch.column(0)
                 self._start, self._end = self._end, self._end + len(batch)
-        except (pa.ArrowException, OSError, StopIteration) as error:
+        except (*PARQUET_FAULTS, StopIteration) as error:
             reason = f"cannot be read from the Parquet file: {error}"
             self._damage[group] = (self._end, reason)
             self._group = -1

@@ -26,12 +26,12 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from labelfix.dataset_labels import LabelColumn, blank_to_null, is_whole, labels_of_column
-from labelfix.dataset_manifest import read_header
 from labelfix.errors import DatasetError
 from labelfix.files import nameless_file
 from labelfix.probability_store import ArrayStore, map_file
 from labelfix.reading import PARQUET_FAULTS, parquet_faults
 from labelfix.records import Label, OnProgress, Progress
+from labelfix.table_text import read_header
 
 ID, LABEL, PREFIX = "sample_id", "given_label", "prob:"
 """What the columns are called; a class's name comes after the prefix."""

@@ -77,7 +77,8 @@ class DatasetSource:
     """Where a data set came from: enough to write it again in its own form.
 
     Args:
-        kind: ``"folder"``, ``"manifest"``, ``"parquet"`` or ``"pred_probs"``.
+        kind: ``"folder"``, ``"manifest"``, ``"parquet"``, ``"arrow"``, ``"archive"`` or
+            ``"pred_probs"``.
         path: The DATA that the user named, absolute.
         columns: What each role's column is called (``image``, ``label``, ``id``, ``split``);
             empty for a folder.
@@ -88,6 +89,16 @@ class DatasetSource:
     path: Path
     columns: Mapping[str, str]
     follow_links: bool = False
+
+    @property
+    def has_files(self) -> bool:
+        """Return whether the images are files of their own, to link to."""
+        return self.kind in ("folder", "manifest")
+
+    @property
+    def root(self) -> Path:
+        """Return the folder that paths of images are relative to."""
+        return self.path if self.kind == "folder" or self.path.is_dir() else self.path.parent
 
 
 @dataclass(frozen=True, slots=True, eq=False)

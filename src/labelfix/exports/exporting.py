@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 
 from labelfix.dataset import shards_among
 from labelfix.dataset_files import find_files, text_of_paths
+from labelfix.dataset_metadata import metadata_files
+from labelfix.dataset_parquet import partition_of
 from labelfix.decisions import decisions_file
 from labelfix.errors import ConfigError
 from labelfix.exports.cleanlab import datalab_table
@@ -26,8 +28,9 @@ from labelfix.exports.own_text import write_own_text
 from labelfix.exports.plan import ExportPlan, plan_of_run
 from labelfix.exports.tasks import write_label_studio_config, write_tasks
 from labelfix.files import make_folder
-from labelfix.records import OnProgress, no_progress
+from labelfix.records import DatasetSource, OnProgress, no_progress
 from labelfix.report import Report, report_file
+from labelfix.table_text import RECORDS_SUFFIX, table_suffix
 
 ExportFormat = Literal[
     "own",
@@ -124,6 +127,8 @@ def export(
     run, to = Path(run), Path(to)
     report, plan = plan_of_run(run, min_probability=min_probability, drop=drop)
     chosen = _choose_format(report, to, format)
+    if chosen == "own":
+        _refuse_own_form(report.run.source)
     _refuse_link(report, chosen, link=link)
     places = [to, _config_beside(to)] if chosen == "label-studio" else [to]
     keep_off(places, [*_inputs(report), report_file(run), decisions_file(run)])
@@ -303,13 +308,47 @@ def _inputs(report: Report) -> list[Path]:
     return [report.run.source.path, *map(Path, others)]
 
 
+def _refuse_own_form(source: DatasetSource) -> None:
+    """Refuse to write forms again that labelfix only reads.
+
+    Raises:
+        ConfigError: The data are in one of them; the hint names those that can be written.
+    """
+    what = _why_not_own(source)
+    if what is not None:
+        raise ConfigError(
+            f"{what}: it cannot be exported in its own form",
+            hint="choose --format folder or huggingface, or a table: csv, parquet or jsonl",
+        )
+
+
+def _why_not_own(source: DatasetSource) -> str | None:
+    """Return why data cannot be written in their own form, ``None`` if they can."""
+    what, names = None, list[str]()
+    if source.kind in ("manifest", "parquet") and source.path.is_dir():
+        names = text_of_paths(find_files(source.path, no_progress)[0]).to_pylist()
+    if source.kind in ("archive", "arrow"):
+        what = f"{source.path} is read in place, and labelfix writes no "
+        what += "archives" if source.kind == "archive" else "Arrow files"
+    elif source.kind == "manifest" and table_suffix(source.path.name) == RECORDS_SUFFIX:
+        what = f"{source.path} is a list in one JSON file, which labelfix only reads"
+    elif source.kind == "manifest" and metadata_files(names):
+        what = f"the labels of {source.path} are in several metadata files"
+    elif source.kind != "folder" and "label" not in source.columns:
+        what = f"the labels of {source.path} are not in one column"
+    elif any(source.columns.get("label") in partition_of(name) for name in names):
+        what = f"the labels of {source.path} are in the names of its folders"
+    return what
+
+
 def _choose_format(report: Report, to: Path, wanted: ExportFormat | None) -> ExportFormat:
     suffix = to.suffix.lower()
     if wanted is None:
         if suffix in _FORMAT_OF_SUFFIX:
             return _FORMAT_OF_SUFFIX[suffix]
         if not suffix:
-            return "own" if _kind_of_writer(report, "own") == "own shards" else "folder"
+            is_own = _kind_of_writer(report, "own") == "own shards"
+            return "own" if is_own and _why_not_own(report.run.source) is None else "folder"
         raise ConfigError(
             f"cannot tell from {to.name!r} what to write",
             hint="end it in .csv, .parquet or .jsonl for a table or in nothing for a folder, or "
@@ -334,7 +373,8 @@ def _refuse_link(report: Report, chosen: ExportFormat, *, link: bool) -> None:
         raise ConfigError(
             f"--format {chosen} writes no files that could be links", hint="leave out --link"
         )
-    if link and report.run.source.kind == "parquet":
+    if link and not report.run.source.has_files:
         raise ConfigError(
-            "images inside Parquet files cannot be linked", hint="leave out --link: they are copied"
+            f"the images of {report.run.source.path} are no files that could be linked",
+            hint="leave out --link: they are copied",
         )

@@ -90,7 +90,7 @@ class _Places:
         return PurePosixPath(*parts, self._file_name(position, image))
 
     def _file_name(self, position: int, image: TakenImage) -> str:
-        if self.source.kind == "manifest":
+        if self.source.has_files:
             return Path(image.location).name
         name = safe_name(PurePosixPath(self.sample_id[position].as_py()).name)
         return name if has_image_suffix(name) else name + image.suffix

@@ -88,9 +88,7 @@ def folder_of_ids(source: DatasetSource) -> Path | None:
     if source.kind == "folder":
         return source.path
     is_path = source.kind == "manifest" and "id" not in source.columns
-    if not is_path:
-        return None
-    return source.path if source.path.is_dir() else source.path.parent
+    return source.root if is_path else None
 
 
 def _prefix(folder: Path, to: Path) -> str:

@@ -1,8 +1,8 @@
 """An export in the form of its own manifest of text: only the cells of changed labels differ.
 
 The file is not read and written again: its bytes are copied but for the cells of changed labels and
-the lines of rows that are left out. So the delimiter, quotes, line ends, a byte order mark, the
-order of the columns and all other cells stay as they were.
+the lines of rows that are left out. So the delimiter, quotes, line ends, encoding, a byte order
+mark, compression, the order of the columns and all other cells stay as they were.
 """
 
 import json
@@ -12,16 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelfix.dataset_manifest import JSON_SUFFIXES, read_header
 from labelfix.errors import DatasetError
 from labelfix.exports.plan import ExportPlan
 from labelfix.files import atomic_path
 from labelfix.records import DatasetSource, Label
+from labelfix.table_text import (
+    JSON_SUFFIXES,
+    Layout,
+    read_layout,
+    read_table_text,
+    records,
+    table_suffix,
+)
 
-_MARK = b"\xef\xbb\xbf"  # a byte order mark
 _NAN = frozenset({b"NaN", b"nan"})  # without quotes; see `dataset_manifest`
 _HOLES = re.compile(rb"\.0+(?=\"?$)")  # how pandas writes whole numbers beside holes
 _SPACE = re.compile(r"[ \t\r\n]*")
+_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _DECODER = json.JSONDecoder()
 
 
@@ -33,16 +40,20 @@ def write_own_text(source: DatasetSource, plan: ExportPlan, to: Path) -> None:
             new label.
         RunError: The place cannot be written to.
     """
-    data = source.path.read_bytes()
-    is_json = source.path.suffix.lower() in JSON_SUFFIXES
-    edits = _edits_of_lines(data, source, plan) if is_json else _edits_of_cells(data, source, plan)
-    with atomic_path(to) as draft, draft.open("wb") as file:
-        end = 0
-        for edit in edits:
-            file.write(data[end : edit.start])
-            file.write(edit.text)
-            end = edit.end
-        file.write(data[end:])
+    text = read_table_text(source.path)
+    data = bytes(text.data)
+    if table_suffix(source.path.name) in JSON_SUFFIXES:
+        edits = _edits_of_lines(data, source, plan)
+    else:
+        layout = read_layout(text, table_suffix(source.path.name))
+        edits = _edits_of_cells(data, layout, source, plan)
+    parts, end = [], 0
+    for edit in edits:
+        parts += [data[end : edit.start], edit.text]
+        end = edit.end
+    saved = text.saved(b"".join([*parts, data[end:]]))
+    with atomic_path(to) as draft:
+        draft.write_bytes(saved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +76,12 @@ def _check_rows(found: int, source: DatasetSource, plan: ExportPlan) -> None:
 # Delimited text
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """Where a row of a delimited file lies: all of it, and its cells."""
-
-    start: int
-    end: int
-    cells: list[tuple[int, int]]
-
-
-def _edits_of_cells(data: bytes, source: DatasetSource, plan: ExportPlan) -> Iterator[_Edit]:
-    names, delimiter = read_header(source.path)
-    column = names.index(source.columns["label"])
+def _edits_of_cells(
+    data: bytes, layout: Layout, source: DatasetSource, plan: ExportPlan
+) -> Iterator[_Edit]:
+    delimiter, column = layout.delimiter, layout.names.index(source.columns["label"])
     new_labels, left_out = plan.new_labels, frozenset(plan.left_out.tolist())
-    rows = _records(data, delimiter.encode())
+    rows = records(memoryview(data), delimiter.encode(), layout.start)
     next(rows)  # the names of the columns
     row = -1
     for row, record in enumerate(rows):
@@ -88,32 +91,17 @@ def _edits_of_cells(data: bytes, source: DatasetSource, plan: ExportPlan) -> Ite
             start, end = record.cells[column]
             like = data[start:end]
             if _is_missing(like):
-                like = _first_label(data, delimiter, column)
+                like = _first_label(data, layout, column)
             yield _Edit(start, end, _cell(like, new_labels[row], delimiter))
     _check_rows(row + 1, source, plan)
-
-
-def _records(data: bytes, delimiter: bytes) -> Iterator[_Record]:
-    """Yield the rows as Arrow reads them: a quote counts at the start of a cell only."""
-    sign = re.escape(delimiter)
-    pattern = rb'(?:(?>"[^"]*(?:""[^"]*)*"))?[^%b\r\n]*(%b|\r\n|\r|\n|\Z)' % (sign, sign)
-    start = len(_MARK) if data.startswith(_MARK) else 0
-    cells: list[tuple[int, int]] = []
-    for match in re.compile(pattern).finditer(data, start):
-        cells.append((match.start(), match.start(1)))
-        if match.group(1) == delimiter:
-            continue
-        if len(cells) > 1 or cells[0][0] < cells[0][1]:  # else the line is empty: no row
-            yield _Record(start, match.end(), cells)
-        start, cells = match.end(), []
 
 
 def _is_missing(cell: bytes) -> bool:
     return cell in _NAN or not cell.strip(b'" \t')
 
 
-def _first_label(data: bytes, delimiter: str, column: int) -> bytes:
-    rows = _records(data, delimiter.encode())
+def _first_label(data: bytes, layout: Layout, column: int) -> bytes:
+    rows = records(memoryview(data), layout.delimiter.encode(), layout.start)
     next(rows)
     cells = (data[slice(*record.cells[column])] for record in rows)
     return next((cell for cell in cells if not _is_missing(cell)), b"")
@@ -152,12 +140,9 @@ def _edits_of_lines(data: bytes, source: DatasetSource, plan: ExportPlan) -> Ite
 
 def _lines(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield where the lines lie that are not blank."""
-    start = len(_MARK) if data.startswith(_MARK) else 0
-    while start < len(data):
-        end = data.find(b"\n", start) + 1 or len(data)
-        if data[start:end].strip():
-            yield start, end
-        start = end
+    for match in _LINE.finditer(data):
+        if match.group().strip():
+            yield match.span()
 
 
 def _first_value(data: bytes, name: str) -> Any:
