@@ -48,8 +48,8 @@ def audit(
     label_column: str | None = None,
     id_column: str | None = None,
     split_column: str | None = None,
-    test_split: str | Sequence[str] = (),
-    label_missing: str | Sequence[str] = (),
+    test_split: str | Sequence[str] | None = None,
+    label_missing: str | Sequence[str] | None = None,
     follow_links: bool = False,
     precision: float | None = None,
     budget: int | None = None,
@@ -174,8 +174,10 @@ def audit(
     )
 
 
-def _all_of(names: str | Sequence[str]) -> tuple[str, ...]:
+def _all_of(names: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return one name or several as several."""
+    if names is None:
+        return ()
     return (names,) if isinstance(names, str) else tuple(map(str, names))
 
 
