@@ -13,6 +13,7 @@ from labelfix.config import (
     Device,
     FineTuningConfig,
     FlagConfig,
+    ImageConfig,
     IssueConfig,
     RegularizationConfig,
     SelfLabelingConfig,
@@ -51,6 +52,8 @@ def audit(
     test_split: str | Sequence[str] | None = None,
     label_missing: str | Sequence[str] | None = None,
     follow_links: bool = False,
+    max_pixels: int | None = None,
+    value_range: tuple[float, float] | None = None,
     precision: float | None = None,
     budget: int | None = None,
     issue_threshold: Mapping[str, float] | None = None,
@@ -96,6 +99,10 @@ def audit(
             from 0 on, -1 means so by itself; an empty text makes -1 a class.
         follow_links: Also read images outside ``data``, where links in it or paths of a manifest
             lead; exports copy them and pages show them.
+        max_pixels: Larger images are not read; ``None`` takes 178,956,970. More than that also
+            reads images that a few bytes blow up.
+        value_range: What becomes black and what white in images of more than 8 bits; ``None``
+            takes the range that the data use.
         precision: Flag as many labels as leave this share of the flags right; ``None`` flags as
             many as make the expected F1 the highest.
         budget: Flag this many labels instead; fewer rather than some of equally doubtful ones.
@@ -128,6 +135,7 @@ def audit(
             label_missing=_all_of(label_missing),
             follow_links=follow_links,
         ),
+        images=ImageConfig(**_given(max_pixels=max_pixels, value_range=value_range)),
         backbone=BackboneConfig(
             name=backbone,
             weights=None if weights is None else Path(weights),

@@ -118,6 +118,8 @@ def audit(
     test_split: opt.TestSplit = None,
     label_missing: opt.LabelMissing = None,
     follow_links: opt.FollowLinksOut = False,
+    max_pixels: opt.MaxPixels = None,
+    value_range: opt.ValueRange = None,
 ) -> None:
     """Find the labels of DATA that are probably wrong, and write a report to RUN."""
     if overwrite and resume:
@@ -172,6 +174,8 @@ def audit(
             test_split=test_split,
             label_missing=label_missing,
             follow_links=follow_links,
+            max_pixels=max_pixels,
+            value_range=opt.range_of(value_range),
             precision=precision,
             budget=budget,
             issue_threshold=opt.thresholds_of(issue_threshold),

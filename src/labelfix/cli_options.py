@@ -28,6 +28,23 @@ FollowLinks: TypeAlias = Annotated[
         "told to read them.",
     ),
 ]
+MaxPixels: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Larger images are not read. 178,956,970 if left out; more also reads images that a "
+        "few bytes blow up.",
+    ),
+]
+ValueRange: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH",
+        help="What becomes black and what white in images of more than 8 bits. If left out, the "
+        "range that the data use.",
+    ),
+]
 FollowLinksOut: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -239,3 +256,18 @@ def thresholds_of(texts: list[str] | None) -> dict[str, float]:
                 f"{text!r} is not of the form KIND=SCORE, such as dark=0.2"
             ) from None
     return thresholds
+
+
+def range_of(text: str | None) -> tuple[float, float] | None:
+    """Return the two ends of a text such as ``0,4095``.
+
+    Raises:
+        typer.BadParameter: The text is not of that form.
+    """
+    if text is None:
+        return None
+    low, _, high = text.partition(",")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not of the form LOW,HIGH, such as 0,4095") from None

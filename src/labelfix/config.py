@@ -3,6 +3,7 @@
 Every setting is the same for every data set unless the user says otherwise.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,6 +41,35 @@ class DatasetConfig:
     test_split: tuple[str, ...] = ()
     label_missing: tuple[str, ...] = ()
     follow_links: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig:
+    """How encoded images become pixels.
+
+    Args:
+        max_pixels: Larger images are not read.
+        value_range: What becomes black and what white in images of more than 8 bits; ``None``
+            takes the range that the data use, or the usual one of 8, 10, 12, 14 or 16 bits.
+    """
+
+    max_pixels: int = 178_956_970
+    value_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        if self.max_pixels < 1:
+            raise ConfigError(
+                f"no image has {self.max_pixels} pixels or fewer",
+                hint="leave --max-pixels out, or choose more",
+            )
+        if self.value_range is not None:
+            low, high = self.value_range
+            if not (-math.inf < low < high < math.inf):  # NaN fails too
+                raise ConfigError(
+                    f"values from {low:g} to {high:g} are no range",
+                    hint="choose --value-range LOW,HIGH with LOW below HIGH, such as 0,4095",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,6 +406,7 @@ class AuditConfig:
 
     Args:
         dataset: How to read the data.
+        images: How encoded images become pixels.
         backbone: Which network looks at the images.
         tune: What is trained: ``"head"``, linear heads on frozen features; ``"full"``, the whole
             network; ``"auto"``, the whole network where there is a GPU.
@@ -390,6 +421,7 @@ class AuditConfig:
     """
 
     dataset: DatasetConfig = DatasetConfig()
+    images: ImageConfig = ImageConfig()
     backbone: BackboneConfig = BackboneConfig()
     tune: Tune = "auto"
     training: TrainingConfig = TrainingConfig()

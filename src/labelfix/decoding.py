@@ -113,7 +113,9 @@ def decode_batch(
         if isinstance(data, str) or known[place]:
             continue
         try:
-            image, size = decode_with_size(data, at_least=preprocessing.size)
+            image, size = decode_with_size(
+                data, at_least=preprocessing.size, decoding=preprocessing.decoding
+            )
         except UnreadableImage as error:
             unreadable[place] = str(error)
             continue

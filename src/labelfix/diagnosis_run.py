@@ -43,7 +43,7 @@ from labelfix.diagnosis_plot import diagnosis_svg
 from labelfix.diagnosis_records import Diagnosis
 from labelfix.errors import ConfigError, DatasetError, RunError, UnreadableImage
 from labelfix.files import atomic_path
-from labelfix.images import decode_image
+from labelfix.images import Decoding, decode_image
 from labelfix.preprocessing import Preprocessing
 from labelfix.records import ImageStore, OnProgress, Progress, no_progress
 from labelfix.report import Report, read_report_table
@@ -245,6 +245,7 @@ def _samples(
     on_progress: OnProgress,
 ) -> _Samples:
     images = _images(report, on_progress)
+    decoding = Decoding.from_json(report.run.settings.get("decoding"))
     names = pa.array(report.class_names, report.table["given_label"].type)
     labels = pc.index_in(report.table["given_label"], names)
     trained = _trained_rows(report)
@@ -252,7 +253,7 @@ def _samples(
     pixels, rows = [], []
     for done, row in enumerate(trained[places].tolist(), start=1):
         try:
-            image = decode_image(images.read(row), at_least=preprocessing.size)
+            image = decode_image(images.read(row), at_least=preprocessing.size, decoding=decoding)
         except UnreadableImage:
             continue
         pixels.append(torch.from_numpy(preprocessing.pixels(image)))

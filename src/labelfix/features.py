@@ -4,7 +4,6 @@ Letters: N samples, B images of a batch, D features, S pixels a side, T of a thu
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from labelfix.decoding import decode_batch
 from labelfix.disk_cache import Column, RowWork, StoredRows, cache_key, rows_of
 from labelfix.errors import UnreadableImage
 from labelfix.extraction import extract
-from labelfix.images import decode_image
+from labelfix.images import USUAL, Decoding, decode_image
 from labelfix.records import Appearances, Features, ImageStore, OnProgress, no_progress
 
 CACHE_VERSION = 3
@@ -37,7 +36,6 @@ def stored_features(
     *,
     cache: Path,
     batch_size: int,
-    decoding: Any = None,
     on_progress: OnProgress = no_progress,
 ) -> StoredRows:
     """Return the features of every image; those that the cache holds are not computed again.
@@ -49,8 +47,6 @@ def stored_features(
         backbone: The frozen network.
         cache: The folder that holds the features of all runs.
         batch_size: Images a forward pass.
-        decoding: What was settled for the whole data set about how images are decoded, as JSON
-            values; features of another decoding are not taken.
         on_progress: Told about every batch.
 
     Raises:
@@ -70,7 +66,7 @@ def stored_features(
         ),
         fault=lambda data: decode_batch([data], backbone.preprocessing).unreadable.get(0),
     )
-    folder = cache / feature_key(backbone, decoding)
+    folder = cache / feature_key(backbone)
     stored = rows_of(folder, images, fingerprint, work, on_progress)
     if stored is None:
         raise AssertionError("nothing forbids to write features")
@@ -111,7 +107,7 @@ def features_of(stored: StoredRows) -> Features:
     )
 
 
-def typical_side(images: ImageStore) -> int:
+def typical_side(images: ImageStore, decoding: Decoding = USUAL) -> int:
     """Return the median shorter side, in pixels, of images from evenly spread places.
 
     Large photographs count as at least ``SIDE_CAP``: no network here takes more.
@@ -122,13 +118,17 @@ def typical_side(images: ImageStore) -> int:
     sides = []
     for row in rows:
         try:
-            sides.append(min(decode_image(images.read(row), at_least=SIDE_CAP).size))
+            sides.append(min(_size_of(images.read(row), decoding)))
         except UnreadableImage:
             continue
     return int(np.median(sides)) if sides else SIDE_CAP
 
 
-def feature_key(backbone: Backbone, decoding: Any = None) -> str:
+def _size_of(data: bytes, decoding: Decoding) -> tuple[int, int]:
+    return decode_image(data, at_least=SIDE_CAP, decoding=decoding).size
+
+
+def feature_key(backbone: Backbone) -> str:
     """Return a name for one way to compute features: network, size, precision, and decoding."""
     return cache_key(
         CACHE_VERSION,
@@ -137,7 +137,6 @@ def feature_key(backbone: Backbone, decoding: Any = None) -> str:
         backbone.depths,
         str(backbone.dtype),
         backbone.device.type,
-        decoding,
     )
 
 

@@ -23,6 +23,7 @@ from labelfix.distributed import World
 from labelfix.features import typical_side
 from labelfix.files import atomic_path
 from labelfix.gradients import uses_half
+from labelfix.image_survey import Survey, survey_images
 from labelfix.image_views import ImageViews
 from labelfix.pixel_cache import Pixels, decode_once, stored_square
 from labelfix.pixel_sources import source_of
@@ -41,6 +42,7 @@ class FullTuning:
 
     Args:
         network: As it starts.
+        survey: How its images are decoded.
         device: Of this process.
         world: The processes that train together.
         config: What was asked for.
@@ -48,6 +50,7 @@ class FullTuning:
     """
 
     network: Network
+    survey: Survey
     device: torch.device
     world: World
     config: AuditConfig
@@ -69,11 +72,15 @@ class FullTuning:
             BackboneError: The network cannot be had.
             TrainingError: Another process is gone.
         """
-        network = load_network(config.backbone, typical_side(dataset.images), seed=config.seed)
+        survey = survey_images(dataset.images, config.images)
+        side = typical_side(dataset.images, survey.decoding)
+        network = load_network(config.backbone, side, seed=config.seed)
+        preprocessing = replace(network.preprocessing, decoding=survey.decoding)
+        network = replace(network, preprocessing=preprocessing)
         device = world.device(choose_device(config.backbone.device))
         told = rate_halvings if world.is_writer else 0
         of_all = int(world.sum(torch.tensor(told, device=device)))
-        return cls(network, device, world, config, of_all)
+        return cls(network, survey, device, world, config, of_all)
 
     @property
     def training(self) -> FineTuningConfig:
@@ -101,13 +108,14 @@ class FullTuning:
         Raises:
             RunError: The cache cannot be written to.
         """
-        return decode_once(
+        pixels = decode_once(
             dataset.images,
             dataset.fingerprint,
             stored_square(self.network.preprocessing),
             cache=cache / "pixels",
             on_progress=on_progress,
         )
+        return replace(pixels, assumptions=pixels.assumptions + self.survey.assumptions)
 
     def train(
         self,
@@ -166,6 +174,7 @@ class FullTuning:
             "precision": self._precision(),
             "device": self.device.type,
             "weights_digest": self.network.weights_digest,
+            "decoding": self.survey.decoding.to_json(),
             "processes": self.world.size,
             "micro_batch_size": tuned.micro_batch_size or share,
             **asdict(self.training),

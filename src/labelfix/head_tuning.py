@@ -1,7 +1,7 @@
 """`--tune head`: linear heads on the features of a frozen backbone."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from labelfix.backbone import Backbone, load_backbone
 from labelfix.config import AuditConfig
 from labelfix.disk_cache import StoredRows
 from labelfix.features import features_of, stored_features, typical_side
+from labelfix.image_survey import Survey, survey_images
 from labelfix.records import (
     Evidence,
     Features,
@@ -26,6 +27,7 @@ class HeadTuning:
 
     backbone: Backbone
     config: AuditConfig
+    survey: Survey
 
     @classmethod
     def load(cls, dataset: LabeledDataset, config: AuditConfig) -> "HeadTuning":
@@ -34,7 +36,11 @@ class HeadTuning:
         Raises:
             BackboneError: It cannot be had.
         """
-        return cls(load_backbone(config.backbone, typical_side(dataset.images)), config)
+        survey = survey_images(dataset.images, config.images)
+        side = typical_side(dataset.images, survey.decoding)
+        backbone = load_backbone(config.backbone, side)
+        preprocessing = replace(backbone.preprocessing, decoding=survey.decoding)
+        return cls(replace(backbone, preprocessing=preprocessing), config, survey)
 
     @property
     def folds(self) -> int:
@@ -47,7 +53,8 @@ class HeadTuning:
         Raises:
             RunError: The cache cannot be written to.
         """
-        return features_of(self.stored(dataset, cache, on_progress))
+        features = features_of(self.stored(dataset, cache, on_progress))
+        return replace(features, assumptions=features.assumptions + self.survey.assumptions)
 
     def stored(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> StoredRows:
         """Return what ``look`` does, as rows of the cache and the folder they lie in."""
@@ -94,5 +101,6 @@ class HeadTuning:
             "precision": str(self.backbone.dtype).removeprefix("torch."),
             "device": self.backbone.device.type,
             "weights_digest": self.backbone.weights_digest,
+            "decoding": self.survey.decoding.to_json(),
             **asdict(self.config.training),
         }

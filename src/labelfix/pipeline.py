@@ -21,6 +21,7 @@ from labelfix.finding import Found, Inquiry, find_by_heads, find_by_networks
 from labelfix.full_tuning import FullTuning, write_network
 from labelfix.html.pictures import pictures_in
 from labelfix.html.writing import write_page
+from labelfix.images import quiet_pillow
 from labelfix.neighbor_table import NEIGHBORS_NAME, write_neighbors
 from labelfix.records import LabeledDataset, OnProgress, no_progress
 from labelfix.report import Report, write_report
@@ -35,6 +36,7 @@ from labelfix.reviewed import (
 from labelfix.run_folder import MODEL_NAME, RunFolder
 
 
+@quiet_pillow()
 def audit(
     data: Path,
     out: Path,
@@ -171,7 +173,7 @@ def _finish(inquiry: Inquiry, folder: RunFolder, found: Found) -> Report:
     run = _run_json(inquiry.config, dataset, report, inquiry.clock)
     folder.finish(run, has_network=found.tuned is not None)
     _checkpoints(folder, {}).remove()  # only now: until here the disk may be full
-    write_page(folder.path, report, pictures_in(dataset, inquiry.on_progress))
+    write_page(folder.path, report, pictures_in(dataset, report, inquiry.on_progress))
     return report
 
 

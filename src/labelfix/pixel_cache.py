@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +82,6 @@ def decode_once(
     *,
     cache: Path,
     limit: int = LIMIT,
-    decoding: Any = None,
     on_progress: OnProgress = no_progress,
 ) -> Pixels:
     """Return the pixels of every image; those that the cache holds are not decoded again.
@@ -98,8 +96,6 @@ def decode_once(
         preprocessing: How an encoded image becomes a stored square, as of ``stored_square``.
         cache: The folder that holds the pixels of all runs.
         limit: Bytes that the pixels may take; never more than ``DISK_SHARE`` of the free space.
-        decoding: What was settled for the whole data set about how images are decoded, as JSON
-            values; pixels of another decoding are not taken.
         on_progress: Told about every batch.
 
     Raises:
@@ -107,7 +103,11 @@ def decode_once(
     """
     size = preprocessing.size
     key = cache_key(
-        CACHE_VERSION, size, preprocessing.crop_share, preprocessing.interpolation, decoding
+        CACHE_VERSION,
+        size,
+        preprocessing.crop_share,
+        preprocessing.interpolation,
+        repr(preprocessing.decoding),
     )
     wanted = len(images) * size * size * 3
     square = {"values": Column(np.uint8, (size, size, 3))}

@@ -3,13 +3,15 @@
 Letters: S pixels a side.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import interpolate
+
+from labelfix.images import Decoding
 
 SMALLEST_SIZE = 96
 """Below this, a network that divides its input by 32 sees hardly anything."""
@@ -34,6 +36,7 @@ class Preprocessing:
         interpolation: ``"bicubic"`` or ``"bilinear"``.
         mean: Of each channel, in [0, 1]; subtracted by the backbone.
         std: Of each channel, in [0, 1]; divided by in the backbone.
+        decoding: How an encoded image becomes pixels to begin with.
     """
 
     size: int
@@ -41,6 +44,7 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    decoding: Decoding = field(default_factory=Decoding)
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the ``(S, S, 3)`` central square of an RGB image.

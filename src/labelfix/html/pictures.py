@@ -6,27 +6,34 @@ from labelfix.audited_data import open_audited
 from labelfix.errors import DatasetError
 from labelfix.html.thumbnails import draw_thumbnails
 from labelfix.html.wishes import NO_IMAGES, Pictures, no_pictures
+from labelfix.images import USUAL, Decoding
 from labelfix.inner_images import shown_images
 from labelfix.records import ImageStore, LabeledDataset, OnProgress
 from labelfix.report import Report
 
 
-def pictures_of(images: ImageStore, on_progress: OnProgress) -> Pictures:
-    """Return the pictures of images that are at hand."""
-    return Pictures(partial(draw_thumbnails, images, on_progress=on_progress), None)
+def pictures_of(
+    images: ImageStore, on_progress: OnProgress, decoding: Decoding = USUAL
+) -> Pictures:
+    """Return the pictures of images that are at hand, decoded as in their audit."""
+    draw = partial(draw_thumbnails, images, decoding=decoding, on_progress=on_progress)
+    return Pictures(draw, None)
 
 
 def pictures_in(
-    dataset: LabeledDataset, on_progress: OnProgress, *, follow_links: bool = False
+    dataset: LabeledDataset, report: Report, on_progress: OnProgress, *, follow_links: bool = False
 ) -> Pictures:
     """Return the pictures of a data set that is open.
 
     Args:
         dataset: Whose images to draw.
+        report: On them; says how they were decoded.
         on_progress: Told how far it is.
         follow_links: Whether to draw images that links outside the data set lead to.
     """
-    return pictures_of(shown_images(dataset, follow_links=follow_links), on_progress)
+    images = shown_images(dataset, follow_links=follow_links)
+    decoding = Decoding.from_json(report.run.settings.get("decoding"))
+    return pictures_of(images, on_progress, decoding)
 
 
 def find_pictures(
@@ -48,4 +55,4 @@ def find_pictures(
         )
     if dataset is None:
         return no_pictures(NO_IMAGES)
-    return pictures_in(dataset, on_progress, follow_links=follow_links)
+    return pictures_in(dataset, report, on_progress, follow_links=follow_links)

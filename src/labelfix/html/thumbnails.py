@@ -9,10 +9,11 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
 from labelfix.errors import UnreadableImage
 from labelfix.html.wishes import Wish
-from labelfix.images import decode_image
+from labelfix.images import USUAL, Decoding, decode_image
 from labelfix.records import ImageStore, OnProgress, Progress, no_progress
 
 QUALITY = 82
@@ -29,6 +30,7 @@ def draw_thumbnails(
     wishes: Sequence[Wish],
     *,
     budget: int = BUDGET,
+    decoding: Decoding = USUAL,
     on_progress: OnProgress = no_progress,
 ) -> Mapping[Wish, str]:
     """Return ``data:`` addresses for wishes, for as many as the budget holds.
@@ -37,10 +39,11 @@ def draw_thumbnails(
         images: The encoded images.
         wishes: The most important first; one that comes twice is paid for twice.
         budget: Bytes that all of them may take together.
+        decoding: How encoded images become pixels, as in the audit.
         on_progress: Told how many are drawn.
     """
     uses = Counter(wishes)
-    drawn = dict(_draw(images, sorted(uses, key=lambda wish: wish.row), on_progress))
+    drawn = dict(_draw(images, sorted(uses, key=lambda wish: wish.row), decoding, on_progress))
     kept: dict[Wish, str] = {}
     for wish in uses:  # in the order of their first use
         address = drawn.get(wish)
@@ -52,14 +55,16 @@ def draw_thumbnails(
 
 
 def _draw(
-    images: ImageStore, wishes: Sequence[Wish], on_progress: OnProgress
+    images: ImageStore, wishes: Sequence[Wish], decoding: Decoding, on_progress: OnProgress
 ) -> Iterator[tuple[Wish, str]]:
     """Yield the pictures that can be had; rows rise, which is fast for every store."""
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(wishes), AT_ONCE):
             some = wishes[start : start + AT_ONCE]
             data = [_read(images, wish.row) for wish in some]
-            for wish, address in zip(some, pool.map(_address, data, some), strict=True):
+            for wish, address in zip(
+                some, pool.map(_address, data, some, repeat(decoding)), strict=True
+            ):
                 if address is not None:
                     yield wish, address
             done = start + len(some)
@@ -73,9 +78,9 @@ def _read(images: ImageStore, row: int) -> bytes:
         return b""
 
 
-def _address(data: bytes, wish: Wish) -> str | None:
+def _address(data: bytes, wish: Wish, decoding: Decoding) -> str | None:
     try:
-        picture = decode_image(data, at_least=wish.side)
+        picture = decode_image(data, at_least=wish.side, decoding=decoding)
     except (UnreadableImage, MemoryError):
         return None
     picture.thumbnail((wish.side, wish.side))

@@ -12,7 +12,7 @@ from threading import Lock
 from PIL import Image
 
 from labelfix.errors import UnreadableImage
-from labelfix.images import decode_image
+from labelfix.images import USUAL, Decoding, decode_image
 from labelfix.records import ImageStore
 
 SIZES = {"small": 240, "large": 1600, "full": 4096}
@@ -35,10 +35,12 @@ class Pictures:
 
     Args:
         images: The images of the report, by row.
+        decoding: How they become pixels, as in the audit.
     """
 
-    def __init__(self, images: ImageStore) -> None:
+    def __init__(self, images: ImageStore, decoding: Decoding = USUAL) -> None:
         self._images = images
+        self._decoding = decoding
         self._reading = Lock()
         self._held: OrderedDict[tuple[int, str], Picture] = OrderedDict()
         self._held_bytes = 0
@@ -55,7 +57,7 @@ class Pictures:
                 self._held.move_to_end((row, size))
                 return held
             data = self._read(row)
-        made = _encode(data, SIZES[size])
+        made = _encode(data, SIZES[size], self._decoding)
         with self._reading:
             self._hold((row, size), made)
         return made
@@ -74,8 +76,9 @@ class Pictures:
             self._held_bytes -= len(self._held.popitem(last=False)[1].data)
 
 
-def _encode(data: bytes, size: int) -> Picture:
-    image = decode_image(data, at_least=size * 5 // 8)  # the short side of most photos
+def _encode(data: bytes, size: int, decoding: Decoding) -> Picture:
+    at_least = size * 5 // 8  # the short side of most photos
+    image = decode_image(data, at_least=at_least, decoding=decoding)
     image.thumbnail((size, size), Image.Resampling.BILINEAR)  # a third of the time of Lanczos
     file = io.BytesIO()
     if max(image.size) <= _LOSSLESS:

@@ -13,6 +13,7 @@ import uvicorn
 
 from labelfix.audited_data import open_audited
 from labelfix.errors import ConfigError
+from labelfix.images import Decoding
 from labelfix.inner_images import shown_images
 from labelfix.records import OnProgress, no_progress
 from labelfix.report import read_report_table
@@ -59,7 +60,9 @@ def open_review(
     dataset = open_audited(report, on_progress)
     if dataset is None:
         return Review(session, None)
-    return Review(session, Pictures(shown_images(dataset, follow_links=follow_links)))
+    decoding = Decoding.from_json(report.run.settings.get("decoding"))
+    images = shown_images(dataset, follow_links=follow_links)
+    return Review(session, Pictures(images, decoding))
 
 
 def serve(
