@@ -88,7 +88,7 @@ def test_links_out_are_rows_with_a_reason(data: Path) -> None:
     assert "symbolic links" in reasons["dog/loop.png"]
     (said,) = dataset.assumptions
     assert said.topic == "files"
-    assert said.text.startswith("3 images lie outside the data folder")
+    assert said.text.startswith("3 images were not read as they lie outside the data folder")
     assert "--follow-links" in said.text
 
 

@@ -320,10 +320,10 @@ def links_not_followed(where: Path, samples: pa.StringArray, count: int) -> tupl
             hint="are they to be read, and copied by exports? If so, add --follow-links; if not, "
             "copy into the folder what belongs to the data",
         )
-    verb = "image lies" if outside == 1 else "images lie"
+    verb = "image was not read as it lies" if outside == 1 else "images were not read as they lie"
     text = (
-        f"{outside:,} {verb} outside the data folder, where links or paths lead, and are not read "
-        f"({some}); --follow-links reads them"
+        f"{outside:,} {verb} outside the data folder, where links or paths lead ({some}); "
+        "--follow-links decides otherwise"
     )
     return (Assumption("files", text),)
 
