@@ -1,5 +1,6 @@
 import io
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from labelfix.backbone import Backbone, load_backbone
 from labelfix.config import BackboneConfig
 from labelfix.errors import RunError
 from labelfix.features import compute_features, feature_key, typical_side
-from labelfix.images import content_digest
+from labelfix.images import Decoding, content_digest
+from labelfix.value_ranges import ValueRanges
 
 
 def png(seed, side=32):
@@ -74,7 +76,12 @@ def test_images_under_other_names_are_read_and_not_computed_again(backbone, tmp_
 def test_another_size_or_decoding_is_computed_anew(backbone):
     larger = load_backbone(BackboneConfig(image_size=128, device="cpu"), 32)
     assert feature_key(backbone) != feature_key(larger)
-    assert feature_key(backbone) != feature_key(backbone, {"16 bit": [0, 4095]})
+    deep = Decoding(values=ValueRanges.fixed(0, 4095))
+    other = replace(backbone, preprocessing=replace(backbone.preprocessing, decoding=deep))
+    assert feature_key(backbone) != feature_key(other)
+    more = Decoding(max_pixels=1 << 30)  # changes no pixel of the images that were read
+    other = replace(backbone, preprocessing=replace(backbone.preprocessing, decoding=more))
+    assert feature_key(backbone) == feature_key(other)
 
 
 def test_an_interrupted_computation_goes_on_where_it_stopped(backbone, tmp_path, monkeypatch):
