@@ -257,3 +257,23 @@ def test_label_studio_without_choices_is_named(photos):
     tasks = [task("a.png"), task("b.png")]
     with pytest.raises(DatasetError, match="has a choice"):
         opened(write(photos / "ls.json", json.dumps(tasks)))
+
+
+def test_one_column_a_class_is_decoded_and_said(photos):
+    rows = ["image,MEL,NV,BCC,age", "a.png,1.0,0.0,0.0,33", "b.png,0.0,1.0,0.0,51", "c.png,0,0,1,7"]
+    data = opened(write(photos / "hot.csv", "\n".join(rows) + "\n"))
+    assert labels_of(data) == ["MEL", "NV", "BCC"]
+    assert dict(data.source.columns) == {"image": "image"}
+    assert said(data, "the names of the 3 columns")
+
+
+def test_several_labels_an_image_are_named(photos):
+    rows = ["image,cat,dog,bird", "a.png,1,1,0", "b.png,0,1,0"]
+    with pytest.raises(DatasetError, match="row 1 has 2 of 1, not one") as caught:
+        opened(write(photos / "hot.csv", "\n".join(rows) + "\n"))
+    assert "--label-column" in caught.value.hint
+
+
+def test_other_columns_are_no_classes(photos):
+    with pytest.raises(DatasetError, match="cannot tell which column"):
+        opened(write(photos / "hot.csv", "image,size,note\na.png,3,x\nb.png,4,y\n"))

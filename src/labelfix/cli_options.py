@@ -62,8 +62,9 @@ Data: TypeAlias = Annotated[
     Path | None,
     typer.Argument(
         metavar="DATA",
-        help="A folder of class folders, a manifest (.csv .tsv .jsonl .parquet), or Parquet "
-        "with the images inside (a file or a folder of shards).",
+        help="A folder of class folders or with metadata.csv, a manifest (.csv .tsv .jsonl .json "
+        ".parquet), Parquet with the images inside (a file or a folder of shards), a folder of "
+        "save_to_disk, a .zip, or .tar files (class folders, WebDataset).",
     ),
 ]
 Out: TypeAlias = Annotated[

@@ -74,7 +74,7 @@ class TableColumns:
 
     Args:
         image: The images, or their paths.
-        label: The labels.
+        label: The labels; empty if they are in several columns, one a class.
         id: The sample ids; ``None`` takes the path of the image.
         split: The splits; ``None`` if there are none.
         is_id_sure: Whether ``id`` was meant as an id, rather than only being called so.
@@ -93,7 +93,7 @@ class TableColumns:
     def by_role(self) -> dict[str, str]:
         """Return the name of the column of each role that has one."""
         roles = {"image": self.image, "label": self.label, "id": self.id, "split": self.split}
-        return {role: name for role, name in roles.items() if name is not None}
+        return {role: name for role, name in roles.items() if name}
 
 
 def choose_columns(

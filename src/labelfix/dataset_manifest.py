@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+from numpy.typing import NDArray
 
 from labelfix.config import DatasetConfig
 from labelfix.dataset_columns import (
+    LABEL_NAMES,
     RawSamples,
     TableColumns,
     choose_columns,
@@ -45,6 +48,7 @@ from labelfix.records import Assumption, DatasetSource, OnProgress, Progress
 from labelfix.table_text import (
     JSON_SUFFIXES,
     RECORDS_SUFFIX,
+    Layout,
     TableText,
     lines_of,
     read_layout,
@@ -53,6 +57,7 @@ from labelfix.table_text import (
 )
 
 _NAN = ["", "NaN", "nan"]  # unquoted: how numpy and pandas write a missing number
+_ONE_HOT = "\0one of several columns"  # stands for the label, while it is looked for
 _CHUNK = 1 << 16
 _HEAD = 1000  # lines of JSON whose keys are taken for the columns
 _BLOCK = 1 << 20  # bytes that Arrow parses at a time; a row has to fit
@@ -182,7 +187,13 @@ def _none_there(table: PathTable, paths: pa.StringArray, times: FileTimes) -> Da
 def _table_of_cells(text: TableText, config: DatasetConfig) -> PathTable:
     layout = read_layout(text, table_suffix(text.where))
     names = list(layout.names)
-    columns = choose_columns(names, config, text.where)
+    try:
+        columns = choose_columns(names, config, text.where)
+    except DatasetError:
+        table = _table_of_one_hot(text, layout, config)
+        if table is None:
+            raise
+        return table
     wanted = list(dict.fromkeys(columns.by_role().values()))
     data = pa.py_buffer(text.data[layout.start :])
     held = _read_cells(data, layout.names, layout.delimiter, wanted, text.where)
@@ -196,6 +207,69 @@ def _table_of_cells(text: TableText, config: DatasetConfig) -> PathTable:
         split=held[columns.split] if columns.split else None,
         assumptions=layout.assumptions,
     )
+
+
+def _table_of_one_hot(text: TableText, layout: Layout, config: DatasetConfig) -> PathTable | None:
+    """Return a table with a column of 0 and 1 for each class; ``None`` if it is none.
+
+    Raises:
+        DatasetError: There are such columns, but not one 1 in each row.
+    """
+    names = list(layout.names)
+    plain = {name.strip().casefold() for name in names}
+    if config.label_column is not None or any(plain.intersection(tier) for tier in LABEL_NAMES):
+        return None
+    try:
+        columns = choose_columns([*names, _ONE_HOT], _named_label(config), text.where)
+    except DatasetError:
+        return None
+    roles = {role: name for role, name in columns.by_role().items() if role != "label"}
+    others = [name for name in names if name and name not in roles.values()]
+    data = pa.py_buffer(text.data[layout.start :])
+    wanted = list(dict.fromkeys([*roles.values(), *others]))
+    held = _read_cells(data, layout.names, layout.delimiter, wanted, text.where)
+    is_one = {name: _ones(held[name]) for name in others if names.count(name) == 1}
+    classes = {name: ones for name, ones in is_one.items() if ones is not None}
+    if len(classes) < 2:
+        return None
+    ones = np.stack(list(classes.values()))
+    if not bool(np.all(ones.sum(axis=0) == 1)):
+        row = int(np.flatnonzero(ones.sum(axis=0) != 1)[0])
+        raise DatasetError(
+            f"the columns {', '.join(classes)} of {text.where} hold 0 and 1, but row {row + 1} has "
+            f"{int(ones[:, row].sum())} of 1, not one",
+            hint="write one column of labels, one label an image, and name it with --label-column",
+        )
+    label = pa.array(list(classes), pa.string()).take(pa.array(ones.argmax(axis=0)))
+    said = f"the labels are the names of the {len(classes)} columns that hold one 1 in each row"
+    return PathTable(
+        source=Path(text.where),
+        root=Path(text.where).parent,
+        columns=replace(columns, label=""),
+        image=held[columns.image],
+        label=label,
+        id=held[columns.id] if columns.id else None,
+        split=held[columns.split] if columns.split else None,
+        assumptions=(
+            *layout.assumptions,
+            Assumption("columns", f"{said}; --label-column names another column"),
+        ),
+    )
+
+
+def _named_label(config: DatasetConfig) -> DatasetConfig:
+    return replace(config, label_column=_ONE_HOT)
+
+
+def _ones(values: pa.StringArray) -> NDArray[np.bool_] | None:
+    """Return ``(N,)`` where a column of 0 and 1 is 1; ``None`` if it holds anything else."""
+    plain = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+    is_one = pc.is_in(plain, pa.array(["1", "1.0", "true"]))
+    is_zero = pc.is_in(plain, pa.array(["0", "0.0", "false"]))
+    if not len(values) or not pc.all(pc.or_(is_one, is_zero)).as_py():
+        return None
+    ones: NDArray[np.bool_] = is_one.to_numpy(zero_copy_only=False)
+    return ones
 
 
 def _read_cells(
