@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
-from labelfix import many_classes, probability_store, scores
+from labelfix import many_classes, probability_store, report, scores
 from labelfix.many_classes import SparseMixture
 from labelfix.probability_store import ArrayStore
 from labelfix.probs_pipeline import audit_pred_probs
@@ -159,6 +159,18 @@ def test_the_table_of_many_classes_leaves_out_what_is_negligible(tmp_path):
     assert sums.mean() > 0.6
     assert (np.array(table["low"]) <= probability).all()
     assert (probability <= np.array(table["high"])).all()
+
+
+def test_a_report_of_many_classes_is_written_a_few_rows_at_a_time(tmp_path, monkeypatch):
+    probs, given, _ = noisy(100, 300, 7)
+    np.savez(tmp_path / "p.npz", pred_probs=probs, labels=given)
+    monkeypatch.setattr(report, "ROW_GROUP_VALUES", 300 * 32)
+    audit_pred_probs(tmp_path / "p.npz", tmp_path / "run")
+    file = pq.ParquetFile(tmp_path / "run" / "report.parquet")
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    assert sizes == [32, 32, 32, 4]
+    found = np.array(file.read(["pred_probs"])["pred_probs"].to_pylist(), np.float32)
+    np.testing.assert_allclose(found, probs, atol=1e-6)
 
 
 def test_threads_share_the_work_of_unmixing():

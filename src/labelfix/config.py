@@ -124,7 +124,7 @@ class TrainingConfig:
 
     folds: int = 5
     epochs: int = 12
-    least_steps: int = 300
+    least_steps: int = 50
     batch_size: int = 512
     learning_rate: float = 0.04
     radii: tuple[float, ...] = (2.5, 5.0, 10.0, 20.0, 40.0)

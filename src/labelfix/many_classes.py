@@ -229,7 +229,7 @@ class CandidatePriors:
                         values[number, at] = part[:, some]
                         part[:, some] = 0
                         others[number, at] = part.sum(axis=1)
-                        tails[number] += part.sum(axis=0, dtype=np.float64)
+                        tails[number] += part.sum(axis=0)
                         part[:, some] = values[number, at]
             return tails
 

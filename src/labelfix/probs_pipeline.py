@@ -36,12 +36,12 @@ from labelfix.records import (
     no_progress,
 )
 from labelfix.report import (
-    ROW_GROUP_SIZE,
     Report,
     RunInfo,
     build_verdicts,
     probability_lists,
     read_report_table,
+    row_group_rows,
     write_report,
 )
 from labelfix.reviewed import (
@@ -238,8 +238,9 @@ def _is_judged(given: GivenPredProbs) -> np.ndarray[Any, np.dtype[np.bool_]]:
 def _lists(given: GivenPredProbs) -> Iterator[pa.ChunkedArray]:
     """Yield the probabilities of one row group after the other."""
     is_judged = _is_judged(given)
-    for start in range(0, len(given), ROW_GROUP_SIZE):
-        rows = slice(start, min(start + ROW_GROUP_SIZE, len(given)))
+    step = row_group_rows(len(given.class_names))
+    for start in range(0, len(given), step):
+        rows = slice(start, min(start + step, len(given)))
         yield probability_lists(given.store.read(rows), is_judged[rows])
 
 

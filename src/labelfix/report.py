@@ -51,6 +51,9 @@ REPORT_NAME = "report.parquet"
 
 PRED_PROBS = "pred_probs"
 
+ROW_GROUP_VALUES = 1 << 25
+"""Probabilities in a row group at most: with more than 512 classes it has fewer rows."""
+
 ROW_GROUP_SIZE = 65_536
 """Fixed, so that the same rows always make the same bytes."""
 
@@ -335,7 +338,7 @@ def write_report(
         report: What to write.
         path: The file, replaced if it is there.
         pred_probs: Of a report without that column: its `probability_lists`, made when they are
-            written, ``ROW_GROUP_SIZE`` rows at a time.
+            written, `row_group_rows` at a time.
 
     Raises:
         RunError: The place cannot be written to.
@@ -346,8 +349,8 @@ def write_report(
         RUN_KEY: json.dumps(report.run.to_json(), sort_keys=True),
     }
     schema = arrow_schema(report.class_names).with_metadata(metadata)
-    starts = range(0, len(report), ROW_GROUP_SIZE)
-    groups = (report.table.slice(start, ROW_GROUP_SIZE) for start in starts)
+    step = row_group_rows(len(report.class_names))
+    groups = (report.table.slice(start, step) for start in range(0, len(report), step))
     if pred_probs is not None:
         groups = (_with_pred_probs(*pair) for pair in zip(groups, pred_probs, strict=True))
     with (
@@ -362,9 +365,14 @@ def write_report(
         ) as writer,
     ):
         for group in groups:
-            writer.write_table(group, row_group_size=ROW_GROUP_SIZE)
+            writer.write_table(group, row_group_size=step)
     if report.noise is not None:
         write_noise_table(report.noise, path.with_name(NOISE_MATRIX_NAME))
+
+
+def row_group_rows(classes: int) -> int:
+    """Return how many rows of a report are written, and held in memory, at a time."""
+    return max(1, min(ROW_GROUP_SIZE, ROW_GROUP_VALUES // max(classes, 1)))
 
 
 def report_file(path: Path) -> Path:
