@@ -32,7 +32,15 @@ from PIL import Image
 from labelfix.config import DatasetConfig
 from labelfix.dataset import open_dataset
 from labelfix.decisions import Decision, DecisionLog
-from labelfix.records import MISSING, Corrections, Duplicates, Evidence, Judgeable, LabelScores
+from labelfix.records import (
+    MISSING,
+    Corrections,
+    Duplicates,
+    Evidence,
+    Judgeable,
+    LabelScores,
+    NoiseCells,
+)
 from labelfix.report import RunInfo, build_report, write_report
 
 BAR = 100.0
@@ -74,8 +82,8 @@ def write_run(data: Path, run: Path, suspects: int, rng: np.random.Generator) ->
         judgeable=Judgeable(np.ones(size, np.bool_), np.zeros(size, np.int16), {}),
         evidence=Evidence(probs, np.zeros(size, np.int16), wrong, dataset.given_label),
         scores=LabelScores(
-            wrong, wrong[None], probs.argmax(1), other, 1 - wrong, nothing, 0.2, (0.1, 0.3),
-            np.stack([nothing, nothing]),
+            wrong, wrong[None], probs.argmax(1), other, 1 - wrong,
+            NoiseCells.of_matrix(nothing, np.stack([nothing, nothing])), 0.2, (0.1, 0.3),
         ),
         corrections=Corrections(
             flags, np.where(flags, other, MISSING), np.ones(size, np.float32)

@@ -82,7 +82,7 @@ def main() -> None:
     arguments = parse()
     print(f"{os.cpu_count()} cores, numpy {np.__version__}, load {os.getloadavg()[0]:.1f}")
     if arguments.shapes:
-        times = [audit(*shape, arguments) for shape in arguments.shapes]
+        times = [audit(samples, classes, arguments) for samples, classes in arguments.shapes]
         for (samples, classes), seconds in zip(arguments.shapes, times, strict=True):
             ratio = seconds / times[0]
             print(
