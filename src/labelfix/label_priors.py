@@ -157,7 +157,7 @@ def expected_counts(
     return (total * columns).T
 
 
-PRIOR_SAMPLES = 20.0
+PRIOR_SAMPLES = 5.0
 """So many samples each true class is taken to have before any is seen, mistaken as often as the
 samples of all classes are: rows of few samples would otherwise learn their mistakes from chance."""
 
