@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from labelfix.errors import RunError
-from labelfix.files import atomic_path, make_folder
+from labelfix.files import atomic_path, make_folder, remove_drafts_in
 
 CHECKPOINT_VERSION = 2
 
@@ -77,8 +77,9 @@ class Checkpoints:
         """Delete all of them, and what a killed process left of one; files of others stay."""
         if not self._folder.is_dir():
             return
-        for path in (*self._folder.glob("*.pt"), *self._folder.glob(".*.pt.*")):
+        for path in self._folder.glob("*.pt"):
             path.unlink()
+        remove_drafts_in(self._folder)
         with suppress(OSError):  # a file of someone else's keeps the folder
             self._folder.rmdir()
 

@@ -1,13 +1,20 @@
-"""Writing files so that nothing half-written is ever seen under its own name."""
+"""Writing files so that nothing half-written is ever seen under its own name.
+
+A file is written under a draft's name first. A draft is locked while its process lives, so what a
+killed process left is told from what another one is writing just now, and is taken away by the
+next process that writes the same target.
+"""
 
 import os
+import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from labelfix.errors import LabelfixError, RunError
 
@@ -44,6 +51,19 @@ def refuse_special_file(path: Path, fault: type[LabelfixError]) -> None:
         else "give a regular file",
     )
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_DRAFT_SUFFIX = ".labelfix-draft"
+_DRAFT = re.compile(rf"\..*\.[a-z0-9_]{{8}}{re.escape(_DRAFT_SUFFIX)}", re.DOTALL)
+_LONGEST_STEM = 100
+"""Bytes of a target's name in the name of its draft, which must not become too long for a disk."""
+
+_SURELY_DEAD = 86_400
+"""Seconds after which a draft counts as left behind where drafts cannot be locked."""
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -53,9 +73,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
         RunError: The disk is full or the folder cannot be written to; nothing is left behind.
     """
     with _explained(target):
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        os.close(handle)
-    draft = Path(name)
+        remove_drafts_of(target)
+        draft, lock = _new_draft(target, is_folder=False)
     try:
         with _explained(target):
             yield draft
@@ -65,6 +84,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
             draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
 
 
 @contextmanager
@@ -78,7 +99,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         raise RunError(f"{target} is there already", hint="name a folder that does not exist yet")
     with _explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        remove_drafts_of(target)
+        draft, lock = _new_draft(target, is_folder=True)
     try:
         with _explained(target):
             yield draft
@@ -86,6 +108,24 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             draft.replace(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_drafts_of(target: Path) -> None:
+    """Take away the drafts of a file or folder that killed processes left beside it."""
+    stem = _stem(target)
+    _remove_drafts(target.parent, lambda name: name[: -len(_DRAFT_SUFFIX) - 9] == stem)
+
+
+def remove_drafts_in(folder: Path) -> None:
+    """Take away all drafts of labelfix in a folder whose processes were killed."""
+    _remove_drafts(folder, lambda name: True)
+
+
+def is_draft(name: str) -> bool:
+    """Return whether a file of this name is a draft of labelfix."""
+    return _DRAFT.fullmatch(name) is not None
 
 
 @contextmanager
@@ -95,7 +135,10 @@ def nameless_file(folder: Path) -> Iterator[IO[bytes]]:
     Raises:
         RunError: The disk is full or the folder cannot be written to.
     """
-    with _explained(folder), tempfile.TemporaryFile(dir=folder) as file:
+    with (
+        _explained(folder),
+        tempfile.TemporaryFile(dir=folder, prefix=".aside.", suffix=_DRAFT_SUFFIX) as file,
+    ):
         yield file
 
 
@@ -107,6 +150,85 @@ def make_folder(path: Path) -> None:
     """
     with _explained(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+def _stem(target: Path) -> str:
+    return "." + os.fsencode(target.name)[:_LONGEST_STEM].decode("utf-8", "ignore")
+
+
+def _new_draft(target: Path, *, is_folder: bool) -> tuple[Path, int | None]:
+    """Return a new draft, and the handle that holds its lock: ``None`` where it cannot be had."""
+    make = tempfile.mkdtemp if is_folder else _make_file
+    while True:
+        draft = Path(make(prefix=f"{_stem(target)}.", suffix=_DRAFT_SUFFIX, dir=target.parent))
+        lock = _open_to_lock(draft)
+        if lock is not None:
+            with suppress(OSError):  # a disk that knows no locks
+                _lock(lock)
+        if draft.exists():  # or else it was taken for one left behind, before it was locked
+            return draft, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _make_file(**place: Any) -> str:
+    handle, name = tempfile.mkstemp(**place)
+    os.close(handle)
+    return name
+
+
+def _open_to_lock(draft: Path) -> int | None:
+    """Return a handle on a draft; ``None`` where a folder has none, and if it is gone."""
+    try:
+        return os.open(draft, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return None
+
+
+def _lock(handle: int) -> None:
+    if fcntl is not None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_drafts(folder: Path, is_meant: Callable[[str], bool]) -> None:
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if is_draft(entry.name)]
+    except OSError:
+        return
+    for name in names:
+        if is_meant(name):
+            _remove_if_left(folder / name)
+
+
+def _remove_if_left(draft: Path) -> None:
+    """Take away a draft unless its process may still be there."""
+    lock = _open_to_lock(draft)
+    try:
+        if not _is_left(draft, lock):
+            return
+        if draft.is_dir() and not draft.is_symlink():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+    except OSError:  # it is another user's, say: then it stays
+        return
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _is_left(draft: Path, lock: int | None) -> bool:
+    if fcntl is not None and lock is not None:
+        try:
+            _lock(lock)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        else:
+            return True
+    return time.time() - draft.lstat().st_mtime > _SURELY_DEAD
 
 
 @contextmanager
