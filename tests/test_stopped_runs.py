@@ -220,7 +220,9 @@ def test_classes_of_one_and_two_images_train_and_are_judged_as_far_as_that_goes(
 def test_a_run_that_is_replaced_leaves_nothing_of_its_own(small_data, weights, stopped, tmp_path):
     run = shutil.copytree(stopped / "whole", tmp_path / "run")
     shutil.copytree(stopped / "cut" / "checkpoints", run / "checkpoints")
-    (run / "checkpoints" / ".fold-1-of-2.pt.abc12345.labelfix-draft").write_bytes(b"of a process that was killed")
+    (run / "checkpoints" / ".fold-1-of-2.pt.abc12345.labelfix-draft").write_bytes(
+        b"of a process that was killed"
+    )
     for name in ("diagnosis.json", "diagnosis.svg", "notes-of-mine.txt"):
         (run / name).write_text("{}")
     other = config_of(weights, stopped / "cache", epochs=1)

@@ -5,14 +5,14 @@ Read back with ``weights_only``: tensors, numbers and text, never code.
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from labelfix.errors import RunError
-from labelfix.files import atomic_path, make_folder, remove_drafts_in
+from labelfix.files import atomic_path, make_folder
+from labelfix.run_folder import remove_checkpoints
 
 CHECKPOINT_VERSION = 2
 
@@ -75,13 +75,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Delete all of them, and what a killed process left of one; files of others stay."""
-        if not self._folder.is_dir():
-            return
-        for path in self._folder.glob("*.pt"):
-            path.unlink()
-        remove_drafts_in(self._folder)
-        with suppress(OSError):  # a file of someone else's keeps the folder
-            self._folder.rmdir()
+        remove_checkpoints(self._folder)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.pt"

@@ -46,15 +46,14 @@ from labelfix.files import atomic_path
 from labelfix.images import Decoding, decode_image
 from labelfix.preprocessing import Preprocessing
 from labelfix.records import ImageStore, OnProgress, Progress, no_progress
-from labelfix.report import Report, read_report_table
+from labelfix.report import RUN_NAME, UNFINISHED_NAME, Report, read_report_table
 from labelfix.run_folder import (
     LAYERS_NAME,
     LOG_NAME,
     MODEL_NAME,
     PLOT_NAME,
     RECORD_NAME,
-    RUN_NAME,
-    UNFINISHED_NAME,
+    locked,
 )
 
 KEPT_FOLD = 0
@@ -117,6 +116,13 @@ def diagnose(
     if samples < 1:
         raise ConfigError(f"{samples} samples are too few", hint="take 1,000")
     _refuse_other_runs(run)
+    with locked(run):
+        return _diagnose(run, samples, draws, seed, device, on_progress)
+
+
+def _diagnose(
+    run: Path, samples: int, draws: int, seed: int, device: Device, on_progress: OnProgress
+) -> Diagnosis:
     limits = read_layers(run / LAYERS_NAME)
     entries = read_log(run / LOG_NAME)
     report = read_report_table(run, pred_probs=False)

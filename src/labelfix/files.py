@@ -51,6 +51,7 @@ def refuse_special_file(path: Path, fault: type[LabelfixError]) -> None:
         else "give a regular file",
     )
 
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -158,7 +159,7 @@ def _stem(target: Path) -> str:
 
 def _new_draft(target: Path, *, is_folder: bool) -> tuple[Path, int | None]:
     """Return a new draft, and the handle that holds its lock: ``None`` where it cannot be had."""
-    make = tempfile.mkdtemp if is_folder else _make_file
+    make: Callable[..., str] = tempfile.mkdtemp if is_folder else _make_file
     while True:
         draft = Path(make(prefix=f"{_stem(target)}.", suffix=_DRAFT_SUFFIX, dir=target.parent))
         lock = _open_to_lock(draft)

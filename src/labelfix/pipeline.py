@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from labelfix.backbone import choose_device
 from labelfix.checkpoints import Checkpoints
 from labelfix.config import AuditConfig
 from labelfix.dataset import open_dataset
+from labelfix.decisions import read_decisions
 from labelfix.disk_cache import content_key, content_of
 from labelfix.distributed import World, joined
 from labelfix.errors import ConfigError, LabelfixError
@@ -23,8 +25,9 @@ from labelfix.html.pictures import pictures_in
 from labelfix.html.writing import write_page
 from labelfix.images import quiet_pillow
 from labelfix.neighbor_table import NEIGHBORS_NAME, write_neighbors
+from labelfix.noise_matrix import NOISE_MATRIX_NAME
 from labelfix.records import LabeledDataset, OnProgress, no_progress
-from labelfix.report import Report, write_report
+from labelfix.report import REPORT_NAME, Report, write_report
 from labelfix.reviewed import (
     Decisions,
     copy_decisions,
@@ -33,7 +36,13 @@ from labelfix.reviewed import (
     refuse_to_replace,
     reviewed_by,
 )
-from labelfix.run_folder import MODEL_NAME, RunFolder
+from labelfix.run_folder import (
+    CHECKPOINTS_NAME,
+    EVIDENCE_NAME,
+    MODEL_NAME,
+    NETWORK_NAMES,
+    RunFolder,
+)
 
 
 @quiet_pillow()
@@ -67,36 +76,37 @@ def audit(
     _refuse_misfits(config, resume=resume, half_rate=half_rate)
     _refuse_places(data, out, config.cache)
     config = _with_absolute_paths(config)
-    clock = Clock()
-    with clock.stage("reading the data set"):
-        dataset = open_dataset(data, config.dataset, on_progress)
-    decided = decisions_of(decisions)
-    reviewed = reviewed_by(decided, dataset.sample_id, dataset.given_label, dataset.class_names)
-    refuse_to_replace(decisions, out)
-    folder = RunFolder(out)
-    claim = _claim(dataset, config, decided)
-    world = World.from_environment()
-    if resume and not half_rate and folder.is_finished(claim):
-        content = content_key(content_of(dataset.images, on_progress))
-        folder.refuse_other_images({"content": content})
-        copy_decisions(decisions, out)  # the run may have been cut off just before it did so
-        return AuditResult(run=out, report=folder.report())
-    halvings = 0
-    if world.is_writer:
-        halvings = folder.claim(claim, overwrite=overwrite, resume=resume, half_rate=half_rate)
-        if overwrite:
-            _checkpoints(folder, claim).remove()  # those of a run that nobody will go on with
-    try:
+    folder, world = RunFolder(out), World.from_environment()
+    may_hold_run = overwrite or resume
+    with folder.held(may_hold_run=may_hold_run) if world.is_writer else nullcontext():
+        read_decisions(out)  # the page tells them: better to fail before the work than after it
+        clock = Clock()
+        with clock.stage("reading the data set"):
+            dataset = open_dataset(data, config.dataset, on_progress)
+        decided = decisions_of(decisions)
+        reviewed = reviewed_by(decided, dataset.sample_id, dataset.given_label, dataset.class_names)
+        refuse_to_replace(decisions, out)
+        claim = _claim(dataset, config, decided)
+        if resume and not half_rate and folder.is_finished(claim):
+            content = content_key(content_of(dataset.images, on_progress))
+            folder.refuse_other_images({"content": content})
+            if world.is_writer:  # the run may have been cut off just before it did so
+                copy_decisions(decisions, out)
+                folder.close()
+            return AuditResult(run=out, report=folder.report())
+        halvings = 0
+        if world.is_writer:
+            halvings = folder.claim(claim, overwrite=overwrite, resume=resume, half_rate=half_rate)
+            if overwrite:
+                _checkpoints(folder, claim).remove()  # of a run that nobody will go on with
         on_images = folder.settle_images if world.is_writer else _no_matter
         inquiry = Inquiry(dataset, reviewed, config, clock, on_progress, on_images)
-        report = _run(inquiry, folder, claim, halvings)
-    except LabelfixError:  # the mended command shall find its RUN free
-        if world.is_writer:
-            folder.release()
-        raise
-    if world.is_writer:
-        copy_decisions(decisions, out)
-    return AuditResult(run=out, report=report)
+        try:
+            return AuditResult(out, _run(inquiry, folder, claim, halvings, decisions))
+        except LabelfixError:  # the mended command shall find its RUN free
+            if world.is_writer:
+                folder.release()
+            raise
 
 
 def trains_whole_network(config: AuditConfig) -> bool:
@@ -147,38 +157,50 @@ def _refuse_places(data: Path, out: Path, cache: Path | None) -> None:
         raise ConfigError(f"{option} {folder} {where}", hint=f"choose another folder for {option}")
 
 
-def _run(inquiry: Inquiry, folder: RunFolder, claim: Mapping[str, Any], halvings: int) -> Report:
+def _run(
+    inquiry: Inquiry,
+    folder: RunFolder,
+    claim: Mapping[str, Any],
+    halvings: int,
+    decisions: Path | None,
+) -> Report:
     config, clock = inquiry.config, inquiry.clock
     if not trains_whole_network(config):
-        return _finish(inquiry, folder, find_by_heads(inquiry))
+        return _finish(inquiry, folder, find_by_heads(inquiry), decisions)
     with joined(choose_device(config.backbone.device)) as world:
         with clock.stage("loading the backbone"), said("loading the backbone", inquiry.on_progress):
             tuning = FullTuning.load(inquiry.dataset, config, world, rate_halvings=halvings)
         found = find_by_networks(inquiry, tuning, _checkpoints(folder, claim))
         if not world.is_writer:
             return found.report
-    return _finish(inquiry, folder, found)
+    return _finish(inquiry, folder, found, decisions)
 
 
-def _finish(inquiry: Inquiry, folder: RunFolder, found: Found) -> Report:
-    dataset, report = inquiry.dataset, found.report
+def _finish(inquiry: Inquiry, folder: RunFolder, found: Found, decisions: Path | None) -> Report:
+    """Write the files of a run; `run.json`, the last, says that all of them are there."""
+    dataset = inquiry.dataset
+    report = replace(found.report, run=replace(found.report.run, run_id=folder.run_id))
+    written = [REPORT_NAME, NOISE_MATRIX_NAME, EVIDENCE_NAME]
     with inquiry.clock.stage("writing the report"):
         if found.tuned is not None:
             write_network(found.tuned, folder.path)
+            written += NETWORK_NAMES
         if found.kinds is not None:
             path = folder.path / NEIGHBORS_NAME
             write_neighbors(found.kinds.neighbours, dataset.sample_id, path)
+            written.append(NEIGHBORS_NAME)
         folder.write_evidence(found.evidence)
         write_report(report, folder.report_path)
-    run = _run_json(inquiry.config, dataset, report, inquiry.clock)
-    folder.finish(run, has_network=found.tuned is not None)
-    _checkpoints(folder, {}).remove()  # only now: until here the disk may be full
+    folder.remove_replaced(written)
     write_page(folder.path, report, pictures_in(dataset, report, inquiry.on_progress))
+    copy_decisions(decisions, folder.path)
+    folder.finish(_run_json(inquiry.config, dataset, report, inquiry.clock))
+    folder.close()  # only now: until here the disk may be full
     return report
 
 
 def _checkpoints(folder: RunFolder, claim: Mapping[str, Any]) -> Checkpoints:
-    return Checkpoints(folder.path / "checkpoints", json.dumps(claim))
+    return Checkpoints(folder.path / CHECKPOINTS_NAME, json.dumps(claim))
 
 
 def _with_absolute_paths(config: AuditConfig) -> AuditConfig:

@@ -4,7 +4,7 @@ Letters: N samples, K classes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from labelfix.audit_steps import AuditResult, Clock, said
 from labelfix.config import FlagConfig
 from labelfix.corrections import correct
+from labelfix.decisions import read_decisions
 from labelfix.errors import LabelfixError, UnreadableImage
 from labelfix.html.wishes import NO_IMAGES, no_pictures
 from labelfix.html.writing import write_page
 from labelfix.label_agreement import notes_on_labels
-from labelfix.neighbor_table import NEIGHBORS_NAME
+from labelfix.noise_matrix import NOISE_MATRIX_NAME
 from labelfix.pred_probs import GivenPredProbs, fingerprint_of, open_pred_probs
 from labelfix.probability_store import blocks
 from labelfix.records import (
@@ -36,6 +37,7 @@ from labelfix.records import (
     no_progress,
 )
 from labelfix.report import (
+    REPORT_NAME,
     Report,
     RunInfo,
     build_verdicts,
@@ -102,27 +104,31 @@ def audit_pred_probs(
     named = [pred_probs] if isinstance(pred_probs, str | Path) else pred_probs
     paths = [Path(path).absolute() for path in named]
     out = Path(out)
-    fingerprint = fingerprint_of(paths)
-    source = None if decisions is None else Path(decisions)
-    decided = decisions_of(source)
-    refuse_to_replace(source, out)
     folder = RunFolder(out)
-    claim = {
-        "config": {"pred_probs": len(paths), "flags": asdict(flags), "force": force},
-        "fingerprint": fingerprint,
-        "decisions": digest_of(decided),
-    }
-    if resume and folder.is_finished(claim):
-        copy_decisions(source, out)  # the run may have been cut off just before it did so
-        return AuditResult(out, read_report_table(out, pred_probs=False))
-    folder.claim(claim, overwrite=overwrite, resume=resume)
-    try:
-        report = _run(paths, fingerprint, decided, folder, flags, on_progress, force=force)
-    except LabelfixError:  # the mended command shall find its RUN free
-        folder.release()
-        raise
-    copy_decisions(source, out)
-    return AuditResult(out, report)
+    with folder.held(may_hold_run=overwrite or resume):
+        read_decisions(out)  # the page tells them: better to fail before the work than after it
+        fingerprint = fingerprint_of(paths)
+        source = None if decisions is None else Path(decisions)
+        decided = decisions_of(source)
+        refuse_to_replace(source, out)
+        claim = {
+            "config": {"pred_probs": len(paths), "flags": asdict(flags), "force": force},
+            "fingerprint": fingerprint,
+            "decisions": digest_of(decided),
+        }
+        if resume and folder.is_finished(claim):
+            copy_decisions(source, out)  # the run may have been cut off just before it did so
+            folder.close()
+            return AuditResult(out, read_report_table(out, pred_probs=False))
+        folder.claim(claim, overwrite=overwrite, resume=resume)
+        try:
+            report = _run(
+                paths, fingerprint, decided, folder, flags, on_progress, source, force=force
+            )
+        except LabelfixError:  # the mended command shall find its RUN free
+            folder.release()
+            raise
+        return AuditResult(out, report)
 
 
 def _run(
@@ -132,6 +138,7 @@ def _run(
     folder: RunFolder,
     flags: FlagConfig,
     on_progress: OnProgress,
+    source: Path | None,
     *,
     force: bool,
 ) -> Report:
@@ -141,12 +148,15 @@ def _run(
     reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         report = _judge(given, reviewed, paths, fingerprint, flags)
+        report = replace(report, run=replace(report.run, run_id=folder.run_id))
     with clock.stage("writing the report"), said("writing the report", on_progress):
         write_report(report, folder.report_path, _lists(given))
-    (folder.path / NEIGHBORS_NAME).unlink(missing_ok=True)  # of a run that was replaced
-    folder.finish(_run_json(given, report, clock), has_network=False)
+    folder.remove_replaced([REPORT_NAME, NOISE_MATRIX_NAME])
     with said("drawing the page", on_progress):
         write_page(folder.path, report, no_pictures(NO_IMAGES))
+    copy_decisions(source, folder.path)
+    folder.finish(_run_json(given, report, clock))
+    folder.close()
     return report
 
 

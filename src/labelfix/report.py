@@ -49,6 +49,9 @@ from labelfix.report_schema import (
 REPORT_NAME = "report.parquet"
 """What the report is called in a RUN folder."""
 
+RUN_NAME = "run.json"
+UNFINISHED_NAME = "unfinished.json"
+
 PRED_PROBS = "pred_probs"
 
 ROW_GROUP_VALUES = 1 << 25
@@ -73,6 +76,8 @@ class RunInfo:
         versions: Library to version.
         settings: The rest of what shaped the verdicts, as JSON values.
         assumptions: What was taken for granted, the most important first.
+        run_id: Names the run, so that files of two runs are told apart: equal for equal data,
+            settings and decisions. ``None`` in a report that is older than such names.
     """
 
     source: DatasetSource
@@ -84,6 +89,7 @@ class RunInfo:
     versions: Mapping[str, str]
     settings: Mapping[str, Any]
     assumptions: tuple[Assumption, ...] = ()
+    run_id: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
@@ -99,6 +105,7 @@ class RunInfo:
             "versions": dict(self.versions),
             "settings": dict(self.settings),
             "assumptions": [asdict(assumption) for assumption in self.assumptions],
+            "run_id": self.run_id,
         }
 
     @classmethod
@@ -109,7 +116,7 @@ class RunInfo:
             KeyError: A key is missing.
         """
         source, interval = values["source"], values["noise_rate_interval"]
-        own = {"source", "noise_rate_interval", "assumptions"}
+        own = {"source", "noise_rate_interval", "assumptions", "run_id"}
         return cls(
             source=DatasetSource(
                 source["kind"],
@@ -119,6 +126,7 @@ class RunInfo:
             ),
             noise_rate_interval=None if interval is None else (interval[0], interval[1]),
             assumptions=tuple(Assumption(**found) for found in values.get("assumptions", ())),
+            run_id=values.get("run_id"),
             **{name: values[name] for name in cls.__slots__ if name not in own},
         )
 
@@ -398,7 +406,8 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
             without it ``table`` lacks it.
 
     Raises:
-        ReportError: There is no report, or the file is not one that this version can read.
+        ReportError: There is no report, the file is not one that this version can read, or it
+            lies beside the ``run.json`` of another run.
     """
     file = report_file(path)
     with (
@@ -417,6 +426,8 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
         table = table.select(wanted).replace_schema_metadata()
         table.validate(full=True)  # bytes that are not UTF-8, lists beyond their values
     _check_values(table, class_names, file)
+    if file.name == REPORT_NAME:
+        _refuse_files_of_two_runs(file.parent, run)
     return Report(table, class_names, run)
 
 
@@ -441,6 +452,24 @@ def _check_values(table: pa.Table, class_names: tuple[Label, ...], file: Path) -
         raise ReportError(
             f"{file} is damaged: {'; '.join(faults)}", hint="audit again with --overwrite"
         )
+
+
+def _refuse_files_of_two_runs(folder: Path, run: RunInfo) -> None:
+    """Refuse a report beside the ``run.json`` of another run; one that is damaged tells nothing."""
+    try:
+        told = parse_json((folder / RUN_NAME).read_bytes())
+    except (OSError, ValueError):
+        return
+    if not isinstance(told, dict) or told.get("run_id") == run.run_id:
+        return
+    is_under_way = (folder / UNFINISHED_NAME).exists()
+    raise ReportError(
+        f"{folder} holds the {REPORT_NAME} of one run and the {RUN_NAME} of another",
+        hint="an audit that replaces the run has not ended, or was cut off: then finish it with "
+        "--resume"
+        if is_under_way
+        else "audit again with --overwrite",
+    )
 
 
 def _read_metadata(

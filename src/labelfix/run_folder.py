@@ -1,22 +1,32 @@
 """The RUN folder: what an audit leaves behind, and who may write to it."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from labelfix.errors import RunError
-from labelfix.files import atomic_path, make_folder
+from labelfix.files import atomic_path, is_draft, make_folder, remove_drafts_in
+from labelfix.neighbor_table import NEIGHBORS_NAME
+from labelfix.noise_matrix import NOISE_MATRIX_NAME
 from labelfix.reading import parse_json
 from labelfix.records import Evidence
-from labelfix.report import REPORT_NAME, Report, read_report_table
+from labelfix.report import REPORT_NAME, RUN_NAME, UNFINISHED_NAME, Report, read_report_table
 
-RUN_NAME = "run.json"
 EVIDENCE_NAME = "evidence.npz"
-UNFINISHED_NAME = "unfinished.json"
+PAGE_NAME = "report.html"
 MODEL_NAME = "model.safetensors"
 LAYERS_NAME = "layers.json"
 LOG_NAME = "training_log.jsonl"
@@ -31,23 +41,184 @@ HALVINGS = "rate_halvings"
 IMAGES = "images"
 """Which images were read, by content; kept beside the claim as soon as it is known."""
 
+ATTEMPT = "attempt"
+"""Tells the ``run.json`` that an unfinished run has written from the one that it replaces."""
+
+_FILES = (REPORT_NAME, PAGE_NAME, NOISE_MATRIX_NAME, NEIGHBORS_NAME, EVIDENCE_NAME, *NETWORK_NAMES)
+"""What an audit may leave behind besides ``run.json``."""
+
+_PLACES = ("cache", "weights")
+"""Settings that say where something lies: they do not make another run of the same one."""
+
+CHECKPOINTS_NAME = "checkpoints"
+"""The folder in RUN where a network that is being trained stands."""
+
+LOCK_NAME = ".labelfix.lock"
+OWNER_NAME = ".labelfix.owner.json"
+
+_LONGEST_COMMAND = 300
+
+
+def run_id_of(claim: Mapping[str, Any]) -> str:
+    """Return the name of a run: equal for equal data, settings and decisions, wherever they lie."""
+    text = json.dumps(_without_places(claim), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _without_places(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_places(item) for key, item in value.items() if key not in _PLACES}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes of labelfix from writing to a RUN folder; a killed one frees it.
+
+    Raises:
+        RunError: Another process is writing to it, or the folder cannot be written to.
+    """
+    lock = _acquire(folder)
+    try:
+        _write_owner(folder / OWNER_NAME)
+        yield
+    finally:
+        for name in (OWNER_NAME, LOCK_NAME):  # while it is held: see _is_current
+            with suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquire(folder: Path) -> FileLock:
+    path = folder / LOCK_NAME
+    while True:
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"{folder} is being written to by {_owner(folder / OWNER_NAME)}",
+                hint="wait until it has ended, or name another folder",
+            ) from None
+        except NotImplementedError:  # a disk that knows no locks
+            return lock
+        except OSError as error:
+            raise RunError(
+                f"cannot write {path}: {error.strerror or error}",
+                hint="free some space or choose another place for the output",
+            ) from error
+        if _is_current(lock, path):
+            return lock
+        lock.release()
+
+
+def _is_current(lock: FileLock, path: Path) -> bool:
+    """Return whether the lock is on the file that lies there.
+
+    Its last holder may have removed that file after this process had opened it.
+    """
+    handle = getattr(getattr(lock, "_context", None), "lock_file_fd", None)
+    if handle is None or os.name != "posix":
+        return True
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _write_owner(path: Path) -> None:
+    command = shlex.join(sys.orig_argv)
+    owner = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "command": command[:_LONGEST_COMMAND] + "..." * (len(command) > _LONGEST_COMMAND),
+    }
+    with atomic_path(path) as draft:
+        draft.write_bytes(_json_bytes(owner))
+
+
+def _owner(path: Path) -> str:
+    """Return who holds a lock, in words."""
+    values = _read_json(path) or {}
+    if not all(key in values for key in ("pid", "host", "since", "command")):
+        return "another process of labelfix"
+    return (
+        f"process {values['pid']} on {values['host']} since {values['since']}: {values['command']}"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return what a file holds: ``None`` if it is not there, nothing if it is damaged."""
+    try:
+        content = parse_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):  # a file may be in the way further up
+        return None
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _json_bytes(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return (text + "\n").encode("utf-8", "backslashreplace")  # a path need not be Unicode
+
 
 class RunFolder:
     """A RUN folder.
 
-    While an audit is under way it holds ``unfinished.json``; the report, the evidence and
-    ``run.json`` come at the end, each whole.
+    While an audit is under way it holds ``unfinished.json`` and a lock. The files of the run come
+    at the end, each whole; ``run.json`` comes after all of them, and says that they are there.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.report_path = path / REPORT_NAME
+        self._claim: dict[str, Any] = {}
+
+    @contextmanager
+    def held(self, *, may_hold_run: bool) -> Iterator[None]:
+        """Make the folder and keep other processes from writing to it, before any work.
+
+        What was made goes again if nothing was put into it.
+
+        Args:
+            may_hold_run: Whether a run that is in it can be gone on with or replaced.
+
+        Raises:
+            RunError: The folder holds something else, or a run, is being written to by another
+                process, or cannot be written to.
+        """
+        self._refuse_foreign_files()
+        made = _missing_folders(self.path)
+        try:
+            make_folder(self.path)
+            with locked(self.path):
+                if not may_hold_run:
+                    self._refuse_run()
+                remove_drafts_in(self.path)
+                yield
+        finally:
+            for folder in made:
+                with suppress(OSError):  # it is not empty
+                    folder.rmdir()
 
     def is_finished(self, claim: Mapping[str, Any]) -> bool:
         """Return whether the folder holds that very run, and it is whole."""
-        held = self._finished_claim()
-        is_it = held is not None and all(held.get(key) == claim[key] for key in claim)
-        return is_it and self._read_json(UNFINISHED_NAME) is None and self.report_path.exists()
+        run, unfinished = self._read_json(RUN_NAME), self._read_json(UNFINISHED_NAME)
+        if run is None:
+            return False
+        held = run.get("claim", {})
+        if not isinstance(held, dict) or any(held.get(key) != claim[key] for key in claim):
+            return False
+        if unfinished is not None and (
+            ATTEMPT not in unfinished or unfinished[ATTEMPT] != held.get(ATTEMPT)
+        ):
+            return False
+        files = run.get("files", [REPORT_NAME, PAGE_NAME])
+        return isinstance(files, list) and all(
+            isinstance(name, str) and (self.path / name).is_file() for name in files
+        )
 
     def claim(
         self,
@@ -68,29 +239,27 @@ class RunFolder:
         Raises:
             RunError: The folder holds something else, or another run, or cannot be written to.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"{self.path} is a file", hint="name a folder for the run")
+        self._refuse_foreign_files()
         held = self._held()
         halvings, images = 0, {}
-        if held is None:
-            self._refuse_foreign_files()
-        elif resume:
+        if held is not None and resume:
             self._refuse_other_run(held, claim)
-            halvings = int(held.get(HALVINGS, 0))
-            images = {IMAGES: held[IMAGES]} if IMAGES in held else {}
+            halvings = _number(held.get(HALVINGS))
+            images = {IMAGES: held[IMAGES]} if isinstance(held.get(IMAGES), dict) else {}
         elif not overwrite:
-            state = "a finished run" if (self.path / RUN_NAME).exists() else "an unfinished run"
-            raise RunError(
-                f"{self.path} holds {state}",
-                hint="use --resume to go on with it, --overwrite to replace it, "
-                "or another folder for --out",
-            )
+            self._refuse_run()
         if half_rate:
             self._refuse_to_halve_nothing(is_there=held is not None)
             halvings += 1
         make_folder(self.path)
-        self._write_json(UNFINISHED_NAME, {**claim, **images, HALVINGS: halvings})
+        self._claim = {**claim, **images, HALVINGS: halvings, ATTEMPT: uuid4().hex}
+        self._write_json(UNFINISHED_NAME, self._claim)
         return halvings
+
+    @property
+    def run_id(self) -> str:
+        """Return the name of the run that was claimed."""
+        return run_id_of({key: self._claim[key] for key in self._claim if key != ATTEMPT})
 
     def refuse_other_images(self, images: Mapping[str, str]) -> None:
         """Refuse to go on with a run that read other images: names, sizes and times may deceive.
@@ -101,7 +270,8 @@ class RunFolder:
         Raises:
             RunError: The run in the folder, finished or not, says otherwise.
         """
-        held = (self._held() or {}).get(IMAGES, images)
+        held = (self._held() or {}).get(IMAGES)
+        held = held if isinstance(held, dict) else images
         differing = [key for key in images if held.get(key) != images[key]]
         if differing:
             what = "the data have changed: the same names hold other images"
@@ -119,8 +289,8 @@ class RunFolder:
             RunError: It had read others before it was interrupted.
         """
         self.refuse_other_images(images)
-        claim = json.loads((self.path / UNFINISHED_NAME).read_text(encoding="utf-8"))
-        self._write_json(UNFINISHED_NAME, {**claim, IMAGES: images})
+        self._claim = {**self._claim, IMAGES: dict(images)}
+        self._write_json(UNFINISHED_NAME, self._claim)
 
     def report(self) -> Report:
         """Return the report of a finished run."""
@@ -132,25 +302,42 @@ class RunFolder:
         with atomic_path(self.path / EVIDENCE_NAME) as path, path.open("wb") as file:
             np.savez(file, **arrays)
 
-    def finish(self, run: Mapping[str, Any], *, has_network: bool) -> None:
-        """Write ``run.json``, which says that the run is whole.
+    def remove_replaced(self, written: Collection[str]) -> None:
+        """Remove the files of a run that was replaced which this one has not written anew.
+
+        Args:
+            written: The names of those that it has. A diagnosis is always of the run before.
+        """
+        for name in (*_FILES, *DIAGNOSIS_NAMES):
+            if name not in (*written, PAGE_NAME):
+                (self.path / name).unlink(missing_ok=True)
+
+    def finish(self, run: Mapping[str, Any]) -> None:
+        """Write ``run.json``, which says that the run is whole: after all other files.
 
         Args:
             run: What it says.
-            has_network: Whether the run left a network, its layers and its log here. Those of a
-                run that was replaced go, and so does its diagnosis.
         """
-        for name in DIAGNOSIS_NAMES if has_network else (*DIAGNOSIS_NAMES, *NETWORK_NAMES):
-            (self.path / name).unlink(missing_ok=True)
-        claim = json.loads((self.path / UNFINISHED_NAME).read_text(encoding="utf-8"))
-        self._write_json(RUN_NAME, {**run, "claim": claim})
-        (self.path / UNFINISHED_NAME).unlink()
+        files = [name for name in _FILES if (self.path / name).is_file()]
+        self._write_json(RUN_NAME, {**run, "files": files, "claim": self._claim})
+
+    def close(self) -> None:
+        """Remove what only an unfinished run needs: this one has all its files."""
+        remove_checkpoints(self.path / CHECKPOINTS_NAME)
+        (self.path / UNFINISHED_NAME).unlink(missing_ok=True)
 
     def release(self) -> None:
         """Give the folder back, if nothing came of the run but its claim."""
-        if {path.name for path in self.path.iterdir()} == {UNFINISHED_NAME}:
-            (self.path / UNFINISHED_NAME).unlink()
-            self.path.rmdir()
+        if self._names() == {UNFINISHED_NAME}:
+            self.close()
+
+    def _names(self) -> set[str]:
+        """Return what lies in the folder but for locks and drafts."""
+        try:
+            names = {path.name for path in self.path.iterdir()}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        return {name for name in names - {LOCK_NAME, OWNER_NAME} if not is_draft(name)}
 
     def _held(self) -> Any:
         """Return the claim of the run that the folder holds, ``None`` if it holds no run."""
@@ -161,14 +348,33 @@ class RunFolder:
         """Return the claim of the run that was finished last, ``None`` if there is none."""
         content = self._read_json(RUN_NAME)
         claim = None if content is None else content.get("claim", {})
-        return {} if content is not None and not isinstance(claim, dict) else claim
+        return claim if claim is None or isinstance(claim, dict) else {}
 
     def _refuse_foreign_files(self) -> None:
-        if self.path.is_dir() and any(self.path.iterdir()):
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise RunError(f"{self.path} is a file", hint="name a folder for the run")
+            is_foreign = self._held() is None and bool(self._names())
+        except OSError as error:
+            raise RunError(
+                f"cannot read {self.path}: {error.strerror or error}",
+                hint="choose another place for the output",
+            ) from error
+        if is_foreign:
             raise RunError(
                 f"{self.path} is not empty and holds no run of labelfix",
                 hint="name a new folder for --out; labelfix never deletes what it did not write",
             )
+
+    def _refuse_run(self) -> None:
+        if self._held() is None:
+            return
+        state = "a finished run" if (self.path / RUN_NAME).exists() else "an unfinished run"
+        raise RunError(
+            f"{self.path} holds {state}",
+            hint="use --resume to go on with it, --overwrite to replace it, "
+            "or another folder for --out",
+        )
 
     def _refuse_to_halve_nothing(self, *, is_there: bool) -> None:
         if is_there and self._read_json(UNFINISHED_NAME) is not None:
@@ -196,16 +402,28 @@ class RunFolder:
         )
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
-        """Return what a file holds: ``None`` if it is not there, nothing if it is damaged."""
-        try:
-            content = parse_json((self.path / name).read_bytes())
-        except (FileNotFoundError, NotADirectoryError):  # a file may be in the way further up
-            return None
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return _read_json(self.path / name)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         with atomic_path(self.path / name) as path:
-            text = json.dumps(content, indent=2, ensure_ascii=False)
-            path.write_text(text + "\n", encoding="utf-8")
+            path.write_bytes(_json_bytes(content))
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete all of them, and what a killed process left of one; files of others stay."""
+    if not folder.is_dir():
+        return
+    for path in folder.glob("*.pt"):
+        path.unlink()
+    remove_drafts_in(folder)
+    with suppress(OSError):  # a file of someone else's keeps the folder
+        folder.rmdir()
+
+
+def _number(value: Any) -> int:
+    return value if type(value) is int else 0
+
+
+def _missing_folders(path: Path) -> list[Path]:
+    """Return those of a path and its parents that are not there yet, the innermost first."""
+    return [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]

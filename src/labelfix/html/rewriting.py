@@ -5,7 +5,8 @@ from pathlib import Path
 from labelfix.html.pictures import find_pictures
 from labelfix.html.writing import write_page
 from labelfix.records import OnProgress, no_progress
-from labelfix.report import read_report_table
+from labelfix.report import read_report_table, report_file
+from labelfix.run_folder import locked
 
 
 def rewrite_page(
@@ -23,7 +24,8 @@ def rewrite_page(
         RunError: A file of the run is damaged, or the page cannot be written.
         DecisionsError: The decisions are damaged.
     """
-    report = read_report_table(run, pred_probs=False)
-    folder = run if run.is_dir() else run.parent
-    pictures = find_pictures(report, on_progress, follow_links=follow_links)
-    return write_page(folder, report, pictures)
+    folder = report_file(run).parent
+    with locked(folder):  # an audit that replaces the run would write its own page
+        report = read_report_table(run, pred_probs=False)
+        pictures = find_pictures(report, on_progress, follow_links=follow_links)
+        return write_page(folder, report, pictures)

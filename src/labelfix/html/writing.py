@@ -15,11 +15,9 @@ from labelfix.html.training import read_training
 from labelfix.html.wishes import Pictures
 from labelfix.neighbor_table import read_neighbors
 from labelfix.report import Report
+from labelfix.run_folder import PAGE_NAME
 from labelfix.summary import Summary, summarise
 from labelfix.training_summary import summarise_training
-
-PAGE_NAME = "report.html"
-"""What the page is called in a RUN folder."""
 
 
 def write_page(run: Path, report: Report, pictures: Pictures) -> Path:
