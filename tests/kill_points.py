@@ -63,10 +63,7 @@ def _kill_at(folder: Path, point: int) -> None:
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         nonlocal count
-        if event == "open":
-            is_change = bool((args[2] or 0) & _WRITING)
-        else:
-            is_change = event in _CHANGES
+        is_change = bool((args[2] or 0) & _WRITING) if event == "open" else event in _CHANGES
         if is_change and any(_is_below(argument, within) for argument in args):
             count += 1
             if count == point:

@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -55,6 +56,12 @@ def heads(folder, **more):
         cache=folder / "cache",
         **more,
     )
+
+
+@pytest.fixture
+def told(request):
+    """Say how many points there were, with ``pytest -s``."""
+    return lambda points: sys.stdout.write(f"\n{request.node.name}: {points} points\n")
 
 
 def files_of(run):
@@ -120,7 +127,7 @@ def is_as_before(run, before):
         pytest.param(True, 1, marks=pytest.mark.slow),
     ],
 )
-def test_an_audit_of_probabilities_is_finished(probs, tmp_path, is_replaced, every):
+def test_an_audit_of_probabilities_is_finished(probs, tmp_path, is_replaced, every, told):
     run = tmp_path / "run"
     points = assert_finished_after_kills(
         run,
@@ -129,13 +136,13 @@ def test_an_audit_of_probabilities_is_finished(probs, tmp_path, is_replaced, eve
         before=probs / "other-run" if is_replaced else None,
         every=every,
     )
-    print(f"{points} points")
+    told(points)
     assert points * every > 20
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_replaced", [False, True])
-def test_an_audit_of_images_is_finished(photos, tmp_path, is_replaced):
+def test_an_audit_of_images_is_finished(photos, tmp_path, is_replaced, told):
     run = tmp_path / "run"
     before = None
     if is_replaced:
@@ -143,12 +150,12 @@ def test_an_audit_of_images_is_finished(photos, tmp_path, is_replaced):
         audit(photos / "data", before, heads(photos, seed=1))
     work = partial(audit, photos / "data", run, heads(photos))
     points = assert_finished_after_kills(run, photos / "data-run", work, before=before, every=1)
-    print(f"{points} points")
+    told(points)
     assert points > 30
 
 
 @pytest.mark.slow
-def test_the_cache_of_an_audit_is_finished(photos, tmp_path):
+def test_the_cache_of_an_audit_is_finished(photos, tmp_path, told):
     """Kills while features are kept: the next audit goes on, and leaves no draft there."""
     cache = tmp_path / "cache"
     config = replace(heads(photos), cache=cache)
@@ -161,7 +168,7 @@ def test_the_cache_of_an_audit_is_finished(photos, tmp_path):
         assert not drafts_below(cache)
         shutil.rmtree(tmp_path / "run")
         shutil.rmtree(cache)
-    print(f"{points} points")
+    told(points)
     assert points > 5
 
 

@@ -3,10 +3,15 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from labelfix.decisions import Decision, DecisionLog, decisions_file, read_decisions
@@ -23,8 +28,10 @@ HOST = "http://127.0.0.1:8722"
 class Visitor:
     """A browser that was given the key."""
 
-    def __init__(self, run: Path, *, follow_links: bool = False) -> None:
-        review = open_review(run, reviewer="Ann", follow_links=follow_links)
+    def __init__(
+        self, run: Path, *, follow_links: bool = False, reviewer: str = "Ann"
+    ) -> None:
+        review = open_review(run, reviewer=reviewer, follow_links=follow_links)
         self.session = review.session
         self.keys = Keys(8722)
         app = build_app(review.session, review.pictures, self.keys)
@@ -385,3 +392,114 @@ def test_a_name_comes_as_data_not_as_a_page(visitor: Visitor) -> None:
     assert answer.headers["content-type"] == "application/json"
     assert any(SCRIPT in item["sample_id"] for item in answer.json()["items"])
     assert HOSTILE_CLASS in visitor.get("/api/start").json()["classes"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+"""Any JSON, and NaN, which Python reads and writes as if it were JSON."""
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> object:
+    """Return any body, or one that is a decision but for some of its values."""
+    keys = ("row", "sample_id", "verdict", "label", "seen", "decided_at")
+    right = {
+        "row": st.integers(0, 3),
+        "sample_id": st.just("cat/001.png"),
+        "verdict": st.sampled_from(["keep", "relabel", "unsure", "drop"]),
+        "label": st.none() | st.integers(-1, 5),
+        "seen": st.none() | st.just("2026-01-01T00:00:00.000Z"),
+        "decided_at": st.just("x" * 100_000),
+    }
+    decision = st.fixed_dictionaries({key: right[key] | JSON for key in keys})
+    decisions = JSON | st.lists(decision | JSON, max_size=3)
+    return draw(JSON | st.fixed_dictionaries({"decisions": decisions, "batch": JSON}))
+
+
+@pytest.fixture(scope="module")
+def fuzzed(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Visitor:
+    run = shutil.copytree(made / "run", tmp_path_factory.mktemp("fuzzed") / "run")
+    return Visitor(run)
+
+
+@given(path=st.sampled_from(["/api/decide", "/api/undo"]), body=bodies())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+def test_no_body_makes_the_server_fail(fuzzed: Visitor, path: str, body: object) -> None:
+    own = {"x-labelfix-token": fuzzed.token, "origin": HOST, "sec-fetch-site": "same-origin"}
+    text = json.dumps(body)  # as a client would: httpx refuses NaN
+    headers = {**own, "content-type": "application/json"}
+    answer = fuzzed.client.post(path, content=text, headers=headers)
+    assert answer.status_code in (200, 400, 409), answer.text
+    if answer.status_code != 200:
+        assert answer.json()["error"]
+
+
+@given(
+    path=st.sampled_from(["/api/queue", "/api/sample/", "/api/pairs", "/picture/", "/static/"]),
+    place=st.text(max_size=20) | st.integers().map(str) | st.just("9" * 10_000),
+    asked=st.dictionaries(
+        st.sampled_from(
+            ["kind", "state", "class", "split", "given", "suggested", "limit", "after"]
+        ),
+        st.text(max_size=20) | st.integers(-3, 300).map(str) | st.just("9" * 5_000),
+    ),
+)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+def test_no_address_makes_the_server_fail(
+    fuzzed: Visitor, path: str, place: str, asked: dict[str, str]
+) -> None:
+    escaped = quote(place, safe="") + "/small" * (path == "/picture/")
+    address = path + escaped * path.endswith("/")
+    answer = fuzzed.client.get(address, params=asked)
+    assert answer.status_code in (200, 400, 404), (address, answer.text)
+
+
+@pytest.mark.parametrize("wrong", [["keep"], {}, 1, None, "x" * 100_000])
+@pytest.mark.parametrize("key", ["verdict", "sample_id", "seen"])
+def test_what_is_no_text_is_named(visitor: Visitor, key: str, wrong: object) -> None:
+    item = visitor.next()[0]
+    wanted = {"row": item["row"], "sample_id": item["sample_id"], "verdict": "keep", "seen": None}
+    answer = visitor.post("/api/decide", {"decisions": [{**wanted, key: wrong}]})
+    if key == "seen" and wrong is None:
+        assert answer.status_code == 200
+    elif isinstance(wrong, str) and key == "seen":
+        assert answer.json()["conflict_count"] == 1
+    elif isinstance(wrong, str) and key == "sample_id":
+        assert answer.status_code == 409
+    else:
+        assert answer.status_code == 400
+        assert key in answer.json()["error"]
+
+
+def test_many_estimates_at_once_are_one(visitor: Visitor) -> None:
+    """Twenty tabs ask after each decision; pictures and progress are answered meanwhile."""
+    row = visitor.next()[0]["row"]
+    start = time.monotonic()
+    for _ in range(3):
+        visitor.decide(visitor.next()[0])
+        with ThreadPoolExecutor(24) as pool:
+            estimates = [pool.submit(visitor.get, "/api/estimate") for _ in range(20)]
+            pictures = [pool.submit(visitor.get, f"/picture/{row}/small") for _ in range(4)]
+            answers = [future.result() for future in estimates]
+            assert {answer.status_code for answer in answers} == {200}
+            assert len({answer.text for answer in answers}) == 1
+            assert {future.result().status_code for future in pictures} == {200}
+    assert time.monotonic() - start < 10, "20 computations on all threads took longer than 20 s"
+
+
+def test_an_estimate_is_made_anew_after_a_decision(visitor: Visitor) -> None:
+    before = visitor.get("/api/estimate").json()
+    assert visitor.get("/api/estimate").json() == before
+    visitor.decide(visitor.next()[0])
+    assert visitor.get("/api/estimate").json() != before
+
+
+def test_a_name_that_is_no_unicode_is_kept_as_far_as_it_is(run: Path) -> None:
+    """A reviewer's name comes from the command line, where bytes may be anything."""
+    visitor = Visitor(run, reviewer="J\udcfcrg")
+    assert visitor.get("/api/start").status_code == 200
+    assert visitor.decide(visitor.next()[0]).status_code == 200
+    assert {d.decided_by for d in read_decisions(run).values()} == {"J?rg"}

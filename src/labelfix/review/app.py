@@ -47,13 +47,13 @@ def build_app(session: Session, pictures: Pictures | None, keys: Keys) -> App:
             Route("/static/{name}", _static),
             Route("/api/start", routes.start),
             Route("/api/queue", routes.queue),
-            Route("/api/sample/{row:int}", routes.sample),
+            Route("/api/sample/{row}", routes.sample),
             Route("/api/pairs", routes.pairs),
             Route("/api/progress", routes.progress),
             Route("/api/estimate", routes.estimate),
             Route("/api/decide", routes.decide, methods=["POST"]),
             Route("/api/undo", routes.undo, methods=["POST"]),
-            Route("/picture/{row:int}/{size}", routes.picture),
+            Route("/picture/{row}/{size}", routes.picture),
         ],
         exception_handlers={
             HTTPException: _http_fault,
@@ -108,7 +108,7 @@ class _Routes:
         })  # fmt: skip
 
     def sample(self, request: Request) -> Response:
-        row = request.path_params["row"]
+        row = _row_of_path(request)
         if row >= len(self._session.rows):
             raise HTTPException(404, "the report has no such row")
         neighbours = self._session.neighbours
@@ -138,7 +138,9 @@ class _Routes:
     async def decide(self, request: Request) -> Response:
         body = await _body(request)
         wanted = [_wanted(values, self._session) for values in _list(body, "decisions")]
-        as_batch = body.get("batch") is True
+        as_batch = body.get("batch", False)
+        if not isinstance(as_batch, bool):
+            raise HTTPException(400, "batch is not true or false")
         done = await run_in_threadpool(self._session.decide, wanted, as_batch=as_batch)
         return await run_in_threadpool(self._done, done)
 
@@ -147,14 +149,14 @@ class _Routes:
         seen = None
         if body.get("decisions") is not None:
             seen = [
-                (_row(values, self._session), str(values.get("decided_at")))
+                (_row(values, self._session), _text(values, "decided_at"))
                 for values in _list(body, "decisions")
             ]
         done = await run_in_threadpool(self._session.undo, seen)
         return await run_in_threadpool(self._done, done)
 
     def picture(self, request: Request) -> Response:
-        row, size = request.path_params["row"], request.path_params["size"]
+        row, size = _row_of_path(request), request.path_params["size"]
         if self._pictures is None or size not in SIZES or row >= len(self._session.rows):
             raise HTTPException(404, "there is no such picture")
         try:
@@ -228,13 +230,22 @@ def _wish(request: Request, session: Session) -> Wish:
 
 def _wanted(values: Any, session: Session) -> Wanted:
     verdict, label, seen = (values.get(key) for key in ("verdict", "label", "seen"))
-    if verdict not in {"keep", "relabel", "unsure", "drop"}:
-        raise HTTPException(400, "that is no verdict")
+    if not isinstance(verdict, str) or verdict not in {"keep", "relabel", "unsure", "drop"}:
+        raise HTTPException(400, "verdict is not keep, relabel, unsure or drop")
+    if seen is not None:
+        seen = _text(values, "seen")
     classes = session.rows.class_names
     if verdict == "relabel" and not (type(label) is int and 0 <= label < len(classes)):
         raise HTTPException(400, "choose a class by its number")
     chosen = classes[label] if verdict == "relabel" else None
-    return Wanted(_row(values, session), verdict, chosen, seen if isinstance(seen, str) else None)
+    return Wanted(_row(values, session), verdict, chosen, seen)
+
+
+def _text(values: Any, key: str) -> str:
+    text = values.get(key)
+    if not isinstance(text, str):
+        raise HTTPException(400, f"{key} is no text")
+    return text
 
 
 def _row(values: Any, session: Session) -> int:
@@ -242,9 +253,17 @@ def _row(values: Any, session: Session) -> int:
     row = values.get("row")
     if not (type(row) is int and 0 <= row < len(session.rows)):
         raise HTTPException(400, "the report has no such row")
-    if values.get("sample_id") != session.rows.sample_id[row].as_py():
+    if _text(values, "sample_id") != session.rows.sample_id[row].as_py():
         raise HTTPException(409, "the page shows another report: load it again")
     return row
+
+
+def _row_of_path(request: Request) -> int:
+    """Return the row that an address names; a name of 10,000 digits is no number for Python."""
+    text = request.path_params["row"]
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise HTTPException(404, "the report has no such row")
+    return int(text)
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -286,8 +305,10 @@ def _static(request: Request) -> Response:
     return Response(files(package).joinpath(name).read_bytes(), media_type=media_type)
 
 
-def _json(values: Any) -> Response:
-    return JSONResponse(values)
+def _json(values: Any, status: int = 200) -> Response:
+    """Return an answer in ASCII: a path or a name need not be Unicode."""
+    text = json.dumps(values, allow_nan=False, separators=(",", ":"))
+    return Response(text, status, media_type="application/json")
 
 
 def _http_fault(request: Request, error: Exception) -> Response:
@@ -298,4 +319,4 @@ def _http_fault(request: Request, error: Exception) -> Response:
 def _fault(request: Request, error: Exception) -> Response:
     """Say what went wrong with the log: the page tells the person, and nothing was kept."""
     hint = getattr(error, "hint", None)
-    return JSONResponse({"error": f"{error}" + (f"; {hint}" if hint else "")}, 500)
+    return _json({"error": f"{error}" + (f"; {hint}" if hint else "")}, 500)

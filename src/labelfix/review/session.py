@@ -7,10 +7,11 @@ several tabs, several servers and a crash all end in the same place.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from uuid import uuid4
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from labelfix.decisions import Decision, DecisionLog, Verdict
 from labelfix.neighbor_table import NeighborLists, read_neighbors
@@ -78,7 +79,8 @@ class Session:
         self.run = run
         self.source = report.run.source
         self.fingerprint = report.run.fingerprint
-        self.reviewer = reviewer
+        # a name from the command line may hold bytes that are no text, which no log can keep
+        self.reviewer = reviewer and reviewer.encode("utf-8", "replace").decode()
         self.rows: Rows = read_rows(report, run)
         folder = run if run.is_dir() else run.parent
         self.neighbours: NeighborLists | None = read_neighbors(folder, self.rows.sample_id)
@@ -89,6 +91,8 @@ class Session:
         self._is_wrong = np.full(len(report), _UNKNOWN, np.int8)
         self._version = 0
         self._lock = RLock()
+        self._estimating = Lock()
+        self._estimated: tuple[int, Estimate] | None = None
         self._refresh()
 
     @classmethod
@@ -185,11 +189,20 @@ class Session:
             )
 
     def estimate(self) -> Estimate:
-        """Return what the decisions so far say of all samples."""
-        with self._lock:
-            self._refresh()
-            is_wrong = self._is_wrong.copy()
-        return estimate(self.rows.probability, self.rows.is_flagged, is_wrong)
+        """Return what the decisions so far say of all samples.
+
+        One at a time, on one thread, and once for all who ask between two decisions: many tabs
+        must not take the machine from the pictures.
+        """
+        with self._estimating:
+            with self._lock:
+                self._refresh()
+                version, is_wrong = self._version, self._is_wrong.copy()
+            if self._estimated is None or self._estimated[0] != version:
+                with threadpool_limits(1, "blas"):
+                    found = estimate(self.rows.probability, self.rows.is_flagged, is_wrong)
+                self._estimated = version, found
+            return self._estimated[1]
 
     def _order(self, kind: str) -> Order:
         if kind not in self._orders:
