@@ -28,9 +28,7 @@ HOST = "http://127.0.0.1:8722"
 class Visitor:
     """A browser that was given the key."""
 
-    def __init__(
-        self, run: Path, *, follow_links: bool = False, reviewer: str = "Ann"
-    ) -> None:
+    def __init__(self, run: Path, *, follow_links: bool = False, reviewer: str = "Ann") -> None:
         review = open_review(run, reviewer=reviewer, follow_links=follow_links)
         self.session = review.session
         self.keys = Keys(8722)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from labelfix.arguments import checks_arguments, named
 from labelfix.audit_steps import AuditResult
 from labelfix.config import (
     EMBEDDED_BACKBONE,
@@ -27,6 +28,7 @@ from labelfix.pipeline import trains_whole_network
 from labelfix.records import OnProgress, no_progress
 
 
+@checks_arguments
 def audit(
     data: str | Path,
     out: str | Path,
@@ -169,7 +171,7 @@ def audit(
         distance=distance,
         self_labeling=None if self_labeling == "safe" else self_labeling,
     )
-    _refuse_unused(config, [f"--{name.replace('_', '-')}" for name in options])
+    _refuse_unused(config, list(options))
     return run_audit(
         Path(data),
         Path(out),
@@ -195,7 +197,7 @@ def _given(**settings: Any) -> dict[str, Any]:
 
 
 def _issue_config(thresholds: Mapping[str, float]) -> IssueConfig:
-    unknown = sorted(set(thresholds) - set(IssueConfig.__slots__))
+    unknown = sorted(set(thresholds) - set(IssueConfig.__slots__), key=str)
     if unknown:
         raise ConfigError(
             f"no kind of issue of images is called {unknown[0]!r}",
@@ -208,12 +210,12 @@ def _refuse_unused(config: AuditConfig, options: list[str]) -> None:
     """Refuse options that would change nothing."""
     if options and not trains_whole_network(config):
         raise ConfigError(
-            f"{', '.join(options)}: for whole networks, and heads on frozen features are trained "
-            "here",
-            hint="train the whole network with --tune full, or leave that out",
+            f"{', '.join(map(named, options))}: for whole networks, and heads on frozen features "
+            "are trained here",
+            hint=f"train the whole network with {named('tune', value='full')}, or leave that out",
         )
-    if "--distance" in options and not config.backbone.pretrained:
+    if "distance" in options and not config.backbone.pretrained:
         raise ConfigError(
-            "random weights are no centre to keep a --distance from",
-            hint="leave out --distance or --no-pretrained",
+            f"random weights are no centre to keep a {named('distance')} from",
+            hint=f"leave out {named('distance')} or {named('pretrained', value=False)}",
         )

@@ -21,7 +21,8 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig
+from labelfix.arguments import named
+from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig, refuse_unknown_device
 from labelfix.errors import BackboneError
 from labelfix.files import refuse_special_file
 from labelfix.preprocessing import Preprocessing, choose_image_size
@@ -190,17 +191,26 @@ def choose_device(wanted: str) -> torch.device:
     Raises:
         BackboneError: The device that was asked for is not there.
     """
+    refuse_unknown_device(wanted)
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = wanted.partition(":")
     is_there = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not is_there[wanted]:
-        raise BackboneError(f"there is no {wanted} device here", hint="use --device cpu or auto")
+    if not is_there[kind]:
+        hint = f"use {named('device', value='cpu')} or {named('device', value='auto')}"
+        raise BackboneError(f"there is no {kind} device here", hint=hint)
+    if number and int(number) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise BackboneError(
+            f"there is no device {wanted} here",
+            hint="choose cuda:0" if last == 0 else f"choose one from cuda:0 to cuda:{last}",
+        )
     return torch.device(wanted)
 
 

@@ -16,7 +16,7 @@ from labelfix.cli_benchmark import benchmark
 from labelfix.cli_door import Door, refuse_idle_options, run_as_process
 from labelfix.cli_export import add_export_commands
 from labelfix.cli_review import review
-from labelfix.config import EMBEDDED_BACKBONE, Device
+from labelfix.config import EMBEDDED_BACKBONE
 
 if TYPE_CHECKING:
     from labelfix.audit_steps import AuditResult
@@ -272,7 +272,12 @@ add_export_commands(app)
 @app.command()
 def diagnose(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a finished audit --tune full.")
+        Path,
+        typer.Argument(
+            parser=opt.path_of("run"),
+            metavar="RUN",
+            help="The folder of a finished audit --tune full.",
+        ),
     ],
     samples: Annotated[
         int, typer.Option(min=1, metavar="N", help="Training images to take the losses on.")
@@ -281,7 +286,7 @@ def diagnose(
         int, typer.Option(min=2, metavar="N", help="How many times noise is drawn, for each size.")
     ] = 20,
     seed: opt.Seed = 0,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
+    device: opt.WhereItRuns = "auto",
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -307,13 +312,20 @@ def diagnose(
 @app.command()
 def demo(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder to write, or to score a run of.")
+        Path,
+        typer.Argument(
+            parser=opt.path_of("folder"),
+            metavar="DIR",
+            help="The folder to write, or to score a run of.",
+        ),
     ],
     seed: opt.Seed = 0,
     score: Annotated[
         Path | None,
         typer.Option(
-            metavar="RUN", help="Write nothing; say how much of the known truth RUN has found."
+            parser=opt.path_of("score"),
+            metavar="RUN",
+            help="Write nothing; say how much of the known truth RUN has found.",
         ),
     ] = None,
     as_json: opt.AsJson = False,

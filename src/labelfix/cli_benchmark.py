@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig, Device
+from labelfix.cli_options import WhereItRuns, path_of
+from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig
 from labelfix.errors import BenchmarkError, LabelfixError
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ benchmark = typer.Typer(
 DataFolder: TypeAlias = Annotated[
     Path,
     typer.Option(
-        "--data", metavar="FOLDER", help="Where the data sets lie: see docs/benchmark.md."
+        "--data",
+        parser=path_of("data"),
+        metavar="FOLDER",
+        help="Where the data sets lie: see docs/benchmark.md.",
     ),
 ]
 Methods: TypeAlias = Annotated[
@@ -48,18 +52,26 @@ Backbone: TypeAlias = Annotated[
     str, typer.Option(metavar="NAME", help="The network that looks at images.")
 ]
 Weights: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Its weights, as safetensors.")
+    Path | None,
+    typer.Option(parser=path_of("weights"), metavar="FILE", help="Its weights, as safetensors."),
 ]
 ImageSize: TypeAlias = Annotated[
     int | None, typer.Option(metavar="PIXELS", help="A side, as it sees images.")
 ]
-OnDevice: TypeAlias = Annotated[Device, typer.Option("--device", help="Where it runs.")]
+OnDevice: TypeAlias = WhereItRuns
 Cache: TypeAlias = Annotated[
     Path | None,
-    typer.Option(metavar="FOLDER", help="Where images and features are kept for the next run."),
+    typer.Option(
+        parser=path_of("cache"),
+        metavar="FOLDER",
+        help="Where images and features are kept for the next run.",
+    ),
 ]
 Results: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Add the rows to this file of JSON lines.")
+    Path | None,
+    typer.Option(
+        parser=path_of("results"), metavar="FILE", help="Add the rows to this file of JSON lines."
+    ),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -70,7 +82,9 @@ def list_all(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Say which data sets lie there; name its probabilities."
+            parser=path_of("data"),
+            metavar="FOLDER",
+            help="Say which data sets lie there; name its probabilities.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -106,7 +120,12 @@ def run(
         list[str], typer.Option(metavar="NAMES", help="Separated by commas: see list.")
     ],
     results: Annotated[
-        Path, typer.Option(metavar="FILE", help="Add the rows to this file of JSON lines.")
+        Path,
+        typer.Option(
+            parser=path_of("results"),
+            metavar="FILE",
+            help="Add the rows to this file of JSON lines.",
+        ),
     ],
     methods: Methods = None,
     seeds: Annotated[
@@ -167,7 +186,11 @@ def run(
 def inject(
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="A labelled data set, as labelfix audit takes it."),
+        typer.Argument(
+            parser=path_of("data"),
+            metavar="DATA",
+            help="A labelled data set, as labelfix audit takes it.",
+        ),
     ],
     kinds: Annotated[
         list[str] | None,
@@ -235,9 +258,15 @@ def inject(
 @benchmark.command()
 def tables(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS", help="Files of rows that `run` wrote.")
+        list[Path],
+        typer.Argument(
+            parser=path_of("results"), metavar="RESULTS", help="Files of rows that `run` wrote."
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write, Markdown.")],
+    out: Annotated[
+        Path,
+        typer.Option(parser=path_of("out"), metavar="FILE", help="The page to write, Markdown."),
+    ],
     quiet: Quiet = False,
 ) -> None:
     """Write tables and plots of files of rows: the same rows always give the same bytes."""

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from labelfix.arguments import spelled_as_options
 from labelfix.errors import LabelfixError
 
 INTERRUPTED = 130
@@ -20,7 +21,8 @@ class Door(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit 1 on an expected fault, 130 on Ctrl-C."""
         try:
-            return super().invoke(ctx)
+            with spelled_as_options():
+                return super().invoke(ctx)
         except LabelfixError as error:
             _say("error", str(error), typer.colors.RED)
             if error.hint:

@@ -39,7 +39,12 @@ def add_export_commands(app: typer.Typer) -> None:
 
 def export(
     run: opt.Run,
-    to: Annotated[Path, typer.Argument(metavar="TO", help="The file or the folder to write.")],
+    to: Annotated[
+        Path,
+        typer.Argument(
+            parser=opt.path_of("to"), metavar="TO", help="The file or the folder to write."
+        ),
+    ],
     min_probability: MinProbability = 0.95,
     drop: Drop = False,
     link: Annotated[
@@ -93,7 +98,10 @@ def diff(
     drop: Drop = False,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows of each table.")] = 20,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write all changes to this file.")
+        Path | None,
+        typer.Option(
+            parser=opt.path_of("csv"), metavar="FILE", help="Write all changes to this file."
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace FILE if it is there.")
@@ -133,10 +141,16 @@ def check(
         ),
     ] = None,
     junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write JUnit XML, replacing FILE.")
+        Path | None,
+        typer.Option(
+            parser=opt.path_of("junit"), metavar="FILE", help="Write JUnit XML, replacing FILE."
+        ),
     ] = None,
     sarif: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write SARIF 2.1.0, replacing FILE.")
+        Path | None,
+        typer.Option(
+            parser=opt.path_of("sarif"), metavar="FILE", help="Write SARIF 2.1.0, replacing FILE."
+        ),
     ] = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,

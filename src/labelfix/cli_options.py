@@ -1,10 +1,12 @@
 """The options that several commands share, and all of ``labelfix audit``."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
+from labelfix.arguments import expand_path
 from labelfix.config import (
     Device,
     FineTuningConfig,
@@ -16,8 +18,27 @@ from labelfix.config import (
 
 _FULL = FineTuningConfig()
 
+
+def path_of(argument: str) -> Callable[[str], Path]:
+    """Return what reads a path as its user means it, for ``typer``'s ``parser``.
+
+    Args:
+        argument: What the path is given for, as Python spells it.
+    """
+
+    def path(text: str) -> Path:
+        return expand_path(text, argument)
+
+    return path
+
+
 Run: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="RUN", help="The folder of a finished audit, or the report in it.")
+    Path,
+    typer.Argument(
+        parser=path_of("run"),
+        metavar="RUN",
+        help="The folder of a finished audit, or the report in it.",
+    ),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 FollowLinks: TypeAlias = Annotated[
@@ -61,6 +82,7 @@ Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="The one source of ran
 Data: TypeAlias = Annotated[
     Path | None,
     typer.Argument(
+        parser=path_of("data"),
         metavar="DATA",
         help="A folder of class folders or with metadata.csv, a manifest (.csv .tsv .jsonl .json "
         ".parquet), Parquet with the images inside (a file or a folder of shards), a folder of "
@@ -68,11 +90,13 @@ Data: TypeAlias = Annotated[
     ),
 ]
 Out: TypeAlias = Annotated[
-    Path, typer.Option(metavar="RUN", help="The folder to write the report to.")
+    Path,
+    typer.Option(parser=path_of("out"), metavar="RUN", help="The folder to write the report to."),
 ]
 PredProbs: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(
+        parser=path_of("pred_probs"),
         metavar="FILE",
         help="Instead of DATA: given labels and out-of-sample probabilities (.csv .parquet .npz). "
         "Given once a model, the mean is taken.",
@@ -113,6 +137,7 @@ Resume: TypeAlias = Annotated[
 Decisions: TypeAlias = Annotated[
     Path | None,
     typer.Option(
+        parser=path_of("decisions"),
         metavar="RUN",
         help="A run whose suspects were decided on, perhaps the RUN that is replaced: what people "
         "said counts as right, in training and in the scores.",
@@ -129,7 +154,10 @@ Backbone: TypeAlias = Annotated[
     str, typer.Option(metavar="NAME", help="Any timm model. The default needs no network.")
 ]
 Weights: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The backbone's weights, as safetensors.")
+    Path | None,
+    typer.Option(
+        parser=path_of("weights"), metavar="FILE", help="The backbone's weights, as safetensors."
+    ),
 ]
 Pretrained: TypeAlias = Annotated[
     bool,
@@ -146,7 +174,13 @@ ImageSize: TypeAlias = Annotated[
         metavar="PIXELS", help="A side, as the backbone sees it. Chosen from the data if left out."
     ),
 ]
-WhereItRuns: TypeAlias = Annotated[Device, typer.Option(help="Where the backbone runs.")]
+WhereItRuns: TypeAlias = Annotated[
+    Device,
+    typer.Option(
+        metavar="DEVICE",
+        help="Where the network runs: auto, cpu, cuda, cuda:N or mps.",
+    ),
+]
 WhatIsTuned: TypeAlias = Annotated[
     Tune,
     typer.Option(
@@ -206,6 +240,7 @@ SelfLabeling: TypeAlias = Annotated[
 Cache: TypeAlias = Annotated[
     Path | None,
     typer.Option(
+        parser=path_of("cache"),
         metavar="FOLDER",
         help="Where features are kept for the next audit. The user's cache if left out.",
     ),

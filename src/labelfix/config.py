@@ -4,10 +4,12 @@ Every setting is the same for every data set unless the user says otherwise.
 """
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from labelfix.arguments import check_fields, named
 from labelfix.errors import ConfigError
 
 EMBEDDED_BACKBONE = "tf_efficientnet_lite0"
@@ -15,7 +17,47 @@ EMBEDDED_BACKBONE = "tf_efficientnet_lite0"
 
 Tune = Literal["auto", "head", "full"]
 SelfLabelingRules = Literal["safe", "paper", "off"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
+Device: TypeAlias = str
+"""``auto``, ``cpu``, ``cuda``, ``cuda:1`` and so on, or ``mps``: see `refuse_unknown_device`."""
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?|mps")
+_MOST_FOLDS = 1_000
+_LARGEST_SEED = 2**63 - 1
+
+
+def refuse_unknown_device(device: str) -> None:
+    """Refuse what names no device of torch; whether it is there is found out where it is used.
+
+    Raises:
+        ConfigError: It is no name of a device.
+    """
+    if not _DEVICE.fullmatch(device):
+        raise ConfigError(
+            f"there is no {named('device')} {device!r}",
+            hint="choose auto, cpu, cuda, cuda:N for the GPU of that number, or mps",
+        )
+
+
+def refuse_unknown_seed(seed: int) -> None:
+    """Refuse a seed that torch and numpy cannot both draw from.
+
+    Raises:
+        ConfigError: It is below 0 or has more than 63 bits.
+    """
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise ConfigError(
+            f"the {named('seed')} {seed} cannot be drawn from",
+            hint=f"choose a whole number from 0 to {_LARGEST_SEED}",
+        )
+
+
+def _refuse_folds(folds: int, least: int) -> None:
+    if not least <= folds <= _MOST_FOLDS:
+        few_or_many = "few" if folds < least else "many"
+        raise ConfigError(
+            f"{folds} folds are too {few_or_many}",
+            hint=f"choose {named('folds')} from {least} to {_MOST_FOLDS:,}",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +84,10 @@ class DatasetConfig:
     label_missing: tuple[str, ...] = ()
     follow_links: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        check_fields(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageConfig:
@@ -58,17 +104,18 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
+        check_fields(self)
         if self.max_pixels < 1:
             raise ConfigError(
                 f"no image has {self.max_pixels} pixels or fewer",
-                hint="leave --max-pixels out, or choose more",
+                hint=f"leave {named('max_pixels')} out, or choose more",
             )
         if self.value_range is not None:
             low, high = self.value_range
             if not (-math.inf < low < high < math.inf):  # NaN fails too
                 raise ConfigError(
                     f"values from {low:g} to {high:g} are no range",
-                    hint="choose --value-range LOW,HIGH with LOW below HIGH, such as 0,4095",
+                    hint=f"choose {named('value_range')} LOW,HIGH with LOW below HIGH, such as 0,4095",
                 )
 
 
@@ -95,15 +142,17 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
+        check_fields(self, {"name": "backbone"})
+        refuse_unknown_device(self.device)
         if self.image_size is not None and not 16 <= self.image_size <= 4096:
             raise ConfigError(
                 f"image size {self.image_size} is out of range",
-                hint="choose --image-size between 16 and 4096 pixels",
+                hint=f"choose {named('image_size')} between 16 and 4096 pixels",
             )
         if self.weights is not None and not self.pretrained:
             raise ConfigError(
                 "weights from a file and a start from random weights exclude each other",
-                hint="leave out --weights or --no-pretrained",
+                hint=f"leave out {named('weights')} or {named('pretrained', value=False)}",
             )
 
 
@@ -131,8 +180,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
-        if self.folds < 3:
-            raise ConfigError(f"{self.folds} folds are too few", hint="choose 3 or more")
+        check_fields(self)
+        _refuse_folds(self.folds, 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +215,8 @@ class FineTuningConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
-        if self.folds < 2:
-            raise ConfigError(f"{self.folds} folds are too few", hint="choose 2 or more")
+        check_fields(self, {"batch_size": "train_batch_size"})
+        _refuse_folds(self.folds, 2)
         if self.epochs < 1 or self.batch_size < 2:
             raise ConfigError(
                 f"{self.epochs} epochs of batches of {self.batch_size} train nothing",
@@ -213,6 +262,7 @@ class SelfLabelingConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
+        check_fields(self, {"preset": "self_labeling"})
         if self.preset not in {"safe", "paper"} or self.view not in {"training", "separate"}:
             raise ConfigError(
                 f"there is no self-labelling {self.preset!r} with view {self.view!r}",
@@ -307,6 +357,7 @@ class RegularizationConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
+        check_fields(self)
         choices = {
             "form": ("projection", "penalty", "none"),
             "schedule": ("constant", "geometric", "code", "relative", "travelled"),
@@ -352,6 +403,7 @@ class FlagConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
+        check_fields(self)
         if self.precision is not None and self.budget is not None:
             raise ConfigError(
                 "flags cannot have both a precision and a budget", hint="choose one of the two"
@@ -359,11 +411,12 @@ class FlagConfig:
         if self.precision is not None and not 0 < self.precision <= 1:
             raise ConfigError(
                 f"a precision of {self.precision} is no share of the flags",
-                hint="choose --precision between 0 and 1, such as 0.9",
+                hint=f"choose {named('precision')} between 0 and 1, such as 0.9",
             )
         if self.budget is not None and self.budget < 0:
             raise ConfigError(
-                f"a budget of {self.budget} flags is below 0", hint="choose --budget 0 or more"
+                f"a budget of {self.budget} flags is below 0",
+                hint=f"choose {named('budget')} 0 or more",
             )
 
 
@@ -391,6 +444,7 @@ class IssueConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
+        check_fields(self)
         for kind in self.__slots__:
             threshold = getattr(self, kind)
             if not 0 <= threshold <= 1:  # NaN fails too
@@ -432,3 +486,8 @@ class AuditConfig:
     issues: IssueConfig = IssueConfig()
     seed: int = 0
     cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        check_fields(self)
+        refuse_unknown_seed(self.seed)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from labelfix.arguments import checks_arguments
 from labelfix.audited_data import config_of
 from labelfix.backbone import Network, choose_device, load_network, normalise
 from labelfix.config import BackboneConfig, Device
@@ -82,6 +83,7 @@ class _Samples:
             yield normalise(images, self.preprocessing, torch.float32), labels
 
 
+@checks_arguments
 def diagnose(
     run: Path,
     *,

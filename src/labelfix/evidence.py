@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from labelfix.arguments import checks_arguments
 from labelfix.errors import ConfigError, TrainingError
 from labelfix.records import TrainingEvidence
 
@@ -79,9 +80,14 @@ class EvidenceRecorder:
         ConfigError: There are less than 2 classes.
     """
 
+    @checks_arguments
     def __init__(
         self, count: int, classes: int, *, epochs: int = 0, keep_probs: bool = True
     ) -> None:
+        if count < 0 or epochs < 0:
+            raise ConfigError(
+                f"there cannot be {min(count, epochs)} samples or epochs", hint="choose 0 or more"
+            )
         if classes < 2:
             raise ConfigError(
                 f"{classes} classes leave no other class to be mistaken for",
@@ -182,6 +188,10 @@ class EvidenceRecorder:
             self._state = {name: values.to(device) for name, values in self._state.items()}
 
     def _check(self, rows: Tensor, logits: Tensor, labels: Tensor, epoch: int | None) -> None:
+        if not all(isinstance(given, Tensor) for given in (rows, logits, labels)):
+            raise ConfigError("rows, logits and labels are no tensors", hint="pass torch tensors")
+        if not logits.ndim:
+            raise ConfigError("the logits are one number", hint="they should be (B, K)")
         expected = ((len(logits),), (len(logits), self._classes), (len(logits),))
         if (rows.shape, logits.shape, labels.shape) != expected:
             raise ConfigError(

@@ -175,7 +175,7 @@ def _new_draft(target: Path, *, is_folder: bool) -> tuple[Path, int | None]:
 def _make_file(**place: Any) -> str:
     handle, name = tempfile.mkstemp(**place)
     os.close(handle)
-    return name
+    return str(name)
 
 
 def _open_to_lock(draft: Path) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from labelfix.arguments import named
 from labelfix.audit_steps import AuditResult, Clock, as_json, said
 from labelfix.backbone import choose_device
 from labelfix.checkpoints import Checkpoints
@@ -75,6 +76,9 @@ def audit(
     """
     _refuse_misfits(config, resume=resume, half_rate=half_rate)
     _refuse_places(data, out, config.cache)
+    device = choose_device(config.backbone.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # what torch does of itself shall happen there too
     config = _with_absolute_paths(config)
     folder, world = RunFolder(out), World.from_environment()
     may_hold_run = overwrite or resume
@@ -132,6 +136,12 @@ def _refuse_misfits(config: AuditConfig, *, resume: bool, half_rate: bool) -> No
             hint="use --half-rate together with --resume and --tune full",
         )
     processes = World.from_environment().size
+    device = choose_device(config.backbone.device)
+    if device.index is not None and processes > 1:
+        raise ConfigError(
+            f"torchrun started {processes} processes, and {device} is one device",
+            hint=f"use {named('device', value='cuda')}: each process takes its own",
+        )
     if not is_full and processes > 1:
         raise ConfigError(
             f"one process trains heads on frozen features, and torchrun started {processes}",
@@ -148,13 +158,15 @@ def _refuse_misfits(config: AuditConfig, *, resume: bool, half_rate: bool) -> No
 def _refuse_places(data: Path, out: Path, cache: Path | None) -> None:
     """Refuse to write a run or a cache where the data lie; inside DATA is fine."""
     place = data.resolve()
-    for folder, option in ((out, "--out"), (cache, "--cache")):
+    for folder, option in ((out, "out"), (cache, "cache")):
         if folder is None or not place.is_relative_to(folder.resolve()):
             continue
-        if option == "--cache" and place != folder.resolve():
+        if option == "cache" and place != folder.resolve():
             continue
         where = "is the data set" if place == folder.resolve() else f"holds the data set {data}"
-        raise ConfigError(f"{option} {folder} {where}", hint=f"choose another folder for {option}")
+        raise ConfigError(
+            f"{named(option)} {folder} {where}", hint=f"choose another folder for {named(option)}"
+        )
 
 
 def _run(

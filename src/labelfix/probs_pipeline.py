@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from labelfix.arguments import checks_arguments, named
 from labelfix.audit_steps import AuditResult, Clock, said
 from labelfix.config import FlagConfig
 from labelfix.corrections import correct
 from labelfix.decisions import read_decisions
-from labelfix.errors import LabelfixError, UnreadableImage
+from labelfix.errors import ConfigError, LabelfixError, UnreadableImage
 from labelfix.html.wishes import NO_IMAGES, no_pictures
 from labelfix.html.writing import write_page
 from labelfix.label_agreement import notes_on_labels
@@ -62,6 +63,7 @@ LIBRARIES = ("labelfix", "numpy", "pyarrow", "scipy")
 """Whose versions a report names."""
 
 
+@checks_arguments
 def audit_pred_probs(
     pred_probs: str | Path | Sequence[str | Path],
     out: str | Path,
@@ -101,8 +103,10 @@ def audit_pred_probs(
         RunError: ``out`` holds a run already, or cannot be written to.
     """
     flags = FlagConfig(precision=precision, budget=budget)
-    named = [pred_probs] if isinstance(pred_probs, str | Path) else pred_probs
-    paths = [Path(path).absolute() for path in named]
+    files = [pred_probs] if isinstance(pred_probs, str | Path) else pred_probs
+    paths = [Path(path).absolute() for path in files]
+    if not paths:
+        raise ConfigError(f"{named('pred_probs')} names no file", hint="name one, or one a model")
     out = Path(out)
     folder = RunFolder(out)
     with folder.held(may_hold_run=overwrite or resume):

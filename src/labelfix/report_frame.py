@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from labelfix.arguments import checks_arguments
 from labelfix.decided import join_decisions
 from labelfix.decisions import read_decisions
 from labelfix.report import read_report_table
@@ -13,6 +14,7 @@ _NULLABLE = {pa.int16(): pd.Int16Dtype(), pa.int64(): pd.Int64Dtype()}
 """Plain pandas integers hold no nulls: labels would come back as floats."""
 
 
+@checks_arguments
 def read_report(path: str | Path) -> pd.DataFrame:
     """Read a report into a DataFrame, one row a sample, in the order of the input.
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from labelfix.arguments import checks_arguments
 from labelfix.dataset import shards_among
 from labelfix.dataset_files import find_files, text_of_paths
 from labelfix.dataset_metadata import metadata_files
@@ -87,6 +88,7 @@ class ExportResult:
         return {**asdict(self), "to": str(self.to)}
 
 
+@checks_arguments
 def export(
     run: str | Path,
     to: str | Path,

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from starlette.applications import Starlette
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from labelfix.decisions import Decision
+from labelfix.decisions import Decision, Verdict
 from labelfix.errors import LabelfixError, UnreadableImage
 from labelfix.review.pictures import SIZES, Pictures
 from labelfix.review.queue import Wish
@@ -238,7 +238,7 @@ def _wanted(values: Any, session: Session) -> Wanted:
     if verdict == "relabel" and not (type(label) is int and 0 <= label < len(classes)):
         raise HTTPException(400, "choose a class by its number")
     chosen = classes[label] if verdict == "relabel" else None
-    return Wanted(_row(values, session), verdict, chosen, seen)
+    return Wanted(_row(values, session), cast("Verdict", verdict), chosen, seen)
 
 
 def _text(values: Any, key: str) -> str:
