@@ -12,12 +12,22 @@ import numbers
 import os
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from labelfix.errors import ConfigError
 
@@ -93,7 +103,7 @@ def check_fields(config: Any, spelled: Mapping[str, str] = types.MappingProxyTyp
     Raises:
         ConfigError: A value is of the wrong type, or none of those that can be chosen.
     """
-    hints = _hints_of(type(config))
+    hints = _hints_of(cast("Hashable", type(config)))
     for field in fields(config):
         value = getattr(config, field.name)
         name = spelled.get(field.name, field.name)
