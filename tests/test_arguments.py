@@ -115,7 +115,7 @@ def test_no_argument_of_the_others_makes_them_crash(empty, call, name, value):
         ("image_size", 3, "image size 3 is out of range"),
         ("folds", 1, "1 folds are too few"),
         ("precision", 2, "a precision of 2.0 is no share"),
-        ("precision", float("nan"), "precision is nan, which is no number"),
+        ("precision", float("nan"), "a precision of nan is no share"),
         ("epochs", 0, "0 epochs"),
         ("learning_rate", float("inf"), "learning rate inf"),
         ("train_batch_size", "64", "train_batch_size is '64'"),
@@ -148,7 +148,7 @@ def test_the_command_line_says_the_same_in_its_own_spelling():
     done = command("audit", "", "--out", "run")
     assert (done.returncode, "error: DATA is empty" in done.stderr) == (1, True)
     done = command("audit", "absent", "--out", "run", "--device", "gpu")
-    assert (done.returncode, "there is no --device 'gpu'" in done.stderr) == (1, True)
+    assert (done.returncode, "there is no --device 'gpu'" in done.stderr) == (2, True)
 
 
 def test_numbers_of_numpy_are_numbers():

@@ -63,8 +63,9 @@ def test_the_second_audit_is_refused_at_once(probs, holder, tmp_path, way):
     assert f"is being written to by process {process.pid} on " in done.stderr
     assert "-c" in done.stderr, "the command of the process is named"
     assert "Traceback" not in done.stderr
+    (tmp_path / "photos").mkdir()
     with pytest.raises(RunError, match=f"process {process.pid} on"):
-        labelfix.audit(tmp_path / "no-data", run, device="cpu", overwrite=True)
+        labelfix.audit(tmp_path / "photos", run, device="cpu", overwrite=True)
     process.kill()
     process.wait()
     result = audit_pred_probs(probs, run)

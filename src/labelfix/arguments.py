@@ -7,7 +7,6 @@ spelled as the caller writes it: ``train_batch_size`` or ``--train-batch-size``.
 import errno
 import functools
 import inspect
-import math
 import numbers
 import os
 import re
@@ -216,11 +215,9 @@ def _integer(name: str, value: Any) -> int:
 def _number(name: str, value: Any) -> float:
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:
-            number = float(value)
+            return float(value)  # NaN too: no range holds it
         except OverflowError:
-            number = math.nan
-        if not math.isnan(number):
-            return number
+            pass
     raise _wrong(name, value, "no number")
 
 

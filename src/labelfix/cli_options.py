@@ -14,7 +14,9 @@ from labelfix.config import (
     SelfLabelingRules,
     TrainingConfig,
     Tune,
+    refuse_unknown_device,
 )
+from labelfix.errors import ConfigError
 
 _FULL = FineTuningConfig()
 
@@ -30,6 +32,15 @@ def path_of(argument: str) -> Callable[[str], Path]:
         return expand_path(text, argument)
 
     return path
+
+
+def _device(text: str) -> Device:
+    """Return the name of a device; another one is wrong usage."""
+    try:
+        refuse_unknown_device(text)
+    except ConfigError as error:
+        raise typer.BadParameter(f"{error}: {error.hint}") from error
+    return text
 
 
 Run: TypeAlias = Annotated[
@@ -177,6 +188,7 @@ ImageSize: TypeAlias = Annotated[
 WhereItRuns: TypeAlias = Annotated[
     Device,
     typer.Option(
+        parser=_device,
         metavar="DEVICE",
         help="Where the network runs: auto, cpu, cuda, cuda:N or mps.",
     ),

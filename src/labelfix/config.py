@@ -56,7 +56,7 @@ def _refuse_folds(folds: int, least: int) -> None:
         few_or_many = "few" if folds < least else "many"
         raise ConfigError(
             f"{folds} folds are too {few_or_many}",
-            hint=f"choose {named('folds')} from {least} to {_MOST_FOLDS:,}",
+            hint=f"choose {named('folds')} {least} or more, {_MOST_FOLDS:,} at most",
         )
 
 

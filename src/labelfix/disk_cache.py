@@ -31,7 +31,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from labelfix.decoding import digest_rows
 from labelfix.errors import RunError, UnreadableImage
-from labelfix.files import atomic_path, make_folder
+from labelfix.files import atomic_path, make_folder, remove_drafts_in
 from labelfix.images import DIGEST_BYTES
 from labelfix.records import ImageStore, OnProgress, Progress
 
@@ -547,6 +547,7 @@ class _Draft:
             else:
                 _remove(self._folder)
                 return place, None
+        remove_drafts_in(self._folder)
         try:
             self._folder.replace(place)
         except OSError:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -80,6 +81,8 @@ def audit(
     if device.index is not None:
         torch.cuda.set_device(device)  # what torch does of itself shall happen there too
     config = _with_absolute_paths(config)
+    if not os.path.exists(data):  # noqa: PTH110 - Path's raises where a name is too long
+        open_dataset(data, config.dataset, on_progress)  # says what is wrong with it
     folder, world = RunFolder(out), World.from_environment()
     may_hold_run = overwrite or resume
     with folder.held(may_hold_run=may_hold_run) if world.is_writer else nullcontext():
