@@ -115,7 +115,7 @@ class ImageConfig:
             if not (-math.inf < low < high < math.inf):  # NaN fails too
                 raise ConfigError(
                     f"values from {low:g} to {high:g} are no range",
-                    hint=f"choose {named('value_range')} with the lower value first, such as 0,4095",
+                    hint=f"choose {named('value_range')} with the lower one first, such as 0,4095",
                 )
 
 
