@@ -79,8 +79,7 @@ class ArrowImages:
         try:
             with self._opening:
                 if number not in self._opened:
-                    self._opened[number] = read_arrow(path).column(self._column)
-                    self._opened[number].validate(full=True)
+                    self._opened[number] = _column(path, self._column)
             cell = self._opened[number][row]
         except FileNotFoundError as error:
             raise UnreadableImage("file is missing") from error
@@ -126,11 +125,11 @@ class ArrowShards(Shards):
 
     def read(self, shard: int, column: str) -> pa.ChunkedArray:
         """Return a column, or the record that a ``record.field`` is in with that field alone."""
-        table = read_arrow(self.root / self.names[shard])
-        if column in table.schema.names:
-            return table.column(column)
+        path = self.root / self.names[shard]
+        if column in self.schemas[shard].names:
+            return _column(path, column)
         record, _, field = column.rpartition(".")
-        values = table.column(record)
+        values = _column(path, record)
         parts = [
             pa.StructArray.from_arrays([chunk.field(field)], [field], mask=chunk.is_null())
             for chunk in values.chunks
@@ -140,18 +139,12 @@ class ArrowShards(Shards):
 
     def first(self, shard: int, column: str) -> pa.Array:
         """Return the first few cells of a column of one shard."""
-        values = read_arrow(self.root / self.names[shard]).column(column).slice(0, _PEEKED)
-        values.validate(full=True)
+        values = _column(self.root / self.names[shard], column).slice(0, _PEEKED)
         return pa.concat_arrays([pa.array([], values.type), *values.chunks])
 
     def images(self, column: str, *, follow_links: bool) -> ImageStore:
         """Return the images in a column of bytes."""
         return ArrowImages(self.root, self.names, self.rows, column, follow_links=follow_links)
-
-    def has_cells_without_bytes(self, shard: int, image: str) -> bool:
-        """Return whether images of a shard may be files that it only names."""
-        values = self.read(shard, f"{image}.bytes")
-        return any(chunk.flatten()[0].null_count for chunk in values.chunks)
 
 
 def read_arrow(path: Path) -> pa.Table:
@@ -165,6 +158,17 @@ def read_arrow(path: Path) -> pa.Table:
         return pa.ipc.open_stream(mapped).read_all()
     except pa.ArrowInvalid:
         return pa.ipc.open_file(mapped).read_all()
+
+
+def _column(path: Path, name: str) -> pa.ChunkedArray:
+    """Return a column of an Arrow file, checked: a wrong offset would end the process later.
+
+    Raises:
+        ArrowException: The file is damaged.
+    """
+    values = read_arrow(path).column(name)
+    values.validate(full=True)
+    return values
 
 
 def is_saved_dataset(names: Sequence[str]) -> bool:

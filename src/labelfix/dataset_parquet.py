@@ -27,7 +27,7 @@ from labelfix.dataset_columns import (
     usable_ids,
     usable_splits,
 )
-from labelfix.dataset_files import FileTimes, fingerprint, normal_paths, stat_files
+from labelfix.dataset_files import ABSENT, FileTimes, fingerprint, normal_paths, stat_files
 from labelfix.dataset_labels import (
     LabelColumn,
     blank_to_null,
@@ -63,6 +63,7 @@ _SIGNATURES = (
     b"P1", b"P2", b"P3", b"P4", b"P5", b"P6",
 )  # fmt: skip
 _PEEKED = 8
+_LOOKED_UP = 10_000  # rows of each shard whose images may be files beside it
 
 
 class Shards(ABC):
@@ -104,10 +105,6 @@ class Shards(ABC):
     @abstractmethod
     def images(self, column: str, *, follow_links: bool) -> ImageStore:
         """Return the images in a column of bytes."""
-
-    @abstractmethod
-    def has_cells_without_bytes(self, shard: int, image: str) -> bool:
-        """Return whether images of a shard may be files that it only names."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -210,19 +207,6 @@ class ParquetShards(Shards):
     def images(self, column: str, *, follow_links: bool) -> ImageStore:
         """Return the images in a column of bytes."""
         return ParquetImages(self.root, self.names, self.rows, column, follow_links=follow_links)
-
-    def has_cells_without_bytes(self, shard: int, image: str) -> bool:
-        """Return whether images of a shard may be files that it only names."""
-        metadata = self._metadata[shard]
-        for group in range(metadata.num_row_groups):
-            part = metadata.row_group(group)
-            for index in range(part.num_columns):
-                column = part.column(index)
-                if column.path_in_schema == f"{image}.bytes":
-                    statistics = column.statistics
-                    if statistics is None or statistics.null_count:
-                        return True
-        return False
 
 
 def read_parquet(
@@ -507,11 +491,13 @@ def _fingerprint(shards: Shards, image: str, *, follow_links: bool) -> str:
     )
     names, extra = pa.array(shards.names, pa.string()), image.encode()
     if _has_path(shards.schema.field(image).type):
-        inside = list(shards.column(f"{image}.path", no_progress))
-        for shard, name in enumerate(shards.names):
-            if shards.has_cells_without_bytes(shard, image):
-                folder = (shards.root / name).parent
-                paths = normal_paths(folder, inside[shard].flatten()[0].cast(pa.string()))
-                there, _ = stat_files(folder, paths, no_progress, follow_links=follow_links)
+        for name, inside in zip(
+            shards.names, shards.column(f"{image}.path", no_progress), strict=True
+        ):
+            # statistics would tell whether cells lack bytes, but damaged ones end the process
+            folder = (shards.root / name).parent
+            paths = normal_paths(folder, inside.slice(0, _LOOKED_UP).flatten()[0].cast(pa.string()))
+            there, _ = stat_files(folder, paths, no_progress, follow_links=follow_links)
+            if bool(np.any(there.size != ABSENT)):
                 extra += fingerprint(paths, there).encode()
     return fingerprint(names, times, extra=extra)

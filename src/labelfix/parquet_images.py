@@ -183,12 +183,8 @@ class _ShardReader:
 
     def _begin(self, group: int) -> None:
         part = self._file.metadata.row_group(group)
-        size = sum(
-            part.column(index).total_uncompressed_size
-            for index in range(part.num_columns)
-            if part.column(index).path_in_schema.split(".")[0] == self._column
-        )
-        per_image = max(1, size // max(1, part.num_rows))
+        # of all columns: what is said of one column may be damaged, and then ends the process
+        per_image = max(1, part.total_byte_size // max(1, part.num_rows))
         self._batches = self._file.iter_batches(
             batch_size=int(np.clip(_BATCH_BYTES // per_image, 1, _BATCH_ROWS)),
             row_groups=[group],
