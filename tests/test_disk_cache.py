@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from encoded_images import TORN, MemoryImages, number_of, numbered
 from labelfix.disk_cache import CHUNK, content_key
 from labelfix.errors import UnreadableImage
-from labelfix.images import content_digest, decode_with_size
+from labelfix.images import decode_with_size
 from labelfix.pixel_cache import decode_once
 from labelfix.preprocessing import Preprocessing
+from labelfix.sample_reader import content_digest
 
 SQUARE = Preprocessing(
     size=4, crop_share=1.0, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3

@@ -11,7 +11,8 @@ from labelfix.backbone import Backbone, load_backbone
 from labelfix.config import BackboneConfig
 from labelfix.errors import RunError
 from labelfix.features import compute_features, feature_key, typical_side
-from labelfix.images import Decoding, content_digest
+from labelfix.images import Decoding
+from labelfix.sample_reader import content_digest
 from labelfix.value_ranges import ValueRanges
 
 

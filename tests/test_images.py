@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from labelfix.errors import UnreadableImage
-from labelfix.images import DIGEST_BYTES, content_digest, decode_image
+from labelfix.images import decode_image
+from labelfix.sample_reader import DIGEST_BYTES, content_digest
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:

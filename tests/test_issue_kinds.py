@@ -213,7 +213,8 @@ def test_reasons_name_leaks_conflicts_and_looks(audited):
     said = report.table["reason"].to_pylist()
     assert said[0] == "the same picture is in split 'test'"
     assert said[20] == "the same picture is in split 'train'"
-    assert said[21] == "near-duplicate is also labelled 'dog'"
+    conflict = "near-duplicate is also labelled 'dog'"
+    assert said[21] == f"{conflict}; the same picture is in split 'train'"  # null is its own split
     assert said[24].endswith("nearly black; blurry")
     assert said[3] is None
 

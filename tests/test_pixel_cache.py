@@ -8,9 +8,10 @@ import pytest
 
 from encoded_images import TORN, MemoryImages, number_of, numbered
 from labelfix.errors import RunError
-from labelfix.images import content_digest, decode_image, decode_with_size
+from labelfix.images import decode_image, decode_with_size
 from labelfix.pixel_cache import decode_once, stored_square
 from labelfix.preprocessing import Preprocessing
+from labelfix.sample_reader import content_digest
 
 SQUARE = Preprocessing(
     size=8, crop_share=1.0, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3

@@ -72,6 +72,8 @@ class FileImages:
         follow_links: Whether files are read that lie outside ``root``, by a link or by their path.
     """
 
+    random_access = True
+
     def __init__(self, root: Path, paths: pa.BinaryArray, *, follow_links: bool = False) -> None:
         self._root = root
         self._paths = paths

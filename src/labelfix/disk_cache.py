@@ -29,11 +29,10 @@ import platformdirs
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
-from labelfix.decoding import digest_rows
 from labelfix.errors import RunError, UnreadableImage
 from labelfix.files import atomic_path, make_folder, remove_drafts_in
-from labelfix.images import DIGEST_BYTES
 from labelfix.records import ImageStore, OnProgress, Progress
+from labelfix.sample_reader import DIGEST_BYTES, digest_rows
 
 CHUNK = 2048
 """Rows that share a digest; finished work is marked as such on disk after so many."""

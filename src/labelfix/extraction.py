@@ -11,16 +11,11 @@ import torch
 
 from labelfix.appearance import MEASURES, THUMBNAIL
 from labelfix.backbone import Backbone
-from labelfix.decoding import (
-    Decoded,
-    decode_batch,
-    map_ahead,
-    one_core_threads,
-    read_batches,
-)
+from labelfix.decoding import Decoded, decode_batch, one_core_threads
 from labelfix.disk_cache import IsKnown, RowBatch
 from labelfix.portions import Portions
 from labelfix.records import ImageStore
+from labelfix.sample_reader import map_ahead, read_batches
 
 
 def extract(

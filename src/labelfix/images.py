@@ -5,7 +5,6 @@ libtiff, which Pillow brings along, is kept from writing to stderr by itself.
 """
 
 import ctypes
-import hashlib
 import io
 import logging
 import os
@@ -33,9 +32,6 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go
 MAX_PIXELS = 178_956_970
 """Larger images are refused unless the caller says so (the limit at which Pillow raises)."""
 
-DIGEST_BYTES = 16
-"""The length of a ``content_digest``."""
-
 _HARMLESS = 64 << 20  # bytes of pixels that any machine has
 _MOST_BLOWN_UP = 3000  # times; more than deflate and LZW can
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -55,11 +51,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def content_digest(data: bytes) -> bytes:
-    """Return the 16-byte BLAKE2b digest of an encoded image; equal means byte-identical."""
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.decoding import decode_batch, map_ahead, one_core_threads, read_batches
+from labelfix.decoding import decode_batch, one_core_threads
 from labelfix.disk_cache import (
     Column,
     IsKnown,
@@ -23,6 +23,7 @@ from labelfix.disk_cache import (
 )
 from labelfix.preprocessing import Preprocessing
 from labelfix.records import Assumption, ImageStore, OnProgress, no_progress
+from labelfix.sample_reader import map_ahead, read_batches
 
 CACHE_VERSION = 2
 """Raised when the same images would give other pixels."""

@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from labelfix.batch_plan import Rows, neighbours
-from labelfix.decoding import decode_batch, map_ahead, read_rows
+from labelfix.decoding import decode_batch
 from labelfix.errors import TrainingError
 from labelfix.parquet_images import ParquetImages
 from labelfix.pixel_cache import Pixels
 from labelfix.preprocessing import Preprocessing
 from labelfix.records import ImageStore
+from labelfix.sample_reader import map_ahead, read_rows
 
 AHEAD = 3
 """Batches that are ready, or being made, beside the one in use."""

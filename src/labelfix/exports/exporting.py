@@ -29,7 +29,7 @@ from labelfix.exports.own_text import write_own_text
 from labelfix.exports.plan import ExportPlan, plan_of_run
 from labelfix.exports.tasks import write_label_studio_config, write_tasks
 from labelfix.files import make_folder
-from labelfix.records import DatasetSource, OnProgress, no_progress
+from labelfix.records import PRED_PROBS_KIND, DatasetSource, OnProgress, no_progress
 from labelfix.report import Report, report_file
 from labelfix.table_text import RECORDS_SUFFIX, table_suffix
 
@@ -336,7 +336,7 @@ def _why_not_own(source: DatasetSource) -> str | None:
         what = f"{source.path} is a list in one JSON file, which labelfix only reads"
     elif source.kind == "manifest" and metadata_files(names):
         what = f"the labels of {source.path} are in several metadata files"
-    elif source.kind != "folder" and "label" not in source.columns:
+    elif source.kind not in ("folder", PRED_PROBS_KIND) and "label" not in source.columns:
         what = f"the labels of {source.path} are not in one column"
     elif any(source.columns.get("label") in partition_of(name) for name in names):
         what = f"the labels of {source.path} are in the names of its folders"
@@ -377,6 +377,6 @@ def _refuse_link(report: Report, chosen: ExportFormat, *, link: bool) -> None:
         )
     if link and not report.run.source.has_files:
         raise ConfigError(
-            f"the images of {report.run.source.path} are no files that could be linked",
+            f"the images of {report.run.source.path} are not single files and cannot be linked",
             hint="leave out --link: they are copied",
         )
