@@ -293,7 +293,7 @@ def test_images_in_parquet_become_files_with_fitting_names(tmp_path):
 
 
 def test_images_in_parquet_cannot_be_linked(tmp_path):
-    with pytest.raises(ConfigError, match="no files that could be linked"):
+    with pytest.raises(ConfigError, match="cannot be linked"):
         export(run_of(tmp_path), tmp_path / "clean", link=True)
 
 
