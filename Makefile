@@ -24,6 +24,7 @@ lint: $(VENV)/installed-dev  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 wheel: $(VENV)/installed-dev  ## build the package into dist/
 	$(BIN)/python -m build --outdir dist

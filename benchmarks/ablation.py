@@ -29,20 +29,26 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from labelfix import scores, training
 from labelfix.benchmark.cost import source_commit
 from labelfix.benchmark.metrics import calibration_error, reliability
+from labelfix.benchmark.noise import (
+    class_dependent_noise,
+    instance_dependent_noise,
+    symmetric_noise,
+)
 from labelfix.config import AuditConfig, BackboneConfig, DatasetConfig, FlagConfig
-from labelfix.dataset import open_dataset
-from labelfix.disk_cache import default_cache
-from labelfix.flagging import flag
-from labelfix.folds import find_duplicates, plan_folds
-from labelfix.head_tuning import HeadTuning
-from labelfix.margin_scores import score_with_margins
-from labelfix.noise import class_dependent_noise, instance_dependent_noise, symmetric_noise
-from labelfix.records import Evidence, Features, LabeledDataset, LabelScores, no_progress
-from labelfix.scores import score_labels
-from labelfix.self_labeling import SelfLabeling
+from labelfix.data.dataset import open_dataset
+from labelfix.data.duplicates import find_duplicates
+from labelfix.recipes import HeadTuning
+from labelfix.scoring import scores
+from labelfix.scoring.flags import flag
+from labelfix.scoring.scores import score_labels, score_with_margins
+from labelfix.training import cross_fit_heads as training
+from labelfix.training.folds import plan_folds
+from labelfix.training.self_labeling import SelfLabeling
+from labelfix.types import Evidence, Features, LabeledDataset, LabelScores
+from labelfix.utils.cache import default_cache
+from labelfix.utils.progress import no_progress
 
 MISTAKEN_BY = 32
 """Principal components that the model knows whose mistakes are planted."""

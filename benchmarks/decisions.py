@@ -25,24 +25,18 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from labelfix.benchmark.cost import source_commit
 from labelfix.benchmark.metrics import calibration_error, reliability
+from labelfix.benchmark.noise import class_dependent_noise, symmetric_noise
 from labelfix.config import AuditConfig, BackboneConfig, DatasetConfig, FlagConfig
-from labelfix.corrections import correct
-from labelfix.dataset import open_dataset
-from labelfix.disk_cache import default_cache
-from labelfix.folds import find_duplicates, plan_folds
-from labelfix.head_tuning import HeadTuning
-from labelfix.noise import class_dependent_noise, symmetric_noise
-from labelfix.records import (
-    MISSING,
-    Evidence,
-    Features,
-    LabeledDataset,
-    LabelScores,
-    Reviewed,
-    no_progress,
-)
-from labelfix.reviewed import plan_with
-from labelfix.scores import score_labels
+from labelfix.data.dataset import open_dataset
+from labelfix.data.duplicates import find_duplicates
+from labelfix.data.trusted_labels import plan_with
+from labelfix.recipes import HeadTuning
+from labelfix.scoring.flags import correct
+from labelfix.scoring.scores import score_labels
+from labelfix.training.folds import plan_folds
+from labelfix.types import MISSING, Evidence, Features, LabeledDataset, LabelScores, Reviewed
+from labelfix.utils.cache import default_cache
+from labelfix.utils.progress import no_progress
 
 RESULTS = Path(__file__).parent / "results" / "decisions.jsonl"
 KINDS = {"symmetric": symmetric_noise, "class-dependent": class_dependent_noise}

@@ -24,15 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelfix.backbone import load_backbone
 from labelfix.benchmark.cost import source_commit
 from labelfix.config import BackboneConfig, DatasetConfig, IssueConfig
-from labelfix.dataset import open_dataset
-from labelfix.features import compute_features, typical_side
-from labelfix.folds import find_duplicates
-from labelfix.images import decode_image
-from labelfix.issue_kinds import find_issue_kinds
-from labelfix.records import MISSING, Appearances, Features, ImageStore
+from labelfix.data.dataset import open_dataset
+from labelfix.data.duplicates import find_duplicates
+from labelfix.issues.find import find_issue_kinds
+from labelfix.modalities.image.backbone import load_backbone
+from labelfix.modalities.image.decode import decode_image
+from labelfix.modalities.image.features import compute_features, typical_side
+from labelfix.types import MISSING, Appearances, Features, ImageStore
 
 WAYS = ("encoded", "resized", "cropped")
 SHEET_SIDE = 160

@@ -22,11 +22,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from labelfix.backbone import Backbone, embedded_model, load_backbone
 from labelfix.config import BackboneConfig, DatasetConfig
-from labelfix.dataset import open_dataset
-from labelfix.features import compute_features, typical_side
-from labelfix.records import ImageStore
+from labelfix.data.dataset import open_dataset
+from labelfix.modalities.image.backbone import Backbone, embedded_model, load_backbone
+from labelfix.modalities.image.features import compute_features, typical_side
+from labelfix.types import ImageStore
 
 
 class FirstImages:

@@ -23,23 +23,23 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from labelfix.augmentation import Augment
-from labelfix.backbone import choose_device, fresh_classifier
-from labelfix.checkpoints import Checkpoints
+from labelfix.benchmark.noise import class_dependent_noise, independent_noise, symmetric_noise
 from labelfix.config import (
     BackboneConfig,
     FineTuningConfig,
     RegularizationConfig,
     SelfLabelingConfig,
 )
-from labelfix.cross_fitting import Networks, Recipe, cross_fit_networks
-from labelfix.distributed import World
-from labelfix.full_tuning import MIN_CROP
-from labelfix.image_views import ImageViews
-from labelfix.noise import class_dependent_noise, independent_noise, symmetric_noise
-from labelfix.pixel_sources import StoredPixels
-from labelfix.records import MISSING, Evidence, Judgeable
-from labelfix.scores import score_labels
+from labelfix.modalities.image.backbone import choose_device, fresh_classifier
+from labelfix.modalities.image.pixels import StoredPixels
+from labelfix.modalities.image.transforms import Augment
+from labelfix.modalities.image.views import ImageViews
+from labelfix.recipes import MIN_CROP
+from labelfix.scoring.scores import score_labels
+from labelfix.training.checkpoints import Checkpoints
+from labelfix.training.cross_fit_networks import Networks, Recipe, cross_fit_networks
+from labelfix.training.distributed import World
+from labelfix.types import MISSING, Evidence, Judgeable
 from paper_rows import Data, common, load
 
 RESULTS = Path(__file__).parent / "results" / "folds.jsonl"

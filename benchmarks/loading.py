@@ -25,15 +25,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from labelfix.augmentation import Augment, ImageLens, draw_crops
-from labelfix.backbone import choose_device
 from labelfix.config import DatasetConfig
-from labelfix.dataset import open_dataset
-from labelfix.image_views import ImageViews
-from labelfix.pixel_cache import decode_once, stored_square
-from labelfix.pixel_sources import DecodedPixels, PixelSource, StoredPixels
-from labelfix.preprocessing import Preprocessing
-from labelfix.training_images import TrainingImages
+from labelfix.data.dataset import open_dataset
+from labelfix.modalities.image.backbone import choose_device
+from labelfix.modalities.image.pixels import (
+    DecodedPixels,
+    PixelSource,
+    StoredPixels,
+    decode_once,
+    stored_square,
+)
+from labelfix.modalities.image.transforms import Augment, ImageLens, Preprocessing, draw_crops
+from labelfix.modalities.image.views import ImageViews, TrainingImages
 
 Feed = Generator[Tensor, None, None]
 

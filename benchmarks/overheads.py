@@ -18,11 +18,11 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
-from labelfix.checkpoints import Checkpoints
 from labelfix.config import SelfLabelingConfig
-from labelfix.evidence import EvidenceRecorder
-from labelfix.regularization import LayerBalls
-from labelfix.self_labeler import SelfLabeler
+from labelfix.training.checkpoints import Checkpoints
+from labelfix.training.recorder import EvidenceRecorder
+from labelfix.training.regularization import LayerBalls
+from labelfix.training.self_labeling import SelfLabeler
 from projection import TIGHT, step, timed
 
 CLASSES = 10

@@ -25,12 +25,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from labelfix.html.pictures import pictures_of
-from labelfix.html.writing import write_page
-from labelfix.late_columns import with_late_columns
-from labelfix.records import DatasetSource, no_progress
-from labelfix.report import PRED_PROBS, Report, RunInfo
-from labelfix.report_schema import arrow_schema
+from labelfix.modalities.image.rendering import pictures_of
+from labelfix.report.html.page import write_page
+from labelfix.report.schema import PRED_PROBS, arrow_schema, with_late_columns
+from labelfix.report.types import Report, RunInfo
+from labelfix.types import DatasetSource
+from labelfix.utils.progress import no_progress
 
 MEGABYTES = 15.0
 PAINT_SECONDS = 1.0

@@ -32,8 +32,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from labelfix.augmentation import Augment, flip_probability
-from labelfix.backbone import Network, choose_device, fresh_classifier, load_network
+from labelfix.benchmark.noise import correlated_noise, independent_noise
 from labelfix.config import (
     BackboneConfig,
     DatasetConfig,
@@ -41,18 +40,23 @@ from labelfix.config import (
     RegularizationConfig,
     SelfLabelingConfig,
 )
-from labelfix.dataset import open_dataset
-from labelfix.evidence import EvidenceRecorder
-from labelfix.features import typical_side
-from labelfix.finetuning import FineTuning, Lesson, predict
-from labelfix.full_tuning import MIN_CROP
-from labelfix.image_views import ImageViews
-from labelfix.noise import correlated_noise, independent_noise
-from labelfix.pixel_cache import decode_once, stored_square
-from labelfix.pixel_sources import StoredPixels
-from labelfix.records import MISSING
-from labelfix.regularization import LayerBalls
-from labelfix.self_labeler import SelfLabeler
+from labelfix.data.dataset import open_dataset
+from labelfix.modalities.image.backbone import (
+    Network,
+    choose_device,
+    fresh_classifier,
+    load_network,
+)
+from labelfix.modalities.image.features import typical_side
+from labelfix.modalities.image.pixels import StoredPixels, decode_once, stored_square
+from labelfix.modalities.image.transforms import Augment, flip_probability
+from labelfix.modalities.image.views import ImageViews
+from labelfix.recipes import MIN_CROP
+from labelfix.training.finetune import FineTuning, Lesson, predict
+from labelfix.training.recorder import EvidenceRecorder
+from labelfix.training.regularization import LayerBalls
+from labelfix.training.self_labeling import SelfLabeler
+from labelfix.types import MISSING
 
 RESULTS = Path(__file__).parent / "results" / "paper_rows.jsonl"
 NO_LIMIT = RegularizationConfig(form="none")

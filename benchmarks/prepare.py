@@ -26,7 +26,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from labelfix.errors import DatasetError, LabelfixError
-from labelfix.files import atomic_folder, atomic_path, make_folder
+from labelfix.utils.files import atomic_folder, atomic_path, make_folder
 
 CALTECH_COUNTS = {"train": 30, "val": 20, "test": 20}
 """Images a class, as in the code of Li & Zhang (2021); drawn with seed 0, not by order on disk."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from labelfix.config import RegularizationConfig
-from labelfix.regularization import LayerBalls
+from labelfix.training.regularization import LayerBalls
 
 BAR = 0.03
 TIGHT = RegularizationConfig(schedule="relative", distance=0.001, head_distance=0.1)

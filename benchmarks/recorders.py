@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 
 from labelfix.config import SelfLabelingConfig
-from labelfix.evidence import EvidenceRecorder
-from labelfix.self_labeler import SelfLabeler
+from labelfix.training.recorder import EvidenceRecorder
+from labelfix.training.self_labeling import SelfLabeler
 
 BATCH = 256
 WARM_UP = 20

@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelfix.config import FlagConfig
-from labelfix.flagging import flag
-from labelfix.records import Evidence
-from labelfix.report import read_report_table
+from labelfix.report.io import read_report_table
 from labelfix.review.estimate import Count, estimate
 from labelfix.review.queue import order_with_checks
-from labelfix.scores import score_labels
+from labelfix.scoring.flags import flag
+from labelfix.scoring.scores import score_labels
+from labelfix.types import Evidence
 
 STOPS = (50, 200, 500, 0.5, 1.0)
 """After how many samples, or which share of the suspects, a review stops."""

@@ -30,9 +30,12 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from labelfix.config import DatasetConfig
-from labelfix.dataset import open_dataset
-from labelfix.decisions import Decision, DecisionLog
-from labelfix.records import (
+from labelfix.data.dataset import open_dataset
+from labelfix.data.decisions import Decision, DecisionLog
+from labelfix.report.build import build_report
+from labelfix.report.io import write_report
+from labelfix.report.types import RunInfo
+from labelfix.types import (
     MISSING,
     Corrections,
     Duplicates,
@@ -41,7 +44,6 @@ from labelfix.records import (
     LabelScores,
     NoiseCells,
 )
-from labelfix.report import RunInfo, build_report, write_report
 
 BAR = 100.0
 """Milliseconds."""

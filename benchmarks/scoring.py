@@ -30,8 +30,8 @@ import numpy as np
 from cleanlab.filter import find_label_issues
 from numpy.typing import NDArray
 
-from labelfix.records import Evidence
-from labelfix.scores import score_labels
+from labelfix.scoring.scores import score_labels
+from labelfix.types import Evidence
 
 FASTER = 10.0
 SECONDS = 60.0

@@ -23,11 +23,10 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from folds import judged, labelfix_recipe
 from labelfix.config import BackboneConfig, FineTuningConfig, FlagConfig
-from labelfix.corrections import correct
-from labelfix.cross_fitting import Recipe
-from labelfix.margin_scores import score_with_margins
-from labelfix.records import Evidence
-from labelfix.scores import score_labels
+from labelfix.scoring.flags import correct
+from labelfix.scoring.scores import score_labels, score_with_margins
+from labelfix.training.cross_fit_networks import Recipe
+from labelfix.types import Evidence
 from paper_rows import NO_LIMIT, NO_SELF_LABELS, Data, common, load
 
 RESULTS = Path(__file__).parent / "results" / "whole_networks.jsonl"

@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from labelfix.api import audit
-from labelfix.cli_tables import print_audit
-from labelfix.demo import write_demo
-from labelfix.files import atomic_path
-from labelfix.summary import summarise
+from labelfix.benchmark.demo import write_demo
+from labelfix.cli.tables import print_audit
+from labelfix.report.summary import summarise
+from labelfix.utils.files import atomic_path
 
 PICTURE = Path(__file__).parent / "images" / "audit.svg"
 FILES = ("report.html", "report.parquet", "noise_matrix.parquet", "run.json")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from labelfix.files import atomic_path
-from labelfix.report_schema import schema_page
+from labelfix.report.schema import schema_page
+from labelfix.utils.files import atomic_path
 
 PAGES = {"report.md": schema_page}
 

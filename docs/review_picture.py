@@ -21,7 +21,7 @@ from pathlib import Path
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 
-from labelfix.files import atomic_path
+from labelfix.utils.files import atomic_path
 from screenshots import open_browser
 
 IMAGES = Path(__file__).parent / "images"

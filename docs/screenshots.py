@@ -17,7 +17,7 @@ from pathlib import Path
 
 from selenium import webdriver
 
-from labelfix.files import atomic_path
+from labelfix.utils.files import atomic_path
 
 IMAGES = Path(__file__).parent / "images"
 SHOTS = {"report.png": "light", "report-dark.png": "dark"}

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-
 from browser import browser, chromium  # noqa: F401 - fixtures
 from command import labelfix
-from labelfix.demo import DemoData, write_demo
+from hypothesis import settings
+from small_classes import CLASSES
+
+from labelfix.benchmark.demo import DemoData, write_demo
 
 # the tests run side by side: threads that wait for each other in a busy loop would stop them all
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,8 +19,6 @@ os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be cut
 
 settings.register_profile("labelfix", deadline=None)  # shared machines are slow at times
 settings.load_profile("labelfix")
-
-CLASSES = ("0", "1", "7")
 IMAGES_A_CLASS = 30
 
 

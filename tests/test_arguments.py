@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command import labelfix as command
+from given_probs import noisy, write
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import labelfix
-from command import labelfix as command
-from given_probs import noisy, write
 from labelfix.arguments import expand_path, spelled_as_options
 from labelfix.config import AuditConfig, BackboneConfig, FlagConfig
 from labelfix.errors import ConfigError, LabelfixError
-from labelfix.probs_pipeline import audit_pred_probs
+from labelfix.pipeline import audit_pred_probs
 
 ANYTHING = st.one_of(
     st.none(),

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from fuzzing import (
     JSON_BOMBS,
     Reader,
@@ -19,13 +18,14 @@ from fuzzing import (
     readers_of_probabilities,
     readers_of_runs,
 )
-from labelfix.decisions import read_decisions
-from labelfix.errors import DatasetError, DecisionsError, LabelfixError, ReportError
-from labelfix.pred_probs import open_pred_probs
-from labelfix.records import no_progress
-from labelfix.report import read_report_table, write_report
-from labelfix.report_schema import CLASSES_KEY, RUN_KEY
 from small_report import Sample, report_of
+
+from labelfix.data.decisions import read_decisions
+from labelfix.data.probabilities import open_pred_probs
+from labelfix.errors import DatasetError, DecisionsError, LabelfixError, ReportError
+from labelfix.report.io import read_report_table, write_report
+from labelfix.report.schema import CLASSES_KEY, RUN_KEY
+from labelfix.utils.progress import no_progress
 
 CASES = int(os.environ.get("LABELFIX_FUZZ_CASES", "40000"))
 """How many cases the long test tries over all readers."""

@@ -12,9 +12,8 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
 import timm
-from safetensors.torch import save_file
-
 from given_probs import noisy, write
+from safetensors.torch import save_file
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

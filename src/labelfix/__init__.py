@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labelfix.api import audit
     from labelfix.errors import LabelfixError
-    from labelfix.evidence import EvidenceRecorder
-    from labelfix.exports.exporting import export
-    from labelfix.probs_pipeline import audit_pred_probs
-    from labelfix.report_frame import read_report
+    from labelfix.exports.export import export
+    from labelfix.pipeline import audit_pred_probs
+    from labelfix.report.io import read_report
+    from labelfix.training.recorder import EvidenceRecorder
 
     __version__: str
 
@@ -28,12 +28,12 @@ __all__ = [
 ]
 
 _ROOM_OF = {
-    "EvidenceRecorder": "labelfix.evidence",
+    "EvidenceRecorder": "labelfix.training.recorder",
     "LabelfixError": "labelfix.errors",
     "audit": "labelfix.api",
-    "audit_pred_probs": "labelfix.probs_pipeline",
-    "export": "labelfix.exports.exporting",
-    "read_report": "labelfix.report_frame",
+    "audit_pred_probs": "labelfix.pipeline",
+    "export": "labelfix.exports.export",
+    "read_report": "labelfix.report.io",
 }
 
 

@@ -1,6 +1,6 @@
 """``python -m labelfix`` is the command line."""
 
-from labelfix.cli import main
+from labelfix.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from labelfix.arguments import checks_arguments, named
-from labelfix.audit_steps import AuditResult
 from labelfix.config import (
     EMBEDDED_BACKBONE,
     AuditConfig,
@@ -23,9 +22,9 @@ from labelfix.config import (
     Tune,
 )
 from labelfix.errors import ConfigError
+from labelfix.pipeline import AuditResult, trains_whole_network
 from labelfix.pipeline import audit as run_audit
-from labelfix.pipeline import trains_whole_network
-from labelfix.records import OnProgress, no_progress
+from labelfix.utils.progress import OnProgress, no_progress
 
 
 @checks_arguments

@@ -3,48 +3,516 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
 
-from labelfix.arguments import named
-from labelfix.audit_steps import AuditResult, Clock, as_json, said
-from labelfix.backbone import choose_device
-from labelfix.checkpoints import Checkpoints
-from labelfix.config import AuditConfig
-from labelfix.dataset import open_dataset
-from labelfix.decisions import read_decisions
-from labelfix.disk_cache import content_key, content_of
-from labelfix.distributed import World, joined
-from labelfix.errors import ConfigError, LabelfixError
-from labelfix.finding import Found, Inquiry, find_by_heads, find_by_networks
-from labelfix.full_tuning import FullTuning, write_network
-from labelfix.html.pictures import pictures_in
-from labelfix.html.writing import write_page
-from labelfix.images import quiet_pillow
-from labelfix.neighbor_table import NEIGHBORS_NAME, write_neighbors
-from labelfix.noise_matrix import NOISE_MATRIX_NAME
-from labelfix.records import LabeledDataset, OnProgress, no_progress
-from labelfix.report import REPORT_NAME, Report, write_report
-from labelfix.reviewed import (
+from labelfix.arguments import checks_arguments, named
+from labelfix.config import EMBEDDED_BACKBONE, AuditConfig, FlagConfig
+from labelfix.data.dataset import open_dataset
+from labelfix.data.decisions import read_decisions
+from labelfix.data.duplicates import find_duplicates
+from labelfix.data.label_agreement import notes_on_labels
+from labelfix.data.probabilities import GivenPredProbs, fingerprint_of, open_pred_probs
+from labelfix.data.probability_store import blocks
+from labelfix.data.stores import NoImages
+from labelfix.data.trusted_labels import (
     Decisions,
     copy_decisions,
     decisions_of,
     digest_of,
+    plan_with,
     refuse_to_replace,
     reviewed_by,
+    settings_with,
 )
-from labelfix.run_folder import (
+from labelfix.errors import ConfigError, LabelfixError
+from labelfix.issues.find import find_issue_kinds
+from labelfix.issues.types import IssueKinds
+from labelfix.modalities.image.backbone import choose_device
+from labelfix.modalities.image.decode import quiet_pillow
+from labelfix.modalities.image.rendering import no_pictures
+from labelfix.recipes import FullTuning, HeadTuning
+from labelfix.report.build import build_report, build_verdicts, row_group_rows
+from labelfix.report.html.page import NO_IMAGES, pictures_in, write_page
+from labelfix.report.io import (
+    NOISE_MATRIX_NAME,
+    REPORT_NAME,
+    probability_lists,
+    read_report_table,
+    write_report,
+)
+from labelfix.report.neighbors import NEIGHBORS_NAME, write_neighbors
+from labelfix.report.run_folder import (
     CHECKPOINTS_NAME,
     EVIDENCE_NAME,
+    LAYERS_NAME,
+    LOG_NAME,
     MODEL_NAME,
     NETWORK_NAMES,
     RunFolder,
 )
+from labelfix.report.types import Report, RunInfo
+from labelfix.scoring.flags import correct
+from labelfix.scoring.scores import score_probabilities, score_with_margins
+from labelfix.training.checkpoints import Checkpoints
+from labelfix.training.cross_fit_networks import FineTuned
+from labelfix.training.distributed import World, joined
+from labelfix.training.folds import plan_folds
+from labelfix.types import (
+    MISSING,
+    PRED_PROBS_KIND,
+    Assumption,
+    DatasetSource,
+    Duplicates,
+    Evidence,
+    Features,
+    Judgeable,
+    LabeledDataset,
+    LabelScores,
+    Reviewed,
+    SeenImages,
+)
+from labelfix.utils.cache import cache_key, content_key, content_of, marked_cache
+from labelfix.utils.files import atomic_path
+from labelfix.utils.progress import Clock, OnProgress, no_progress, said
+from labelfix.utils.text import as_json
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """What an audit left behind.
+
+    Args:
+        run: The RUN folder.
+        report: What was found; also in ``run/report.parquet``. Of probabilities that were given,
+            the table here lacks ``pred_probs``, which is most of a report when K is large.
+    """
+
+    run: Path
+    report: Report
+
+
+def write_network(tuned: FineTuned, folder: Path) -> None:
+    """Write the fine-tuned network, how far its layers went, and the log of all training.
+
+    Raises:
+        RunError: The disk is full, or the folder cannot be written to.
+    """
+    with atomic_path(folder / MODEL_NAME) as path:
+        # not by save_file, whose own error hides what the disk said
+        path.write_bytes(
+            save({key: value.contiguous() for key, value in tuned.model_state.items()})
+        )
+    with atomic_path(folder / LAYERS_NAME) as path:
+        path.write_text(json.dumps(tuned.layers, indent=1) + "\n", encoding="utf-8")
+    with atomic_path(folder / LOG_NAME) as path:
+        path.write_text("".join(json.dumps(row) + "\n" for row in tuned.log), encoding="utf-8")
+
+
+LIBRARIES = ("labelfix", "torch", "timm", "numpy", "pillow", "pyarrow", "scikit-learn")
+"""Whose versions a report names."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inquiry:
+    """What is audited, and how.
+
+    Args:
+        dataset: The samples, with the labels that they came with.
+        reviewed: What people decided about some of them.
+        config: How to go about it.
+        clock: Told how long each stage takes.
+        on_progress: Told what is going on.
+        on_images: Told digests of the images as soon as they were read; may refuse to go on.
+    """
+
+    dataset: LabeledDataset
+    reviewed: Reviewed | None
+    config: AuditConfig
+    clock: Clock
+    on_progress: OnProgress
+    on_images: Callable[[Mapping[str, str]], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What an audit found, before it is written.
+
+    Args:
+        report: On every sample.
+        evidence: What training saw.
+        kinds: What was found of the images; ``None`` in a process that does not write.
+        tuned: The networks; ``None`` if only heads were trained.
+    """
+
+    report: Report
+    evidence: Evidence
+    kinds: IssueKinds | None
+    tuned: FineTuned | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """What is known before training: which images can be read, are the same, and are judged."""
+
+    seen: SeenImages
+    duplicates: Duplicates
+    judgeable: Judgeable
+
+
+def find_by_heads(inquiry: Inquiry) -> Found:
+    """Train heads on what the frozen backbone sees.
+
+    Raises:
+        LabelfixError: Something that the caller can mend: see `labelfix.errors`.
+    """
+    dataset, config, clock = inquiry.dataset, inquiry.config, inquiry.clock
+    reviewed, on_progress = inquiry.reviewed, inquiry.on_progress
+    with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
+        tuning = HeadTuning.load(dataset, config)
+    with clock.stage("computing features"):
+        seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
+    inquiry.on_images(_digests_of(seen))
+    plan = _plan(inquiry, seen, tuning.folds)
+    kinds = _compare(inquiry, seen, plan.duplicates)
+    with clock.stage("training"):
+        evidence = tuning.train(dataset, seen, plan.judgeable, reviewed, on_progress)
+    with clock.stage("scoring"), said("weighing the evidence", on_progress):
+        scores = score_with_margins(
+            evidence, dataset.given_label, reviewed, plan.duplicates.exact_duplicate_set
+        )
+        report = _score(inquiry, plan, evidence, scores, kinds, tuning.settings())
+    return Found(report, evidence, kinds)
+
+
+def find_by_networks(inquiry: Inquiry, tuning: FullTuning, checkpoints: Checkpoints) -> Found:
+    """Fine-tune a whole network a fold.
+
+    Raises:
+        LabelfixError: Something that the caller can mend: see `labelfix.errors`.
+    """
+    dataset, config, clock = inquiry.dataset, inquiry.config, inquiry.clock
+    reviewed, on_progress = inquiry.reviewed, inquiry.on_progress
+    with clock.stage("decoding"):
+        seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
+    images = _digests_of(seen)
+    inquiry.on_images(images)
+    checkpoints = checkpoints.of_images(images)
+    plan = _plan(inquiry, seen, tuning.folds)
+    with clock.stage("training"):
+        tuned = tuning.train(dataset, seen, plan.judgeable, reviewed, checkpoints, on_progress)
+    kinds = None
+    if tuning.world.is_writer:  # after training, so that no other process waits for it
+        kinds = _compare(inquiry, _frozen_features(inquiry), plan.duplicates)
+    with clock.stage("scoring"), said("weighing the evidence", on_progress):
+        scores = score_with_margins(
+            tuned.evidence, dataset.given_label, reviewed, plan.duplicates.exact_duplicate_set
+        )
+        report = _score(inquiry, plan, tuned.evidence, scores, kinds, tuning.settings(tuned))
+    return Found(report, tuned.evidence, kinds, tuned)
+
+
+def _digests_of(seen: SeenImages) -> dict[str, str]:
+    """Return what makes two runs have seen the same images, whatever their files are called."""
+    unreadable = cache_key(sorted(seen.unreadable))
+    return {"content": content_key(seen.content), "unreadable": unreadable}
+
+
+def _plan(inquiry: Inquiry, seen: SeenImages, folds: int) -> _Plan:
+    dataset = inquiry.dataset
+    duplicates = find_duplicates(seen, dataset.given_label)
+    judgeable = plan_folds(dataset, seen, duplicates, folds=folds, seed=inquiry.config.seed)
+    return _Plan(seen, duplicates, plan_with(inquiry.reviewed, judgeable, dataset.given_label))
+
+
+def _frozen_features(inquiry: Inquiry) -> Features:
+    """Return what the network saw before it was trained: one pass, as an audit of heads begins.
+
+    Random weights see nothing; the default network looks in their place.
+    """
+    config = inquiry.config
+    if not config.backbone.pretrained:
+        backbone = replace(config.backbone, name=EMBEDDED_BACKBONE, pretrained=True)
+        config = replace(config, backbone=backbone)
+    with inquiry.clock.stage("computing features"):
+        frozen = HeadTuning.load(inquiry.dataset, config)
+        return frozen.look(inquiry.dataset, marked_cache(config.cache), inquiry.on_progress)
+
+
+def _compare(inquiry: Inquiry, features: Features, duplicates: Duplicates) -> IssueKinds:
+    clock, given_label = inquiry.clock, inquiry.dataset.given_label
+    with clock.stage("comparing images"), said("comparing the images", inquiry.on_progress):
+        return find_issue_kinds(features, given_label, duplicates, inquiry.config.issues)
+
+
+def _score(
+    inquiry: Inquiry,
+    plan: _Plan,
+    evidence: Evidence,
+    scores: LabelScores,
+    kinds: IssueKinds | None,
+    settings: Mapping[str, Any],
+) -> Report:
+    dataset = inquiry.dataset
+    usable = dataset.given_label != MISSING
+    usable[list(plan.seen.unreadable)] = False
+    limits = None if kinds is None else dict(kinds.limits)
+    corrections = correct(scores, usable, inquiry.config.flags)
+    notes = notes_on_labels(
+        dataset.given_label,
+        scores.predicted_label,
+        corrections.is_label_issue,
+        len(dataset.class_names),
+        by="images",
+    )
+    settings = {**settings, "notes": [*notes, *settings.get("notes", [])]}
+    settings = {**settings_with(inquiry.reviewed, settings), "issues": limits}
+    if dataset.test_splits:
+        settings["test_splits"] = dataset.test_splits
+    if dataset.label_missing:
+        settings["label_missing"] = dataset.label_missing
+    return build_report(
+        dataset=dataset,
+        unreadable=plan.seen.unreadable,
+        judgeable=plan.judgeable,
+        evidence=evidence,
+        scores=scores,
+        corrections=corrections,
+        duplicates=plan.duplicates,
+        kinds=kinds,
+        reviewed=inquiry.reviewed,
+        run=RunInfo(
+            source=dataset.source,
+            fingerprint=dataset.fingerprint,
+            noise_rate=scores.noise_rate,
+            noise_rate_interval=scores.noise_rate_interval,
+            backbone=inquiry.config.backbone.name,
+            seed=inquiry.config.seed,
+            versions={name: version(name) for name in LIBRARIES},
+            settings=as_json(settings),
+            assumptions=dataset.assumptions + plan.seen.assumptions,
+        ),
+    )
+
+
+LIBRARIES_OF_PROBABILITIES = ("labelfix", "numpy", "pyarrow", "scipy")
+"""Whose versions a report names."""
+
+
+@checks_arguments
+def audit_pred_probs(
+    pred_probs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    precision: float | None = None,
+    budget: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    decisions: str | Path | None = None,
+    force: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> AuditResult:
+    """Find the wrong labels by probabilities that you have, and write a report of them.
+
+    Args:
+        pred_probs: A file with the given label and the probabilities of each sample, **from a model
+            that never trained on it**: CSV or Parquet with ``sample_id``, ``given_label`` and
+            ``prob:<class>`` columns, or ``.npz`` with ``pred_probs``, ``labels`` and
+            ``class_names``. Of several files, one a model, the mean is taken.
+        out: The RUN folder to write.
+        precision: Flag as many labels as leave this share of the flags right; ``None`` flags as
+            many as make the expected F1 the highest.
+        budget: Flag this many labels instead; fewer rather than some of equally doubtful ones.
+        overwrite: Replace the run that ``out`` holds.
+        resume: If ``out`` holds this very run, finished, leave it as it is.
+        decisions: A RUN folder, ``out`` itself perhaps, with decisions of people on these samples:
+            scores build on them, and they are copied to ``out``.
+        force: Go on where labels and probabilities look as if they did not belong together, their
+            columns or rows in another order, which is refused otherwise.
+        on_progress: Told how far each stage is.
+
+    Raises:
+        ConfigError: ``precision`` or ``budget`` cannot be used.
+        DatasetError: A file cannot be used, its columns or rows look mixed up, or the files do not
+            fit each other.
+        DecisionsError: There are no decisions, or they cannot be used.
+        RunError: ``out`` holds a run already, or cannot be written to.
+    """
+    flags = FlagConfig(precision=precision, budget=budget)
+    files = [pred_probs] if isinstance(pred_probs, str | Path) else pred_probs
+    paths = [Path(path).absolute() for path in files]
+    if not paths:
+        raise ConfigError(f"{named('pred_probs')} names no file", hint="name one, or one a model")
+    out = Path(out)
+    folder = RunFolder(out)
+    with folder.held(may_hold_run=overwrite or resume):
+        read_decisions(out)  # the page tells them: better to fail before the work than after it
+        fingerprint = fingerprint_of(paths)
+        source = None if decisions is None else Path(decisions)
+        decided = decisions_of(source)
+        refuse_to_replace(source, out)
+        claim = {
+            "config": {"pred_probs": len(paths), "flags": asdict(flags), "force": force},
+            "fingerprint": fingerprint,
+            "decisions": digest_of(decided),
+        }
+        if resume and folder.is_finished(claim):
+            copy_decisions(source, out)  # the run may have been cut off just before it did so
+            folder.close()
+            return AuditResult(out, read_report_table(out, pred_probs=False))
+        folder.claim(claim, overwrite=overwrite, resume=resume)
+        try:
+            report = _run_given_probabilities(
+                paths, fingerprint, decided, folder, flags, on_progress, source, force=force
+            )
+        except LabelfixError:  # the mended command shall find its RUN free
+            folder.release()
+            raise
+        return AuditResult(out, report)
+
+
+def _run_given_probabilities(
+    paths: Sequence[Path],
+    fingerprint: str,
+    decided: Decisions | None,
+    folder: RunFolder,
+    flags: FlagConfig,
+    on_progress: OnProgress,
+    source: Path | None,
+    *,
+    force: bool,
+) -> Report:
+    clock = Clock()
+    with clock.stage("reading"):
+        given = open_pred_probs(paths, folder.path, on_progress, force=force)
+    reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
+    with clock.stage("scoring"), said("weighing the evidence", on_progress):
+        report = _score_given_probabilities(given, reviewed, paths, fingerprint, flags)
+        report = replace(report, run=replace(report.run, run_id=folder.run_id))
+    with clock.stage("writing the report"), said("writing the report", on_progress):
+        write_report(report, folder.report_path, _lists(given))
+    folder.remove_replaced([REPORT_NAME, NOISE_MATRIX_NAME])
+    with said("drawing the page", on_progress):
+        write_page(folder.path, report, no_pictures(NO_IMAGES))
+    copy_decisions(source, folder.path)
+    folder.finish(_run_json_of_probabilities(given, report, clock))
+    folder.close()
+    return report
+
+
+def _score_given_probabilities(
+    given: GivenPredProbs,
+    reviewed: Reviewed | None,
+    paths: Sequence[Path],
+    fingerprint: str,
+    flags: FlagConfig,
+) -> Report:
+    size = len(given)
+    is_judged = _is_judged(given)
+    rows = np.flatnonzero(is_judged)
+    scores = score_probabilities(given.store, rows, given.given_label, reviewed)
+    nothing = np.full(size, MISSING, np.int64)
+    source = DatasetSource(PRED_PROBS_KIND, paths[0], given.columns)
+    corrections = correct(scores, given.given_label != MISSING, flags)
+    notes = notes_on_labels(
+        given.given_label,
+        scores.predicted_label,
+        corrections.is_label_issue,
+        len(given.class_names),
+        by="probabilities",
+    )
+    settings = {
+        PRED_PROBS_KIND: [str(path) for path in paths],
+        **({"notes": notes} if notes else {}),
+    }
+    return build_verdicts(
+        dataset=LabeledDataset(
+            sample_id=given.sample_id,
+            split=pa.nulls(size, pa.string()),
+            given_label=given.given_label,
+            class_names=given.class_names,
+            images=NoImages(size),
+            source=source,
+            fingerprint=fingerprint,
+        ),
+        unreadable={},
+        judgeable=Judgeable(is_judged, nothing.astype(np.int16), given.why_not),
+        scores=scores,
+        corrections=corrections,
+        duplicates=Duplicates(nothing, np.zeros(size, np.bool_)),
+        kinds=None,
+        reviewed=reviewed,
+        run=RunInfo(
+            source=source,
+            fingerprint=fingerprint,
+            noise_rate=scores.noise_rate,
+            noise_rate_interval=scores.noise_rate_interval,
+            backbone=None,
+            seed=None,
+            versions={name: version(name) for name in LIBRARIES_OF_PROBABILITIES},
+            settings=settings_with(reviewed, settings),
+            assumptions=given.assumptions + _left_out(given, rows),
+        ),
+    )
+
+
+def _left_out(given: GivenPredProbs, rows: NDArray[np.int64]) -> tuple[Assumption, ...]:
+    """Return what is assumed of classes that no judged sample was given, if they are ever first."""
+    known = np.zeros(len(given.class_names), np.bool_)
+    known[given.given_label[rows]] = True
+    if known.all() or not len(rows):
+        return ()
+    first = np.zeros(len(known), np.int64)
+    for block in blocks(len(rows), len(known)):
+        best = given.store.read(rows[block]).argmax(axis=1)
+        first += np.bincount(best, minlength=len(known))
+    first[known] = 0
+    named = np.argsort(-first, kind="stable")[: np.count_nonzero(first)]
+    if not len(named):
+        return ()
+    names = ", ".join(repr(given.class_names[code]) for code in named[:3])
+    more = f" and {len(named) - 3} more classes" if len(named) > 3 else ""
+    text = (
+        f"no sample was given {names}{more}, so they are never suggested and their probabilities, "
+        f"the highest of {first.sum():,} samples, are left out; label a sample so to count them"
+    )
+    return (Assumption("probabilities", text),)
+
+
+def _is_judged(given: GivenPredProbs) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    is_judged = np.ones(len(given), np.bool_)
+    is_judged[list(given.why_not)] = False
+    return is_judged
+
+
+def _lists(given: GivenPredProbs) -> Iterator[pa.ChunkedArray]:
+    """Yield the probabilities of one row group after the other."""
+    is_judged = _is_judged(given)
+    step = row_group_rows(len(given.class_names))
+    for start in range(0, len(given), step):
+        rows = slice(start, min(start + step, len(given)))
+        yield probability_lists(given.store.read(rows), is_judged[rows])
+
+
+def _run_json_of_probabilities(
+    given: GivenPredProbs, report: Report, clock: Clock
+) -> Mapping[str, Any]:
+    return {
+        **report.run.to_json(),
+        "samples": len(given),
+        "class_names": list(given.class_names),
+        "seconds": clock.seconds,
+    }
 
 
 @quiet_pillow()

@@ -1,1 +1,5 @@
-"""The wing that measures: it may use every room, and the door alone uses it."""
+"""Measure labelfix, cleanlab and baselines on tasks whose true labels are known.
+
+In: Public data sets and planted label noise.
+Out: Result rows (JSONL), tables and plots.
+"""

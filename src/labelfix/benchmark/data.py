@@ -14,20 +14,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.benchmark.tasks import ENSEMBLE, ImageData, PlantedTask, ProbsTask, RealTask
-from labelfix.config import DatasetConfig
-from labelfix.dataset import open_dataset
-from labelfix.errors import BenchmarkError, ConfigError
-from labelfix.files import refuse_special_file
-from labelfix.noise import (
+from labelfix.benchmark.noise import (
     class_dependent_noise,
     correlated_noise,
     independent_noise,
     instance_dependent_noise,
     symmetric_noise,
 )
-from labelfix.records import MISSING, ImageStore, Label, LabeledDataset
-from labelfix.splits import rows_for_testing
+from labelfix.benchmark.tasks import ENSEMBLE, ImageData, PlantedTask, ProbsTask, RealTask
+from labelfix.config import DatasetConfig
+from labelfix.data.dataset import open_dataset
+from labelfix.data.splits import rows_for_testing
+from labelfix.errors import BenchmarkError, ConfigError
+from labelfix.types import MISSING, ImageStore, Label, LabeledDataset
+from labelfix.utils.files import refuse_special_file
 
 TEST_SHARE = 0.25
 """Of each class, held out where a data set has no test set of its own."""
@@ -201,7 +201,7 @@ def plant(
     seed: int,
     clean_probs: NDArray[np.floating] | None = None,
 ) -> Labels:
-    """Return ``(N,)`` labels with noise of a kind: see `labelfix.noise`.
+    """Return ``(N,)`` labels with noise of a kind: see `labelfix.benchmark.noise`.
 
     Args:
         kind: One of ``tasks.PLANTED``.

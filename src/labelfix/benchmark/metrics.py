@@ -19,8 +19,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from labelfix.benchmark.records import BINS, MethodResult
-from labelfix.records import MISSING
+from labelfix.benchmark.problem import BINS, MethodResult
+from labelfix.types import MISSING
 
 DRAWS = 100
 """Bootstrap draws behind a standard error; always the same draws for the same N."""

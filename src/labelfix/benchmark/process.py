@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from labelfix.benchmark.cost import Cost
-from labelfix.benchmark.records import Problem
+from labelfix.benchmark.problem import Problem
 from labelfix.benchmark.worker import COST, FAULT
 from labelfix.errors import BenchmarkError
 

@@ -13,8 +13,8 @@ from typing import Any
 from filelock import FileLock
 
 from labelfix.errors import BenchmarkError
-from labelfix.files import atomic_path, make_folder, refuse_special_file
-from labelfix.reading import is_number, parse_json
+from labelfix.utils.files import atomic_path, make_folder, refuse_special_file
+from labelfix.utils.reading import is_number, parse_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

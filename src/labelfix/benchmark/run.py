@@ -17,18 +17,24 @@ from numpy.typing import NDArray
 
 from labelfix.benchmark.cost import device_name, library_versions, source_commit
 from labelfix.benchmark.data import TaskData
-from labelfix.benchmark.methods import REFERENCE, Method
+from labelfix.benchmark.methods.registry import REFERENCE, Method
 from labelfix.benchmark.metrics import binomial_error, score_result
+from labelfix.benchmark.problem import (
+    Answers,
+    Downstream,
+    Problem,
+    Variant,
+    read_answers,
+    variants_of,
+)
 from labelfix.benchmark.process import Ended, worked
-from labelfix.benchmark.records import Answers, Problem, read_answers
 from labelfix.benchmark.rows import BenchmarkRow, backbone_of
 from labelfix.benchmark.stage import Stage
 from labelfix.benchmark.tasks import PlantedTask, Task
-from labelfix.benchmark.variants import Downstream, Variant, variants_of
 from labelfix.benchmark.worker import ANSWERS, METHOD, OUTCOME
 from labelfix.config import BackboneConfig
 from labelfix.errors import BenchmarkError, LabelfixError
-from labelfix.records import OnProgress, Progress, no_progress
+from labelfix.utils.progress import OnProgress, Progress, no_progress
 
 Key = tuple[str, int, str, int, int, str, str]
 """What makes two rows the same measurement; `key_of` says of what."""

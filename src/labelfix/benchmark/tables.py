@@ -1,14 +1,280 @@
 """Markdown tables of a benchmark: the same rows always give the same text."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
 
-from labelfix.benchmark.methods import REFERENCE
-from labelfix.benchmark.rows import BenchmarkRow
-from labelfix.benchmark.summary import Figure, MethodRows, TaskRows
+from labelfix.benchmark.methods.registry import METHODS, REFERENCE
+from labelfix.benchmark.problem import BINS
+from labelfix.benchmark.rows import BenchmarkRow, backbone_of, read_rows
 from labelfix.benchmark.tasks import ENSEMBLE
+from labelfix.errors import BenchmarkError
+from labelfix.report.html.charts import GREY, framed, safe, text_at
+from labelfix.utils.files import atomic_path, make_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure over the seeds.
+
+    Args:
+        mean: Over the seeds.
+        spread: Their standard deviation; of one seed the standard error of its row, or NaN.
+        seeds: How many.
+    """
+
+    mean: float
+    spread: float
+    seeds: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MethodRows:
+    """A method on a task: one row a seed, all of one commit.
+
+    Args:
+        method: As in the rows.
+        rows: In the order of seeds.
+    """
+
+    method: str
+    rows: tuple[BenchmarkRow, ...]
+
+    @property
+    def base(self) -> str:
+        """Return the name of the method without that of its score."""
+        return self.method.partition("/")[0]
+
+    @property
+    def is_default(self) -> bool:
+        """Return whether this is the score that the method takes unless told otherwise."""
+        return bool(self.rows[0].settings.get("is_default_score", True))
+
+    def figure(self, name: str) -> Figure | None:
+        """Return a figure, or one of the costs, over the seeds; ``None`` where it is not known."""
+        if name in ("wall_seconds", "cpu_seconds", "peak_gib"):
+            values = [float(getattr(row, name)) for row in self.rows]
+        else:
+            values = [row.figures[name] for row in self.rows if name in row.figures]
+        if not values:
+            return None
+        if len(values) > 1:
+            return Figure(fmean(values), stdev(values), len(values))
+        return Figure(values[0], self.rows[0].standard_errors.get(name, math.nan), 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskRows:
+    """A task, seen by one backbone: all methods that were set to it.
+
+    Args:
+        task: Its name.
+        version: Its version.
+        samples: N.
+        backbone: Which network looked at the images, and the size that was asked for; ``""``
+            where there are no images.
+        methods: References first, then in the order of the methods.
+    """
+
+    task: str
+    version: int
+    samples: int
+    backbone: str
+    methods: tuple[MethodRows, ...]
+
+    @property
+    def rows(self) -> Iterator[BenchmarkRow]:
+        """Yield all rows."""
+        for method in self.methods:
+            yield from method.rows
+
+
+def group_rows(rows: Sequence[BenchmarkRow]) -> list[TaskRows]:
+    """Return the rows task by task, by name.
+
+    Where a method was measured more than once with a seed the last row counts, and of rows from
+    several commits those of the commit that came last.
+    """
+    tasks: dict[tuple[str, int, int, str], dict[str, list[BenchmarkRow]]] = {}
+    for row in rows:
+        key = (row.task, row.task_version, row.samples, backbone_of(row.settings))
+        tasks.setdefault(key, {}).setdefault(row.method, []).append(row)
+    return [
+        TaskRows(
+            *key,
+            methods=tuple(
+                MethodRows(name, _newest(of_method))
+                for name, of_method in sorted(methods.items(), key=lambda item: _order(*item))
+            ),
+        )
+        for key, methods in sorted(tasks.items())
+    ]
+
+
+def _newest(rows: Sequence[BenchmarkRow]) -> tuple[BenchmarkRow, ...]:
+    commit = rows[-1].commit
+    by_seed = {row.seed: row for row in rows if row.commit == commit}
+    return tuple(by_seed[seed] for seed in sorted(by_seed))
+
+
+def _order(name: str, rows: Sequence[BenchmarkRow]) -> tuple[Any, ...]:
+    base = name.partition("/")[0]
+    known = [REFERENCE, *METHODS]
+    place = known.index(base) if base in known else len(known)
+    return place, base, not rows[-1].settings.get("is_default_score", True), name
+
+
+COLOURS = (
+    "#2563a8", "#123a68", "#5aa0e0", "#c8641b", "#8f3d0a", "#e89a5c", "#b58900", "#3b8f4a",
+    "#7fbf6b", "#8a4fa3", "#c47fd1", "#7a8088",
+)  # fmt: skip
+"""One for each of ``METHODS``: labelfix blue, cleanlab orange, chance grey."""
+
+SIDE, GAP, LEFT, TOP = 260, 80, 60, 76
+LEGEND = 190
+Point = tuple[float, float]
+
+
+def task_svg(task: TaskRows) -> str:
+    """Return the picture as the text of an SVG file; the same rows always give the same text."""
+    methods = [m for m in task.methods if m.is_default and m.base != REFERENCE]
+    curves = {m: line for m in methods if (line := _precision_recall(m))}
+    claims = {m: line for m in methods if (line := _reliability(m))}
+    costs = {m: [point] for m in methods if (point := _cost(m)) is not None}
+    times = [line[0][0] for line in costs.values()]
+    first, last = (math.floor(min(times, default=0)), math.ceil(max(times, default=1)))
+    last = max(last, first + 1)
+    in_time = {m: [((x - first) / (last - first), y)] for m, [(x, y)] in costs.items()}
+    parts = [
+        *_panel(0, "Precision at each recall", "recall", ("0", "1"), curves, is_line=True),
+        *_panel(
+            1, "Share of wrong labels", "probability claimed", ("0", "1"), claims, is_line=True
+        ),
+        _diagonal(1),
+        *_panel(
+            2,
+            "Average precision and time",
+            "seconds on the clock, features included",
+            (_power(first), _power(last)),
+            in_time,
+            is_line=False,
+        ),
+        *_legend(methods),
+    ]
+    width = LEFT + 3 * (SIDE + GAP) + LEGEND
+    title = f"{task.task}, {task.samples:,} samples"
+    if task.backbone:
+        title += f", {task.backbone}"
+    return framed(parts, width, TOP + SIDE + 60, title=title)
+
+
+def _precision_recall(method: MethodRows) -> list[Point]:
+    held = [row.curves for row in method.rows if "precision" in row.curves]
+    if not held:
+        return []
+    precisions = zip(*(curves["precision"] for curves in held), strict=True)
+    return list(zip(held[0]["recall"], map(fmean, precisions), strict=True))
+
+
+def _reliability(method: MethodRows) -> list[Point]:
+    """Return claim and share of the bins of all seeds, in rising order, weighed by their count."""
+    bins: dict[int, list[tuple[float, float, float]]] = {}
+    for row in method.rows:
+        columns = (row.curves.get(name, ()) for name in ("bin_mean", "bin_share", "bin_count"))
+        for mean, share, count in zip(*columns, strict=True):
+            bins.setdefault(min(int(mean * BINS), BINS - 1), []).append((mean, share, count))
+    points = []
+    for _, parts in sorted(bins.items()):
+        total = sum(count for *_, count in parts)
+        points.append(
+            (
+                sum(mean * count for mean, _, count in parts) / total,
+                sum(share * count for _, share, count in parts) / total,
+            )
+        )
+    return points
+
+
+def _cost(method: MethodRows) -> Point | None:
+    """Return the logarithm of the seconds, and the average precision."""
+    precision, wall = method.figure("average_precision"), method.figure("wall_seconds")
+    if precision is None or wall is None:
+        return None
+    features = method.figure("features_wall_seconds")
+    seconds = wall.mean + (0.0 if features is None else features.mean)
+    return math.log10(max(seconds, 1e-3)), precision.mean
+
+
+def _panel(
+    number: int,
+    heading: str,
+    across: str,
+    ends: tuple[str, str],
+    lines: Mapping[MethodRows, Sequence[Point]],
+    *,
+    is_line: bool,
+) -> list[str]:
+    left, bottom = LEFT + number * (SIDE + GAP), TOP + SIDE
+    parts = [
+        text_at(left, TOP - 14, heading, size=12, weight="bold"),
+        f"<path d='M{left} {TOP}V{bottom}H{left + SIDE}' fill='none' stroke='{GREY}'/>",
+        text_at(left - 6, TOP + 4, "1", size=10, anchor="end"),
+        text_at(left - 6, bottom + 4, "0", size=10, anchor="end"),
+        text_at(left, bottom + 16, ends[0], size=10),
+        text_at(left + SIDE, bottom + 16, ends[1], size=10, anchor="end"),
+        text_at(left + SIDE / 2, bottom + 34, across, size=11, anchor="middle"),
+    ]
+    if not lines:
+        parts.append(text_at(left + 10, TOP + SIDE / 2, "nothing to show", size=11))
+    for method, points in lines.items():
+        places = [(left + x * SIDE, bottom - y * SIDE) for x, y in points]
+        colour = _colour(method.base)
+        parts.append(f"<g><title>{safe(method.method)}</title>")
+        if is_line:
+            told = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+            parts.append(
+                f"<polyline points='{told}' fill='none' stroke='{colour}' stroke-width='1.5'/>"
+            )
+        else:
+            parts += [
+                f"<circle cx='{x:.1f}' cy='{y:.1f}' r='4' fill='{colour}'/>" for x, y in places
+            ]
+        parts.append("</g>")
+    return parts
+
+
+def _diagonal(number: int) -> str:
+    left = LEFT + number * (SIDE + GAP)
+    return (
+        f"<path d='M{left} {TOP + SIDE}L{left + SIDE} {TOP}' stroke='{GREY}' "
+        "stroke-dasharray='4 4'/>"
+    )
+
+
+def _legend(methods: Sequence[MethodRows]) -> list[str]:
+    left = LEFT + 3 * (SIDE + GAP) - 30
+    parts = []
+    for number, method in enumerate(methods):
+        middle = TOP + 8 + 18 * number
+        parts += [
+            f"<rect x='{left}' y='{middle - 5}' width='14' height='10' "
+            f"fill='{_colour(method.base)}'/>",
+            text_at(left + 20, middle + 4, method.base, size=11),
+        ]
+    return parts
+
+
+def _colour(base: str) -> str:
+    names = list(METHODS)
+    return COLOURS[names.index(base) % len(COLOURS)] if base in names else GREY
+
+
+def _power(exponent: int) -> str:
+    return f"{10.0**exponent:g} s"
+
 
 UNKNOWN = ""
 
@@ -296,3 +562,44 @@ def _versions(rows: Sequence[BenchmarkRow]) -> str:
 
 def _joined(values: Iterable[str]) -> str:
     return " and ".join(dict.fromkeys(values))
+
+
+PLOTS = "plots"
+
+
+def write_pages(results: Sequence[Path], out: Path) -> list[Path]:
+    """Write the page and its pictures, which lie in ``plots`` beside it; return what was written.
+
+    Args:
+        results: Files of rows; a later one counts as later.
+        out: The page.
+
+    Raises:
+        BenchmarkError: A file is not there, or holds something else.
+        RunError: The place cannot be written to.
+    """
+    rows: list[BenchmarkRow] = []
+    came_from: dict[str, str] = {}
+    for path in results:
+        if not path.is_file():
+            raise BenchmarkError(
+                f"there is no file {path}", hint="name files that labelfix benchmark run wrote"
+            )
+        held = read_rows(path)
+        rows += held
+        came_from |= {row.task: path.name for row in held}
+    tasks = group_rows(rows)
+    plots = out.parent / PLOTS
+    make_folder(plots)
+    written = {}
+    for task in tasks:
+        written[slug(task)] = plots / f"{slug(task)}.svg"
+        _write(written[slug(task)], task_svg(task))
+    pictures = {name: f"{PLOTS}/{name}.svg" for name in written}
+    _write(out, tables_page(tasks, came_from, pictures))
+    return [out, *written.values()]
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as draft:
+        draft.write_text(text, encoding="utf-8")

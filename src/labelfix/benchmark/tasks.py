@@ -19,7 +19,7 @@ from difflib import get_close_matches
 from labelfix.errors import BenchmarkError
 
 PLANTED = ("symmetric", "class-dependent", "instance-dependent", "independent", "correlated")
-"""The kinds of noise that can be planted: see `labelfix.noise`."""
+"""The kinds of noise that can be planted: see `labelfix.benchmark.noise`."""
 
 PROBABILITIES = "probs/"
 ENSEMBLE = "ensemble"

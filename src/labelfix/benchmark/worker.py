@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from labelfix.benchmark.cost import gpu_name, gpu_peak_gib, measured
-from labelfix.benchmark.methods import Method, find_method, is_installed
-from labelfix.benchmark.records import Problem, write_answers
+from labelfix.benchmark.methods.registry import Method, find_method, is_installed
+from labelfix.benchmark.problem import Problem, write_answers
 from labelfix.errors import BenchmarkError, LabelfixError
 
 ANSWERS, OUTCOME, PROBS = "answers.npz", "outcome.json", "clean_probs.npy"
@@ -44,21 +44,23 @@ def _work(kind: str, folder: Path) -> Callable[[], None]:
     if kind.startswith(METHOD):
         method = find_method(kind.removeprefix(METHOD))
         _check_installed(method)
-        function: Any = getattr(import_module(f"labelfix.benchmark.{method.room}"), method.function)
+        function: Any = getattr(
+            import_module(f"labelfix.benchmark.methods.{method.room}"), method.function
+        )
         return lambda: write_answers(function(problem), folder / ANSWERS)
     if kind == "features":
-        from labelfix.benchmark.features import compute
+        from labelfix.benchmark.shared import compute
 
         test = json.loads((folder / "test.json").read_text(encoding="utf-8"))
         place = None if test is None else Path(test)
         return lambda: _write(folder / OUTCOME, compute(problem, place))
     if kind == "clean-probs":
-        from labelfix.benchmark.linear import clean_probs
+        from labelfix.benchmark.methods.cleanlab import clean_probs
 
         return lambda: np.save(folder / PROBS, clean_probs(problem))
     if kind == "downstream":
-        from labelfix.benchmark.downstream import downstream_accuracies
-        from labelfix.benchmark.variants import Downstream
+        from labelfix.benchmark.problem import Downstream
+        from labelfix.benchmark.shared import downstream_accuracies
 
         downstream = Downstream.read(folder)
         return lambda: _write(folder / OUTCOME, downstream_accuracies(problem, downstream))

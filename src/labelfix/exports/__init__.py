@@ -1,1 +1,5 @@
-"""The wing that writes data sets with mended labels, in the forms that other tools read."""
+"""Write data sets with cleaned labels in the forms that other tools read.
+
+In: A finished RUN, its decisions, and the data where samples are copied.
+Out: Tables, folders and archives with the labels of an `ExportPlan`.
+"""

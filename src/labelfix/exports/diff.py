@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from labelfix.decisions import decisions_file
-from labelfix.exports.inputs import keep_off, refuse_existing_file
-from labelfix.exports.manifest import notes_on_formulas, write_table
+from labelfix.data.decisions import decisions_file
 from labelfix.exports.plan import ExportPlan, plan_of_run
-from labelfix.records import Label
-from labelfix.report import Report, report_file
+from labelfix.exports.table import notes_on_formulas, write_table
+from labelfix.report.io import report_file
+from labelfix.report.types import Report
+from labelfix.types import Label
+from labelfix.utils.files import keep_off, refuse_existing_file
 
 Action = Literal["relabel", "drop"]
 Cause = Literal["decision", "probability", "unreadable"]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from labelfix.exports.folder import FolderFiles
-from labelfix.exports.images import has_image_suffix, take_image
+from labelfix.exports.folder import FolderFiles, has_image_suffix, take_image
 from labelfix.exports.plan import ExportPlan
-from labelfix.files import atomic_folder
-from labelfix.records import ImageStore, OnProgress, Progress
-from labelfix.report import Report
+from labelfix.report.types import Report
+from labelfix.types import ImageStore
+from labelfix.utils.files import atomic_folder
+from labelfix.utils.progress import OnProgress, Progress
 
 _ATTRIBUTES = (
     "sample_id", "split", "given_label", "suggested_label", "is_label_issue",

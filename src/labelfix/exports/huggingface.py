@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from labelfix.exports.images import take_image
+from labelfix.exports.folder import take_image
 from labelfix.exports.plan import ExportPlan
-from labelfix.files import atomic_folder
-from labelfix.records import ImageStore, OnProgress, Progress
-from labelfix.report import Report
+from labelfix.report.types import Report
+from labelfix.types import ImageStore
+from labelfix.utils.files import atomic_folder
+from labelfix.utils.progress import OnProgress, Progress
 
 NO_SPLIT = "unsplit"
 """The split of the rows without one, in a data set that has splits."""

@@ -12,12 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.decided import Decided, join_decisions, one_array
-from labelfix.decisions import read_decisions
-from labelfix.errors import ConfigError
-from labelfix.records import Label
-from labelfix.report import Report, read_report_table
-from labelfix.splits import rows_for_testing
+from labelfix.data.decisions import read_decisions
+from labelfix.data.splits import rows_for_testing
+from labelfix.errors import ConfigError, DatasetError
+from labelfix.report.decisions import Decided, join_decisions
+from labelfix.report.io import read_report_table
+from labelfix.report.reopen import open_audited
+from labelfix.report.schema import label_type
+from labelfix.report.types import Report
+from labelfix.report.view import one_array
+from labelfix.types import MISSING, Label, LabeledDataset
+from labelfix.utils.progress import OnProgress
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,3 +165,32 @@ def _with_mean_1(weight: NDArray[np.float64]) -> NDArray[np.float32]:
 def _column(report: Report, name: str) -> NDArray[Any]:
     values: NDArray[Any] = report.table[name].to_numpy()
     return values
+
+
+_TABLE = ", or export a table, which needs no images: --format csv, parquet or jsonl"
+
+
+def open_again(report: Report, on_progress: OnProgress) -> LabeledDataset:
+    """Open the data set that was audited, to read it once more.
+
+    Raises:
+        DatasetError: It is gone, or its images or labels are not those that were audited.
+    """
+    source = report.run.source
+    dataset = open_audited(report, on_progress, instead=_TABLE)
+    if dataset is None:
+        raise DatasetError(
+            f"{source.path} holds probabilities, and no images or manifest to write again",
+            hint="export a table: end the name in .csv, .parquet or .jsonl",
+        )
+    if not _labels_of(dataset).equals(one_array(report.table["given_label"])):
+        raise DatasetError(
+            f"{source.path} has changed since the audit: its labels are not those of the report",
+            hint="audit it again, or put the labels back that were audited",
+        )
+    return dataset
+
+
+def _labels_of(dataset: LabeledDataset) -> pa.Array:
+    names = pa.array(dataset.class_names, label_type(dataset.class_names))
+    return names.take(pa.array(dataset.given_label, mask=dataset.given_label == MISSING))

@@ -1,1 +1,5 @@
-"""The page that people decide in: a server of one run on this machine."""
+"""The review page: a server on this machine where people decide about suspects.
+
+In: A finished RUN.
+Out: `decisions.jsonl`, one line a decision.
+"""

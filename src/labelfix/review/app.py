@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from labelfix.decisions import Decision, Verdict
+from labelfix.data.decisions import Decision, Verdict
 from labelfix.errors import LabelfixError, UnreadableImage
-from labelfix.review.pictures import SIZES, Pictures
+from labelfix.modalities.image.rendering import SIZES
+from labelfix.modalities.image.rendering import ReviewPictures as Pictures
 from labelfix.review.queue import Wish
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
@@ -27,7 +28,7 @@ _STATIC = {
     "review.js": ("labelfix.review", "static/review.js", "text/javascript"),
     "review.css": ("labelfix.review", "static/review.css", "text/css"),
     "icon.svg": ("labelfix.review", "static/icon.svg", "image/svg+xml"),
-    "theme.css": ("labelfix.html", "theme.css", "text/css"),
+    "theme.css": ("labelfix.report.html", "theme.css", "text/css"),
 }
 _STATES = {"undecided": False, "decided": True, "all": None}
 

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from labelfix.errors import ReportError
-from labelfix.reading import parquet_faults
-from labelfix.records import MISSING, Label
-from labelfix.report import Report, report_file
+from labelfix.report.io import report_file
+from labelfix.report.types import Report
+from labelfix.types import MISSING, Label
+from labelfix.utils.reading import parquet_faults
 
 LABEL = "label"
 """The kind of issue that the page is for."""

@@ -11,16 +11,16 @@ from threading import Timer
 
 import uvicorn
 
-from labelfix.audited_data import open_audited
+from labelfix.data.stores import shown_images
 from labelfix.errors import ConfigError
-from labelfix.images import Decoding
-from labelfix.inner_images import shown_images
-from labelfix.records import OnProgress, no_progress
-from labelfix.report import read_report_table
+from labelfix.modalities.image.decode import Decoding
+from labelfix.modalities.image.rendering import ReviewPictures as Pictures
+from labelfix.report.io import read_report_table
+from labelfix.report.reopen import open_audited
 from labelfix.review.app import build_app
-from labelfix.review.pictures import Pictures
 from labelfix.review.security import Keys
 from labelfix.review.session import Session
+from labelfix.utils.progress import OnProgress, no_progress
 
 ADDRESS = "127.0.0.1"
 USUAL_PORT = 8722

@@ -13,13 +13,14 @@ from uuid import uuid4
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from labelfix.decisions import Decision, DecisionLog, Verdict
-from labelfix.neighbor_table import NeighborLists, read_neighbors
-from labelfix.records import Label
-from labelfix.report import Report, read_report_table
+from labelfix.data.decisions import Decision, DecisionLog, Verdict
+from labelfix.report.io import read_report_table
+from labelfix.report.neighbors import NeighborLists, read_neighbors
+from labelfix.report.types import Report
 from labelfix.review.estimate import Estimate, estimate
 from labelfix.review.queue import ALL, Order, Page, Wish, order_of, page, pairs, select
 from labelfix.review.rows import LABEL, Rows, read_rows
+from labelfix.types import Label
 
 _UNKNOWN, _RIGHT, _WRONG = -1, 0, 1
 

@@ -1,0 +1,207 @@
+"""Well-known ways to find wrong labels, on the same frozen features.
+
+Letters: N samples, B samples of a batch, K classes.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from labelfix.benchmark.methods.heads import Lessons, choose_radii, fit
+from labelfix.benchmark.problem import ANY_SCORE, Answers, MethodResult, Problem, suggestions
+from labelfix.modalities.image.backbone import choose_device
+from labelfix.types import MISSING
+
+KNN_NEIGHBOURS = 50
+SIMIFEAT_NEIGHBOURS = 10
+CHANCE = 0.1
+"""The share that chance flags."""
+
+
+def knn_vote(problem: Problem) -> Answers:
+    """Share of the 50 nearest neighbours (cosine) whose label is another one."""
+    votes = neighbour_votes(problem, KNN_NEIGHBOURS)
+    own = votes[np.arange(len(problem)), problem.given_label]
+    flags = votes.argmax(axis=1) != problem.given_label
+    return {
+        ANY_SCORE: MethodResult(
+            score=1 - own,
+            flags={"vote": flags},
+            suggested_label=suggestions(flags, votes.argmax(axis=1), problem.given_label),
+            predicted_label=votes.argmax(axis=1),
+            noise_rate=float(flags.mean()),
+        )
+    }
+
+
+def simifeat_vote(problem: Problem) -> Answers:
+    """Votes and ranks after SimiFeat (Zhu et al., ICML 2022), 10 neighbours, one round.
+
+    The score is one minus the cosine between the neighbours' votes and the given label. ``rank``
+    flags as many of each class as the vote does, those of the highest score. Neither the rounds of
+    augmented features nor the estimate of the noise matrix of the paper are made.
+    """
+    votes = neighbour_votes(problem, SIMIFEAT_NEIGHBOURS)
+    given = problem.given_label
+    score = 1 - votes[np.arange(len(problem)), given] / np.linalg.norm(votes, axis=1)
+    predicted = votes.argmax(axis=1)
+    flags = predicted != given
+    ranked = np.zeros(len(problem), dtype=bool)
+    for code in range(problem.classes):
+        rows = np.flatnonzero(given == code)
+        worst = rows[np.argsort(-score[rows], kind="stable")]
+        ranked[worst[: int(flags[rows].sum())]] = True
+    return {
+        ANY_SCORE: MethodResult(
+            score=score,
+            flags={"vote": flags, "rank": ranked},
+            suggested_label=suggestions(flags, predicted, given),
+            predicted_label=predicted,
+            noise_rate=float(flags.mean()),
+        )
+    }
+
+
+def chance(problem: Problem) -> Answers:
+    """Drawn scores, of which the highest tenth is flagged: what any method has to beat."""
+    score = np.random.default_rng(problem.seed).random(len(problem))
+    return {
+        ANY_SCORE: MethodResult(
+            score=score,
+            flags={"tenth": score > 1 - CHANCE},
+            suggested_label=np.full(len(problem), MISSING),
+            noise_rate=float("nan"),
+        )
+    }
+
+
+def neighbour_votes(problem: Problem, neighbours: int) -> NDArray[np.float64]:
+    """Return ``(N, K)`` shares of the labels among the nearest neighbours, oneself left out.
+
+    Features are standardised, column by column, and compared by their cosine.
+    """
+    values = problem.feature_values().astype(np.float32)
+    values -= values.mean(axis=0)
+    spread = values.std(axis=0)
+    values /= np.where(spread > 0, spread, 1)
+    values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    found = min(neighbours, len(problem) - 1)
+    index = NearestNeighbors(n_neighbors=found, algorithm="brute").fit(values)
+    near = index.kneighbors(return_distance=False)  # without an argument: oneself is left out
+    votes = np.zeros((len(problem), problem.classes))
+    rows = np.arange(len(problem))
+    for column in near.T:
+        votes[rows, problem.given_label[column]] += 1 / found
+    return votes
+
+
+THRESHOLD_QUANTILE = 0.99
+"""Of the margins of threshold samples: what is below it is flagged (Pleiss et al., section 3.3)."""
+
+
+def aum(problem: Problem) -> Answers:
+    """Area under the margin of a linear head, with threshold samples (Pleiss et al., NeurIPS 2020).
+
+    Two heads train side by side; in each another ``N / (K + 1)`` samples get the label of a class
+    that does not exist. A sample is flagged whose margin is below the 99th percentile of theirs.
+    """
+    count, fake = len(problem), problem.classes
+    rng = np.random.default_rng(problem.seed)
+    size = count // (fake + 1)
+    chosen = rng.permutation(count)[: 2 * size].reshape(2, size)
+    label = np.repeat(problem.given_label[:, None], 2, axis=1)
+    is_fake = np.zeros((count, 2), dtype=bool)
+    for head, rows in enumerate(chosen):
+        is_fake[rows, head] = True
+    label[is_fake] = fake
+    radius = choose_radii(_lessons(problem, problem.given_label[:, None], fake))
+    margin = _Mean(count, 2)
+    labels = torch.from_numpy(label)
+
+    def record(rows: NDArray[np.int64], logits: Tensor) -> None:
+        index = labels[rows].to(logits.device).unsqueeze(2)
+        own = logits.gather(2, index).squeeze(2)
+        margin.add(rows, own - logits.scatter(2, index, -torch.inf).amax(dim=2))
+
+    fit(_lessons(problem, label, fake + 1), radius.repeat(2), record)
+    means = margin.result()
+    threshold = [
+        float(np.quantile(means[is_fake[:, head], head], THRESHOLD_QUANTILE)) for head in (0, 1)
+    ]
+    # a sample is judged by the heads in which it kept its label: one of them at least
+    own = np.ma.array(means - np.array(threshold), mask=is_fake).mean(axis=1)
+    flags = np.asarray(own < 0)
+    return {
+        ANY_SCORE: MethodResult(
+            score=-np.ma.array(means, mask=is_fake).mean(axis=1).filled(np.nan),
+            flags={"threshold_samples": flags},
+            suggested_label=np.full(count, MISSING),
+            noise_rate=float(flags.mean()),
+            settings={"radius": float(radius[0]), "threshold": threshold},
+        )
+    }
+
+
+def small_loss(problem: Problem) -> Answers:
+    """Mean loss of a linear head over training; flags from a mixture of two (DivideMix, ICLR 2020).
+
+    A sample is flagged that more probably belongs to the component of larger losses.
+    """
+    given = torch.from_numpy(problem.given_label)
+    loss, belief = _Mean(len(problem), 1), _Mean(len(problem), problem.classes)
+
+    def record(rows: NDArray[np.int64], logits: Tensor) -> None:
+        log_probs = logits[:, 0].log_softmax(dim=1)
+        own = log_probs.gather(1, given[rows].to(logits.device)[:, None])
+        loss.add(rows, -own)
+        belief.add(rows, log_probs.exp())
+
+    lessons = _lessons(problem, problem.given_label[:, None], problem.classes)
+    radius = choose_radii(lessons)
+    fit(lessons, radius, record)
+    score = loss.result()[:, 0]
+    mixture = GaussianMixture(2, random_state=problem.seed).fit(score[:, None])
+    larger = int(mixture.means_[:, 0].argmax())
+    flags = mixture.predict_proba(score[:, None])[:, larger] > 0.5
+    others = belief.result()
+    predicted = others.argmax(axis=1)
+    others[np.arange(len(problem)), problem.given_label] = -1
+    return {
+        ANY_SCORE: MethodResult(
+            score=score,
+            flags={"mixture": flags},
+            suggested_label=np.where(flags, others.argmax(axis=1), MISSING),
+            predicted_label=predicted,
+            noise_rate=float(flags.mean()),
+            settings={"radius": float(radius[0])},
+        )
+    }
+
+
+class _Mean:
+    """Averages ``(N, M)`` figures of a training run over its epochs."""
+
+    def __init__(self, count: int, figures: int) -> None:
+        self._sum = np.zeros((count, figures))
+        self._seen = np.zeros(count, dtype=np.int64)
+
+    def add(self, rows: NDArray[np.int64], values: Tensor) -> None:
+        self._sum[rows] += values.double().cpu().numpy()
+        self._seen[rows] += 1
+
+    def result(self) -> NDArray[np.float64]:
+        return np.asarray(self._sum / self._seen[:, None])
+
+
+def _lessons(problem: Problem, label: NDArray[np.int64], classes: int) -> Lessons:
+    return Lessons(
+        values=problem.feature_values(),
+        label=label,
+        weight=np.ones(label.shape, dtype=np.float32),
+        classes=classes,
+        seed=problem.seed,
+        device=choose_device(problem.backbone.device),
+    )

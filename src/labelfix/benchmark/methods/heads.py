@@ -1,0 +1,148 @@
+"""Plain linear heads on frozen features, for baselines and for what cleaner labels are worth.
+
+They are trained side by side. Each has its own labels and weights, and a ball whose radius is
+chosen by the likelihood of its own labels on a held-out fifth.
+
+Letters: N samples, T test samples, D features, K classes, M heads, R candidate radii.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labelfix.config import TrainingConfig
+from labelfix.training.heads import (
+    Batch,
+    LinearHeads,
+    ScaledFeatures,
+    fit_heads,
+    head_probabilities,
+    scale_features,
+)
+
+HELD_OUT = 5
+"""One in so many samples judges the candidate radii."""
+
+OnLogits = Callable[[NDArray[np.int64], Tensor], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lessons:
+    """What M heads are to learn.
+
+    Args:
+        values: ``(N, D)`` features.
+        label: ``(N, M)`` int64 codes in ``[0, K)``.
+        weight: ``(N, M)`` float32, at least 0.
+        classes: K.
+        seed: Of the order of the samples and of the held-out part.
+        device: Where the heads are.
+    """
+
+    values: NDArray[np.float16]
+    label: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    classes: int
+    seed: int
+    device: torch.device
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Return the samples that any head trains on."""
+        return np.flatnonzero((self.weight > 0).any(axis=1))
+
+    def scaled(self) -> ScaledFeatures:
+        """Return the features as the heads see them."""
+        return scale_features(self.values, self.rows, self.device)
+
+
+def choose_radii(lessons: Lessons, config: TrainingConfig = TrainingConfig()) -> Tensor:  # noqa: B008 - frozen
+    """Return ``(M,)`` radii under which each head's labels of the held-out part are likeliest."""
+    radii = torch.tensor(config.radii) * lessons.classes**0.5
+    heads = lessons.label.shape[1]
+    rng = np.random.default_rng([lessons.seed, HELD_OUT])
+    is_held_out = np.zeros(len(lessons.label), dtype=bool)
+    is_held_out[rng.permutation(lessons.rows)[::HELD_OUT]] = True
+    label = torch.from_numpy(np.repeat(lessons.label, len(radii), axis=1))
+    weight = torch.from_numpy(np.repeat(lessons.weight, len(radii), axis=1))
+    trains = torch.from_numpy(~is_held_out)[:, None]
+    features = lessons.scaled()
+    fitted = _fit(lessons, features, label, weight * trains, radii.repeat(heads), config)
+    loss = torch.zeros(heads * len(radii), dtype=torch.float64)
+    for part, probs in head_probabilities(fitted, features, np.flatnonzero(is_held_out)):
+        own = probs.cpu().gather(2, label[part].unsqueeze(2)).squeeze(2).clamp_min(1e-12)
+        loss -= (own.log() * weight[part]).double().sum(dim=0)
+    best = loss.view(heads, len(radii)).argmin(dim=1)
+    return torch.index_select(radii, 0, best)
+
+
+def fit(
+    lessons: Lessons,
+    radii: Tensor,
+    on_logits: OnLogits | None = None,
+    config: TrainingConfig = TrainingConfig(),  # noqa: B008 - frozen
+) -> LinearHeads:
+    """Return M heads trained on all their samples.
+
+    Args:
+        lessons: What they learn.
+        radii: ``(M,)``.
+        on_logits: Given the rows and the ``(B, M, K)`` logits of every batch.
+        config: How they are trained.
+    """
+    label, weight = torch.from_numpy(lessons.label), torch.from_numpy(lessons.weight)
+    return _fit(lessons, lessons.scaled(), label, weight, radii, config, on_logits)
+
+
+def accuracies(
+    heads: LinearHeads,
+    lessons: Lessons,
+    values: NDArray[np.float16],
+    label: NDArray[np.int64],
+) -> list[float]:
+    """Return the share of other samples whose label each of M heads predicts.
+
+    Args:
+        heads: M, trained on ``lessons``.
+        lessons: For the scale of the features.
+        values: ``(T, D)`` features.
+        label: ``(T,)`` codes.
+    """
+    scaled = lessons.scaled()
+    features = ScaledFeatures(values, scaled.mean, scaled.scale, scaled.device)
+    right = torch.zeros(len(heads.weight), dtype=torch.int64)
+    for part, probs in head_probabilities(heads, features, np.arange(len(label))):
+        true = torch.from_numpy(label[part])[:, None]
+        right += (probs.argmax(dim=2).cpu() == true).sum(dim=0)
+    return [float(count) / len(label) for count in right]
+
+
+def _fit(
+    lessons: Lessons,
+    features: ScaledFeatures,
+    label: Tensor,
+    weight: Tensor,
+    radii: Tensor,
+    config: TrainingConfig,
+    on_logits: OnLogits | None = None,
+) -> LinearHeads:
+    device = lessons.device
+
+    def lesson(rows: NDArray[np.int64]) -> Batch:
+        return Batch(label[rows].to(device), weight[rows].float().to(device))
+
+    return fit_heads(
+        features,
+        lessons.rows,
+        lesson,
+        classes=lessons.classes,
+        radius=radii,
+        config=config,
+        seed=lessons.seed,
+        on_epoch=lambda epoch, epochs, loss: None,
+        on_logits=on_logits,
+    )

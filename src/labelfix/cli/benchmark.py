@@ -1,0 +1,508 @@
+"""``labelfix benchmark``: how well wrong labels are found, by labelfix and by others.
+
+Nothing heavy is imported before a command needs it.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from labelfix.benchmark.cost import library_versions
+from labelfix.benchmark.methods.registry import METHODS, REFERENCE, is_installed
+from labelfix.benchmark.rows import BenchmarkRow
+from labelfix.benchmark.tables import group_rows, told
+from labelfix.benchmark.tasks import IMAGE_DATA, PLANTED, REAL_TASKS, ImageData
+from labelfix.cli.console import cell
+from labelfix.cli.options import WhereItRuns, path_of
+from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig
+from labelfix.errors import BenchmarkError, LabelfixError
+from labelfix.utils.text import plain
+
+if TYPE_CHECKING:
+    from labelfix.benchmark.methods.registry import Method
+    from labelfix.benchmark.rows import BenchmarkRow
+    from labelfix.benchmark.run import Setup
+    from labelfix.utils.progress import OnProgress
+
+
+benchmark = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure how well wrong labels are found, on tasks whose truth is known.",
+)
+
+DataFolder: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        parser=path_of("data"),
+        metavar="FOLDER",
+        help="Where the data sets lie: see docs/benchmark.md.",
+    ),
+]
+Methods: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Separated by commas. All that are installed and train no whole network if left out.",
+    ),
+]
+Samples: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=20, metavar="N", help="Only a fixed random subset of so many samples."),
+]
+Backbone: TypeAlias = Annotated[
+    str, typer.Option(metavar="NAME", help="The network that looks at images.")
+]
+Weights: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(parser=path_of("weights"), metavar="FILE", help="Its weights, as safetensors."),
+]
+ImageSize: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="PIXELS", help="A side, as it sees images.")
+]
+OnDevice: TypeAlias = WhereItRuns
+Cache: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path_of("cache"),
+        metavar="FOLDER",
+        help="Where images and features are kept for the next run.",
+    ),
+]
+Results: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path_of("results"), metavar="FILE", help="Add the rows to this file of JSON lines."
+    ),
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+@benchmark.command("list")
+def list_all(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_of("data"),
+            metavar="FOLDER",
+            help="Say which data sets lie there; name its probabilities.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show tasks, methods and their versions."""
+    from labelfix.benchmark.cost import library_versions
+    from labelfix.benchmark.data import sets_in
+    from labelfix.benchmark.methods.registry import METHODS, is_installed
+    from labelfix.benchmark.tasks import PROBABILITIES, named_tasks
+    from labelfix.cli.tables import stdout_console
+
+    sets = [] if data is None else [f"{PROBABILITIES}{name}" for name in sets_in(data)]
+    if not as_json:
+        print_list(stdout_console(), data, sets)
+        return
+    tasks = [{"task": task.name, "version": task.version} for task in named_tasks()]
+    values = {
+        "tasks": [*tasks, *({"task": name, "version": 1} for name in sets)],
+        "methods": [
+            {"method": m.name, "about": m.about, "installed": is_installed(m)}
+            for m in METHODS.values()
+        ],
+        "versions": library_versions(),
+    }
+    typer.echo(json.dumps(values, indent=2))
+
+
+@benchmark.command()
+def run(
+    data: DataFolder,
+    tasks: Annotated[
+        list[str], typer.Option(metavar="NAMES", help="Separated by commas: see list.")
+    ],
+    results: Annotated[
+        Path,
+        typer.Option(
+            parser=path_of("results"),
+            metavar="FILE",
+            help="Add the rows to this file of JSON lines.",
+        ),
+    ],
+    methods: Methods = None,
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NUMBERS", help="Separated by commas; 0 if left out."),
+    ] = None,
+    samples: Samples = None,
+    downstream: Annotated[
+        bool, typer.Option(help="Train on the cleaned labels too, where there is a test set.")
+    ] = True,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Measure anew what the file holds for the same commit."),
+    ] = False,
+    backbone: Backbone = EMBEDDED_BACKBONE,
+    weights: Weights = None,
+    image_size: ImageSize = None,
+    device: OnDevice = "auto",
+    cache: Cache = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run methods on tasks, seed after seed, and add a row for each to a file."""
+    from labelfix.benchmark.data import open_images, open_probs
+    from labelfix.benchmark.methods.registry import fits
+    from labelfix.benchmark.rows import read_rows
+    from labelfix.benchmark.run import is_repeatable, key_of, run_task
+    from labelfix.benchmark.tasks import ProbsTask, find_task
+
+    chosen = [find_task(name) for name in _split(tasks)]
+    known = _methods(methods)
+    held = [] if again else [row for row in read_rows(results) if is_repeatable(row)]
+    network = BackboneConfig(name=backbone, weights=weights, image_size=image_size, device=device)
+    done = frozenset(key_of(row) for row in held)
+    with _told(results, quiet=quiet) as told:
+        for task in chosen:
+            is_probs = isinstance(task, ProbsTask)
+            fitting = [method for method in known if fits(method, has_images=not is_probs)]
+            if not fitting:
+                told.fault(task.name, BenchmarkError("none of the methods can be set to it"))
+                continue
+            setup = _setup(
+                fitting, _numbers(seeds or ["0"]), cache, network, downstream=downstream, done=done
+            )
+            try:
+                opened = (
+                    open_probs(task, data, samples=samples)
+                    if isinstance(task, ProbsTask)
+                    else open_images(task, data, samples=samples)
+                )
+            except LabelfixError as error:
+                told.fault(task.name, error)
+                continue
+            run_task(task, opened, setup, on_rows=told.rows, on_fault=told.fault, on_progress=told)
+    _end(told, quiet=quiet)
+
+
+@benchmark.command()
+def inject(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_of("data"),
+            metavar="DATA",
+            help="A labelled data set, as labelfix audit takes it.",
+        ),
+    ],
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Of noise: symmetric, class-dependent, instance-dependent, independent, "
+            "correlated. The first two if left out.",
+        ),
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=0.001, max=0.99, metavar="R", help="Share of labels made wrong.")
+    ] = 0.2,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How often errors are planted, each elsewhere.")
+    ] = 3,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help="Separated by commas; labelfix-head if left out."),
+    ] = None,
+    samples: Samples = None,
+    image_column: Annotated[str | None, typer.Option(metavar="NAME", help="As for audit.")] = None,
+    label_column: Annotated[str | None, typer.Option(metavar="NAME", help="As for audit.")] = None,
+    split_column: Annotated[str | None, typer.Option(metavar="NAME", help="As for audit.")] = None,
+    backbone: Backbone = EMBEDDED_BACKBONE,
+    weights: Weights = None,
+    image_size: ImageSize = None,
+    device: OnDevice = "auto",
+    cache: Cache = None,
+    results: Results = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Plant errors in DATA, in a copy of its labels, and say how many are found."""
+    from labelfix.benchmark.data import choose_rows
+    from labelfix.benchmark.run import run_task
+    from labelfix.benchmark.tasks import ImageData, planted_task
+    from labelfix.cli.tables import stdout_console
+    from labelfix.config import DatasetConfig
+    from labelfix.data.dataset import open_dataset
+
+    percent = f"{100 * rate:g}"
+    about = ImageData(name=data.absolute().name, places=(), about="")
+    tasks = [
+        planted_task(about, kind, None if kind == "correlated" else percent)
+        for kind in _split(kinds or ["symmetric", "class-dependent"])
+    ]
+    network = BackboneConfig(name=backbone, weights=weights, image_size=image_size, device=device)
+    columns = DatasetConfig(
+        image_column=image_column, label_column=label_column, split_column=split_column
+    )
+    known = _methods(methods or ["labelfix-head"])
+    setup = _setup(known, range(repeats), cache, network, command="inject")
+    with _told(results, quiet=quiet) as told:
+        opened = choose_rows(open_dataset(data, columns, told), samples=samples, holds_out=False)
+        for task in tasks:
+            run_task(task, opened, setup, on_rows=told.rows, on_fault=told.fault, on_progress=told)
+    if as_json:
+        typer.echo(json.dumps([row.to_json() for row in told.held], indent=2))
+    elif not quiet and told.held:
+        print_injected(stdout_console(), told.held)
+    _end(told, quiet=True)
+
+
+@benchmark.command()
+def tables(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=path_of("results"), metavar="RESULTS", help="Files of rows that `run` wrote."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(parser=path_of("out"), metavar="FILE", help="The page to write, Markdown."),
+    ],
+    quiet: Quiet = False,
+) -> None:
+    """Write tables and plots of files of rows: the same rows always give the same bytes."""
+    from labelfix.benchmark.tables import write_pages
+
+    for path in write_pages(results, out):
+        if not quiet:
+            typer.echo(f"wrote {path}")
+
+
+@dataclass(slots=True)
+class _Told:
+    """Takes rows as they come, and what failed."""
+
+    results: Path | None
+    on_progress: "OnProgress"
+    held: list["BenchmarkRow"] = field(default_factory=list)
+    faults: list[tuple[str, LabelfixError]] = field(default_factory=list)
+
+    def __call__(self, progress: Any, /) -> None:
+        self.on_progress(progress)
+
+    def rows(self, rows: Sequence["BenchmarkRow"]) -> None:
+        from labelfix.benchmark.rows import append_rows
+
+        self.held.extend(rows)
+        if self.results is not None:
+            append_rows(self.results, rows)
+
+    def fault(self, where: str, error: LabelfixError) -> None:
+        self.faults.append((where, error))
+
+
+@contextmanager
+def _told(results: Path | None, *, quiet: bool) -> Iterator[_Told]:
+    from labelfix.cli.progress import shown_progress
+
+    with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
+        yield _Told(results, on_progress)
+
+
+def _end(told: _Told, *, quiet: bool) -> None:
+    """Say what was measured and what failed; end with exit code 1 if something did."""
+    if not quiet:
+        from labelfix.cli.tables import stdout_console
+
+        print_rows(stdout_console(), told.held)
+        typer.echo(f"{len(told.held)} rows were added to {told.results}")
+    for where, error in told.faults:
+        typer.secho(f"failed: {where}: ", err=True, fg=typer.colors.RED, nl=False)
+        typer.echo(_plain(str(error)), err=True)
+        if error.hint:
+            typer.echo(f"  {_plain(error.hint)}", err=True)
+    if told.faults:
+        raise BenchmarkError(
+            f"{len(told.faults)} of the runs failed; the rows of the others are kept",
+            hint="mend what is said above; the same command then runs only what is missing",
+        )
+
+
+def _plain(text: str) -> str:
+    from labelfix.utils.text import plain
+
+    return plain(" ".join(text.splitlines()))
+
+
+def _setup(
+    methods: Sequence["Method"],
+    seeds: Sequence[int],
+    cache: Path | None,
+    backbone: BackboneConfig,
+    *,
+    downstream: bool = False,
+    done: frozenset[Any] = frozenset(),
+    command: str = "run",
+) -> "Setup":
+    from labelfix.benchmark.run import Setup
+    from labelfix.utils.cache import default_cache
+
+    return Setup(
+        methods=methods,
+        seeds=seeds,
+        cache=(cache or default_cache()).absolute(),
+        backbone=backbone,
+        with_downstream=downstream,
+        done=done,
+        command=command,
+    )
+
+
+def _methods(names: list[str] | None) -> list["Method"]:
+    from labelfix.benchmark.methods.registry import METHODS, find_method, is_installed
+
+    if names:
+        return [find_method(name) for name in _split(names)]
+    return [m for m in METHODS.values() if not m.is_slow and is_installed(m)]
+
+
+def _split(values: Sequence[str]) -> list[str]:
+    return [name for value in values for part in value.split(",") if (name := part.strip())]
+
+
+def _numbers(values: Sequence[str]) -> list[int]:
+    try:
+        numbers = [int(value) for value in _split(values)]
+    except ValueError as error:
+        raise typer.BadParameter(f"seeds are whole numbers: {error}") from error
+    if any(number < 0 for number in numbers):
+        raise typer.BadParameter("seeds are 0 or more")
+    return numbers
+
+
+INJECTED = (
+    ("AP", "average_precision", 3),
+    ("precision", "precision", 3),
+    ("recall", "recall", 3),
+    ("F1", "f1", 3),
+    ("suggestion right", "suggestion_accuracy_of_errors", 3),
+    ("noise found", "noise_rate", 3),
+    ("noise planted", "true_noise_rate", 3),
+    ("seconds", "wall_seconds", 1),
+)
+MEASURED = (
+    ("AP", "average_precision", 4),
+    ("F1", "f1", 4),
+    ("noise", "noise_rate", 4),
+    ("true noise", "true_noise_rate", 4),
+    ("test accuracy", "test_accuracy", 4),
+    ("pruned", "test_accuracy:pruned", 4),
+    ("wall s", "wall_seconds", 1),
+    ("peak GiB", "peak_gib", 2),
+)
+
+
+def print_list(console: Console, data: Path | None, sets: Sequence[str]) -> None:
+    """Print tasks and methods.
+
+    Args:
+        console: Where to.
+        data: The folder of data sets, to say which are there, or ``None``.
+        sets: The tasks of probabilities in that folder.
+    """
+    _heading(console, "Tasks with labels that people gave")
+    table = _table("task", "version", "what", "file")
+    for task in REAL_TASKS.values():
+        what = f"{task.given_column}: {task.data.about}"
+        _add(table, task.name, str(task.version), what, _place(task.data, data))
+    console.print(table)
+    _heading(
+        console, f"Tasks with planted errors: DATA-KIND-RATE, KIND one of {', '.join(PLANTED)}"
+    )
+    table = _table("DATA", "for example", "what", "file")
+    for name, images in IMAGE_DATA.items():
+        _add(table, name, f"{name}-symmetric-20", images.about, _place(images, data))
+    console.print(table)
+    _heading(console, "Tasks of published probabilities: probs/SET, probs/PREFIX__ensemble")
+    for name in sets or ["name --data to see which are there"]:
+        console.print(Text(f"  {plain(name)}"), soft_wrap=True)
+    _heading(console, "Methods")
+    table = _table("method", "what", "reads", "installed")
+    for method in METHODS.values():
+        there = "yes" if is_installed(method) else f"no: {method.package}"
+        about = f"{method.about}{' (only if named)' if method.is_slow else ''}"
+        _add(table, method.name, about, method.needs, there)
+    console.print(table)
+    versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
+    console.print(Text(f"  {versions}", style="dim"), soft_wrap=True)
+
+
+def print_rows(console: Console, rows: Sequence[BenchmarkRow]) -> None:
+    """Print what was measured: the default score of each method."""
+    for task in group_rows(rows):
+        _heading(console, f"{task.task}, {task.samples:,} samples")
+        table = _figures("method", *(heading for heading, _, _ in MEASURED))
+        for method in task.methods:
+            if method.is_default:
+                cells = [told(method.figure(name), digits) for _, name, digits in MEASURED]
+                _add(table, method.method, *cells)
+        console.print(table)
+
+
+def print_injected(console: Console, rows: Sequence[BenchmarkRow]) -> None:
+    """Print how many planted errors were found."""
+    tasks = group_rows(rows)
+    _heading(console, f"Planted errors found, of {tasks[0].samples:,} samples")
+    table = _figures("noise", "method", *(heading for heading, _, _ in INJECTED))
+    for task in tasks:
+        for method in task.methods:
+            if method.is_default and method.base != REFERENCE:
+                cells = [told(method.figure(name), digits) for _, name, digits in INJECTED]
+                _add(table, task.task, method.method, *cells)
+    console.print(table)
+    for line in (
+        "± is the spread over repeats; of one repeat, the standard error is in brackets",
+        "an error that your labels had before counts as a false alarm: precision is rather higher",
+        "planted errors are made by chance or by a model; people's may be harder to find",
+    ):
+        console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
+
+
+def _place(images: ImageData, data: Path | None) -> str:
+    if data is None:
+        return " or ".join(images.places)
+    there = [place for place in images.places if (data / place).exists()]
+    return there[0] if there else f"not there: {images.places[0]}"
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False)
+    for heading in headings:
+        table.add_column(heading)
+    return table
+
+
+def _figures(*headings: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False)
+    for heading in headings:
+        is_name = heading in ("method", "noise")
+        table.add_column(heading, justify="left" if is_name else "right", no_wrap=not is_name)
+    return table
+
+
+def _add(table: Table, *values: str) -> None:
+    table.add_row(*map(cell, values))
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, style="bold"), soft_wrap=True)

@@ -1,0 +1,97 @@
+"""Text from outside, made fit for a terminal, and figures as people write them."""
+
+import os
+import sys
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.text import Text
+from typer.core import TyperGroup
+
+from labelfix.arguments import spelled_as_options
+from labelfix.errors import LabelfixError
+from labelfix.utils.text import plain
+
+if TYPE_CHECKING:
+    from labelfix.types import Label
+
+
+def cell(value: "Label", style: str = "") -> Text:
+    """Return a name as one cell of a table: no markup in it counts, and it is shown whole."""
+    return Text(plain(str(value)), style=style, overflow="fold")
+
+
+INTERRUPTED = 130
+"""What a shell says of a command that Ctrl-C ended."""
+
+
+class Door(TyperGroup):
+    """Turns expected faults into two lines on stderr; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; exit 1 on an expected fault, 130 on Ctrl-C."""
+        try:
+            with spelled_as_options():
+                return super().invoke(ctx)
+        except LabelfixError as error:
+            _say("error", str(error), typer.colors.RED)
+            if error.hint:
+                _say("hint", error.hint, typer.colors.CYAN)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            is_audit = ctx.invoked_subcommand == "audit"
+            hint = "; the same command with --resume goes on where it stopped" if is_audit else ""
+            _say("interrupted", f"nothing half-written is left{hint}", typer.colors.YELLOW)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""What tells OpenMP how its threads wait for work: the standard's name, GNU's, and LLVM's."""
+
+
+def let_idle_threads_sleep() -> None:
+    """Tell OpenMP, before a library loads it, that a thread without work leaves its core.
+
+    By default such threads spin for a while: on small data, or beside other work, that takes many
+    times the processor time of the work itself. What the user has set is left as it is.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ["KMP_BLOCKTIME"] = "0"  # LLVM's threads spin for .2 s even if they are passive
+
+
+def run_as_process(app: typer.Typer) -> None:
+    """Run the command line as a process."""
+    let_idle_threads_sleep()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(
+            stream, "reconfigure"
+        ):  # a name must not break a terminal that lacks its letters
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            app(prog_name="labelfix")
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as in `labelfix show RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _say(what: str, text: str, colour: str) -> None:
+    from labelfix.utils.text import plain
+
+    typer.secho(f"{what}: ", err=True, fg=colour, bold=True, nl=False)
+    typer.echo(plain(" ".join(text.splitlines())), err=True)
+
+
+def refuse_idle_options(ctx: typer.Context, *, used: Collection[str]) -> None:
+    """Refuse options of ``audit`` that were given and have no use with ``--pred-probs``."""
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name not in used and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                f"{parameter.opts[0]} has no use with --pred-probs: no images are looked at"
+            )

@@ -1,0 +1,133 @@
+"""What ``labelfix diagnose`` prints, for a person."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from labelfix.cli.console import cell
+from labelfix.report.training_log import Diagnosis, EpochSummary, LayerDistance, NoiseStability
+from labelfix.report.training_log import PacBayesBound as Bound
+from labelfix.utils.text import plain
+
+UNKNOWN = "-"
+"""A cell of what is not known, or does not exist."""
+
+LAYER_COLUMNS = ("layer", "role", "depth", "distance", "relative", "radius", "at boundary")
+NOISE_COLUMNS = ("sigma", "loss", "+- over draws", "increase", "draws")
+EPOCH_COLUMNS = (
+    "epoch", "networks", "loss", "corrected", "corrections right", "weight kept",
+    "weight corrected", "at boundary",
+)  # fmt: skip
+
+
+def print_diagnosis(console: Console, diagnosis: Diagnosis, files: Sequence[Path]) -> None:
+    """Print a diagnosis as tables, what they mean, and where they are kept."""
+    _heading(console, "Distance travelled by each layer (Frobenius norm)")
+    _print_table(console, LAYER_COLUMNS, [_layer_row(layer) for layer in diagnosis.layers], left=2)
+    if diagnosis.boundary_share is not None:
+        share = f"{diagnosis.boundary_share:.0%}"
+        _line(console, f"{share} of the tensors that a ball holds lie on its boundary")
+    _heading(console, "Noise stability: the loss with noise of size sigma on every weight")
+    _print_table(console, NOISE_COLUMNS, [_noise_row(record) for record in diagnosis.noise])
+    calm = diagnosis.noise[0].unperturbed_loss
+    _line(
+        console,
+        f"{calm:.4g} without noise, on {diagnosis.images:,} training images against the labels as "
+        "they were given",
+    )
+    _heading(console, "PAC-Bayes bound on the perturbed loss, each sigma for itself")
+    sigmas = [f"sigma {bound.sigma:g}" for bound in diagnosis.bounds]
+    _print_table(console, ("term", *sigmas), _bound_rows(diagnosis.bounds), left=1)
+    _line(console, _verdict(diagnosis.bounds))
+    _line(
+        console,
+        f"the loss in it is an estimate, from {diagnosis.images:,} of the training images and "
+        f"{len(diagnosis.noise[0].draws)} draws; biases and norms are taken as given",
+    )
+    _heading(console, "The course of training, on average over the networks")
+    _print_table(console, EPOCH_COLUMNS, [_epoch_row(epoch) for epoch in diagnosis.epochs])
+    _heading(console, "Files")
+    for file in files:
+        _line(console, str(file))
+
+
+def _verdict(bounds: Sequence[Bound]) -> str:
+    if all(bound.is_vacuous for bound in bounds):
+        return "every bound is vacuous: it is no better than C, the loss of a guess"
+    best = min(bounds, key=lambda bound: bound.bound)
+    return f"the least one, {best.bound:.4g} at sigma {best.sigma:g}, lies below a guess's loss"
+
+
+def _layer_row(layer: LayerDistance) -> tuple[str, ...]:
+    is_at = {None: UNKNOWN, True: "yes", False: "no"}[layer.at_boundary]
+    depth = UNKNOWN if layer.depth is None else str(layer.depth)
+    relative = "new" if layer.relative is None else f"{layer.relative:.4f}"
+    return (
+        layer.name, layer.role or UNKNOWN, depth, _figure(layer.distance), relative,
+        _figure(layer.radius), is_at,
+    )  # fmt: skip
+
+
+def _noise_row(noise: NoiseStability) -> tuple[str, ...]:
+    return (
+        f"{noise.sigma:g}", _figure(noise.loss), _figure(noise.std), _figure(noise.increase),
+        str(len(noise.draws)),
+    )  # fmt: skip
+
+
+def _bound_rows(bounds: Sequence[Bound]) -> list[tuple[str, ...]]:
+    """Return a row for each term and a column for each sigma: so it fits a terminal."""
+    terms: tuple[tuple[str, Callable[[Bound], str]], ...] = (
+        ("perturbed loss, clipped to [0, C]", lambda bound: _figure(bound.clipped_loss)),
+        ("D2: sum of squared distances", lambda bound: _figure(bound.squared_distance)),
+        ("KL = D2 / (2 sigma^2)", lambda bound: _figure(bound.kl)),
+        ("ln(2 n / delta)", lambda bound: _figure(bound.log_term)),
+        ("n, training samples", lambda bound: f"{bound.samples:,}"),
+        ("delta", lambda bound: f"{bound.delta:g}"),
+        ("C, the loss of a guess", lambda bound: _figure(bound.loss_bound)),
+        ("C sqrt((KL + ln) / (2 (n - 1)))", lambda bound: _figure(bound.complexity)),
+        ("bound: loss + that", lambda bound: _figure(bound.bound)),
+        ("vacuous: not below C", lambda bound: "yes" if bound.is_vacuous else "no"),
+    )
+    return [(name, *map(told, bounds)) for name, told in terms]
+
+
+def _epoch_row(epoch: EpochSummary) -> tuple[str, ...]:
+    return (
+        str(epoch.epoch), str(epoch.networks), _figure(epoch.loss), _figure(epoch.corrected),
+        _share(epoch.correction_precision), _figure(epoch.mean_weight_kept),
+        _figure(epoch.mean_weight_corrected), _share(epoch.boundary_share),
+    )  # fmt: skip
+
+
+def _figure(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.4g}"
+
+
+def _share(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.1%}"
+
+
+def _print_table(
+    console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 0
+) -> None:
+    """Print rows of text; the first ``left`` columns are names, the rest figures."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left else "right")
+    for row in rows:
+        table.add_row(*map(cell, row))
+    console.print(table)
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, style="bold"), soft_wrap=True)
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(Text(f"  {plain(text)}"), soft_wrap=True)

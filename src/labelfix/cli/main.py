@@ -1,0 +1,374 @@
+"""The command line: parse, call one function, print.
+
+Nothing heavy is imported before a command needs it: ``--help`` starts without numpy, and ``show``
+and ``export`` never see torch.
+"""
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import labelfix.cli.options as opt
+from labelfix.cli.benchmark import benchmark
+from labelfix.cli.console import Door, refuse_idle_options, run_as_process
+from labelfix.cli.exports import add_export_commands
+from labelfix.cli.review import review
+from labelfix.config import EMBEDDED_BACKBONE
+
+if TYPE_CHECKING:
+    from labelfix.pipeline import AuditResult
+
+
+app = typer.Typer(
+    cls=Door,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # half the start time of rich's boxes
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(benchmark, name="benchmark")
+app.command()(review)
+
+
+def main() -> None:
+    """Run the command line as a process."""
+    run_as_process(app)
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    typer.echo(json.dumps(values, indent=2))  # ASCII only, so that no name can command a terminal
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"labelfix {version('labelfix')}")
+        raise typer.Exit
+
+
+@app.callback()
+def door(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """Find the wrong labels of an image data set, and write clean ones.
+
+    Begin with: labelfix audit DATA --out RUN
+    """
+    warnings.filterwarnings("ignore", module="PIL")  # the report says what ails an image
+
+
+USED_WITH_PRED_PROBS = {
+    "out",
+    "pred_probs",
+    "precision",
+    "budget",
+    "overwrite",
+    "resume",
+    "decisions",
+    "force",
+    "as_json",
+    "quiet",
+}
+
+
+@app.command()
+def audit(
+    ctx: typer.Context,
+    *,
+    data: opt.Data = None,
+    out: opt.Out,
+    pred_probs: opt.PredProbs = None,
+    force: opt.Force = False,
+    precision: opt.Precision = None,
+    budget: opt.Budget = None,
+    issue_threshold: opt.IssueThresholds = None,
+    overwrite: opt.Overwrite = False,
+    resume: opt.Resume = False,
+    half_rate: opt.HalfRate = False,
+    decisions: opt.Decisions = None,
+    seed: opt.Seed = 0,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    backbone: opt.Backbone = EMBEDDED_BACKBONE,
+    weights: opt.Weights = None,
+    pretrained: opt.Pretrained = True,
+    image_size: opt.ImageSize = None,
+    device: opt.WhereItRuns = "auto",
+    tune: opt.WhatIsTuned = "auto",
+    folds: opt.Folds = None,
+    epochs: opt.Epochs = None,
+    learning_rate: opt.LearningRate = None,
+    train_batch_size: opt.TrainBatchSize = None,
+    distance: opt.Distance = None,
+    self_labeling: opt.SelfLabeling = "safe",
+    cache: opt.Cache = None,
+    image_column: opt.ImageColumn = None,
+    label_column: opt.LabelColumn = None,
+    id_column: opt.IdColumn = None,
+    split_column: opt.SplitColumn = None,
+    test_split: opt.TestSplit = None,
+    label_missing: opt.LabelMissing = None,
+    follow_links: opt.FollowLinksOut = False,
+    max_pixels: opt.MaxPixels = None,
+    value_range: opt.ValueRange = None,
+) -> None:
+    """Find the labels of DATA that are probably wrong, and write a report to RUN."""
+    if overwrite and resume:
+        raise typer.BadParameter("--overwrite and --resume exclude each other")
+    if data is None:
+        if not pred_probs:
+            raise typer.BadParameter("give DATA, or --pred-probs FILE")
+        refuse_idle_options(ctx, used=USED_WITH_PRED_PROBS)
+        _audit_pred_probs(
+            pred_probs,
+            out,
+            as_json,
+            quiet,
+            precision=precision,
+            budget=budget,
+            overwrite=overwrite,
+            resume=resume,
+            decisions=decisions,
+            force=force,
+        )
+        return
+    if pred_probs:
+        raise typer.BadParameter("DATA and --pred-probs exclude each other")
+    if force:
+        raise typer.BadParameter("--force is for --pred-probs: an audit of DATA refuses no labels")
+    from labelfix.cli.progress import shown_progress
+
+    with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
+        from labelfix.api import audit as run_audit
+
+        result = run_audit(
+            data,
+            out,
+            backbone=backbone,
+            weights=weights,
+            pretrained=pretrained,
+            image_size=image_size,
+            device=device,
+            tune=tune,
+            folds=folds,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            train_batch_size=train_batch_size,
+            distance=distance,
+            self_labeling=self_labeling,
+            seed=seed,
+            cache=cache,
+            image_column=image_column,
+            label_column=label_column,
+            id_column=id_column,
+            split_column=split_column,
+            test_split=test_split,
+            label_missing=label_missing,
+            follow_links=follow_links,
+            max_pixels=max_pixels,
+            value_range=opt.range_of(value_range),
+            precision=precision,
+            budget=budget,
+            issue_threshold=opt.thresholds_of(issue_threshold),
+            overwrite=overwrite,
+            resume=resume,
+            half_rate=half_rate,
+            decisions=decisions,
+            on_progress=on_progress,
+        )
+    _tell_audit(result, as_json, quiet)
+
+
+def _audit_pred_probs(
+    files: list[Path], out: Path, as_json: bool, quiet: bool, **wishes: Any
+) -> None:
+    from labelfix.cli.progress import shown_progress
+
+    with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
+        from labelfix.pipeline import audit_pred_probs
+
+        result = audit_pred_probs(files, out, on_progress=on_progress, **wishes)
+    _tell_audit(result, as_json, quiet)
+
+
+def _tell_audit(result: "AuditResult", as_json: bool, quiet: bool) -> None:
+    from labelfix.cli.tables import print_audit, stdout_console
+    from labelfix.report.summary import summarise
+    from labelfix.report.training_log import summarise_training
+
+    training = summarise_training(result.run, result.report)
+    summary = summarise(result.report, training=training)
+    if as_json:
+        _print_json({**_places(result.run), **summary.to_json()})
+    elif not quiet:
+        print_audit(stdout_console(), summary, result.run, list(_files(result.run).values()))
+
+
+@app.command()
+def show(
+    run: opt.Run,
+    of_class: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="NAME",
+            help="Only samples that came with this label, or should have it.",
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows of each table.")] = 20,
+    html: Annotated[
+        bool,
+        typer.Option(
+            "--html", help="Write the page RUN/report.html anew, with what was decided since."
+        ),
+    ] = False,
+    follow_links: opt.FollowLinks = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Show what an audit found."""
+    if html:
+        if of_class is not None:
+            raise typer.BadParameter("--html and --class exclude each other: the page has a filter")
+        _write_page(run, follow_links=follow_links, as_json=as_json)
+        return
+    from labelfix.cli.tables import print_show, stdout_console
+    from labelfix.report.io import read_report_table
+    from labelfix.report.summary import summarise
+    from labelfix.report.training_log import summarise_training
+
+    report = read_report_table(run, pred_probs=False)
+    training = summarise_training(run, report)
+    summary = summarise(report, class_name=of_class, top=top, training=training)
+    if as_json:
+        _print_json({**_places(run if run.is_dir() else run.parent), **summary.to_json()})
+        return
+    print_show(stdout_console(), summary, of_class=of_class, top=top)
+
+
+def _write_page(run: Path, *, follow_links: bool, as_json: bool) -> None:
+    from labelfix.cli.progress import shown_progress
+    from labelfix.report.html.page import rewrite_page
+
+    with shown_progress(quiet=as_json) as on_progress:
+        page = rewrite_page(run, on_progress, follow_links=follow_links)
+    if as_json:
+        _print_json(_places(page.parent))
+    else:
+        typer.echo(f"wrote {page}")
+
+
+add_export_commands(app)
+
+
+@app.command()
+def diagnose(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            parser=opt.path_of("run"),
+            metavar="RUN",
+            help="The folder of a finished audit --tune full.",
+        ),
+    ],
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Training images to take the losses on.")
+    ] = 1000,
+    draws: Annotated[
+        int, typer.Option(min=2, metavar="N", help="How many times noise is drawn, for each size.")
+    ] = 20,
+    seed: opt.Seed = 0,
+    device: opt.WhereItRuns = "auto",
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Say how far each layer was trained, how stable the network is, and what that promises."""
+    from labelfix.cli.progress import shown_progress
+
+    with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
+        from labelfix.diagnose import diagnose as run_diagnosis
+
+        diagnosis = run_diagnosis(
+            run, samples=samples, draws=draws, seed=seed, device=device, on_progress=on_progress
+        )
+    if as_json:
+        _print_json(diagnosis.to_json())
+    elif not quiet:
+        from labelfix.cli.diagnose import print_diagnosis
+        from labelfix.cli.tables import stdout_console
+        from labelfix.report.run_folder import DIAGNOSIS_NAMES
+
+        print_diagnosis(stdout_console(), diagnosis, [run / name for name in DIAGNOSIS_NAMES])
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            parser=opt.path_of("folder"),
+            metavar="DIR",
+            help="The folder to write, or to score a run of.",
+        ),
+    ],
+    seed: opt.Seed = 0,
+    score: Annotated[
+        Path | None,
+        typer.Option(
+            parser=opt.path_of("score"),
+            metavar="RUN",
+            help="Write nothing; say how much of the known truth RUN has found.",
+        ),
+    ] = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Write a small data set with known mistakes, to try an audit on."""
+    if score is not None:
+        _score_demo(folder, score, as_json=as_json)
+        return
+    from labelfix.benchmark.demo import write_demo
+
+    made = write_demo(folder, seed=seed)
+    if as_json:
+        _print_json({"data": str(made.data), "truth": str(made.truth), "planted": made.planted})
+        return
+    typer.echo(f"wrote {made.images:,} images, {made.planted} of them with a planted wrong label")
+    typer.echo(f"data: {made.data}")
+    typer.echo(f"truth, which an audit never reads: {made.truth}")
+
+
+def _score_demo(folder: Path, run: Path, *, as_json: bool) -> None:
+    from labelfix.benchmark.demo_score import TRUTH_NAME, score_demo
+    from labelfix.cli.tables import print_demo_score, stdout_console
+    from labelfix.report.io import read_report_table, report_file
+
+    score = score_demo(read_report_table(run, pred_probs=False), folder / TRUTH_NAME)
+    if as_json:
+        _print_json(score.to_json())
+    else:
+        print_demo_score(stdout_console(), score, report_file(run))
+
+
+def _files(run: Path) -> dict[str, Path]:
+    """Return the files of a run that a person may open."""
+    files = {
+        "page": run / "report.html",
+        "report": run / "report.parquet",
+        "noise_matrix": run / "noise_matrix.parquet",
+        "neighbors": run / "neighbors.parquet",
+        "run_info": run / "run.json",
+    }
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
+def _places(run: Path) -> dict[str, Any]:
+    return {"run": str(run), "files": {name: str(path) for name, path in _files(run).items()}}

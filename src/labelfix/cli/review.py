@@ -1,0 +1,63 @@
+"""``labelfix review``: open the page to decide in."""
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+import labelfix.cli.options as opt
+from labelfix.errors import ConfigError
+
+
+def review(
+    run: opt.Run,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            metavar="N",
+            help="Where to listen on this machine; 0 takes any port. Left out: 8722 if it is free.",
+        ),
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+    ] = True,
+    reviewer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Kept with each decision.")
+    ] = None,
+    follow_links: opt.FollowLinks = False,
+) -> None:
+    """Open a page on this machine to decide about the suspects one by one."""
+    from labelfix.cli.progress import shown_progress
+    from labelfix.utils.text import plain
+
+    try:
+        from labelfix.review.server import open_review, serve
+    except ModuleNotFoundError as error:
+        if error.name not in {"starlette", "uvicorn"}:
+            raise
+        raise ConfigError(
+            f"the review page needs {error.name}, which is not installed",
+            hint="pip install 'labelfix[review]'",
+        ) from error
+    with shown_progress() as on_progress:
+        opened = open_review(
+            run, reviewer=reviewer, follow_links=follow_links, on_progress=on_progress
+        )
+    counts = opened.session.counts()
+    typer.echo(
+        f"{counts.suspects:,} suspects, {counts.suspects_decided:,} of them decided; "
+        "every decision is kept at once"
+    )
+    serve(opened, port=port, open_browser=browser, on_open=_tell_address)
+    counts = opened.session.counts()
+    typer.echo(f"\n{counts.suspects_decided:,} of {counts.suspects:,} suspects are decided")
+    typer.echo("the corrected labels: " + plain(shlex.join(["labelfix", "export", str(run), "TO"])))
+
+
+def _tell_address(address: str) -> None:
+    typer.echo(f"open {address}")
+    typer.echo("end with Ctrl-C")
+    sys.stdout.flush()

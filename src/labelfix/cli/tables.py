@@ -1,0 +1,278 @@
+"""What the commands print on stdout, for a person."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from labelfix.benchmark.demo_score import DemoScore
+from labelfix.cli.console import cell
+from labelfix.report.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
+from labelfix.report.training_log import TrainingSummary
+from labelfix.utils.text import percent, plain
+
+WIDTH_OF_A_FILE = 160
+"""Columns of the tables where no terminal says how wide it is."""
+
+SHOWN_ASSUMPTIONS = 3
+"""Lines of what was taken for granted that a summary prints; run.json holds all."""
+
+
+def stdout_console() -> Console:
+    """Return the console of stdout; text that is piped away is not cut to 80 columns."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_OF_A_FILE
+    return console
+
+
+def print_audit(console: Console, summary: Summary, run: Path, files: Sequence[Path]) -> None:
+    """Print what an audit found, where it is, and what to do next."""
+    print_figures(console, summary)
+    print_findings(console, summary)
+    if summary.training is not None:
+        print_training(console, summary.training)
+    _heading(console, "Files")
+    for file in files:
+        _line(console, str(file))
+    _heading(console, "What to do next")
+    clean = run.with_name(f"{run.name}-clean.csv")
+    for command, purpose in (
+        (["labelfix", "show", str(run), "--top", "100"], "look at more of them"),
+        (["labelfix", "review", str(run)], "decide on them, on a page on this machine"),
+        (
+            ["labelfix", "export", str(run), str(clean)],
+            "write the labels with your decisions and the sure ones mended",
+        ),
+    ):
+        console.print(Text(f"  {plain(shlex.join(command))}", style="bold"), soft_wrap=True)
+        console.print(Text(f"      {purpose}", style="dim"), soft_wrap=True)
+
+
+def print_show(console: Console, summary: Summary, *, of_class: str | None, top: int) -> None:
+    """Print all that a summary holds, of one class or all, ``top`` rows of each table."""
+    print_figures(console, summary)
+    print_findings(console, summary, of_class=of_class, pairs=top)
+    print_classes(console, summary.by_class, top)
+    if summary.training is not None:
+        print_training(console, summary.training)
+
+
+def print_figures(console: Console, summary: Summary) -> None:
+    """Print the figures of a report."""
+    rate = summary.noise_rate
+    rows = [
+        ("samples", f"{summary.samples:,}", f"{summary.judged:,} judged"),
+        ("classes", f"{summary.classes:,}", ""),
+        ("wrong labels", "unknown" if rate is None else f"{rate:.1%}", _interval(summary)),
+        ("flagged", f"{summary.flagged:,}", _expectation(summary)),
+    ]
+    if summary.backbone is not None:
+        size = f"{summary.image_size or '?'}"
+        rows.insert(1, ("image size", size, f"pixels, as {summary.backbone} saw them"))
+        rows += [
+            ("unreadable", f"{summary.unreadable:,}", "images that cannot be read"),
+            (
+                "duplicates",
+                f"{summary.duplicates:,}",
+                f"identical images, {summary.conflicting:,} of them with different labels",
+            ),
+            *_kinds(summary),
+        ]
+    console.print()
+    console.print(_grid(rows))
+    for note in summary.notes:
+        _line(console, f"note: {note}")
+    for assumption in assumption_lines(summary.assumptions):
+        _line(console, assumption)
+
+
+def assumption_lines(assumptions: Sequence[str]) -> list[str]:
+    """Return at most `SHOWN_ASSUMPTIONS` lines of what an audit took for granted."""
+    shown, hidden = assumptions[:SHOWN_ASSUMPTIONS], assumptions[SHOWN_ASSUMPTIONS:]
+    lines = [f"assumed: {text}" for text in shown]
+    if hidden:
+        lines[-1] += f" (and {len(hidden)} more, in run.json)"
+    return lines
+
+
+def _kinds(summary: Summary) -> list[tuple[str, str, str]]:
+    """Return what was found of the images; nothing where it was not looked for."""
+    if summary.near_duplicates is None:
+        return []
+    conflicts = f"{summary.conflicting_near_duplicates:,} of them with different labels"
+    leaks = f", {summary.leaks:,} across splits" if summary.leaks else ""
+    pictures = f"images of {summary.near_duplicate_sets:,} pictures, {conflicts}{leaks}"
+    rows = [
+        ("near-duplicates", summary.near_duplicates, pictures),
+        ("outliers", summary.outliers, "images unlike all others"),
+        ("dark", summary.dark, "images nearly black"),
+        ("bright", summary.bright, "images nearly white"),
+        ("blurry", summary.blurry, "images with hardly an edge"),
+        ("odd size", summary.odd_size, "images much larger or smaller than the others"),
+    ]
+    return [(name, f"{count:,}", remark) for name, count, remark in rows]
+
+
+def _interval(summary: Summary) -> str:
+    if summary.noise_rate_interval is None:
+        return "estimated share"
+    low, high = summary.noise_rate_interval
+    return f"estimated share; {low:.1%} to {high:.1%} with a probability of 90 %"
+
+
+def _expectation(summary: Summary) -> str:
+    precision, recall = summary.expected_precision, summary.expected_recall
+    if precision is None or recall is None:
+        return "labels"
+    return f"labels: about {precision:.0%} rightly, about {recall:.0%} of all wrong ones"
+
+
+def print_findings(
+    console: Console, summary: Summary, *, of_class: str | None = None, pairs: int = 10
+) -> None:
+    """Print the worst rows and the pairs most confused, of one class or all."""
+    where = "" if of_class is None else f" as {plain(of_class)}, or better so"
+    if not summary.worst:
+        _heading(console, f"No label is flagged{where}")
+        return
+    many = len(summary.worst)
+    heading = "The label most surely wrong" if many == 1 else f"The {many} labels most surely wrong"
+    _heading(console, heading + where)
+    console.print(_worst_table(summary.worst))
+    _heading(console, "The classes most confused")
+    console.print(_pairs_table(summary.confused[:pairs]))
+
+
+def print_classes(console: Console, classes: Sequence[ClassSummary], top: int) -> None:
+    """Print how many samples of each class are flagged, for the first ``top`` classes."""
+    table = _table(
+        ("class", "left"),
+        ("samples", "right"),
+        ("flagged", "right"),
+        ("share", "right"),
+        ("wrong, estimated", "right"),
+    )
+    for row in classes[:top]:
+        table.add_row(
+            cell(row.label),
+            f"{row.samples:,}",
+            f"{row.flagged:,}",
+            f"{row.flagged_share:.1%}",
+            "unknown" if row.noise_rate is None else f"{row.noise_rate:.1%}",
+        )
+    _heading(console, "Class by class")
+    console.print(table)
+    if len(classes) > top:
+        _line(console, f"and {len(classes) - top:,} more: --top {len(classes)} shows all")
+
+
+def print_training(console: Console, training: TrainingSummary) -> None:
+    """Print how the training of whole networks went."""
+    rows = [
+        ("networks", f"{training.networks:,}", "one a fold"),
+        ("epochs", f"{training.epochs:,}", ""),
+    ]
+    if training.boundary_share is not None:
+        remark = "of the tensors that are held, in the last epoch"
+        rows.append(("at their boundary", f"{training.boundary_share:.0%}", remark))
+    if training.corrected is not None:
+        rows.append(
+            ("corrected", f"{training.corrected:,.0f}", "labels a network, in the last epoch")
+        )
+    _heading(console, "Training")
+    console.print(_grid(rows))
+    if not training.farthest:
+        return
+    table = _table(("farthest from its start", "left"), ("distance", "right"), ("held", "left"))
+    for way in training.farthest:
+        held = "at its boundary" if way.at_boundary else ""
+        table.add_row(cell(way.name), f"{way.relative_distance:.1%}", held)
+    console.print()
+    console.print(table)
+    _line(console, "of the first network; distances as shares of the norm at the start")
+
+
+def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
+    """Print how many of the known mistakes an audit found."""
+    found, planted = score.planted_flagged, score.planted
+    real, flagged = score.flagged_wrong, score.flagged
+    _heading(console, "Against the truth of the demo data")
+    for line in (
+        f"{found} of the {planted} planted errors are flagged ({_share(found, planted)})",
+        f"{score.first_wrong} of the first {score.first} rows are really wrong",
+        f"{real} of the {flagged} flagged rows are really wrong ({_share(real, flagged)})",
+        f"{score.suggested_right} of those {real} get their true label suggested",
+        f"the broken file is {_reported(score.broken_reported)}",
+        f"the two identical images with different labels are {_reported(score.pair_reported)}",
+        f"the report: {report}",
+    ):
+        _line(console, line)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "none"
+
+
+def _reported(is_reported: bool) -> str:
+    return "reported" if is_reported else "NOT reported"
+
+
+def _worst_table(rows: Sequence[FlaggedRow]) -> Table:
+    table = _table(
+        ("given", "left"),
+        ("suggested", "left"),
+        ("wrong", "right"),
+        ("suggestion right", "right"),
+        ("sample", "left"),
+    )
+    for row in rows:
+        table.add_row(
+            cell(row.given_label, "red"),
+            cell(row.suggested_label, "green"),
+            percent(row.label_error_probability),
+            percent(row.suggested_label_probability),
+            cell(row.sample_id),
+        )
+    return table
+
+
+def _pairs_table(pairs: Sequence[ConfusedPair]) -> Table:
+    table = _table(("given", "left"), ("suggested", "left"), ("flagged", "right"))
+    for pair in pairs:
+        table.add_row(
+            cell(pair.given_label, "red"), cell(pair.suggested_label, "green"), f"{pair.count:,}"
+        )
+    return table
+
+
+def _grid(rows: Sequence[tuple[str, str, str]]) -> Table:
+    """Return names, figures and remarks in three columns without lines."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="left")
+    grid.add_column(justify="right", style="bold")
+    grid.add_column(style="dim")
+    for name, figure, remark in rows:
+        grid.add_row(f"  {name}", figure, remark)
+    return grid
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=True)
+    for name, side in columns:
+        table.add_column(name, justify="right" if side == "right" else "left")
+    return table
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, style="bold"), soft_wrap=True)
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(Text(f"  {plain(text)}"), soft_wrap=True)

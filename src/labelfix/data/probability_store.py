@@ -1,0 +1,202 @@
+"""The probabilities of N samples, wherever they lie, read a block at a time.
+
+A block has as many rows as its K columns leave room for in a core's cache. That number depends on K
+alone: whatever is summed block by block, in order, comes out the same however the rows were read.
+
+Letters: N samples, K classes, B rows of a block.
+"""
+
+import mmap
+from collections.abc import Sequence
+from typing import IO, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_ELEMENTS = 1 << 17
+"""Probabilities in a block at most: half a megabyte of float32."""
+
+Rows: TypeAlias = slice | NDArray[np.int64]
+
+
+class ProbabilityStore(Protocol):
+    """``(N, K)`` probabilities; reading is safe from several threads."""
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        ...
+
+    def __len__(self) -> int:
+        """Return N."""
+        ...
+
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Return ``(B, K)`` rows, as a copy that the caller may write to."""
+        ...
+
+
+class ArrayStore:
+    """Probabilities in one array, in memory or mapped from a file.
+
+    Args:
+        values: ``(N, K)`` floats of any size and byte order, contiguous by row or by column.
+        columns: ``(K,)`` which column of ``values`` holds each class; ``None`` for the same order.
+        mapping: The map that ``values`` lies in. What was read is let go of, so that reading a
+            file from end to end never holds more of it in memory than a block.
+    """
+
+    def __init__(
+        self,
+        values: NDArray[np.floating],
+        columns: NDArray[np.int64] | None = None,
+        mapping: mmap.mmap | None = None,
+    ) -> None:
+        self._values, self._columns, self._mapping = values, columns, mapping
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        return int(self._values.shape[1])
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._values)
+
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Return ``(B, K)`` rows, as a copy."""
+        part = np.array(self._values[rows], np.float32, order="C")
+        if self._mapping is not None:
+            _let_go(self._mapping)
+        return part if self._columns is None else part.take(self._columns, axis=1)
+
+    def with_columns(self, columns: NDArray[np.int64]) -> "ArrayStore":
+        """Return the same probabilities with the classes in another order."""
+        if np.array_equal(columns, np.arange(self.classes)):
+            return self
+        return ArrayStore(self._values, columns, self._mapping)
+
+
+def _let_go(mapping: mmap.mmap) -> None:
+    """Give the pages of a map back; the system reads them again when they are wanted again."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+class ChosenColumns:
+    """The probabilities of some of the classes of a store.
+
+    Args:
+        store: ``(N, L)`` of all classes.
+        columns: ``(K,)`` which of them.
+    """
+
+    def __init__(self, store: ProbabilityStore, columns: NDArray[np.int64]) -> None:
+        self._store, self._columns = store, columns
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        return len(self._columns)
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._store)
+
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Return ``(B, K)`` rows, read a few at a time where all classes are many more."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        part = np.empty((len(rows), self.classes), np.float32)
+        for block in blocks(len(rows), self._store.classes):
+            part[block] = self._store.read(rows[block]).take(self._columns, axis=1)
+        return part
+
+
+class MeanStore:
+    """The mean of several models' probabilities.
+
+    Args:
+        stores: One a model.
+        rows: For each, ``(N,)`` which of its rows holds each sample; ``None`` for the same order.
+    """
+
+    def __init__(
+        self, stores: Sequence[ProbabilityStore], rows: Sequence[NDArray[np.int64] | None]
+    ) -> None:
+        self._stores, self._rows = stores, rows
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        return self._stores[0].classes
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._stores[0])
+
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Return ``(B, K)`` means; in double precision, so that the mean of equals is the same."""
+        total: NDArray[np.float64] | float = 0.0
+        for store, order in zip(self._stores, self._rows, strict=True):
+            total = total + store.read(rows if order is None else order[rows]).astype(np.float64)
+        return np.asarray(total / len(self._stores), np.float32)
+
+
+class NormalizedStore:
+    """Probabilities whose rows are divided by their sum where it is off.
+
+    Args:
+        store: The probabilities as they came.
+        tolerance: How far from 1 a sum may be and the row is left as it is.
+    """
+
+    def __init__(self, store: ProbabilityStore, tolerance: float) -> None:
+        self._store, self._tolerance = store, tolerance
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        return self._store.classes
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._store)
+
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Return ``(B, K)`` rows, as a copy."""
+        probs = self._store.read(rows)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            total = probs.sum(axis=1, dtype=np.float64)
+            is_off = np.abs(total - 1) > self._tolerance
+            probs[is_off] = probs[is_off] / total[is_off, None]
+        return probs
+
+
+def map_file(
+    file: IO[bytes], shape: tuple[int, int], kind: np.dtype[np.floating], *, offset: int, order: str
+) -> ArrayStore:
+    """Return a file's probabilities without reading them.
+
+    Args:
+        file: An open file.
+        shape: N and K.
+        kind: The type of a number.
+        offset: Bytes before the first.
+        order: ``"C"`` if a sample's probabilities lie side by side, ``"F"`` if a class's do.
+    """
+    mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    flat = np.frombuffer(mapping, kind, count=shape[0] * shape[1], offset=offset)
+    values = flat.reshape(shape) if order == "C" else flat.reshape(shape[::-1]).T
+    return ArrayStore(values, mapping=mapping)
+
+
+def block_rows(classes: int) -> int:
+    """Return how many rows a block has."""
+    return max(1, BLOCK_ELEMENTS // max(classes, 1))
+
+
+def blocks(size: int, classes: int) -> list[slice]:
+    """Return the blocks of so many rows, in order."""
+    step = block_rows(classes)
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]

@@ -1,0 +1,383 @@
+"""Write a data set with the labels that were decided and those that an audit is sure of."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from labelfix.arguments import checks_arguments
+from labelfix.data.dataset import shards_among
+from labelfix.data.decisions import decisions_file
+from labelfix.data.files import find_files, text_of_paths
+from labelfix.data.metadata import metadata_files
+from labelfix.data.parquet import partition_of
+from labelfix.data.table_text import RECORDS_SUFFIX, table_suffix
+from labelfix.errors import ConfigError
+from labelfix.exports.annotation_tools import write_label_studio_config, write_tasks
+from labelfix.exports.fiftyone import write_fiftyone
+from labelfix.exports.folder import write_class_folder
+from labelfix.exports.huggingface import write_huggingface
+from labelfix.exports.plan import ExportPlan, open_again, plan_of_run
+from labelfix.exports.same_parquet import write_own_parquet, write_own_shards
+from labelfix.exports.same_text import write_own_text
+from labelfix.exports.table import (
+    TableFormat,
+    datalab_table,
+    manifest_table,
+    notes_on_formulas,
+    write_table,
+)
+from labelfix.report.io import report_file
+from labelfix.report.types import Report
+from labelfix.types import PRED_PROBS_KIND, DatasetSource
+from labelfix.utils.files import keep_off, make_folder, refuse_existing_file, refuse_existing_folder
+from labelfix.utils.progress import OnProgress, no_progress
+
+ExportFormat = Literal[
+    "own",
+    "folder",
+    "csv",
+    "parquet",
+    "jsonl",
+    "huggingface",
+    "cleanlab",
+    "label-studio",
+    "fiftyone",
+    "argilla",
+]
+
+_FORMAT_OF_SUFFIX: dict[str, ExportFormat] = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+_LINKED = {"folder", "fiftyone"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What an export did. ``rows == kept + dropped + without_image``.
+
+    Args:
+        to: The file or folder that was written.
+        format: What it is.
+        rows: Rows of the report.
+        kept: Rows in the export, those with a changed label among them.
+        changed: Rows of the plan whose label was changed.
+        dropped: Rows left out because that was decided or asked for.
+        test_rows: Undecided rows of a test split, which are exported as they came.
+        without_image: Rows that have no image to copy, where the form needs one.
+        files: Files written.
+        notes: What a person should know, a sentence each.
+    """
+
+    to: Path
+    format: ExportFormat
+    rows: int
+    kept: int
+    changed: int
+    dropped: int
+    test_rows: int
+    without_image: int
+    files: int
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {**asdict(self), "to": str(self.to)}
+
+
+@checks_arguments
+def export(
+    run: str | Path,
+    to: str | Path,
+    *,
+    min_probability: float = 0.95,
+    drop: bool = False,
+    link: bool = False,
+    format: ExportFormat | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> ExportResult:
+    """Write the audited data set with the labels that were decided or that the audit is sure of.
+
+    What people decided in ``labelfix review`` counts first. Where nobody did, a label changes only
+    where it is wrong *and* the suggested one right with at least ``min_probability`` each.
+    ``sample_weight`` in a table is the weight of the exported label: the report's own for a label
+    that stays; for a changed one its probability (1 if it was decided) times the ratio of all
+    weights to all label scores in the report; then all are scaled to mean 1.
+
+    Args:
+        run: A RUN folder, or its report.
+        to: The file or the folder to write. A folder may be there if it is empty.
+        min_probability: How sure both verdicts have to be, 0 to 1.
+        drop: Leave out the flagged rows that are as surely wrong but whose suggestion is not as
+            sure, and the unreadable ones, unless somebody decided otherwise.
+        link: Link the files of a folder instead of copying them.
+        format: What to write (docs/exports.md); ``None`` takes it from the suffix of ``to``.
+        overwrite: Replace a file that is there; a folder is never replaced.
+        on_progress: Told about the files as they are written.
+
+    Raises:
+        ReportError: ``run`` holds no report.
+        DecisionsError: The decisions on it cannot be read, or do not fit it.
+        ConfigError: The settings do not fit each other, or ``to`` lies in the data set.
+        DatasetError: The data set is needed but gone, or has changed, or cannot hold a new label.
+        RunError: ``to`` is there already, or cannot be written to.
+    """
+    run, to = Path(run), Path(to)
+    report, plan = plan_of_run(run, min_probability=min_probability, drop=drop)
+    chosen = _choose_format(report, to, format)
+    if chosen == "own":
+        _refuse_own_form(report.run.source)
+    _refuse_link(report, chosen, link=link)
+    places = [to, _config_beside(to)] if chosen == "label-studio" else [to]
+    keep_off(places, [*_inputs(report), report_file(run), decisions_file(run)])
+    is_folder = _is_folder(report, chosen)
+    for place in places:
+        if is_folder:
+            refuse_existing_folder(place)
+        else:
+            refuse_existing_file(place, overwrite=overwrite)
+    make_folder(to.parent)
+    job = _Job(report, plan, to, chosen, link, on_progress)
+    written = _WRITERS[_kind_of_writer(report, chosen)](job)
+    return _result(job, written)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one export has to do."""
+
+    report: Report
+    plan: ExportPlan
+    to: Path
+    format: ExportFormat
+    link: bool
+    on_progress: OnProgress
+
+    def make_way(self) -> None:
+        """Take away the empty folder that is to be filled: it cannot be renamed onto everywhere."""
+        if self.to.is_dir():
+            self.to.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What one export did."""
+
+    files: int = 1
+    without_image: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def _result(job: _Job, written: _Written) -> ExportResult:
+    rows, plan = len(job.report), job.plan
+    is_as_found = job.format == "cleanlab"  # every row, whatever was planned
+    kept = rows if is_as_found else len(plan.rows)
+    return ExportResult(
+        to=job.to,
+        format=job.format,
+        rows=rows,
+        kept=kept - written.without_image,
+        changed=0 if is_as_found else plan.changed,
+        dropped=rows - kept,
+        test_rows=plan.test_rows,
+        without_image=written.without_image,
+        files=written.files,
+        notes=written.notes if is_as_found else plan.decided.notes + written.notes,
+    )
+
+
+def _write_table(job: _Job, form: TableFormat) -> _Written:
+    table = manifest_table(job.report, job.plan, job.to)
+    write_table(table, job.to, form)
+    return _Written(notes=notes_on_formulas(table) if form == "csv" else ())
+
+
+def _write_cleanlab(job: _Job) -> _Written:
+    table = datalab_table(job.report)
+    as_csv = job.to.suffix.lower() == ".csv"
+    write_table(table, job.to, "csv" if as_csv else "parquet")
+    return _Written(notes=notes_on_formulas(table) if as_csv else ())
+
+
+def _write_class_folder(job: _Job) -> _Written:
+    images = open_again(job.report, job.on_progress).images
+    job.make_way()
+    files = write_class_folder(
+        job.report, job.plan, images, job.to, link=job.link, on_progress=job.on_progress
+    )
+    return _Written(files.written, files.without_image)
+
+
+def _write_fiftyone(job: _Job) -> _Written:
+    images = open_again(job.report, job.on_progress).images
+    job.make_way()
+    files = write_fiftyone(
+        job.report, job.plan, images, job.to, link=job.link, on_progress=job.on_progress
+    )
+    return _Written(files.written + 1, files.without_image)
+
+
+def _write_huggingface(job: _Job) -> _Written:
+    images = open_again(job.report, job.on_progress).images
+    job.make_way()
+    return _Written(write_huggingface(job.report, job.plan, images, job.to, job.on_progress))
+
+
+def _write_label_studio(job: _Job) -> _Written:
+    images = open_again(job.report, job.on_progress).images
+    config = _config_beside(job.to)
+    write_label_studio_config(job.report, job.plan, config)
+    many = write_tasks(job.report, job.plan, images, job.to, "label-studio", job.on_progress)
+    note = f"the labelling interface of these tasks is {config}"
+    return _Written(2, len(job.plan.rows) - many, (note,))
+
+
+def _write_argilla(job: _Job) -> _Written:
+    images = open_again(job.report, job.on_progress).images
+    many = write_tasks(job.report, job.plan, images, job.to, "argilla", job.on_progress)
+    return _Written(1, len(job.plan.rows) - many)
+
+
+def _write_own_file(job: _Job) -> _Written:
+    source = open_again(job.report, job.on_progress).source
+    if source.path.suffix.lower() == ".parquet":
+        write_own_parquet(source, job.plan, job.to)
+    else:
+        write_own_text(source, job.plan, job.to)
+    is_elsewhere = job.to.resolve().parent != source.path.resolve().parent
+    if source.kind != "manifest" or not is_elsewhere:
+        return _Written()
+    return _Written(notes=(f"its image paths are relative to {source.path.parent}, as they were",))
+
+
+def _write_own_shards(job: _Job) -> _Written:
+    source = open_again(job.report, job.on_progress).source
+    names = text_of_paths(
+        find_files(source.path, no_progress, follow_links=source.follow_links)[0]
+    ).to_pylist()
+    shards = shards_among(names)
+    others = [name for name in set(names) - set(shards) if _is_inside(source.path, name)]
+    job.make_way()
+    return _Written(write_own_shards(source, shards, others, job.plan, job.to, job.on_progress))
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Return whether a file is there, and not by a link that leads out of its folder."""
+    file = (folder / name).resolve()
+    return file.is_file() and file.is_relative_to(folder.resolve())
+
+
+_WRITERS: dict[str, Callable[[_Job], _Written]] = {
+    "folder": _write_class_folder,
+    "csv": partial(_write_table, form="csv"),
+    "parquet": partial(_write_table, form="parquet"),
+    "jsonl": partial(_write_table, form="jsonl"),
+    "huggingface": _write_huggingface,
+    "cleanlab": _write_cleanlab,
+    "label-studio": _write_label_studio,
+    "fiftyone": _write_fiftyone,
+    "argilla": _write_argilla,
+    "own file": _write_own_file,
+    "own shards": _write_own_shards,
+}
+
+
+def _kind_of_writer(report: Report, chosen: ExportFormat) -> str:
+    if chosen != "own":
+        return chosen
+    source = report.run.source
+    if source.kind == "folder":
+        return "folder"
+    return "own file" if source.path.suffix and not source.path.is_dir() else "own shards"
+
+
+def _is_folder(report: Report, chosen: ExportFormat) -> bool:
+    kind = _kind_of_writer(report, chosen)
+    return kind in {"folder", "huggingface", "fiftyone", "own shards"}
+
+
+def _config_beside(to: Path) -> Path:
+    return to.with_suffix(".xml")
+
+
+def _inputs(report: Report) -> list[Path]:
+    """Return the files and folders that were audited."""
+    others = report.run.settings.get("pred_probs", [])
+    return [report.run.source.path, *map(Path, others)]
+
+
+def _refuse_own_form(source: DatasetSource) -> None:
+    """Refuse to write forms again that labelfix only reads.
+
+    Raises:
+        ConfigError: The data are in one of them; the hint names those that can be written.
+    """
+    what = _why_not_own(source)
+    if what is not None:
+        raise ConfigError(
+            f"{what}: it cannot be exported in its own form",
+            hint="choose --format folder or huggingface, or a table: csv, parquet or jsonl",
+        )
+
+
+def _why_not_own(source: DatasetSource) -> str | None:
+    """Return why data cannot be written in their own form, ``None`` if they can."""
+    what, names = None, list[str]()
+    if source.kind in ("manifest", "parquet") and source.path.is_dir():
+        names = text_of_paths(find_files(source.path, no_progress)[0]).to_pylist()
+    if source.kind in ("archive", "arrow"):
+        what = f"{source.path} is read in place, and labelfix writes no "
+        what += "archives" if source.kind == "archive" else "Arrow files"
+    elif source.kind == "manifest" and table_suffix(source.path.name) == RECORDS_SUFFIX:
+        what = f"{source.path} is a list in one JSON file, which labelfix only reads"
+    elif source.kind == "manifest" and metadata_files(names):
+        what = f"the labels of {source.path} are in several metadata files"
+    elif source.kind not in ("folder", PRED_PROBS_KIND) and "label" not in source.columns:
+        what = f"the labels of {source.path} are not in one column"
+    elif any(source.columns.get("label") in partition_of(name) for name in names):
+        what = f"the labels of {source.path} are in the names of its folders"
+    return what
+
+
+def _choose_format(report: Report, to: Path, wanted: ExportFormat | None) -> ExportFormat:
+    suffix = to.suffix.lower()
+    if wanted is None:
+        if suffix in _FORMAT_OF_SUFFIX:
+            return _FORMAT_OF_SUFFIX[suffix]
+        if not suffix:
+            is_own = _kind_of_writer(report, "own") == "own shards"
+            return "own" if is_own and _why_not_own(report.run.source) is None else "folder"
+        raise ConfigError(
+            f"cannot tell from {to.name!r} what to write",
+            hint="end it in .csv, .parquet or .jsonl for a table or in nothing for a folder, or "
+            f"say --format and one of {', '.join(get_args(ExportFormat))}",
+        )
+    if wanted == "cleanlab" and suffix not in (".csv", ".parquet"):
+        raise ConfigError(
+            f"cannot tell from {to.name!r} whether to write CSV or Parquet",
+            hint="end it in .csv or .parquet",
+        )
+    own = report.run.source.path.suffix.lower()
+    if wanted == "own" and not _is_folder(report, wanted) and suffix != own:
+        raise ConfigError(
+            f"{to.name} would hold what {report.run.source.path.name} holds, under another ending",
+            hint=f"end it in {own}, or choose another --format",
+        )
+    return wanted
+
+
+def _refuse_link(report: Report, chosen: ExportFormat, *, link: bool) -> None:
+    if link and _kind_of_writer(report, chosen) not in _LINKED:
+        raise ConfigError(
+            f"--format {chosen} writes no files that could be links", hint="leave out --link"
+        )
+    if link and not report.run.source.has_files:
+        raise ConfigError(
+            f"the images of {report.run.source.path} are not single files and cannot be linked",
+            hint="leave out --link: they are copied",
+        )

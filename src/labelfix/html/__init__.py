@@ -1,1 +1,0 @@
-"""The wing that writes ``RUN/report.html``: one file that a browser opens without a server."""

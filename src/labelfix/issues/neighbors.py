@@ -1,0 +1,157 @@
+"""Which images look most alike: the nearest neighbours of each by the features of a frozen network.
+
+Letters: N rows, D features, P principal components, k neighbours.
+
+Every figure is worked out by one thread, so the same features give the same neighbours bit for bit,
+however many threads there are.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.extmath import randomized_svd
+from usearch.index import BatchMatches, Index
+
+from labelfix.issues.types import Neighbours
+from labelfix.utils.threads import blocks_of, cores, one_thread_each
+
+NEIGHBOURS = 10
+"""k: how many neighbours of each row are found."""
+
+COMPONENTS = 256
+"""P: so many principal components of the features are compared."""
+
+SAMPLE = 20_000
+"""From so many rows, evenly spaced, the components are learnt."""
+
+LARGEST_DEVIATION = 8.0
+"""Standard deviations at which a feature is cut off, so that no single one decides."""
+
+EXACT = 16_384
+"""Up to so many rows, each is compared with all others; of more, an index finds candidates."""
+
+BLOCK = 1024
+"""Rows that are compared at a time."""
+
+Vectors: TypeAlias = NDArray[np.float32]
+"""A vector a row."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """Features as vectors whose directions say how alike images are.
+
+    Args:
+        vectors: ``(N, P)`` of length 1, or 0.
+        lengths: ``(N,)`` that they had: far from the mean of all images they are large.
+    """
+
+    vectors: Vectors
+    lengths: NDArray[np.float32]
+
+
+def embed(values: NDArray[np.floating], rows: NDArray[np.int64]) -> Embedding:
+    """Return the features of images as vectors that can be compared.
+
+    Features are standardised, so that each counts alike, and reduced to their principal components.
+
+    Args:
+        values: ``(M, D)`` features.
+        rows: ``(N,)`` numbers of the rows that are looked at.
+    """
+    spaced = rows[:: max(1, -(-len(rows) // SAMPLE))]
+    sample = _finite(values[spaced])
+    mean, spread = sample.mean(0, dtype=np.float64), sample.std(0, dtype=np.float64)
+    varies = spread > 1e-6 * np.maximum(
+        np.abs(mean), 1e-6
+    )  # what is left of a constant is rounding
+    scale = np.divide(1, spread, out=np.zeros_like(spread), where=varies)
+
+    def standardised(part: Vectors) -> Vectors:
+        deviations: Vectors = (part - mean.astype(np.float32)) * scale.astype(np.float32)
+        return deviations.clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
+
+    def project(block: slice) -> tuple[Vectors, Vectors]:
+        vectors: Vectors = standardised(_finite(values[rows[block]])) @ axes
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        units: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+        return units, lengths
+
+    with one_thread_each() as pool:
+        count = min(COMPONENTS, *sample.shape)
+        axes = randomized_svd(standardised(sample), n_components=count, random_state=0)[2].T
+        parts = list(pool.map(project, blocks_of(len(rows), BLOCK)))
+    vectors, lengths = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Embedding(vectors, lengths[:, 0])
+
+
+def find_neighbours(vectors: Vectors) -> Neighbours:
+    """Return the nearest neighbours of each row among the others.
+
+    Up to ``EXACT`` rows the search is exact. Of more, a graph of small worlds (HNSW, Malkov and
+    Yashunin, IEEE TPAMI 2020, by usearch) names the candidates, so that time grows with N and not
+    with its square. One thread builds it: then the same vectors give the same graph.
+
+    Args:
+        vectors: ``(N, P)``, each of length 1.
+    """
+    size = len(vectors)
+    count = min(NEIGHBOURS, max(size - 1, 0))
+    rows = np.zeros((size, count), np.int64)
+    similarities = np.zeros((size, count), np.float32)
+    if count == 0:
+        return Neighbours(rows, similarities)
+    with one_thread_each() as pool:
+        candidates = _by_graph(vectors, count) if size > EXACT else None
+
+        def search(block: slice) -> None:
+            queries = np.arange(size)[block]
+            if candidates is None:
+                near = _by_comparing(vectors, queries, count)
+            else:
+                near = candidates[block]
+            rows[block], similarities[block] = _ranked(vectors, queries, near)
+
+        for _ in pool.map(search, blocks_of(size, BLOCK)):
+            pass
+    return Neighbours(rows, similarities)
+
+
+def _by_graph(vectors: Vectors, count: int) -> NDArray[np.int64]:
+    """Return ``(N, count)`` rows that are probably the nearest to each, none of them itself."""
+    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f32")
+    index.add(np.arange(len(vectors)), vectors, threads=1)
+    found = index.search(vectors, count + 1, threads=cores())
+    assert isinstance(found, BatchMatches)  # there are many queries
+    near: NDArray[np.int64] = found.keys.astype(np.int64)
+    is_own = near == np.arange(len(vectors))[:, None]
+    # a row with many copies may not be among its own nearest: then the last one is too many
+    dropped = np.where(is_own.any(axis=1), is_own.argmax(axis=1), count)
+    near = near[np.arange(count + 1) != dropped[:, None]].reshape(-1, count)
+    for row in np.flatnonzero(found.counts <= count):  # the graph does not reach enough from there
+        near[row] = _by_comparing(vectors, np.array([row]), count)
+    return near
+
+
+def _by_comparing(vectors: Vectors, queries: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return ``(q, count)`` the rows that are nearest to each query, in no order."""
+    scores = vectors[queries] @ vectors.T
+    scores[np.arange(len(queries)), queries] = -np.inf
+    return np.argpartition(scores, len(vectors) - count, axis=1)[:, len(vectors) - count :]
+
+
+def _ranked(
+    vectors: Vectors, queries: NDArray[np.int64], near: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], Vectors]:
+    """Return neighbours, nearest first, and how near they are."""
+    # one formula for both directions of a pair
+    exact = np.einsum("qkp,qp->qk", vectors[near], vectors[queries]).clip(-1, 1)
+    best = np.lexsort((near, -exact), axis=1)
+    return np.take_along_axis(near, best, 1), np.take_along_axis(exact, best, 1)
+
+
+def _finite(values: NDArray[np.floating]) -> Vectors:
+    """Return features of which none is NaN, whatever the network made of an image."""
+    return np.nan_to_num(values.astype(np.float32))

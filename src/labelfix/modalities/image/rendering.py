@@ -1,0 +1,204 @@
+"""Small pictures that fit into a page: JPEG, as addresses that hold the data themselves.
+
+A picture that cannot be had is left out, and never the end of a page.
+"""
+
+import base64
+import io
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from threading import Lock
+
+from PIL import Image
+
+from labelfix.errors import UnreadableImage
+from labelfix.modalities.image.decode import USUAL, Decoding, decode_image
+from labelfix.types import ImageStore
+from labelfix.utils.progress import OnProgress, Progress, no_progress
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A picture that a page wants: the row of a sample, and how many pixels a side at most."""
+
+    row: int
+    side: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Who draws for a page.
+
+    Args:
+        draw: Takes wishes, the most important first, and returns ``data:`` addresses for those that
+            can be had and fit.
+        why_not: A sentence that says why none can be had; ``None`` if they can.
+    """
+
+    draw: Callable[[Sequence[Wish]], Mapping[Wish, str]]
+    why_not: str | None
+
+
+def no_pictures(why_not: str) -> Pictures:
+    """Return pictures of which none can be had, and say why."""
+    return Pictures(lambda wishes: {}, why_not)
+
+
+QUALITY = 82
+AT_ONCE = 32
+"""So many encoded images are in memory together."""
+
+
+BUDGET = 9_000_000
+"""Bytes that the pictures of a page may take together."""
+
+
+def draw_thumbnails(
+    images: ImageStore,
+    wishes: Sequence[Wish],
+    *,
+    budget: int = BUDGET,
+    decoding: Decoding = USUAL,
+    on_progress: OnProgress = no_progress,
+) -> Mapping[Wish, str]:
+    """Return ``data:`` addresses for wishes, for as many as the budget holds.
+
+    Args:
+        images: The encoded images.
+        wishes: The most important first; one that comes twice is paid for twice.
+        budget: Bytes that all of them may take together.
+        decoding: How encoded images become pixels, as in the audit.
+        on_progress: Told how many are drawn.
+    """
+    uses = Counter(wishes)
+    drawn = dict(_draw(images, sorted(uses, key=lambda wish: wish.row), decoding, on_progress))
+    kept: dict[Wish, str] = {}
+    for wish in uses:  # in the order of their first use
+        address = drawn.get(wish)
+        price = len(address or "") * uses[wish]
+        if address is not None and price <= budget:
+            kept[wish] = address
+            budget -= price
+    return kept
+
+
+def _draw(
+    images: ImageStore, wishes: Sequence[Wish], decoding: Decoding, on_progress: OnProgress
+) -> Iterator[tuple[Wish, str]]:
+    """Yield the pictures that can be had; rows rise, which is fast for every store."""
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(wishes), AT_ONCE):
+            some = wishes[start : start + AT_ONCE]
+            data = [_read(images, wish.row) for wish in some]
+            for wish, address in zip(
+                some, pool.map(_address, data, some, repeat(decoding)), strict=True
+            ):
+                if address is not None:
+                    yield wish, address
+            done = start + len(some)
+            on_progress(Progress("drawing the page", done, len(wishes), "pictures"))
+
+
+def _read(images: ImageStore, row: int) -> bytes:
+    try:
+        return images.read(row)
+    except UnreadableImage:
+        return b""
+
+
+def _address(data: bytes, wish: Wish, decoding: Decoding) -> str | None:
+    try:
+        picture = decode_image(data, at_least=wish.side, decoding=decoding)
+    except (UnreadableImage, MemoryError):
+        return None
+    picture.thumbnail((wish.side, wish.side))
+    picture.info.clear()  # comments and places stay out of the page
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+SIZES = {"small": 240, "large": 1600, "full": 4096}
+"""The longest side in pixels, by the name that a page asks for."""
+
+_CACHE_BYTES = 96 << 20
+_LOSSLESS = 256  # up to this side a PNG is small and sharp
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An encoded picture and its media type."""
+
+    data: bytes
+    media_type: str
+
+
+class ReviewPictures:
+    """The images of a run, fit for a page; safe to use from several threads.
+
+    Args:
+        images: The images of the report, by row.
+        decoding: How they become pixels, as in the audit.
+    """
+
+    def __init__(self, images: ImageStore, decoding: Decoding = USUAL) -> None:
+        self._images = images
+        self._decoding = decoding
+        self._reading = Lock()
+        self._held: OrderedDict[tuple[int, str], Picture] = OrderedDict()
+        self._held_bytes = 0
+
+    def picture(self, row: int, size: str) -> Picture:
+        """Return the picture of a row, not larger than a size of `SIZES`.
+
+        Raises:
+            UnreadableImage: There is none, or it cannot be decoded.
+        """
+        with self._reading:
+            held = self._held.get((row, size))
+            if held is not None:
+                self._held.move_to_end((row, size))
+                return held
+            data = self._read(row)
+        made = _encode(data, SIZES[size], self._decoding)
+        with self._reading:
+            self._hold((row, size), made)
+        return made
+
+    def _read(self, row: int) -> bytes:
+        if not 0 <= row < len(self._images):
+            raise UnreadableImage("the report has no such row")
+        return self._images.read(row)
+
+    def _hold(self, key: tuple[int, str], picture: Picture) -> None:
+        if key in self._held:
+            return
+        self._held[key] = picture
+        self._held_bytes += len(picture.data)
+        while self._held_bytes > _CACHE_BYTES:
+            self._held_bytes -= len(self._held.popitem(last=False)[1].data)
+
+
+def _encode(data: bytes, size: int, decoding: Decoding) -> Picture:
+    at_least = size * 5 // 8  # the short side of most photos
+    image = decode_image(data, at_least=at_least, decoding=decoding)
+    image.thumbnail((size, size), Image.Resampling.BILINEAR)  # a third of the time of Lanczos
+    file = io.BytesIO()
+    if max(image.size) <= _LOSSLESS:
+        image.save(file, "PNG")
+        return Picture(file.getvalue(), "image/png")
+    image.save(file, "JPEG", quality=85)
+    return Picture(file.getvalue(), "image/jpeg")
+
+
+def pictures_of(
+    images: ImageStore, on_progress: OnProgress, decoding: Decoding = USUAL
+) -> Pictures:
+    """Return the pictures of images that are at hand, decoded as in their audit."""
+    draw = partial(draw_thumbnails, images, decoding=decoding, on_progress=on_progress)
+    return Pictures(draw, None)

@@ -1,0 +1,381 @@
+"""The report: one row a sample, as a Parquet file.
+
+Letters: N samples, K classes.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from labelfix.data.splits import in_several, split_codes
+from labelfix.issues.types import IssueKinds
+from labelfix.report.io import (
+    probability_lists,
+    with_pred_probs,
+)
+from labelfix.report.schema import (
+    PRED_PROBS,
+    ROW_GROUP_SIZE,
+    arrow_schema,
+    kind_columns,
+    label_type,
+)
+from labelfix.report.types import Report, RunInfo
+from labelfix.types import (
+    MISSING,
+    Corrections,
+    Duplicates,
+    Evidence,
+    Judgeable,
+    Label,
+    LabeledDataset,
+    LabelScores,
+    Reviewed,
+)
+
+
+def noise_table(scores: LabelScores, class_names: Sequence[Label]) -> pa.Table:
+    """Return K * K rows: the probability that a sample of a true class is given a label.
+
+    Columns ``true_label``, ``given_label``, ``probability``, and ``low`` and ``high``, between
+    which it lies with a probability of 90 %. The probabilities of a true class sum to 1. Of more
+    than 256 classes, only cells of at least .0001 and the diagonal have a row: what a true class
+    lacks to 1 is spread over all labels that it has no row with.
+
+    Args:
+        scores: What was found.
+        class_names: K names.
+    """
+    names = pa.array(class_names, label_type(class_names))
+    noise = scores.noise
+    return pa.table(
+        {
+            "true_label": names.take(pa.array(noise.true_label)),
+            "given_label": names.take(pa.array(noise.given_label)),
+            "probability": noise.probability,
+            "low": noise.low,
+            "high": noise.high,
+        }
+    )
+
+
+NAMED_LABELS = 3
+"""How many labels of a conflicting set are named before the rest is only counted."""
+
+_KINDS = {
+    "outlier": "unlike all other images",
+    "dark": "nearly black",
+    "bright": "nearly white",
+    "blurry": "blurry",
+    "odd_size": "of an odd size",
+}
+"""What is said of a kind of issue; near-duplicates have sentences of their own."""
+
+_PERCENT = ("<1", *(str(percent) for percent in range(1, 100)), ">99")
+
+
+def reasons(
+    dataset: LabeledDataset,
+    unreadable: Mapping[int, str],
+    judgeable: Judgeable,
+    scores: LabelScores,
+    corrections: Corrections,
+    duplicates: Duplicates,
+    kinds: IssueKinds | None,
+    reviewed: Reviewed | None = None,
+) -> pa.StringArray:
+    """Return ``(N,)`` short sentences, null where there is nothing to say.
+
+    Args:
+        dataset: The samples, with their given labels.
+        unreadable: Row to reason, for the images that could not be read.
+        judgeable: Why samples are not judged.
+        scores: The probabilities that a sentence quotes.
+        corrections: Which labels are flagged, and what is suggested.
+        duplicates: Which byte-identical images have labels that differ.
+        kinds: What else was found of the images; ``None`` if none was looked at.
+        reviewed: What people decided; it takes the place of what the scores say.
+    """
+    size = len(dataset)
+    decisions = Reviewed.nothing(size) if reviewed is None else reviewed
+    names = pa.array([_quoted(name) for name in dataset.class_names], pa.string())
+    unjudged = {row: why for row, why in judgeable.why_not.items() if row not in unreadable}
+    parts = [
+        _of_mapping(unreadable, "unreadable: ", size),
+        _of_mapping(unjudged, "", size),
+        _of_reviewed(dataset.given_label, names, decisions),
+        _of_flagged(dataset.given_label, names, scores, corrections, decisions.is_settled),
+        _of_conflicts(
+            dataset.given_label,
+            names.to_pylist(),
+            duplicates.exact_duplicate_set,
+            duplicates.is_conflicting,
+            "byte-identical image",
+        ),
+    ]
+    if kinds is not None:
+        near = kinds.is_conflicting & ~duplicates.is_conflicting
+        sets = kinds.near_duplicate_set
+        parts += [
+            _of_conflicts(dataset.given_label, names.to_pylist(), sets, near, "near-duplicate"),
+            _of_leaks(dataset.split, sets),
+            *(_of_kind(kinds.is_issue[kind], text) for kind, text in _KINDS.items()),
+        ]
+    return reduce(_join, parts)
+
+
+def _join(first: pa.StringArray, second: pa.StringArray) -> pa.StringArray:
+    """Join two texts with ``"; "``, or take the one that is there.
+
+    pyarrow's own ``null_handling="skip"`` loses the rows where every part is null.
+    """
+    return pc.coalesce(pc.binary_join_element_wise(first, second, "; "), first, second)
+
+
+def _quoted(name: Label) -> str:
+    return f"'{name}'" if isinstance(name, str) else str(name)
+
+
+def _of_mapping(text: Mapping[int, str], prefix: str, size: int) -> pa.StringArray:
+    rows = np.fromiter(text.keys(), np.int64, len(text))
+    return _scatter(rows, pa.array([prefix + why for why in text.values()], pa.string()), size)
+
+
+def _of_reviewed(
+    given_label: NDArray[np.int64], names: pa.StringArray, reviewed: Reviewed
+) -> pa.StringArray:
+    dropped = np.flatnonzero(reviewed.is_dropped).tolist()
+    texts = dict.fromkeys(dropped, "reviewed: to be left out")
+    for row in np.flatnonzero(reviewed.label != MISSING).tolist():
+        given, label = int(given_label[row]), int(reviewed.label[row])
+        is_kept, instead = given == label, "" if given == MISSING else f", not {names[given]}"
+        texts[row] = f"reviewed: {names[label]}" + (" is right" if is_kept else instead)
+    return _of_mapping(texts, "", len(given_label))
+
+
+def _of_flagged(
+    given_label: NDArray[np.int64],
+    names: pa.StringArray,
+    scores: LabelScores,
+    advice: Corrections,
+    is_settled: NDArray[np.bool_],
+) -> pa.StringArray:
+    rows = np.flatnonzero(advice.is_label_issue & ~is_settled)
+    text = pc.binary_join_element_wise(
+        "looks like ",
+        names.take(pa.array(advice.suggested_label[rows])),
+        " (",
+        _percent(scores.alternative_probability[rows]),
+        " %), not ",
+        names.take(_codes(given_label[rows])),
+        " (",
+        _percent(1 - scores.label_error_probability[rows]),
+        " %)",
+        "",
+    )
+    return _scatter(rows, text, len(given_label))
+
+
+def _of_conflicts(
+    given_label: NDArray[np.int64],
+    names: Sequence[str],
+    sets: NDArray[np.int64],
+    is_told: NDArray[np.bool_],
+    what: str,
+) -> pa.StringArray:
+    """Return which other labels a set has, for the rows that are told."""
+    labels: defaultdict[int, set[int]] = defaultdict(set)
+    members = np.flatnonzero((sets != MISSING) & (given_label != MISSING))
+    for number, label in zip(sets[members].tolist(), given_label[members].tolist(), strict=True):
+        labels[number].add(label)
+    rows = np.flatnonzero(is_told)
+    texts = [
+        _conflict(sorted(labels[number] - {label}), names, what)
+        for number, label in zip(sets[rows].tolist(), given_label[rows].tolist(), strict=True)
+    ]
+    return _scatter(rows, pa.array(texts, pa.string()), len(given_label))
+
+
+def _conflict(others: Sequence[int], names: Sequence[str], what: str) -> str | None:
+    if not others:
+        return None
+    named = ", ".join(names[label] for label in others[:NAMED_LABELS])
+    more = len(others) - NAMED_LABELS
+    return f"{what} is also labelled {named}" + (f" and {more} more" * (more > 0))
+
+
+def _of_leaks(split: pa.StringArray, sets: NDArray[np.int64]) -> pa.StringArray:
+    """Return in which other splits the same picture is."""
+    codes = split_codes(split)
+    rows = np.flatnonzero(in_several(sets, codes))
+    splits: defaultdict[int, dict[int, str | None]] = defaultdict(dict)
+    names = split.take(pa.array(rows)).to_pylist()
+    places = list(zip(sets[rows].tolist(), codes[rows].tolist(), strict=True))
+    for (number, code), name in zip(places, names, strict=True):
+        splits[number].setdefault(code, name)
+    texts = [
+        _leak([name for other, name in splits[number].items() if other != code])
+        for number, code in places
+    ]
+    return _scatter(rows, pa.array(texts, pa.string()), len(sets))
+
+
+def _leak(others: Sequence[str | None]) -> str:
+    """Return that a picture is in other splits, too; ``None`` is a sample without a split."""
+    named = sorted(name for name in others if name is not None)
+    where = ["split " if len(named) == 1 else "splits "][: len(named)]
+    where += [", ".join(f"'{name}'" for name in named[:NAMED_LABELS])]
+    more = len(named) - NAMED_LABELS
+    where += [f" and {more} more" * (more > 0)]
+    parts = ["".join(where)] if named else []
+    parts += ["a sample without a split"] if None in others else []
+    return f"the same picture is in {' and '.join(parts)}"
+
+
+def _of_kind(is_issue: NDArray[np.bool_], text: str) -> pa.StringArray:
+    rows = np.flatnonzero(is_issue)
+    return _scatter(rows, pa.array([text] * len(rows), pa.string()), len(is_issue))
+
+
+def _percent(probability: NDArray[np.floating]) -> pa.StringArray:
+    """Return whole per cents as text; neither 0 nor 100, which would claim to be sure."""
+    percent = np.rint(100 * np.clip(np.nan_to_num(probability), 0, 1))
+    return pa.array(_PERCENT).take(pa.array(percent.astype(np.int64)))
+
+
+def _codes(codes: NDArray[np.int64]) -> pa.Int64Array:
+    return pa.array(codes, mask=codes == MISSING)
+
+
+def _scatter(rows: NDArray[np.int64], texts: pa.StringArray, size: int) -> pa.StringArray:
+    """Return ``size`` texts: ``texts[i]`` at ``rows[i]``, null elsewhere."""
+    position = np.full(size, MISSING, np.int64)
+    position[rows] = np.arange(len(rows))
+    return texts.take(_codes(position))
+
+
+RUN_NAME = "run.json"
+UNFINISHED_NAME = "unfinished.json"
+
+ROW_GROUP_VALUES = 1 << 25
+"""Probabilities in a row group at most: with more than 512 classes it has fewer rows."""
+
+
+def build_report(
+    *,
+    dataset: LabeledDataset,
+    unreadable: Mapping[int, str],
+    judgeable: Judgeable,
+    evidence: Evidence,
+    scores: LabelScores,
+    corrections: Corrections,
+    duplicates: Duplicates,
+    kinds: IssueKinds | None,
+    run: RunInfo,
+    reviewed: Reviewed | None = None,
+) -> Report:
+    """Return the report on a run; where every row is judged, ``pred_probs`` is not copied.
+
+    Args:
+        dataset: N samples.
+        unreadable: Row to reason, for the images that could not be read.
+        judgeable: Which samples were judged, and in which fold.
+        evidence: The out-of-sample probabilities.
+        scores: How far the given labels can be believed.
+        corrections: Flags, suggestions and weights.
+        duplicates: Byte-identical images.
+        kinds: What else was found of the images; ``None`` if none was looked at.
+        run: Where all that came from.
+        reviewed: What people decided, for the ``reason``; the scores know of it already.
+    """
+    report = build_verdicts(
+        dataset=dataset,
+        unreadable=unreadable,
+        judgeable=judgeable,
+        scores=scores,
+        corrections=corrections,
+        duplicates=duplicates,
+        kinds=kinds,
+        run=run,
+        reviewed=reviewed,
+    )
+    probs = probability_lists(evidence.pred_probs, judgeable.is_judged)
+    return replace(report, table=with_pred_probs(report.table, probs))
+
+
+def build_verdicts(
+    *,
+    dataset: LabeledDataset,
+    unreadable: Mapping[int, str],
+    judgeable: Judgeable,
+    scores: LabelScores,
+    corrections: Corrections,
+    duplicates: Duplicates,
+    kinds: IssueKinds | None,
+    run: RunInfo,
+    reviewed: Reviewed | None = None,
+) -> Report:
+    """Return the report on a run without ``pred_probs``; see `build_report`."""
+    is_flagged = corrections.is_label_issue
+    is_unreadable = np.zeros(len(dataset), np.bool_)
+    is_unreadable[np.fromiter(unreadable.keys(), np.int64, len(unreadable))] = True
+    columns = {
+        "sample_id": dataset.sample_id,
+        "split": dataset.split,
+        "sample_weight": pa.array(corrections.sample_weight.astype(np.float32)),
+        "is_label_issue": pa.array(is_flagged),
+        "suggested_label_probability": _floats(scores.alternative_probability, is_flagged),
+        "is_unreadable_issue": pa.array(is_unreadable),
+        "is_exact_duplicate_issue": pa.array(duplicates.exact_duplicate_set != MISSING),
+        "exact_duplicate_set": _numbers(duplicates.exact_duplicate_set),
+        "is_conflicting_duplicate_issue": pa.array(duplicates.is_conflicting),
+        "reason": reasons(
+            dataset, unreadable, judgeable, scores, corrections, duplicates, kinds, reviewed
+        ),
+        **kind_columns(kinds, len(dataset)),
+        **_label_columns(dataset, scores, corrections),
+        **_judged_columns(judgeable, scores),
+    }
+    schema = arrow_schema(dataset.class_names)
+    schema = schema.remove(schema.get_field_index(PRED_PROBS))
+    table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+    return Report(table, dataset.class_names, run, noise_table(scores, dataset.class_names))
+
+
+def _label_columns(
+    dataset: LabeledDataset, scores: LabelScores, corrections: Corrections
+) -> dict[str, pa.Array]:
+    names = pa.array(dataset.class_names, label_type(dataset.class_names))
+    return {
+        "given_label": names.take(_numbers(dataset.given_label)),
+        "predicted_label": names.take(_numbers(scores.predicted_label)),
+        "suggested_label": names.take(_numbers(corrections.suggested_label)),
+    }
+
+
+def _judged_columns(judgeable: Judgeable, scores: LabelScores) -> dict[str, pa.Array]:
+    is_judged, error = judgeable.is_judged, scores.label_error_probability
+    return {
+        "label_score": _floats(1 - error, is_judged),
+        "label_error_probability": _floats(error, is_judged),
+        "fold": _numbers(np.where(is_judged, judgeable.fold, MISSING).astype(np.int16)),
+    }
+
+
+def _numbers(values: NDArray[np.integer]) -> pa.Array:
+    return pa.array(values, mask=values == MISSING)
+
+
+def _floats(values: NDArray[np.floating], is_known: NDArray[np.bool_]) -> pa.FloatArray:
+    return pa.array(values.astype(np.float32), mask=~is_known)
+
+
+def row_group_rows(classes: int) -> int:
+    """Return how many rows of a report are written, and held in memory, at a time."""
+    return max(1, min(ROW_GROUP_SIZE, ROW_GROUP_VALUES // max(classes, 1)))

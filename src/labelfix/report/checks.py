@@ -1,0 +1,343 @@
+"""Checks for continuous integration: are the labels of a data set good enough?
+
+Letters: N rows of the report.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from labelfix.data.decisions import decisions_file, read_decisions
+from labelfix.data.splits import leaking_rows
+from labelfix.errors import ConfigError, ReportError
+from labelfix.report.decisions import Decided, join_decisions
+from labelfix.report.io import read_report_table, report_file
+from labelfix.report.types import Report
+from labelfix.utils.files import atomic_path, keep_off
+
+LEAKAGE = "leakage"
+"""The kind of issue of copies, exact or near, that lie in more than one split."""
+
+ERROR_RATE = "max-error-rate"
+"""The name of the check of the share of wrong labels."""
+
+_ISSUE = re.compile(r"is_(.+)_issue")
+_ABOUT_LABELS = {"label"}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRate:
+    """The share of wrong labels among the given ones, 0 to 1.
+
+    Args:
+        estimate: What is expected.
+        low: It is above this, ...
+        high: ... and below this with a probability of 90 %.
+        decided: How many of the labels somebody has decided on, which leaves nothing to estimate.
+        samples: How many labels it is about: those judged or decided.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    decided: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check and how it came out.
+
+    Args:
+        name: ``max-error-rate``, or the kind of issue that must not be there.
+        passed: Whether the data set is good enough by it.
+        reason: One line that says why, or why not.
+        sample_ids: The samples that it fails on, in the order of the report; none where the check
+            is about all of them together.
+    """
+
+    name: str
+    passed: bool
+    reason: str
+    sample_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What all checks came to."""
+
+    checks: tuple[Check, ...]
+    error_rate: ErrorRate | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check has passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def reason(self) -> str:
+        """Return one line: what has failed, or that nothing has."""
+        failed = [check.reason for check in self.checks if not check.passed]
+        return "; ".join(failed or [check.reason for check in self.checks])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {"passed": self.passed, "reason": self.reason, **asdict(self)}
+
+
+def check_run(
+    run: Path,
+    *,
+    max_error_rate: float | None,
+    sure: bool,
+    fail_on: Sequence[str],
+    outputs: Sequence[Path] = (),
+) -> CheckResult:
+    """Check the labels of the data set that a run is about; see `check_report`.
+
+    Args:
+        run: A RUN folder, or its report.
+        max_error_rate: As for `check_report`.
+        sure: Likewise.
+        fail_on: Likewise.
+        outputs: Where the result will be written: not over or into what is read.
+
+    Raises:
+        ReportError: ``run`` holds no report, or it does not tell.
+        DecisionsError: The decisions on it cannot be read, or do not fit it.
+        ConfigError: A kind is not known, ``max_error_rate`` is no share, or an output lies in
+            the data or the run's own files.
+    """
+    report = read_report_table(run, pred_probs=False)
+    keep_off(outputs, [report_file(run), decisions_file(run), report.run.source.path])
+    decided = join_decisions(report, read_decisions(run))
+    return check_report(report, decided, max_error_rate=max_error_rate, sure=sure, fail_on=fail_on)
+
+
+def check_report(
+    report: Report,
+    decided: Decided,
+    *,
+    max_error_rate: float | None = None,
+    sure: bool = False,
+    fail_on: Sequence[str] = (),
+) -> CheckResult:
+    """Check the labels of a data set *as they were given*.
+
+    Args:
+        report: N rows.
+        decided: What people decided on them. A label that somebody kept is no label issue.
+        max_error_rate: The highest share of wrong labels that passes, 0 to 1; see `error_rate`.
+        sure: Compare the upper end of the interval, instead of the estimate.
+        fail_on: Kinds of issue that must not be there at all: ``label``,
+            ``conflicting-duplicates`` and so on, for each ``is_<kind>_issue`` of the report, and
+            ``leakage``.
+
+    Raises:
+        ConfigError: A kind is not known, or ``max_error_rate`` is no share.
+        ReportError: The report does not tell.
+    """
+    if max_error_rate is not None and not 0 <= max_error_rate <= 1:
+        raise ConfigError(
+            f"max_error_rate is {max_error_rate}, which is no share",
+            hint="choose --max-error-rate between 0 and 1, such as 0.02",
+        )
+    rate = None if max_error_rate is None else error_rate(report, decided)
+    checks = [_check_kind(report, decided, kind) for kind in dict.fromkeys(fail_on)]
+    if rate is not None and max_error_rate is not None:
+        checks.insert(0, _check_rate(rate, max_error_rate, sure=sure))
+    return CheckResult(tuple(checks), rate)
+
+
+def error_rate(report: Report, decided: Decided) -> ErrorRate:
+    """Return the share of wrong labels among those that were judged or decided.
+
+    A decided label is wrong if the sample was relabelled to another class or dropped, right if it
+    was kept; ``unsure`` decides nothing. The others are wrong with the probabilities of the report,
+    scaled so that their mean over all judged samples is the estimate of the report, or an end of
+    its interval.
+
+    Raises:
+        ReportError: Nothing was judged or decided.
+    """
+    is_wrong = decided.has("drop") | (decided.has("relabel") & _differs(report, decided))
+    is_decided = decided.has("keep", "relabel", "drop")
+    probability = report.table["label_error_probability"].to_numpy().astype(np.float64)
+    is_judged = ~np.isnan(probability)
+    is_open = is_judged & ~is_decided
+    samples = int(np.count_nonzero(is_open | is_decided))
+    rate, interval = report.run.noise_rate, report.run.noise_rate_interval
+    if not samples or (is_open.any() and (rate is None or interval is None)):
+        raise ReportError(
+            "the report does not say how many labels are wrong: none was judged",
+            hint="leave out --max-error-rate, or audit data whose labels can be judged",
+        )
+    known = float(np.count_nonzero(is_wrong))
+    low, high = interval or (0.0, 0.0)
+    estimate, low, high = (
+        float(known + _expected(probability, is_judged, is_open, share)) / samples
+        for share in (rate or 0.0, low, high)
+    )
+    return ErrorRate(estimate, low, high, int(np.count_nonzero(is_decided)), samples)
+
+
+def _differs(report: Report, decided: Decided) -> NDArray[np.bool_]:
+    given = report.table["given_label"]
+    return pc.fill_null(pc.not_equal(decided.columns["final_label"], given), True).to_numpy()  # type: ignore[no-any-return]
+
+
+def _expected(
+    probability: NDArray[np.float64],
+    is_judged: NDArray[np.bool_],
+    is_open: NDArray[np.bool_],
+    share: float,
+) -> float:
+    """Return how many of the open labels are wrong, if this share of all judged ones is."""
+    mean = probability[is_judged].mean() if is_judged.any() else 0.0
+    many = float(np.count_nonzero(is_open))
+    if mean == 0:
+        return share * many
+    return min(many, float(probability[is_open].sum()) * share / mean)
+
+
+def _check_rate(rate: ErrorRate, most: float, *, sure: bool) -> Check:
+    compared = rate.high if sure else rate.estimate
+    passed = compared <= most
+    between = f"{rate.low:.2%} to {rate.high:.2%} with a probability of 90 %"
+    known = f"{rate.decided:,} of {rate.samples:,} decided by people" if rate.decided else ""
+    notes = "; ".join(filter(None, [between, known]))
+    what = f"{rate.estimate:.2%} of the labels are wrong by the estimate ({notes})"
+    which = "the upper end is" if sure else "that is"
+    verdict = f"{which} within {most:.2%}" if passed else f"{which} more than {most:.2%}"
+    return Check(ERROR_RATE, passed, f"{what}: {verdict}", ())
+
+
+def _check_kind(report: Report, decided: Decided, wanted: str) -> Check:
+    kind = _kind_of(report, wanted)
+    if report.run.backbone is None and kind not in _ABOUT_LABELS:
+        raise ReportError(
+            f"the report cannot tell of {wanted}: no image was looked at",
+            hint="check a run of images, not of --pred-probs",
+        )
+    score = f"{kind.removeprefix('conflicting_')}_score"
+    if score in report.table.column_names and report.table[score].null_count == len(report):
+        raise ReportError(
+            f"the report cannot tell of {wanted}: it looked at no image for it",
+            hint="audit again: the report may be older than this kind of issue",
+        )
+    is_issue = leaking_rows(report.table) if kind == LEAKAGE else _issues(report, kind)
+    if kind == "label":
+        is_issue = is_issue & ~decided.has("keep")
+    ids = tuple(report.table["sample_id"].filter(pa.array(is_issue)).to_pylist())
+    name = kind.replace("_", "-")
+    many = "1 sample has" if len(ids) == 1 else f"{len(ids):,} samples have"
+    return Check(name, not ids, f"{many} the issue {name}", ids)
+
+
+def _issues(report: Report, kind: str) -> NDArray[np.bool_]:
+    column = report.table[f"is_{kind}_issue"]
+    return pc.fill_null(column, False).to_numpy()  # type: ignore[no-any-return]
+
+
+def _kind_of(report: Report, wanted: str) -> str:
+    """Return the kind as the columns spell it; hyphens and a plural will do.
+
+    Raises:
+        ConfigError: The report has no such kind.
+    """
+    found = (_ISSUE.fullmatch(name) for name in report.table.column_names)
+    kinds = [match.group(1) for match in found if match] + [LEAKAGE]
+    plain = wanted.strip().lower().replace("-", "_")
+    for name in (plain, plain.removesuffix("s")):
+        if name in kinds:
+            return name
+    listed = ", ".join(kind.replace("_", "-") for kind in kinds)
+    raise ConfigError(
+        f"the report knows no issue of the kind {wanted!r}", hint=f"choose from: {listed}"
+    )
+
+
+MOST_RESULTS = 5_000
+"""Samples that a SARIF file lists for one check; readers take no more of a run."""
+
+_SHOWN = 20  # samples that the text of a JUnit failure names
+_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def write_junit(result: CheckResult, run: Path, to: Path) -> None:
+    """Write a check as JUnit XML: one test case a check.
+
+    Raises:
+        RunError: The place cannot be written to.
+    """
+    failures = sum(not check.passed for check in result.checks)
+    counts: dict[str, Any] = {
+        "tests": str(len(result.checks)),
+        "failures": str(failures),
+        "errors": "0",
+    }
+    suites = ElementTree.Element("testsuites", name="labelfix check", **counts)
+    suite = ElementTree.SubElement(suites, "testsuite", name=_xml(str(run)), **counts, skipped="0")
+    for check in result.checks:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="labelfix.check", name=check.name, time="0"
+        )
+        if not check.passed:
+            fault = ElementTree.SubElement(
+                case, "failure", message=_xml(check.reason), type=check.name
+            )
+            more = len(check.sample_ids) - _SHOWN
+            names = [*check.sample_ids[:_SHOWN], *([f"and {more:,} more"] if more > 0 else [])]
+            fault.text = _xml("\n".join([check.reason, *names]))
+    ElementTree.indent(suites)
+    with atomic_path(to) as draft:
+        ElementTree.ElementTree(suites).write(draft, encoding="utf-8", xml_declaration=True)
+
+
+def write_sarif(result: CheckResult, to: Path) -> None:
+    """Write a check as SARIF 2.1.0: one rule a check, one result a sample that it fails on.
+
+    Raises:
+        RunError: The place cannot be written to.
+    """
+    rules = [
+        {"id": check.name, "shortDescription": {"text": f"labelfix check: {check.name}"}}
+        for check in result.checks
+    ]
+    results: list[dict[str, Any]] = []
+    for index, check in enumerate(result.checks):
+        if check.passed:
+            continue
+        common = {
+            "ruleId": check.name,
+            "ruleIndex": index,
+            "level": "error",
+            "message": {"text": check.reason},
+        }
+        places = [_place(sample) for sample in check.sample_ids[:MOST_RESULTS]]
+        results += [{**common, "locations": [place]} for place in places] or [common]
+    driver = {"name": "labelfix", "version": version("labelfix"), "rules": rules}
+    run = {"tool": {"driver": driver}, "results": results}
+    with atomic_path(to) as draft:
+        text = json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
+        draft.write_text(text + "\n", encoding="utf-8")
+
+
+def _place(sample_id: str) -> dict[str, Any]:
+    return {"physicalLocation": {"artifactLocation": {"uri": quote(sample_id)}}}
+
+
+def _xml(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)

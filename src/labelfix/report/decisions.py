@@ -1,0 +1,117 @@
+"""The decisions on a run, row by row of its report.
+
+Letters: N rows of the report.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from labelfix.data.decisions import Decision
+from labelfix.errors import DecisionsError
+from labelfix.report.schema import DECISION_COLUMNS, label_type
+from labelfix.report.types import Report
+from labelfix.report.view import one_array
+from labelfix.types import Label
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """What was decided on the rows of a report.
+
+    Args:
+        columns: N rows, the columns of `labelfix.report.schema.DECISION_COLUMNS`.
+        strangers: How many decisions are on samples that the report does not hold.
+        new_classes: Labels chosen that are no class of the report, sorted.
+    """
+
+    columns: pa.Table
+    strangers: int
+    new_classes: tuple[Label, ...]
+
+    @property
+    def final_label(self) -> pa.Array:
+        """Return the ``(N,)`` labels that were decided, null without a decision or if dropped."""
+        return one_array(self.columns["final_label"])
+
+    def has(self, *verdicts: str) -> NDArray[np.bool_]:
+        """Return ``(N,)`` whether the decision on a row is one of these."""
+        found = pc.is_in(self.columns["decision"], pa.array(verdicts, pa.string()))
+        return found.to_numpy()  # type: ignore[no-any-return]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what did not go as usual, a sentence each."""
+        notes = []
+        if self.strangers:
+            many = "1 decision is" if self.strangers == 1 else f"{self.strangers:,} decisions are"
+            notes.append(f"{many} on samples that the report does not hold, and left aside")
+        if self.new_classes:
+            notes.append(f"new classes: {', '.join(map(str, self.new_classes))}")
+        return tuple(notes)
+
+
+def join_decisions(report: Report, decisions: Mapping[str, Decision]) -> Decided:
+    """Set the decisions in force beside the rows of a report.
+
+    ``final_label`` is the given label where it is kept or nobody is sure, the chosen one where the
+    sample is relabelled, and null where it is dropped or nothing was decided.
+
+    Args:
+        report: N rows.
+        decisions: By sample id, as `labelfix.data.decisions.read_decisions` returns them. Those on
+            samples that the report does not hold are counted, no more.
+
+    Raises:
+        DecisionsError: A chosen label is text where the classes are integers, or the other way.
+    """
+    size = len(report)
+    kind = label_type(report.class_names)
+    found = pc.index_in(pa.array(list(decisions), pa.string()), report.table["sample_id"])
+    rows = {
+        row: decision
+        for row, decision in zip(found.to_pylist(), decisions.values(), strict=True)
+        if row is not None
+    }
+    chosen: list[Label | None] = [None] * size
+    for row, decision in rows.items():
+        if decision.label is not None:
+            chosen[row] = _fitting(decision, kind)
+    verdict = _spread(size, {row: decision.verdict for row, decision in rows.items()})
+    is_given = pc.fill_null(pc.is_in(verdict, pa.array(["keep", "unsure"])), False)
+    final = pc.if_else(is_given, one_array(report.table["given_label"]), pa.array(chosen, kind))
+    columns = {
+        "decision": verdict,
+        "final_label": final,
+        "decided_at": _spread(size, {row: d.decided_at for row, d in rows.items()}),
+        "decided_by": _spread(size, {row: d.decided_by for row, d in rows.items()}),
+    }
+    labels = {decision.label for decision in rows.values() if decision.label is not None}
+    return Decided(
+        columns=pa.table([columns[c.name] for c in DECISION_COLUMNS], names=list(columns)),
+        strangers=len(decisions) - len(rows),
+        new_classes=tuple(sorted(labels - set(report.class_names))),
+    )
+
+
+def _fitting(decision: Decision, kind: pa.DataType) -> Label | None:
+    """Return the chosen label, if it is of the type of the report's labels."""
+    wanted = int if kind == pa.int64() else str
+    if isinstance(decision.label, wanted):
+        return decision.label
+    classes = "integers" if wanted is int else "text"
+    raise DecisionsError(
+        f"{decision.sample_id} was relabelled {decision.label!r}, but the classes are {classes}",
+        hint="take the decision back in `labelfix review`, or mend it in decisions.jsonl",
+    )
+
+
+def _spread(size: int, values: Mapping[int, str | None]) -> pa.Array:
+    spread: list[str | None] = [None] * size
+    for row, value in values.items():
+        spread[row] = value
+    return pa.array(spread, pa.string())

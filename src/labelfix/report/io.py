@@ -1,0 +1,341 @@
+"""The report as a pandas DataFrame."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from labelfix.arguments import checks_arguments
+from labelfix.data.decisions import read_decisions
+from labelfix.errors import ReportError
+from labelfix.report.build import RUN_NAME, UNFINISHED_NAME, row_group_rows
+from labelfix.report.decisions import join_decisions
+from labelfix.report.schema import (
+    CLASSES_KEY,
+    COLUMNS,
+    PRED_PROBS,
+    PROBABILITIES,
+    ROW_GROUP_SIZE,
+    RUN_KEY,
+    SCHEMA_VERSION,
+    VERSION_KEY,
+    arrow_schema,
+    label_type,
+    with_late_columns,
+)
+from labelfix.report.types import Report, RunInfo
+from labelfix.types import (
+    Label,
+)
+from labelfix.utils.files import atomic_path, refuse_special_file
+from labelfix.utils.reading import is_label, is_number, parquet_faults, parse_json
+
+NOISE_MATRIX_NAME = "noise_matrix.parquet"
+"""What the table is called in a RUN folder."""
+
+
+def write_noise_table(table: pa.Table, path: Path) -> None:
+    """Write a table as Parquet.
+
+    Raises:
+        RunError: The disk is full, or the place cannot be written to.
+    """
+    with atomic_path(path) as draft:
+        pq.write_table(table, draft, compression="zstd")
+
+
+REPORT_NAME = "report.parquet"
+"""What the report is called in a RUN folder."""
+
+
+def _check_run(values: Any) -> None:
+    """Check the form of what `RunInfo.to_json` wrote.
+
+    Raises:
+        KeyError: A key is missing.
+        ValueError: A value is of another form.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("the record of the run is no object")
+    source, settings = values["source"], values["settings"]
+    interval, said = values["noise_rate_interval"], values.get("assumptions", [])
+    is_right = {
+        "source": isinstance(source, dict)
+        and all(isinstance(source[key], str) for key in ("kind", "path"))
+        and "\0" not in source["path"]
+        and _is_text_to_text(source["columns"]),
+        "fingerprint": isinstance(values["fingerprint"], str),
+        "noise_rate": values["noise_rate"] is None or is_number(values["noise_rate"]),
+        "noise_rate_interval": interval is None
+        or (isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))),
+        "backbone": isinstance(values["backbone"], str | None),
+        "seed": values["seed"] is None or type(values["seed"]) is int,
+        "versions": _is_text_to_text(values["versions"]),
+        "settings": isinstance(settings, dict) and _are_settings(settings),
+        "assumptions": isinstance(said, list)
+        and all(_is_text_to_text(one) and set(one) == {"topic", "text"} for one in said),
+    }
+    wrong = [key for key, is_it in is_right.items() if not is_it]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} of the run cannot be read")
+
+
+def _are_settings(settings: Mapping[str, Any]) -> bool:
+    """Return whether the settings that are read again have their form."""
+    notes, issues, size = (settings.get(key) for key in ("notes", "issues", "image_size"))
+    return (
+        (notes is None or (isinstance(notes, list) and all(isinstance(n, str) for n in notes)))
+        and (issues is None or (isinstance(issues, dict) and all(map(is_number, issues.values()))))
+        and (size is None or type(size) is int)
+    )
+
+
+def _is_text_to_text(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+def with_pred_probs(table: pa.Table, probs: pa.ChunkedArray) -> pa.Table:
+    """Return a report's table with the column ``pred_probs`` in its place."""
+    position = [column.name for column in COLUMNS].index(PRED_PROBS)
+    return table.add_column(position, pa.field(PRED_PROBS, PROBABILITIES), probs)
+
+
+def probability_lists(probs: NDArray[np.float32], is_judged: NDArray[np.bool_]) -> pa.ChunkedArray:
+    """Return ``(N,)`` lists of K; chunks, because Arrow counts a list's elements in 32 bits.
+
+    Args:
+        probs: ``(N, K)``.
+        is_judged: ``(N,)`` bool: the others are null.
+    """
+    classes = max(probs.shape[1], 1)
+    step = min(ROW_GROUP_SIZE, (2**31 - 1) // classes)
+    chunks = []
+    for start in range(0, len(probs), step):
+        part, is_known = probs[start : start + step], is_judged[start : start + step]
+        known = part if is_known.all() else part[is_known]  # Parquet wants nothing under a null
+        offsets = np.concatenate([[0], np.cumsum(is_known) * classes]).astype(np.int32)
+        values = pa.array(np.ascontiguousarray(known, np.float32).reshape(-1))
+        chunks.append(
+            pa.ListArray.from_arrays(
+                pa.array(offsets), values, type=PROBABILITIES, mask=pa.array(~is_known)
+            )
+        )
+    return pa.chunked_array(chunks, PROBABILITIES)
+
+
+def write_report(
+    report: Report, path: Path, pred_probs: Iterable[pa.ChunkedArray] | None = None
+) -> None:
+    """Write a report as Parquet, and its noise matrix beside it: the same ones always alike.
+
+    Args:
+        report: What to write.
+        path: The file, replaced if it is there.
+        pred_probs: Of a report without that column: its `probability_lists`, made when they are
+            written, `row_group_rows` at a time.
+
+    Raises:
+        RunError: The place cannot be written to.
+    """
+    metadata = {
+        VERSION_KEY: str(SCHEMA_VERSION),
+        CLASSES_KEY: json.dumps(report.class_names),
+        RUN_KEY: json.dumps(report.run.to_json(), sort_keys=True),
+    }
+    schema = arrow_schema(report.class_names).with_metadata(metadata)
+    step = row_group_rows(len(report.class_names))
+    groups = (report.table.slice(start, step) for start in range(0, len(report), step))
+    if pred_probs is not None:
+        groups = (with_pred_probs(*pair) for pair in zip(groups, pred_probs, strict=True))
+    with (
+        atomic_path(path) as draft,
+        pq.ParquetWriter(
+            draft,
+            schema,
+            version="2.6",
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=["split", "given_label", "predicted_label", "suggested_label"],
+        ) as writer,
+    ):
+        for group in groups:
+            writer.write_table(group, row_group_size=step)
+    if report.noise is not None:
+        write_noise_table(report.noise, path.with_name(NOISE_MATRIX_NAME))
+
+
+def report_file(path: Path) -> Path:
+    """Return the report's own path, for a RUN folder or the file itself.
+
+    Raises:
+        ReportError: There is no report.
+    """
+    file = path / REPORT_NAME if path.is_dir() else path
+    refuse_special_file(file, ReportError)
+    if not file.is_file():
+        holder = f"{path} holds no {REPORT_NAME}" if path.is_dir() else f"{path} does not exist"
+        raise ReportError(holder, hint="name the RUN folder of a finished `labelfix audit`")
+    return file
+
+
+def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
+    """Read a report and check that it is one.
+
+    Args:
+        path: A RUN folder, or the report file itself.
+        pred_probs: Whether to read that column too; it is most of the file when K is large, and
+            without it ``table`` lacks it.
+
+    Raises:
+        ReportError: There is no report, the file is not one that this version can read, or it
+            lies beside the ``run.json`` of another run.
+    """
+    file = report_file(path)
+    with (
+        parquet_faults(
+            ReportError,
+            f"{file} cannot be read as Parquet",
+            f"name a RUN folder, or the {REPORT_NAME} in it; if it is damaged, audit again",
+        ),
+        pq.ParquetFile(file) as parquet,
+    ):
+        schema = parquet.schema_arrow
+        class_names, run = _read_metadata(schema.metadata or {}, file)
+        _check_columns(schema, class_names, file)
+        wanted = [c.name for c in COLUMNS if pred_probs or c.name != PRED_PROBS]
+        table = with_late_columns(parquet.read(columns=wanted))
+        table = table.select(wanted).replace_schema_metadata()
+        table.validate(full=True)  # bytes that are not UTF-8, lists beyond their values
+    _check_values(table, class_names, file)
+    if file.name == REPORT_NAME:
+        _refuse_files_of_two_runs(file.parent, run)
+    return Report(table, class_names, run)
+
+
+def _check_values(table: pa.Table, class_names: tuple[Label, ...], file: Path) -> None:
+    """Refuse a table whose cells are none that an audit writes."""
+    faults = [
+        f"{column.name} is null in {table[column.name].null_count:,} rows"
+        for column in COLUMNS
+        if not column.nullable and table[column.name].null_count
+    ]
+    names = pa.array(class_names, label_type(class_names))
+    for name in ("given_label", "predicted_label", "suggested_label"):
+        is_known = pc.or_(pc.is_in(table[name], names), pc.is_null(table[name]))
+        row = pc.index(is_known, False).as_py()
+        if row >= 0:
+            faults.append(f"{name} of row {row + 1:,} is {table[name][row].as_py()!r}, no class")
+    if PRED_PROBS in table.column_names:
+        lengths = pc.unique(pc.list_value_length(table[PRED_PROBS]).drop_null()).to_pylist()
+        if set(lengths) - {len(class_names)}:
+            faults.append(f"pred_probs has {lengths[:3]} values for {len(class_names)} classes")
+    if faults:
+        raise ReportError(
+            f"{file} is damaged: {'; '.join(faults)}", hint="audit again with --overwrite"
+        )
+
+
+def _refuse_files_of_two_runs(folder: Path, run: RunInfo) -> None:
+    """Refuse a report beside the ``run.json`` of another run; one that is damaged tells nothing."""
+    try:
+        told = parse_json((folder / RUN_NAME).read_bytes())
+    except (OSError, ValueError):
+        return
+    if not isinstance(told, dict) or told.get("run_id") == run.run_id:
+        return
+    is_under_way = (folder / UNFINISHED_NAME).exists()
+    raise ReportError(
+        f"{folder} holds the {REPORT_NAME} of one run and the {RUN_NAME} of another",
+        hint="an audit that replaces the run has not ended, or was cut off: then finish it with "
+        "--resume"
+        if is_under_way
+        else "audit again with --overwrite",
+    )
+
+
+def _read_metadata(
+    metadata: Mapping[bytes, bytes], file: Path
+) -> tuple[tuple[Label, ...], RunInfo]:
+    try:
+        version = int(metadata[VERSION_KEY])
+        if version > SCHEMA_VERSION:
+            raise ReportError(
+                f"{file} has schema version {version}; this labelfix reads up to {SCHEMA_VERSION}",
+                hint="read it with a newer labelfix: pip install --upgrade labelfix",
+            )
+        record = parse_json(metadata[RUN_KEY])
+        _check_run(record)
+        run = RunInfo.from_json(record)
+        return _class_names(parse_json(metadata[CLASSES_KEY])), run
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:300]
+        raise ReportError(
+            f"{file} is Parquet, but no labelfix report: its metadata are missing or damaged "
+            f"({what})",
+            hint=f"name the {REPORT_NAME} that `labelfix audit` wrote; other tools that rewrite "
+            "the file drop its metadata",
+        ) from error
+
+
+def _class_names(names: Any) -> tuple[Label, ...]:
+    """Return the class names that JSON holds: all text or all integers, each once.
+
+    Raises:
+        ValueError: They are none.
+    """
+    is_list = isinstance(names, list) and all(map(is_label, names))
+    if not is_list or len({type(name) for name in names}) > 1 or len(set(names)) < len(names):
+        raise ValueError("the class names are no list of different texts or integers")
+    return tuple(names)
+
+
+def _check_columns(schema: pa.Schema, class_names: tuple[Label, ...], file: Path) -> None:
+    late = {column.name for column in COLUMNS if column.is_late}
+    faults = [
+        f"{field.name} ({field.type})"
+        for field in arrow_schema(class_names)
+        if (field.name not in schema.names and field.name not in late)
+        or (field.name in schema.names and schema.field(field.name).type != field.type)
+    ]
+    if faults:
+        raise ReportError(
+            f"{file} lacks columns of a report, or has them with another type: {', '.join(faults)}",
+            hint=f"use the {REPORT_NAME} as `labelfix audit` wrote it",
+        )
+
+
+_NULLABLE = {pa.int16(): pd.Int16Dtype(), pa.int64(): pd.Int64Dtype()}
+"""Plain pandas integers hold no nulls: labels would come back as floats."""
+
+
+@checks_arguments
+def read_report(path: str | Path) -> pd.DataFrame:
+    """Read a report into a DataFrame, one row a sample, in the order of the input.
+
+    The columns are described in docs/report.md; the decisions of ``labelfix review`` are among
+    them. Integer columns are pandas' nullable integers, so that integer labels stay integers;
+    ``attrs["class_names"]`` holds the K class names in the order of ``pred_probs``, and
+    ``attrs["run"]`` says where the verdicts came from.
+
+    Args:
+        path: A RUN folder, or the report file itself.
+
+    Raises:
+        ReportError: There is no report, or the file is not one that this version can read.
+        DecisionsError: The file of decisions beside it cannot be read.
+    """
+    report = read_report_table(Path(path))
+    decided = join_decisions(report, read_decisions(Path(path))).columns
+    table = report.table
+    for name in decided.column_names:
+        table = table.append_column(name, decided[name])
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
+    frame.attrs = {"class_names": list(report.class_names), "run": report.run.to_json()}
+    return frame

@@ -1,0 +1,120 @@
+"""``RUN/neighbors.parquet``: the images most like each one, for this and for other programs.
+
+Letters: N samples, k neighbours.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+from numpy.typing import NDArray
+
+from labelfix.errors import ReportError
+from labelfix.issues.types import Neighbours
+from labelfix.types import MISSING
+from labelfix.utils.files import atomic_path
+from labelfix.utils.reading import parquet_faults
+
+NEIGHBORS_NAME = "neighbors.parquet"
+"""What the table is called in a RUN folder."""
+
+ROW_GROUP_SIZE = 65_536
+"""Fixed, so that the same rows always make the same bytes."""
+
+
+def write_neighbors(neighbours: Neighbours, sample_id: pa.StringArray, path: Path) -> None:
+    """Write one row a sample, in the order of the report.
+
+    Columns ``sample_id``; ``neighbors``, a list of rows of the report, counted from 0, nearest
+    first; ``similarities``, a list of their cosines, -1 to 1. The lists are empty where an image
+    could not be read.
+
+    Args:
+        neighbours: Of N samples.
+        sample_id: ``(N,)``.
+        path: The file, replaced if it is there.
+
+    Raises:
+        RunError: The disk is full, or the place cannot be written to.
+    """
+    is_there = neighbours.rows != MISSING
+    ends = np.concatenate([[0], np.cumsum(is_there.sum(axis=1))]).astype(np.int32)
+    lists = {
+        "neighbors": neighbours.rows[is_there],
+        "similarities": neighbours.similarities[is_there],
+    }
+    columns = {name: pa.ListArray.from_arrays(ends, values) for name, values in lists.items()}
+    with atomic_path(path) as draft:
+        pq.write_table(
+            pa.table({"sample_id": sample_id, **columns}),
+            draft,
+            compression="zstd",
+            row_group_size=ROW_GROUP_SIZE,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeighborLists:
+    """Neighbours of N samples as they are read, laid end to end.
+
+    Args:
+        start: ``(N + 1,)`` int64: where those of a sample begin, and the next one's.
+        row: The rows of the neighbours, nearest first.
+        similarity: Their cosine similarity, -1 to 1.
+    """
+
+    start: NDArray[np.int64]
+    row: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+
+    def of(self, row: int) -> list[tuple[int, float]]:
+        """Return the rows and similarities of the neighbours of one sample."""
+        part = slice(int(self.start[row]), int(self.start[row + 1]))
+        near = zip(self.row[part].tolist(), self.similarity[part].tolist(), strict=True)
+        return [(other, value) for other, value in near if 0 <= other < len(self.start) - 1]
+
+
+def read_neighbors(run: Path, sample_id: pa.ChunkedArray) -> NeighborLists | None:
+    """Return the neighbours that lie in a RUN folder, ``None`` if there are none.
+
+    Raises:
+        ReportError: The file cannot be read, or belongs to another report.
+    """
+    file = run / NEIGHBORS_NAME
+    if not file.is_file():
+        return None
+    hint = f"audit again, or remove {NEIGHBORS_NAME}"
+    with parquet_faults(ReportError, f"{file} cannot be read", hint):
+        table = pq.read_table(file, columns=[*_LISTS, "sample_id"], partitioning=None)
+        for name, is_value in _LISTS.items():
+            kind = table.schema.field(name).type
+            if not pt.is_list(kind) or not is_value(kind.value_type):
+                raise ReportError(f"column {name} of {file} is of type {kind}", hint=hint)
+        table.validate(full=True)
+        if not table["sample_id"].equals(sample_id):
+            raise ReportError(f"{file} belongs to another report", hint=hint)
+        rows, values = (_whole(table[name]) for name in _LISTS)
+        if rows.null_count or values.null_count or not rows.offsets.equals(values.offsets):
+            raise ReportError(
+                f"{file} is damaged: its lists of neighbors and similarities differ in length",
+                hint=hint,
+            )
+        near, similar = rows.values, values.values
+        if near.null_count or similar.null_count:
+            raise ReportError(f"{file} is damaged: it has neighbors that are null", hint=hint)
+        return NeighborLists(
+            rows.offsets.to_numpy().astype(np.int64),
+            near.to_numpy().astype(np.int64),
+            similar.to_numpy().astype(np.float32),
+        )
+
+
+_LISTS = {"neighbors": pt.is_integer, "similarities": pt.is_floating}
+"""The columns of lists, and what their values have to be."""
+
+
+def _whole(column: pa.ChunkedArray) -> pa.ListArray:
+    return pa.concat_arrays([pa.array([], column.type), *column.chunks])

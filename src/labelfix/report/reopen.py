@@ -1,0 +1,55 @@
+"""The data set of a finished run, opened again: the same images that were audited, or an error."""
+
+import pyarrow as pa
+
+from labelfix.config import DatasetConfig
+from labelfix.data.dataset import open_dataset
+from labelfix.errors import DatasetError
+from labelfix.report.types import Report
+from labelfix.types import PRED_PROBS_KIND, LabeledDataset
+from labelfix.utils.progress import OnProgress, no_progress
+
+
+def config_of(report: Report) -> DatasetConfig:
+    """Return how the data set of a report is to be read, to find the same samples again."""
+    columns = {f"{role}_column": name for role, name in report.run.source.columns.items()}
+    settings = report.run.settings
+    return DatasetConfig(
+        **columns,
+        test_split=tuple(settings.get("test_splits", ())),
+        label_missing=tuple(settings.get("label_missing", ())),
+        follow_links=report.run.source.follow_links,
+    )
+
+
+def open_audited(
+    report: Report, on_progress: OnProgress = no_progress, *, instead: str = ""
+) -> LabeledDataset | None:
+    """Open the data set of a report, ``None`` if it is on given probabilities.
+
+    Args:
+        report: Whose images are asked for.
+        on_progress: Told what is going on.
+        instead: What else the user may do, the end of a hint.
+
+    Raises:
+        DatasetError: The data set is gone, or its images are not those that were audited.
+    """
+    source = report.run.source
+    if source.kind == PRED_PROBS_KIND:
+        return None
+    if not source.path.exists():
+        raise DatasetError(
+            f"{source.path}, the audited data set, is gone",
+            hint=f"put it back where it was{instead}",
+        )
+    config = config_of(report)
+    dataset = open_dataset(source.path, config, on_progress)
+    is_same = dataset.fingerprint == report.run.fingerprint
+    ids = pa.chunked_array([dataset.sample_id])
+    if not is_same or not ids.equals(report.table["sample_id"]):
+        raise DatasetError(
+            f"{source.path} has changed since the audit: its images are not those of the report",
+            hint=f"audit it again{instead}",
+        )
+    return dataset

@@ -1,0 +1,425 @@
+"""The RUN folder: what an audit leaves behind, and who may write to it."""
+
+import hashlib
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from labelfix.errors import RunError
+from labelfix.report.build import RUN_NAME, UNFINISHED_NAME
+from labelfix.report.io import NOISE_MATRIX_NAME, REPORT_NAME, read_report_table
+from labelfix.report.neighbors import NEIGHBORS_NAME
+from labelfix.report.types import Report
+from labelfix.types import Evidence
+from labelfix.utils.files import (
+    atomic_path,
+    is_draft,
+    make_folder,
+    remove_checkpoints,
+    remove_drafts_in,
+)
+from labelfix.utils.reading import parse_json
+
+EVIDENCE_NAME = "evidence.npz"
+PAGE_NAME = "report.html"
+MODEL_NAME = "model.safetensors"
+LAYERS_NAME = "layers.json"
+LOG_NAME = "training_log.jsonl"
+NETWORK_NAMES = (MODEL_NAME, LAYERS_NAME, LOG_NAME)
+RECORD_NAME = "diagnosis.json"
+PLOT_NAME = "diagnosis.svg"
+DIAGNOSIS_NAMES = (RECORD_NAME, PLOT_NAME)
+
+HALVINGS = "rate_halvings"
+"""How often the learning rate of an unfinished run was halved; kept beside its claim."""
+
+IMAGES = "images"
+"""Which images were read, by content; kept beside the claim as soon as it is known."""
+
+ATTEMPT = "attempt"
+"""Tells the ``run.json`` that an unfinished run has written from the one that it replaces."""
+
+_FILES = (REPORT_NAME, PAGE_NAME, NOISE_MATRIX_NAME, NEIGHBORS_NAME, EVIDENCE_NAME, *NETWORK_NAMES)
+"""What an audit may leave behind besides ``run.json``."""
+
+_PLACES = ("cache", "weights")
+"""Settings that say where something lies: they do not make another run of the same one."""
+
+CHECKPOINTS_NAME = "checkpoints"
+"""The folder in RUN where a network that is being trained stands."""
+
+LOCK_NAME = ".labelfix.lock"
+OWNER_NAME = ".labelfix.owner.json"
+
+_LONGEST_COMMAND = 300
+
+
+def run_id_of(claim: Mapping[str, Any]) -> str:
+    """Return the name of a run: equal for equal data, settings and decisions, wherever they lie."""
+    text = json.dumps(_without_places(claim), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _without_places(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_places(item) for key, item in value.items() if key not in _PLACES}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes of labelfix from writing to a RUN folder; a killed one frees it.
+
+    Raises:
+        RunError: Another process is writing to it, or the folder cannot be written to.
+    """
+    lock = _acquire(folder)
+    try:
+        _write_owner(folder / OWNER_NAME)
+        yield
+    finally:
+        for name in (OWNER_NAME, LOCK_NAME):  # while it is held: see _is_current
+            with suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquire(folder: Path) -> FileLock:
+    path = folder / LOCK_NAME
+    while True:
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"{folder} is being written to by {_owner(folder / OWNER_NAME)}",
+                hint="wait until it has ended, or name another folder",
+            ) from None
+        except NotImplementedError:  # a disk that knows no locks
+            return lock
+        except OSError as error:
+            raise RunError(
+                f"cannot write {path}: {error.strerror or error}",
+                hint="free some space or choose another place for the output",
+            ) from error
+        if _is_current(lock, path):
+            return lock
+        lock.release()
+
+
+def _is_current(lock: FileLock, path: Path) -> bool:
+    """Return whether the lock is on the file that lies there.
+
+    Its last holder may have removed that file after this process had opened it.
+    """
+    handle = getattr(getattr(lock, "_context", None), "lock_file_fd", None)
+    if handle is None or os.name != "posix":
+        return True
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _write_owner(path: Path) -> None:
+    command = shlex.join(sys.orig_argv)
+    owner = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "command": command[:_LONGEST_COMMAND] + "..." * (len(command) > _LONGEST_COMMAND),
+    }
+    with atomic_path(path) as draft:
+        draft.write_bytes(_json_bytes(owner))
+
+
+def _owner(path: Path) -> str:
+    """Return who holds a lock, in words."""
+    values = _read_json(path) or {}
+    if not all(key in values for key in ("pid", "host", "since", "command")):
+        return "another process of labelfix"
+    return (
+        f"process {values['pid']} on {values['host']} since {values['since']}: {values['command']}"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return what a file holds: ``None`` if it is not there, nothing if it is damaged."""
+    try:
+        content = parse_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):  # a file may be in the way further up
+        return None
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _json_bytes(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return (text + "\n").encode("utf-8", "backslashreplace")  # a path need not be Unicode
+
+
+class RunFolder:
+    """A RUN folder.
+
+    While an audit is under way it holds ``unfinished.json`` and a lock. The files of the run come
+    at the end, each whole; ``run.json`` comes after all of them, and says that they are there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.report_path = path / REPORT_NAME
+        self._claim: dict[str, Any] = {}
+
+    @contextmanager
+    def held(self, *, may_hold_run: bool) -> Iterator[None]:
+        """Make the folder and keep other processes from writing to it, before any work.
+
+        What was made goes again if nothing was put into it.
+
+        Args:
+            may_hold_run: Whether a run that is in it can be gone on with or replaced.
+
+        Raises:
+            RunError: The folder holds something else, or a run, is being written to by another
+                process, or cannot be written to.
+        """
+        self._refuse_foreign_files()
+        made = _missing_folders(self.path)
+        try:
+            make_folder(self.path)
+            with locked(self.path):
+                if not may_hold_run:
+                    self._refuse_run()
+                remove_drafts_in(self.path)
+                yield
+        finally:
+            for folder in made:
+                with suppress(OSError):  # it is not empty
+                    folder.rmdir()
+
+    def is_finished(self, claim: Mapping[str, Any]) -> bool:
+        """Return whether the folder holds that very run, and it is whole."""
+        run, unfinished = self._read_json(RUN_NAME), self._read_json(UNFINISHED_NAME)
+        if run is None:
+            return False
+        held = run.get("claim", {})
+        if not isinstance(held, dict) or any(held.get(key) != claim[key] for key in claim):
+            return False
+        if unfinished is not None and (
+            ATTEMPT not in unfinished or unfinished[ATTEMPT] != held.get(ATTEMPT)
+        ):
+            return False
+        files = run.get("files", [REPORT_NAME, PAGE_NAME])
+        return isinstance(files, list) and all(
+            isinstance(name, str) and (self.path / name).is_file() for name in files
+        )
+
+    def claim(
+        self,
+        claim: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+        half_rate: bool = False,
+    ) -> int:
+        """Make the folder ready for a run; return how often its learning rate was halved so far.
+
+        Args:
+            claim: The configuration and the data of the run, as JSON values.
+            overwrite: Whether another run in it may be replaced.
+            resume: Whether to go on with the run in it, if it is the same.
+            half_rate: Whether to halve the learning rate of that run, once more.
+
+        Raises:
+            RunError: The folder holds something else, or another run, or cannot be written to.
+        """
+        self._refuse_foreign_files()
+        held = self._held()
+        halvings, images = 0, {}
+        if held is not None and resume:
+            self._refuse_other_run(held, claim)
+            halvings = _number(held.get(HALVINGS))
+            images = {IMAGES: held[IMAGES]} if isinstance(held.get(IMAGES), dict) else {}
+        elif not overwrite:
+            self._refuse_run()
+        if half_rate:
+            self._refuse_to_halve_nothing(is_there=held is not None)
+            halvings += 1
+        make_folder(self.path)
+        self._claim = {**claim, **images, HALVINGS: halvings, ATTEMPT: uuid4().hex}
+        self._write_json(UNFINISHED_NAME, self._claim)
+        return halvings
+
+    @property
+    def run_id(self) -> str:
+        """Return the name of the run that was claimed."""
+        return run_id_of({key: self._claim[key] for key in self._claim if key != ATTEMPT})
+
+    def refuse_other_images(self, images: Mapping[str, str]) -> None:
+        """Refuse to go on with a run that read other images: names, sizes and times may deceive.
+
+        Args:
+            images: Digests of ``content`` and, where it is known, of which are ``unreadable``.
+
+        Raises:
+            RunError: The run in the folder, finished or not, says otherwise.
+        """
+        held = (self._held() or {}).get(IMAGES)
+        held = held if isinstance(held, dict) else images
+        differing = [key for key in images if held.get(key) != images[key]]
+        if differing:
+            what = "the data have changed: the same names hold other images"
+            if differing == ["unreadable"]:
+                what = "the data have changed: other images can be read"
+            raise RunError(
+                f"{self.path} holds another run: {what}",
+                hint="put the images back, or use --overwrite to audit those of now",
+            )
+
+    def settle_images(self, images: Mapping[str, str]) -> None:
+        """Note which images the unfinished run has read.
+
+        Raises:
+            RunError: It had read others before it was interrupted.
+        """
+        self.refuse_other_images(images)
+        self._claim = {**self._claim, IMAGES: dict(images)}
+        self._write_json(UNFINISHED_NAME, self._claim)
+
+    def report(self) -> Report:
+        """Return the report of a finished run."""
+        return read_report_table(self.path)
+
+    def write_evidence(self, evidence: Evidence) -> None:
+        """Keep what training saw, for later stages."""
+        arrays = {field.name: getattr(evidence, field.name) for field in fields(evidence)}
+        with atomic_path(self.path / EVIDENCE_NAME) as path, path.open("wb") as file:
+            np.savez(file, **arrays)
+
+    def remove_replaced(self, written: Collection[str]) -> None:
+        """Remove the files of a run that was replaced which this one has not written anew.
+
+        Args:
+            written: The names of those that it has. A diagnosis is always of the run before.
+        """
+        for name in (*_FILES, *DIAGNOSIS_NAMES):
+            if name not in (*written, PAGE_NAME):
+                (self.path / name).unlink(missing_ok=True)
+
+    def finish(self, run: Mapping[str, Any]) -> None:
+        """Write ``run.json``, which says that the run is whole: after all other files.
+
+        Args:
+            run: What it says.
+        """
+        files = [name for name in _FILES if (self.path / name).is_file()]
+        self._write_json(RUN_NAME, {**run, "files": files, "claim": self._claim})
+
+    def close(self) -> None:
+        """Remove what only an unfinished run needs: this one has all its files."""
+        remove_checkpoints(self.path / CHECKPOINTS_NAME)
+        (self.path / UNFINISHED_NAME).unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Give the folder back, if nothing came of the run but its claim."""
+        if self._names() == {UNFINISHED_NAME}:
+            self.close()
+
+    def _names(self) -> set[str]:
+        """Return what lies in the folder but for locks and drafts."""
+        try:
+            names = {path.name for path in self.path.iterdir()}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        return {name for name in names - {LOCK_NAME, OWNER_NAME} if not is_draft(name)}
+
+    def _held(self) -> Any:
+        """Return the claim of the run that the folder holds, ``None`` if it holds no run."""
+        unfinished = self._read_json(UNFINISHED_NAME)
+        return self._finished_claim() if unfinished is None else unfinished
+
+    def _finished_claim(self) -> Any:
+        """Return the claim of the run that was finished last, ``None`` if there is none."""
+        content = self._read_json(RUN_NAME)
+        claim = None if content is None else content.get("claim", {})
+        return claim if claim is None or isinstance(claim, dict) else {}
+
+    def _refuse_foreign_files(self) -> None:
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise RunError(f"{self.path} is a file", hint="name a folder for the run")
+            is_foreign = self._held() is None and bool(self._names())
+        except OSError as error:
+            raise RunError(
+                f"cannot read {self.path}: {error.strerror or error}",
+                hint="choose another place for the output",
+            ) from error
+        if is_foreign:
+            raise RunError(
+                f"{self.path} is not empty and holds no run of labelfix",
+                hint="name a new folder for --out; labelfix never deletes what it did not write",
+            )
+
+    def _refuse_run(self) -> None:
+        if self._held() is None:
+            return
+        state = "a finished run" if (self.path / RUN_NAME).exists() else "an unfinished run"
+        raise RunError(
+            f"{self.path} holds {state}",
+            hint="use --resume to go on with it, --overwrite to replace it, "
+            "or another folder for --out",
+        )
+
+    def _refuse_to_halve_nothing(self, *, is_there: bool) -> None:
+        if is_there and self._read_json(UNFINISHED_NAME) is not None:
+            return
+        state = "a finished run" if is_there else "no run"
+        raise RunError(
+            f"{self.path} holds {state}: there is no training to go on with at half the rate",
+            hint="leave out --half-rate; a new run takes --learning-rate",
+        )
+
+    def _refuse_other_run(self, held: Any, claim: Mapping[str, Any]) -> None:
+        differing = [key for key in claim if held.get(key) != claim[key]]
+        if not differing:
+            return
+        if differing == ["decisions"]:
+            raise RunError(
+                f"{self.path} holds another run: the decisions have changed since, or it had none",
+                hint="use --overwrite to audit anew with the decisions of now; they stay",
+            )
+        data_differ = {"fingerprint", "labels"}.intersection(differing)
+        what = "the data have changed" if data_differ else "the settings differ"
+        raise RunError(
+            f"{self.path} holds another run: {what}",
+            hint="repeat the command of that run, or use --overwrite",
+        )
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        return _read_json(self.path / name)
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        with atomic_path(self.path / name) as path:
+            path.write_bytes(_json_bytes(content))
+
+
+def _number(value: Any) -> int:
+    return value if type(value) is int else 0
+
+
+def _missing_folders(path: Path) -> list[Path]:
+    """Return those of a path and its parents that are not there yet, the innermost first."""
+    return [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]

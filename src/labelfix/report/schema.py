@@ -1,0 +1,447 @@
+"""The columns of ``report.parquet``: the one place that names them, types them and says them.
+
+Letters: N samples, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from labelfix.issues.types import KINDS, IssueKinds
+from labelfix.types import (
+    MISSING,
+    Label,
+)
+
+SCHEMA_VERSION = 1
+"""Rises when a column changes its type or meaning or goes away; a new column does not raise it."""
+
+VERSION_KEY = b"labelfix.schema_version"
+CLASSES_KEY = b"labelfix.class_names"
+RUN_KEY = b"labelfix.run"
+
+Kind: TypeAlias = Literal["label"] | pa.DataType
+"""An Arrow type, or the type of the labels, which depends on the data set."""
+
+PROBABILITIES = pa.list_(pa.field("element", pa.float32()))
+"""The type of ``pred_probs``; lists of fixed size with nulls are beyond many Parquet readers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the report.
+
+    Args:
+        name: Its name in the file.
+        kind: Its type.
+        nullable: Whether a row may have no value.
+        meaning: One sentence, with units, direction and when it is null.
+        is_late: Whether reports of the same schema version were once written without it; they are
+            read as if it said nothing.
+    """
+
+    name: str
+    kind: Kind
+    nullable: bool
+    meaning: str
+    is_late: bool = False
+
+
+def _kind(name: str, question: str, score: str) -> tuple[Column, Column]:
+    """Return the two columns of a kind of issue of images."""
+    return (
+        Column(f"is_{name}_issue", pa.bool_(), nullable=False, meaning=question, is_late=True),
+        Column(
+            f"{name}_score",
+            pa.float32(),
+            nullable=True,
+            meaning=f"{score}; null where it cannot be read.",
+            is_late=True,
+        ),
+    )
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        "sample_id",
+        pa.string(),
+        nullable=False,
+        meaning="The sample's name, unique and the same in every run: the image's path inside the "
+        "data set, or the value of the id column; of arrays that were given, the row from 0.",
+    ),
+    Column(
+        "split",
+        pa.string(),
+        nullable=True,
+        meaning="The split that the sample came in (`train`, `test`, ...), as the input spells it; "
+        "null where the input names none.",
+    ),
+    Column(
+        "given_label",
+        "label",
+        nullable=True,
+        meaning="The label that the sample came with, as it came; null where there is none.",
+    ),
+    Column(
+        "predicted_label",
+        "label",
+        nullable=True,
+        meaning="The class with the highest of `pred_probs`, of those that any judged sample was "
+        "given; null when not judged.",
+    ),
+    Column(
+        "suggested_label",
+        "label",
+        nullable=True,
+        meaning="The label that the sample should probably have, or that a person chose; null "
+        "unless `is_label_issue`.",
+    ),
+    Column(
+        "is_label_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether the given label is flagged as probably wrong. Of labels as probably wrong "
+        "all are flagged or none, so `--budget` may leave some flags unused. Unless `--precision` "
+        "or `--budget` is used, none below .05 is.",
+    ),
+    Column(
+        "label_score",
+        pa.float32(),
+        nullable=True,
+        meaning="How far the given label can be believed, 0 (doubtful) to 1 (clean): "
+        "1 - `label_error_probability`; null when not judged.",
+    ),
+    Column(
+        "label_error_probability",
+        pa.float32(),
+        nullable=True,
+        meaning="The probability that the given label is wrong, 0 (clean) to 1 (wrong); exactly 0 "
+        "or 1 where a person has decided (`--decisions`), 1 also for a sample to be left out; null "
+        "when not judged.",
+    ),
+    Column(
+        "suggested_label_probability",
+        pa.float32(),
+        nullable=True,
+        meaning="The probability that `suggested_label` is the true class, 0 to 1: 1 where a "
+        "person chose it, 0 for a sample to be left out, which is of no class; null unless "
+        "`is_label_issue`.",
+    ),
+    Column(
+        "sample_weight",
+        pa.float32(),
+        nullable=False,
+        meaning="How much the sample, with its given label, should count in later training: at "
+        "least 0, mean 1 over all rows, 0 for a row that cannot be trained on. One value a sample "
+        "(cleanlab's column of this name has one value a class).",
+    ),
+    Column(
+        "pred_probs",
+        PROBABILITIES,
+        nullable=True,
+        meaning="The probability of each of the K classes, in the order of the class names in the "
+        "file's metadata, from models that never trained on the sample (out-of-sample), or as they "
+        "were given with `--pred-probs`; null when not judged.",
+    ),
+    Column(
+        "fold",
+        pa.int16(),
+        nullable=True,
+        meaning="The cross-validation fold, from 0, that held the sample out; null when not "
+        "judged, for a row that no fold trains on (of a test split, or one that a person has "
+        "dropped or given a class too small to be judged), and where probabilities were given.",
+    ),
+    Column(
+        "is_unreadable_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether the image could not be read; `reason` says why.",
+    ),
+    Column(
+        "is_exact_duplicate_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether another sample's image is byte for byte the same.",
+    ),
+    Column(
+        "exact_duplicate_set",
+        pa.int64(),
+        nullable=True,
+        meaning="The same number for byte-identical images, from 0 in order of first appearance; "
+        "null for an image without a copy. All labels of a set are judged together: at most one "
+        "can be right, so the error probabilities of k different labels sum to at least k - 1, the "
+        "most probable one is not flagged, and it is what the others are suggested. What a person "
+        "decided of one copy holds for all. Near-duplicates are judged each for itself.",
+    ),
+    Column(
+        "is_conflicting_duplicate_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether a byte-identical image came with another label.",
+    ),
+    Column(
+        "near_duplicate_set",
+        pa.int64(),
+        nullable=True,
+        meaning="The same number for images that show the same picture, encoded, resized or "
+        "slightly cropped anew, or byte for byte, from 0 in order of first appearance, across "
+        "splits; null for an image without such a copy.",
+        is_late=True,
+    ),
+    Column(
+        "is_near_duplicate_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether the image is in a `near_duplicate_set`.",
+        is_late=True,
+    ),
+    Column(
+        "near_duplicate_score",
+        pa.float32(),
+        nullable=True,
+        meaning="1 - the correlation of the image's detail with that of the neighbour most alike, "
+        "0 (the same picture) to 1 (nothing in common); null where it cannot be read.",
+        is_late=True,
+    ),
+    Column(
+        "is_conflicting_near_duplicate_issue",
+        pa.bool_(),
+        nullable=False,
+        meaning="Whether the image is in a `near_duplicate_set` whose given labels differ; true of "
+        "every conflict of byte-identical images, too.",
+        is_late=True,
+    ),
+    *_kind(
+        "outlier",
+        "Whether the image is unlike all others.",
+        "How near the image is to its 10 nearest, set against all other images, 0 (unlike all) to "
+        "1; 0.5 is a modified z-score of 3.5 of the mean distance between features",
+    ),
+    *_kind(
+        "dark",
+        "Whether the image is nearly black.",
+        "The luminance that 99 % of its pixels do not exceed, 0 (black) to 1",
+    ),
+    *_kind(
+        "bright",
+        "Whether the image is nearly white.",
+        "1 - the luminance that 95 % of its pixels reach, 0 (white) to 1",
+    ),
+    *_kind(
+        "blurry",
+        "Whether the image has hardly an edge.",
+        "How sharp the image is, 0 (no edge) to 1: 1 - exp(-v / 100), v the variance of the "
+        "Laplacian of its luminance (0 to 255) at 64 pixels along its longer side",
+    ),
+    *_kind(
+        "odd_size",
+        "Whether the image is much larger or smaller than the others.",
+        "How usual the image's size is, 0 (odd) to 1 (the median); 0.5 is three times the distance "
+        "between the quartiles from the median, and at least one octave, of the square root of the "
+        "area",
+    ),
+    Column(
+        "reason",
+        pa.string(),
+        nullable=True,
+        meaning="What there is to say about the row, in a short sentence for a person; it begins "
+        "with `reviewed: ` where a person has decided (`--decisions`); null when there is nothing "
+        "to say.",
+    ),
+)
+
+DECISION_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "decision",
+        pa.string(),
+        nullable=True,
+        meaning="What somebody decided in `labelfix review`: `keep`, `relabel`, `unsure` or "
+        "`drop`; null where nothing was decided.",
+    ),
+    Column(
+        "final_label",
+        "label",
+        nullable=True,
+        meaning="The label that comes of the decision: the chosen one after `relabel`, the given "
+        "one after `keep` and `unsure`; null after `drop`, and where nothing was decided.",
+    ),
+    Column(
+        "decided_at",
+        pa.string(),
+        nullable=True,
+        meaning="When, UTC, like `2026-11-23T12:00:00.123Z`.",
+    ),
+    Column(
+        "decided_by",
+        pa.string(),
+        nullable=True,
+        meaning="Who decided, if that is known.",
+    ),
+)
+"""What `RUN/decisions.jsonl` adds to the rows of a report."""
+
+
+def label_type(class_names: Sequence[Label]) -> pa.DataType:
+    """Return the Arrow type of the label columns: int64 if every class is a number, else string."""
+    are_numbers = bool(class_names) and all(isinstance(name, int) for name in class_names)
+    return pa.int64() if are_numbers else pa.string()
+
+
+def arrow_schema(class_names: Sequence[Label]) -> pa.Schema:
+    """Return the schema of a report on these K classes, without file metadata."""
+    labels = label_type(class_names)
+    kinds = [labels if isinstance(column.kind, str) else column.kind for column in COLUMNS]
+    return pa.schema(
+        [
+            pa.field(c.name, kind, nullable=c.nullable)
+            for c, kind in zip(COLUMNS, kinds, strict=True)
+        ]
+    )
+
+
+_NAMES = {pa.float32(): "float32", PROBABILITIES: "list of K float32"}
+
+_PAGE = """\
+# The report
+
+<!-- Written by docs/generate.py from src/labelfix/report_schema.py: change it there. -->
+
+`RUN/report.parquet` holds one row a sample, in the order of the input. Every row of the input is
+there: what could not be read or judged says so in `reason`.
+
+```python
+import pandas as pd
+
+import labelfix
+
+report = labelfix.read_report("RUN")  # a DataFrame with nullable types; checks the file
+plain = pd.read_parquet("RUN/report.parquet")  # the same rows, without labelfix
+worst = report.sort_values("label_score").head(20)
+```
+
+Schema version {version}. A change of a column's type or meaning raises the version; labelfix
+refuses a report with a newer version than its own. A new column does not raise it.
+
+## Columns
+
+| column | type | null | meaning |
+|---|---|---|---|
+{rows}
+
+An image has an issue of a kind (outlier, dark, bright, blurry, odd size) if its score is below a
+threshold, `settings.issues` in the file's metadata; `--issue-threshold dark=0.2` changes one.
+
+`RUN/neighbors.parquet` has a row for each row of the report, in the same order: `sample_id`;
+`neighbors`, the rows of the report (from 0) of up to 10 images that are most like it, nearest
+first; `similarities`, their cosines, -1 to 1. Where probabilities were given there is no such file.
+
+## Decisions
+
+What people decided is kept beside the report, in `RUN/decisions.jsonl`. `labelfix.read_report` and
+the exports `csv`, `parquet` and `jsonl` join the last decision on each sample to its row:
+
+| column | type | null | meaning |
+|---|---|---|---|
+{decisions}
+
+A *label* is text or a 64-bit integer, as the labels came: the label columns have the same type.
+
+## File metadata
+
+| key | value |
+|---|---|
+| `{version_key}` | the schema version, `{version}` |
+| `{classes_key}` | JSON list of the K class names, in the order of `pred_probs` |
+| `{run_key}` | JSON object: `source` (`kind`, `path` and `columns` of the data), `fingerprint` \
+of the images or files, `noise_rate` (estimated share of wrong labels among the judged samples), \
+`noise_rate_interval` (it lies between these two with a probability of 90 %), \
+`backbone`, `seed`, `versions`, `settings` (with `decisions`, how many of them shaped the report, \
+where there were any). Where probabilities were given, `source` has the kind \
+`pred_probs`, `backbone` and `seed` are null, and what is said of images is false or null |
+
+The file holds no dates, no timings and no place of output: two runs on one machine with the same
+data, settings and seed give the same bytes. Timings are in `RUN/run.json`.
+
+```python
+import json
+
+import pyarrow.parquet as pq
+
+metadata = pq.read_schema("RUN/report.parquet").metadata
+class_names = json.loads(metadata[b"{classes_key}"])
+```
+"""
+
+
+def schema_page() -> str:
+    """Return docs/report.md: the columns and the file metadata, as Markdown."""
+    return _PAGE.format(
+        rows=_lines(COLUMNS),
+        decisions=_lines(DECISION_COLUMNS),
+        version=SCHEMA_VERSION,
+        version_key=VERSION_KEY.decode(),
+        classes_key=CLASSES_KEY.decode(),
+        run_key=RUN_KEY.decode(),
+    )
+
+
+def _lines(columns: Sequence[Column]) -> str:
+    return "\n".join(
+        f"| `{c.name}` | {_type_name(c)} | {'yes' if c.nullable else 'no'} | {c.meaning} |"
+        for c in columns
+    )
+
+
+def _type_name(column: Column) -> str:
+    if isinstance(column.kind, str):
+        return "label"
+    return _NAMES.get(column.kind, str(column.kind))
+
+
+def kind_columns(kinds: IssueKinds | None, size: int) -> dict[str, pa.Array]:
+    """Return ``(N,)`` columns by name.
+
+    Args:
+        kinds: What was found of images; ``None`` if none was looked at.
+        size: N.
+    """
+    if kinds is None:
+        return {column.name: _nothing(column, size) for column in COLUMNS if column.is_late}
+    sets = kinds.near_duplicate_set
+    columns = {
+        "near_duplicate_set": pa.array(sets, mask=sets == MISSING),
+        "is_conflicting_near_duplicate_issue": pa.array(kinds.is_conflicting),
+    }
+    for kind in KINDS:
+        score = kinds.scores[kind]
+        columns[f"is_{kind}_issue"] = pa.array(kinds.is_issue[kind])
+        columns[f"{kind}_score"] = pa.array(score, mask=np.isnan(score))
+    return columns
+
+
+def with_late_columns(table: pa.Table) -> pa.Table:
+    """Return a table with the columns that it lacks because it was written before there were any.
+
+    Args:
+        table: Of a report.
+    """
+    for column in COLUMNS:
+        if column.is_late and column.name not in table.column_names:
+            field = pa.field(column.name, column.kind, nullable=column.nullable)
+            table = table.append_column(field, _nothing(column, table.num_rows))
+    return table
+
+
+def _nothing(column: Column, size: int) -> pa.Array:
+    if column.nullable:
+        return pa.nulls(size, column.kind)
+    return pa.array(np.zeros(size, np.bool_))
+
+
+PRED_PROBS = "pred_probs"
+
+ROW_GROUP_SIZE = 65_536
+"""Fixed, so that the same rows always make the same bytes."""

@@ -1,0 +1,440 @@
+"""From what training saw to how probable it is that each given label is wrong.
+
+Letters: N samples, n of them judged, K classes.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.stats import rankdata
+
+from labelfix.data.probability_store import ArrayStore, ChosenColumns, ProbabilityStore, blocks
+from labelfix.scoring.class_noise import anchor_matrix, anchor_rows, without_class_noise
+from labelfix.scoring.copies import Copies
+from labelfix.scoring.decisions import Verdicts, dealt_anew, hypothesis_weights
+from labelfix.scoring.many_classes import (
+    DENSE_CLASSES,
+    CandidatePriors,
+    SparseMixture,
+    SparseNoise,
+    noise_cells,
+)
+from labelfix.scoring.priors import (
+    LEAST_PROBABILITY,
+    LabelPriors,
+    expected_counts,
+    posteriors,
+    prior_samples,
+    sharpened_priors,
+)
+from labelfix.types import MISSING, Evidence, LabelScores, NoiseCells, Reviewed
+from labelfix.utils.threads import one_thread_each
+
+EM_LEAPS = 34
+EM_TOLERANCE = 1e-4
+
+HYPOTHESES = 4
+"""How much of a model's doubt is put down to the labels cannot be told from its probabilities:
+between all of it to the model and seven eighths to the labels, each halving is as likely."""
+
+FITTED_SAMPLES = 1 << 16
+"""The matrices are fitted to so many samples at most, evenly spaced; all samples are judged."""
+
+TEMPERATURE_ROWS = 1 << 14
+"""The temperature, one number, is fitted to so many samples at most: it is then known to about one
+part in a hundred, and a pass over all samples for each of its fifteen guesses is saved."""
+
+TEMPERATURE_VALUES = 1 << 24
+"""So many probabilities at most are held for that: with 10,000 classes, of 1,677 samples."""
+
+DEVIATIONS = 1.645
+"""Standard deviations on each side that hold 90 %."""
+
+LOG_TEMPERATURES = (-2.0, 3.0)
+"""Where the temperature is looked for; sharper, and powers would leave what float32 can hold."""
+
+
+def score_labels(
+    evidence: Evidence,
+    given_label: NDArray[np.int64],
+    reviewed: Reviewed | None = None,
+    copies: NDArray[np.int64] | None = None,
+) -> LabelScores:
+    """Return how probable it is that each given label is wrong, from given labels and decisions.
+
+    The out-of-sample probabilities are calibrated to the given labels; mistakes that are made
+    whatever the sample looks like are taken out of them (`without_class_noise`). What doubt is left
+    may be the model's or the labels': under each of four hypotheses the remaining probabilities,
+    to the power 1, 2, 4 or 8, stand for the true label's distribution; a class-to-class noise
+    matrix is fitted to the given labels by EM, and Bayes' rule joins the two:
+    ``P(true = k | x, given) ~ P(true = k | x) * P(given | true = k)``. The scores are the means.
+
+    What people decided is taken as the truth: it replaces what the model says of those samples, so
+    that their probabilities are 0 or 1 and the matrices follow it. All other probabilities are
+    dealt anew in the order that the hypotheses give if each weighs as much as it makes the
+    decisions likely (`labelfix.scoring.decisions`): how many are wrong stays as all hypotheses
+    together have it.
+
+    Byte-identical images have one true label, whatever labels they were given
+    (`labelfix.scoring.copies`). A class that no judged sample was given is left out: nothing is
+    known of what its samples are called, so it is never suggested, its probability counts for
+    nothing, and its row of the noise matrix is that of a class that is never mistaken, from 0 to 1.
+
+    Args:
+        evidence: Of N samples.
+        given_label: ``(N,)`` codes.
+        reviewed: What people decided about them; ``None`` for nothing.
+        copies: ``(N,)`` the same number for byte-identical images, ``MISSING`` for one that has no
+            copy; ``None`` if that is not known.
+    """
+    rows = np.flatnonzero(~np.isnan(evidence.pred_probs[:, 0]))
+    return score_probabilities(ArrayStore(evidence.pred_probs), rows, given_label, reviewed, copies)
+
+
+def score_probabilities(
+    probs: ProbabilityStore,
+    rows: NDArray[np.int64],
+    given_label: NDArray[np.int64],
+    reviewed: Reviewed | None = None,
+    copies: NDArray[np.int64] | None = None,
+) -> LabelScores:
+    """Return what `score_labels` does, of probabilities that need not lie in memory.
+
+    The work takes one array of n times K float32, and one pass over the probabilities.
+
+    Args:
+        probs: Of N samples, out-of-sample.
+        rows: ``(n,)`` rising: the samples to judge.
+        given_label: ``(N,)`` codes.
+        reviewed: What people decided about the N samples; ``None`` for nothing.
+        copies: ``(N,)`` as `score_labels` has them.
+    """
+    decisions = Reviewed.nothing(len(probs)) if reviewed is None else reviewed
+    known = np.unique(given_label[rows])
+    if len(known) in (0, probs.classes):
+        return _score(probs, rows, given_label, decisions, copies)
+    code = np.full(probs.classes, MISSING)
+    code[known] = np.arange(len(known))
+    scores = _score(
+        ChosenColumns(probs, known),
+        rows,
+        _coded(given_label, code),
+        replace(
+            decisions,
+            label=_coded(decisions.label, code),
+            # a label that no judged sample was given: whatever else it is, it is not the given one
+            is_dropped=decisions.is_dropped
+            | ((decisions.label != MISSING) & (_coded(decisions.label, code) == MISSING)),
+        ),
+        copies,
+    )
+    return _of_all_classes(scores, known, probs.classes, given_label, decisions)
+
+
+def _coded(label: NDArray[np.int64], code: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.where(label == MISSING, MISSING, code[label])
+
+
+def _of_all_classes(
+    scores: LabelScores,
+    known: NDArray[np.int64],
+    classes: int,
+    given_label: NDArray[np.int64],
+    reviewed: Reviewed,
+) -> LabelScores:
+    """Return the scores in the codes of all K classes, from those of the known ones alone."""
+    is_judged = ~np.isnan(scores.label_error_probability)
+    predicted = _coded(scores.predicted_label, known)
+    alternative = _coded(scores.alternative_label, known)
+    probability = scores.alternative_probability.copy()
+    is_none = is_judged & (alternative == given_label)  # where there is but one class
+    alternative[is_none], probability[is_none] = MISSING, 0
+    chosen = is_judged & (reviewed.label != MISSING) & ~np.isin(reviewed.label, known)
+    alternative[chosen], probability[chosen] = reviewed.label[chosen], 1
+    return replace(
+        scores,
+        predicted_label=predicted,
+        alternative_label=alternative,
+        alternative_probability=probability,
+        noise=scores.noise.among(known, classes, whole=classes <= DENSE_CLASSES),
+    )
+
+
+def _score(
+    probs: ProbabilityStore,
+    rows: NDArray[np.int64],
+    given_label: NDArray[np.int64],
+    decisions: Reviewed,
+    sets: NDArray[np.int64] | None,
+) -> LabelScores:
+    given = given_label[rows]
+    copies = Copies.among(sets, rows, given, decisions)
+    temperature = _temperature(probs, rows, given)
+    # our threads share the work, so a BLAS library must not start its own; nor must sums depend on
+    # how many it would take
+    with one_thread_each() as pool:
+        priors = sharpened_priors(probs, rows, given, temperature, pool)
+        anchors = _anchors(priors)
+        priors = without_class_noise(priors, anchors, pool)
+        verdicts = Verdicts.on(priors, decisions, rows)
+        verdicts.write_to(priors)
+        noises = _noises(priors, pool)
+        judged = posteriors(priors, noises, pool)
+        is_best = copies.judge(judged, priors, noises)
+        if len(verdicts):
+            weights = hypothesis_weights(verdicts, noises)
+            weighted = posteriors(priors, noises, pool, weights)
+            copies.judge(weighted, priors, noises, weights)
+            judged = dealt_anew(judged, weighted, verdicts, copies)
+            verdicts.settle(judged)
+    return LabelScores(
+        label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
+        under_hypotheses=_spread(judged.under, rows, len(probs), np.nan),
+        predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),
+        alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
+        alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
+        is_best_of_copies=_spread(is_best, rows, len(probs), False),
+        noise=_cells(noises, judged.of_class),
+        noise_rate=float(judged.wrong.mean(dtype=np.float64)),
+        noise_rate_interval=rate_interval(judged.under.mean(axis=1, dtype=np.float64), len(rows)),
+    )
+
+
+def rate_interval(rates: NDArray[np.float64], count: int) -> tuple[float, float]:
+    """Return the interval that holds the share of wrong labels with a probability of 90 %.
+
+    From the lowest to the highest of the hypotheses, wider by what chance does to a share among so
+    many samples. Each of four is as likely: an interval without one would hold no more than 75 %.
+
+    Args:
+        rates: ``(H,)`` the share under each hypothesis.
+        count: n.
+    """
+    low, high = rates.min(), rates.max()
+    spread = DEVIATIONS * np.sqrt(np.array([low * (1 - low), high * (1 - high)]) / count)
+    return max(0.0, float(low - spread[0])), min(1.0, float(high + spread[1]))
+
+
+def matrix_interval(
+    matrices: NDArray[np.float64], of_class: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return ``(2, K, K)`` between which each cell lies with a probability of 90 %.
+
+    As `rate_interval`; a row is a share among as many samples as are expected of its class.
+
+    Args:
+        matrices: ``(H, K, K)`` under each hypothesis.
+        of_class: ``(K,)`` the expected samples of each true class.
+    """
+    bounds: NDArray[np.float64] = np.stack([matrices.min(axis=0), matrices.max(axis=0)])
+    spread = DEVIATIONS * np.sqrt(bounds * (1 - bounds) / np.maximum(of_class, 1)[None, :, None])
+    spread[0] *= -1
+    return np.clip(bounds + spread, 0, 1)
+
+
+def _anchors(priors: LabelPriors) -> NDArray[np.float32] | SparseMixture:
+    if priors.classes <= DENSE_CLASSES:
+        return anchor_matrix(priors.spaced(FITTED_SAMPLES))
+    some = priors.spaced(FITTED_SAMPLES, as_view=True)
+    return SparseMixture.of_rows(anchor_rows(some), priors.classes)
+
+
+def _noises(
+    priors: LabelPriors, pool: ThreadPoolExecutor
+) -> list[NDArray[np.float64]] | list[SparseNoise]:
+    """Return the noise of each hypothesis, from the priors to the power 1, 2, 4 ..."""
+    if priors.classes > DENSE_CLASSES:
+        some = CandidatePriors.of(priors, limit=FITTED_SAMPLES, hypotheses=HYPOTHESES, pool=pool)
+        return [fit_sparse_noise(some, number, pool) for number in range(HYPOTHESES)]
+    matrices = []
+    priors = priors.spaced(FITTED_SAMPLES)
+    for number in range(HYPOTHESES):
+        if number:
+            priors = priors.squared()
+        matrices.append(fit_noise_matrix(priors, pool))
+    return matrices
+
+
+def _cells(
+    noises: list[NDArray[np.float64]] | list[SparseNoise], of_class: NDArray[np.float64]
+) -> NoiseCells:
+    sparse = [noise for noise in noises if isinstance(noise, SparseNoise)]
+    if sparse:
+        return noise_cells(sparse, of_class, DEVIATIONS)
+    matrices = np.stack([noise for noise in noises if isinstance(noise, np.ndarray)])
+    return NoiseCells.of_matrix(matrices.mean(axis=0), matrix_interval(matrices, of_class))
+
+
+def temperature_of(log_probs: NDArray[np.floating], label: NDArray[np.int64]) -> float:
+    """Return the temperature that makes the labels most likely (Guo et al., ICML 2017).
+
+    Args:
+        log_probs: ``(N, K)``.
+        label: ``(N,)`` codes.
+    """
+    shift = np.log(log_probs.shape[1]) / 2  # as in `sharpened_priors`
+    logits = (log_probs + shift).astype(np.float32)
+    own = np.take_along_axis(logits, label[:, None], axis=1)[:, 0].mean(dtype=np.float64)
+    parts = [logits[block] for block in blocks(*logits.shape)]
+
+    def loss(log_temperature: float) -> float:
+        power = np.float32(np.exp(-log_temperature))
+        totals = [np.log(_exp(part * power).sum(axis=1)).sum(dtype=np.float64) for part in parts]
+        return float(sum(totals) / len(label) - power * own)
+
+    best = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded", options={"xatol": 1e-3})
+    return float(np.exp(best.x))
+
+
+def fit_noise_matrix(priors: LabelPriors, pool: ThreadPoolExecutor) -> NDArray[np.float64]:
+    """Return ``(K, K)`` P(given = k | true = j) in row j, by expectation maximisation.
+
+    After every two rounds it leaps ahead along the way that they took (SQUAREM, scheme S3 of
+    Varadhan and Roland, Scandinavian Journal of Statistics 2008): a third of the passes that plain
+    rounds take, to the same end.
+
+    Args:
+        priors: P(true | x) of n samples.
+        pool: The threads to use.
+    """
+    classes = priors.classes
+    start = np.full((classes, classes), 0.1 / max(classes - 1, 1))
+    np.fill_diagonal(start, 0.9)
+    return _leaping(start, lambda matrix: _renewed(priors, matrix, pool), _as_rows)
+
+
+def fit_sparse_noise(
+    priors: CandidatePriors, hypothesis: int, pool: ThreadPoolExecutor
+) -> SparseNoise:
+    """Return what `fit_noise_matrix` does, of many classes.
+
+    Args:
+        priors: P(true | x) of some samples, for the classes that are told apart.
+        hypothesis: Which power of them.
+        pool: The threads to use.
+    """
+
+    def renew(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        return priors.renewed(parameters, hypothesis, pool)
+
+    return priors.noise(_leaping(priors.start(), renew, priors.as_rows))
+
+
+def _leaping(
+    parameters: NDArray[np.float64],
+    renew: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    as_rows: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """Return where rounds of expectation maximisation end.
+
+    Args:
+        parameters: Where they begin.
+        renew: A round.
+        as_rows: Scales parameters that a leap led to so that they are probabilities again.
+    """
+    for _ in range(EM_LEAPS):
+        first = renew(parameters)
+        second = renew(first)
+        step = first - parameters
+        if np.abs(step).max() < EM_TOLERANCE:
+            return second
+        bend = second - first - step
+        length = max(1.0, float(np.linalg.norm(step)) / max(float(np.linalg.norm(bend)), 1e-300))
+        ahead = parameters + 2 * length * step + length**2 * bend
+        parameters = renew(as_rows(np.maximum(ahead, second / 10)))
+    return parameters
+
+
+def _renewed(
+    priors: LabelPriors, matrix: NDArray[np.float64], pool: ThreadPoolExecutor
+) -> NDArray[np.float64]:
+    counts = expected_counts(priors, matrix, pool)
+    right, wrong = prior_samples(float(np.trace(counts)), float(counts.sum()), len(counts))
+    counts += wrong + 1e-9
+    counts[np.diag_indices_from(counts)] += right - wrong
+    return _as_rows(counts)
+
+
+def _as_rows(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
+
+def _exp(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.exp(values, out=values)
+
+
+def _temperature(
+    probs: ProbabilityStore, rows: NDArray[np.int64], given: NDArray[np.int64]
+) -> float:
+    most = max(1, min(TEMPERATURE_ROWS, TEMPERATURE_VALUES // probs.classes))
+    some = np.arange(0, len(rows), -(-len(rows) // most))
+    part = probs.read(rows[some])
+    return temperature_of(np.log(np.maximum(part, LEAST_PROBABILITY)), given[some])
+
+
+def _spread(values: NDArray[Any], rows: NDArray[np.int64], size: int, empty: float) -> NDArray[Any]:
+    """Return ``(..., size)`` values: ``values[..., i]`` at ``rows[i]``, ``empty`` elsewhere."""
+    spread = np.full((*values.shape[:-1], size), empty, values.dtype)
+    spread[..., rows] = values
+    return spread
+
+
+def score_with_margins(
+    evidence: Evidence,
+    given_label: NDArray[np.int64],
+    reviewed: Reviewed | None = None,
+    copies: NDArray[np.int64] | None = None,
+) -> LabelScores:
+    """Return what `score_labels` does, in the order that margins and probabilities share.
+
+    How many labels are wrong with which probability stays as the out-of-sample probabilities have
+    it; who gets which goes by the mean of two ranks, that of the probability and that of the mean
+    margin (AUM: Pleiss et al., NeurIPS 2020, equation 1).
+
+    Args:
+        evidence: Of N samples; those without a margin, which no network was trained on, keep their
+            probability.
+        given_label: ``(N,)`` codes.
+        reviewed: What people decided: those samples keep 0 or 1, whatever their margin.
+        copies: ``(N,)`` the same number for byte-identical images, ``MISSING`` for one that has no
+            copy; ``None`` if that is not known. Where their labels differ they keep their
+            probability, so that at most one of them can be right; else all have the same one.
+    """
+    scores = score_labels(evidence, given_label, reviewed, copies)
+    wrong = scores.label_error_probability
+    decisions = Reviewed.nothing(len(wrong)) if reviewed is None else reviewed
+    judged = np.flatnonzero(np.isfinite(wrong))
+    same = Copies.among(copies, judged, given_label[judged], decisions).of_rows(judged)
+    margin = same.evened(evidence.margin)
+    is_open = np.isfinite(wrong) & np.isfinite(margin) & ~decisions.is_settled
+    is_open[same.settled_samples] = False
+    rows = np.flatnonzero(is_open)
+    source = np.arange(len(wrong))
+    source[rows] = rows[in_order_of_both(wrong[rows], margin[rows])]
+    dealt = same.evened(wrong[source])
+    share = np.divide(dealt, wrong, out=np.zeros_like(wrong), where=wrong > 0)
+    return replace(
+        scores,
+        label_error_probability=dealt,
+        under_hypotheses=same.evened(scores.under_hypotheses[:, source]),
+        alternative_probability=np.minimum(scores.alternative_probability * share, dealt),
+    )
+
+
+def in_order_of_both(wrong: NDArray[np.float32], margin: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return ``(N,)`` whose probability each gets: the highest goes to whom both ranks put first.
+
+    Args:
+        wrong: ``(N,)`` the probability that the given label is wrong.
+        margin: ``(N,)`` logit units; low is probably wrong.
+    """
+    ranks = rankdata(wrong) + rankdata(-margin)
+    order = np.lexsort((-margin, wrong, ranks))
+    source = np.empty(len(wrong), np.int64)
+    source[order] = np.argsort(wrong, kind="stable")
+    return source

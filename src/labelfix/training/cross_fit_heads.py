@@ -1,0 +1,299 @@
+"""Cross-fitted, self-labelled heads: probabilities of each sample from models that never saw it.
+
+Four passes over the features, of which three train many heads side by side:
+
+1. one head a candidate radius, to choose the ball from the likelihood of held-out given labels;
+2. one head a *pair* of folds, trained without both: its beliefs on one fold can guide a head that
+   is to judge the other, and no label ever speaks for itself, not even by a detour;
+3. one head a fold, trained without it on labels corrected and weighted by those beliefs;
+4. a vote on each sample by those that look most like it, outside its fold, of the same labels.
+
+The probabilities are the mean of what the last two say: they err in different places.
+
+A label that a person has reviewed takes the given one's place in all three, is never corrected, and
+always counts in full; but in its own fold it trains nothing either.
+
+Letters: N samples, B samples of a batch, D features, K classes, F folds, P pairs of folds.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labelfix.config import TrainingConfig
+from labelfix.training.heads import (
+    Batch,
+    LinearHeads,
+    ScaledFeatures,
+    fit_heads,
+    head_probabilities,
+    scale_features,
+)
+from labelfix.training.neighbor_votes import Voters, draw_voters, neighbour_probabilities
+from labelfix.training.recorder import MarginRecorder
+from labelfix.training.self_labeling import SelfLabeling, self_label
+from labelfix.types import MISSING, Evidence, Features, Judgeable
+from labelfix.utils.progress import OnProgress, Progress, no_progress
+
+SHARE_OF_NEIGHBOURS = 0.5
+"""How much of a probability is the neighbours' word; the rest is the heads'."""
+
+ROOM_AFTER_WEIGHTING = 1.5
+"""How much wider the ball is once doubtful labels count less: there is less noise to fit."""
+
+
+SMALL_STEP = 2**26
+"""Multiplications of a step, at most, that one thread does as fast as several: these would wait for
+each other longer than they work."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """One cross-fitting: rows to train on, their folds and labels among the J judged classes.
+
+    Training begins with ``label``: the given one, or the one that a person has reviewed.
+    """
+
+    features: ScaledFeatures
+    rows: NDArray[np.int64]
+    fold: Tensor
+    given_label: Tensor
+    label: Tensor
+    is_trusted: Tensor
+    classes: int
+    config: TrainingConfig
+    seed: int
+    on_progress: OnProgress
+
+    def fit(
+        self,
+        stage: str,
+        lesson: Callable[[NDArray[np.int64]], Batch],
+        radius: Tensor,
+        on_logits: Callable[[NDArray[np.int64], Tensor], None] | None = None,
+    ) -> LinearHeads:
+        def report(epoch: int, epochs: int, loss: float) -> None:
+            self.on_progress(Progress(stage, epoch, epochs, "epochs", f"loss {loss:.3f}"))
+
+        return fit_heads(
+            self.features,
+            self.rows,
+            lesson,
+            classes=self.classes,
+            radius=radius,
+            config=self.config,
+            seed=self.seed,
+            on_epoch=report,
+            on_logits=on_logits,
+        )
+
+    def labels(self, rows: NDArray[np.int64], heads: int) -> Tensor:
+        """Return ``(B, heads)`` the labels that training begins with, the same for each head."""
+        return self.label[rows][:, None].expand(-1, heads)
+
+
+def cross_fit_heads(
+    features: Features,
+    given_label: NDArray[np.int64],
+    judgeable: Judgeable,
+    *,
+    classes: int,
+    config: TrainingConfig,
+    seed: int,
+    device: torch.device,
+    trusted_label: NDArray[np.int64] | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Evidence:
+    """Train the heads and return what they say of every judged sample.
+
+    Args:
+        features: Of N images.
+        given_label: ``(N,)`` codes in ``[0, K)``.
+        judgeable: Which samples take part, and in which fold.
+        classes: K; a class without judged samples gets probability 0.
+        config: How to train.
+        seed: Of the order of the samples.
+        device: Where to train.
+        trusted_label: ``(N,)`` codes of labels that are right, ``MISSING`` where that is not known;
+            those that are trained on are of classes that some judged sample was given.
+        on_progress: Told about every epoch.
+
+    Raises:
+        TrainingError: The loss is no longer finite.
+    """
+    names, compact = np.unique(given_label[judgeable.is_judged], return_inverse=True)
+    label = np.zeros(len(given_label), dtype=np.int64)
+    label[judgeable.is_judged] = compact
+    rows = np.flatnonzero(judgeable.fold != MISSING)
+    is_trusted = np.zeros(len(label), dtype=np.bool_)
+    start = label.copy()
+    if trusted_label is not None:
+        is_trusted[rows] = trusted_label[rows] != MISSING
+        start[is_trusted] = np.searchsorted(names, trusted_label[is_trusted])
+    task = _Task(
+        features=scale_features(features.values, rows, device),
+        rows=rows,
+        fold=torch.from_numpy(judgeable.fold.astype(np.int64)).to(device),
+        given_label=torch.from_numpy(label).to(device),
+        label=torch.from_numpy(start).to(device),
+        is_trusted=torch.from_numpy(is_trusted).to(device),
+        classes=len(names),
+        config=config,
+        seed=seed,
+        on_progress=on_progress,
+    )
+    recorder = MarginRecorder(len(given_label))
+    with _threads_that_pay(task):
+        radius = _choose_radius(task)
+        lesson = _learn_from_pairs(task, radius)
+        heads = _fit_final(task, lesson, radius, recorder)
+    judged = np.flatnonzero(judgeable.is_judged)
+    pred_probs = np.full((len(given_label), classes), np.nan, dtype=np.float32)
+    pred_probs[judged] = 0
+    for part, probs in head_probabilities(heads, task.features, judged):
+        own = (1 - SHARE_OF_NEIGHBOURS) * _of_own_fold(probs, task.fold[part])
+        pred_probs[part[:, None], names] = own.float().cpu().numpy()
+    for part, probs in _ask_neighbours(task, lesson, judged):
+        pred_probs[part[:, None], names] += SHARE_OF_NEIGHBOURS * probs.cpu().numpy()
+    self_label_ = np.full(len(given_label), MISSING, dtype=np.int64)
+    self_label_[rows] = names[lesson.majority[rows].cpu().numpy()]
+    return Evidence(
+        pred_probs=pred_probs,
+        fold=judgeable.fold,
+        margin=recorder.margin(),
+        self_label=self_label_,
+    )
+
+
+@contextmanager
+def _threads_that_pay(task: _Task) -> Iterator[None]:
+    """Let one thread of torch's do the steps where they are small."""
+    config = task.config
+    heads = config.folds * (config.folds - 1) // 2
+    samples = min(config.batch_size, len(task.rows))
+    before = torch.get_num_threads()
+    if samples * len(task.features.mean) * heads * task.classes <= SMALL_STEP:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _choose_radius(task: _Task) -> float:
+    """Return the radius under which the labels of fold 0 are most likely, without fold 0."""
+    radii = torch.tensor(task.config.radii) * task.classes**0.5
+
+    def lesson(rows: NDArray[np.int64]) -> Batch:
+        weight = (task.fold[rows] != 0).float()[:, None].expand(-1, len(radii))
+        return Batch(task.labels(rows, len(radii)), weight)
+
+    heads = task.fit("choosing the radius of the head", lesson, radii)
+    held_out = task.rows[(task.fold[task.rows] == 0).cpu().numpy()]
+    loss = torch.zeros(len(radii), dtype=torch.float64)
+    for part, probs in head_probabilities(heads, task.features, held_out):
+        index = task.labels(part, len(radii)).unsqueeze(2)
+        likelihood = probs.gather(2, index).squeeze(2).clamp_min(1e-12)
+        loss -= likelihood.log().double().sum(dim=0).cpu()
+    return float(radii[int(loss.argmin())])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    """What the head of each fold is to learn from each sample.
+
+    Args:
+        label: ``(N, F)`` int64, by the pair that knows neither the fold nor the sample.
+        weight: ``(N, F)`` float32, 0 in the sample's own fold.
+        majority: ``(N,)`` int64, the label by all pairs that do not know the sample.
+    """
+
+    label: Tensor
+    weight: Tensor
+    majority: Tensor
+
+    def __call__(self, rows: NDArray[np.int64]) -> Batch:
+        return Batch(self.label[rows], self.weight[rows])
+
+
+def _learn_from_pairs(task: _Task, radius: float) -> _Lesson:
+    folds = task.config.folds
+    pairs = list(combinations(range(folds), 2))
+    leaves_out = torch.zeros(folds, len(pairs), dtype=torch.bool, device=task.features.device)
+    pair_of = torch.zeros(folds, folds, dtype=torch.int64, device=task.features.device)
+    for number, (one, other) in enumerate(pairs):
+        leaves_out[[one, other], number] = True
+        pair_of[one, other] = pair_of[other, one] = number
+
+    def lesson(rows: NDArray[np.int64]) -> Batch:
+        return Batch(task.labels(rows, len(pairs)), (~leaves_out[task.fold[rows]]).float())
+
+    heads = task.fit("training heads that leave out two folds", lesson, _radii(radius, len(pairs)))
+    count = len(task.label)
+    label = task.label[:, None].repeat(1, folds)
+    weight = torch.zeros(count, folds, device=task.features.device)
+    majority = task.label.clone()
+    rules = SelfLabeling()
+    for part, probs in head_probabilities(heads, task.features, task.rows):
+        fold = task.fold[part]
+        index = pair_of[fold][:, :, None].expand(-1, -1, task.classes)
+        is_trusted = task.is_trusted[part][:, None]
+        start = task.labels(part, folds)
+        taught, believed = self_label(probs.gather(1, index), start, rules)
+        label[part] = torch.where(is_trusted, start, taught)
+        weight[part] = believed.masked_fill(is_trusted, 1.0).scatter(1, fold[:, None], 0.0)
+        outside = leaves_out[fold].float()[:, :, None]
+        average = (probs * outside).sum(dim=1) / (folds - 1)
+        common, _ = self_label(average, task.label[part], rules)
+        majority[part] = torch.where(task.is_trusted[part], task.label[part], common)
+    return _Lesson(label, weight, majority)
+
+
+def _fit_final(
+    task: _Task, lesson: _Lesson, radius: float, recorder: MarginRecorder
+) -> LinearHeads:
+    def record(rows: NDArray[np.int64], logits: Tensor) -> None:
+        trains = lesson.weight[rows] > 0
+        recorder.update(torch.from_numpy(rows), logits, task.given_label[rows], trains)
+
+    radii = _radii(ROOM_AFTER_WEIGHTING * radius, task.config.folds)
+    return task.fit("training the final heads", lesson, radii, record)
+
+
+def _ask_neighbours(
+    task: _Task, lesson: _Lesson, judged: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    rows = draw_voters(task.rows, task.seed)
+    weight = lesson.weight[rows]
+    # a sample of no fold hears everybody: the mean weight of the folds that do
+    on_the_whole = weight.sum(dim=1, keepdim=True) / (task.config.folds - 1)
+    voters = Voters(
+        rows=rows,
+        fold=task.fold[rows],
+        label=torch.cat([lesson.label[rows], lesson.majority[rows][:, None]], dim=1),
+        weight=torch.cat([weight, on_the_whole], dim=1),
+    )
+    done = 0
+    for part, probs in neighbour_probabilities(
+        task.features, judged, task.fold, voters, classes=task.classes
+    ):
+        done += len(part)
+        task.on_progress(Progress("asking the neighbours", done, len(judged), "samples"))
+        yield part, probs
+
+
+def _radii(radius: float, heads: int) -> Tensor:
+    return torch.full((heads,), radius)
+
+
+def _of_own_fold(probs: Tensor, fold: Tensor) -> Tensor:
+    """Return ``(B, K)``: from the head that left the sample out, or the mean where all did."""
+    index = fold.clamp_min(0)[:, None, None].expand(-1, 1, probs.shape[2])
+    own = probs.gather(1, index).squeeze(1)
+    return torch.where((fold == MISSING)[:, None], probs.mean(dim=1), own)

@@ -1,0 +1,419 @@
+"""Cross-fitted fine-tuning: a network a fold, each judging what it never saw.
+
+Letters: N samples, B samples of a batch, K classes, F folds.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from labelfix.config import FineTuningConfig, RegularizationConfig, SelfLabelingConfig
+from labelfix.errors import TrainingError
+from labelfix.training.checkpoints import Checkpoints
+from labelfix.training.distributed import World
+from labelfix.training.finetune import Diverged, EpochLog, FineTuning, Lesson, predict
+from labelfix.training.recorder import EvidenceRecorder
+from labelfix.training.regularization import LayerBalls, LayerTravel
+from labelfix.training.self_labeling import SelfLabeler
+from labelfix.types import MISSING, Evidence, Judgeable
+from labelfix.utils.progress import OnProgress, Progress, no_progress
+
+
+class Gathered:
+    """The verdicts of all networks so far, sample by sample.
+
+    Args:
+        count: N.
+        classes: K.
+    """
+
+    def __init__(self, count: int, classes: int) -> None:
+        self._probs = torch.zeros(count, classes, dtype=torch.float64)
+        self._judges = torch.zeros(count, dtype=torch.float64)
+        self._margins: list[Tensor] = []
+        self._labels: list[NDArray[np.int64]] = []
+
+    def add(
+        self,
+        verdicts: Iterator[tuple[Tensor, Tensor]],
+        margin: Tensor,
+        self_label: NDArray[np.int64],
+        world: World,
+    ) -> None:
+        """Add one network.
+
+        Args:
+            verdicts: Rows ``(R,)`` and probabilities ``(R, K)`` of samples that it never saw, of
+                this process.
+            margin: ``(N,)`` logit units, in-sample; NaN where it was not trained.
+            self_label: ``(N,)`` the labels that it was trained on last.
+            world: Of the processes that judged.
+
+        Raises:
+            TrainingError: Another process is gone.
+        """
+        new_probs, judged = torch.zeros_like(self._probs), torch.zeros_like(self._judges)
+        for rows, probs in verdicts:
+            new_probs[rows.cpu()] = probs.double().cpu()
+            judged[rows.cpu()] = 1
+        self._probs += world.sum(new_probs)
+        self._judges += world.sum(judged)
+        self._margins.append(margin)
+        self._labels.append(self_label)
+
+    def evidence(self, judgeable: Judgeable) -> Evidence:
+        """Return the means of probabilities and margins, and the labels of most networks."""
+        probs = (self._probs / self._judges[:, None]).float().numpy()
+        probs[~judgeable.is_judged] = np.nan
+        return Evidence(
+            pred_probs=probs,
+            fold=judgeable.fold,
+            margin=torch.stack(self._margins).nanmean(dim=0).numpy(),
+            self_label=_majority(np.stack(self._labels), probs.shape[1]),
+        )
+
+
+def _majority(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Return ``(N,)`` the label that most networks trained a sample on, ``MISSING`` if none did."""
+    votes = np.zeros((labels.shape[1], classes), dtype=np.int16)
+    for of_network in labels:
+        rows = np.flatnonzero(of_network != MISSING)
+        votes[rows, of_network[rows]] += 1
+    return np.where(votes.any(axis=1), votes.argmax(axis=1), MISSING)
+
+
+WILD = 10.0
+"""A mean loss of so many times a guess's, ln K, is that of a network that is lost already, though
+its weights are still finite: at half the learning rate it is trained anew."""
+
+
+class Views(Protocol):
+    """Batches of inputs of the images, on the device."""
+
+    def step_sizes(self, rows: NDArray[np.int64], batch_size: int) -> list[int]:
+        """Return how many rows each step of an epoch takes, over all processes."""
+        ...
+
+    def training(
+        self, rows: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield rows ``(B,)`` and augmented inputs in a new order each epoch."""
+        ...
+
+    def judging(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield rows ``(B,)`` and plain inputs, each row once over all processes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Networks:
+    """How to make the networks that are trained.
+
+    Args:
+        make: A pretrained network with a fresh head of the given number of classes, on the device.
+        pretrained: The state it starts from: the centres of regularisation.
+        device: Where it is trained.
+    """
+
+    make: Callable[[int], nn.Module]
+    pretrained: dict[str, Tensor]
+    device: torch.device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is done to a network."""
+
+    training: FineTuningConfig
+    regularization: RegularizationConfig
+    self_labeling: SelfLabelingConfig
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FineTuned:
+    """What came of it.
+
+    Args:
+        evidence: Of every judged sample.
+        model_state: The averaged weights of the network of fold 0.
+        log: A row a fold and epoch, as JSON values.
+        layers: A row a layer of that network: how far it went.
+        micro_batch_size: How many images went through a network at once, in the end; ``None`` if
+            each batch went whole.
+        compile_fault: Why the network could not be compiled, in the last fold; ``None`` if it was,
+            or was not tried.
+    """
+
+    evidence: Evidence
+    model_state: dict[str, Tensor]
+    log: list[dict[str, Any]] = field(default_factory=list)
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    micro_batch_size: int | None = None
+    compile_fault: str | None = None
+
+
+def cross_fit_networks(
+    views: Views,
+    given_label: NDArray[np.int64],
+    judgeable: Judgeable,
+    networks: Networks,
+    recipe: Recipe,
+    *,
+    classes: int,
+    checkpoints: Checkpoints,
+    world: World,
+    trusted_label: NDArray[np.int64] | None = None,
+    on_progress: OnProgress = no_progress,
+) -> FineTuned:
+    """Fine-tune a network a fold and return what they say of every judged sample.
+
+    Args:
+        views: Inputs of the images.
+        given_label: ``(N,)`` codes in ``[0, K)``.
+        judgeable: Which samples take part, and in which fold.
+        networks: How to make them.
+        recipe: What is done to them.
+        classes: K.
+        checkpoints: Where each network stands after each epoch.
+        world: The processes that train together.
+        trusted_label: ``(N,)`` codes of labels that are right: they are trained on in place of the
+            given ones, never corrected, and count in full. ``MISSING`` where that is not known.
+        on_progress: Told about every few steps.
+
+    Raises:
+        TrainingError: The loss is no longer finite, memory runs out with the fewest images that
+            can be taken, or another process is gone.
+        RunError: A checkpoint cannot be written or read.
+    """
+    label = torch.from_numpy(np.where(judgeable.is_judged, given_label, MISSING))
+    label = label.to(networks.device)
+    trusted = torch.full_like(label, MISSING)
+    if trusted_label is not None:
+        trusted = torch.tensor(trusted_label, device=networks.device)
+    gathered = Gathered(len(given_label), classes)
+    first: _Trained | None = None
+    last: _Trained | None = None
+    log: list[dict[str, Any]] = []
+    for fold in range(recipe.training.folds):
+        rows = np.flatnonzero((judgeable.fold != MISSING) & (judgeable.fold != fold))
+        judged = np.flatnonzero(
+            judgeable.is_judged & ((judgeable.fold == fold) | (judgeable.fold == MISSING))
+        )
+        fitting = _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
+        size = None if last is None else last.micro_batch_size
+        last = fitting.run(rows, label, trusted, classes, size)
+        verdicts = fitting.judge(last.average, judged)
+        gathered.add(verdicts, last.margin, last.self_label, world)
+        log += last.log
+        first = first or last
+    if first is None or last is None:  # FineTuningConfig refuses 0 folds
+        raise AssertionError
+    return FineTuned(
+        evidence=gathered.evidence(judgeable),
+        model_state={name: value.cpu() for name, value in first.average.state_dict().items()},
+        log=log,
+        layers=first.layers,
+        micro_batch_size=last.micro_batch_size,
+        compile_fault=last.compile_fault,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trained:
+    """One trained network and what its training saw."""
+
+    average: nn.Module
+    margin: Tensor
+    self_label: NDArray[np.int64]
+    log: list[dict[str, Any]]
+    layers: list[dict[str, Any]]
+    micro_batch_size: int | None
+    compile_fault: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fitting:
+    """The training of the network of one fold."""
+
+    views: Views
+    networks: Networks
+    recipe: Recipe
+    checkpoints: Checkpoints
+    world: World
+    on_progress: OnProgress
+    fold: int
+
+    def run(
+        self,
+        rows: NDArray[np.int64],
+        label: Tensor,
+        trusted: Tensor,
+        classes: int,
+        micro_batch_size: int | None = None,
+    ) -> _Trained:
+        """Train on some rows, from the last checkpoint if there is one."""
+        recipe, training = self.recipe, self.recipe.training
+        torch.manual_seed(recipe.seed + self.fold)
+        model = self.networks.make(classes)
+        index = _index(rows, label)
+        own = torch.full_like(label, MISSING).index_copy(0, index, label[rows])
+        own_trusted = torch.full_like(own, MISSING).index_copy(0, index, trusted[rows])
+        labeler = SelfLabeler(own, classes, recipe.self_labeling, own_trusted)
+        recorder = EvidenceRecorder(len(label), classes, keep_probs=False)
+        limit = None
+        if recipe.regularization.form != "none":
+            limit = LayerBalls(model, self.networks.pretrained, recipe.regularization)
+        share = training.batch_size // self.world.size
+        lesson = Lesson(
+            given_label=label,
+            batches=lambda epoch: self.views.training(
+                rows, share, seed=recipe.seed + self.fold, epoch=epoch
+            ),
+            step_sizes=self.views.step_sizes(rows, share),
+            labeler=labeler,
+            recorder=recorder,
+            limit=limit,
+            penalised=recipe.regularization.form == "penalty",
+            processes=self.world.size,
+        )
+        wrapped = self.world.wrap(model, self.networks.device)
+        tuning = FineTuning(
+            model, lesson, training, wrapped=wrapped, micro_batch_size=micro_batch_size
+        )
+        log = self._train(tuning, labeler, limit, classes)
+        margin = self._total_margin(recorder)
+        layers = [] if limit is None else [_travel(layer) for layer in limit.distances()]
+        return _Trained(
+            average=tuning.average.module,
+            margin=margin,
+            self_label=labeler.labels(),
+            log=log,
+            layers=layers,
+            micro_batch_size=tuning.micro_batch_size,
+            compile_fault=tuning.compile_fault,
+        )
+
+    def judge(self, model: nn.Module, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield rows and probabilities of what the network never saw, of all processes."""
+        batches = self.views.judging(rows, self.recipe.training.batch_size)
+        return predict(model, batches, self.recipe.training)
+
+    def _train(
+        self, tuning: FineTuning, labeler: SelfLabeler, limit: LayerBalls | None, classes: int
+    ) -> list[dict[str, Any]]:
+        rate = self.recipe.training.learning_rate
+        name = f"fold-{self.fold}-of-{self.recipe.training.folds}"
+        saved = self.checkpoints.load(name, self.networks.device)
+        log: list[dict[str, Any]] = []
+        if saved is not None and (saved["rate"] == rate or not _is_wild(saved["log"], classes)):
+            tuning.load_state_dict(saved["tuning"])
+            log = saved["log"]
+        while tuning.epoch < self.recipe.training.epochs:
+            # what is drawn inside the network (drop-out) must not depend on where a run was cut
+            torch.manual_seed(hash((self.recipe.seed, self.fold, tuning.epoch)) % 2**63)
+            try:
+                epoch = tuning.run_epoch(self._on_step(tuning))
+            except Diverged as error:
+                raise self._where_to_go_on(error, log, classes) from error
+            self._share_beliefs(labeler)
+            log.append(self._row(epoch, labeler, limit))
+            if self.world.is_writer:
+                state = {"tuning": tuning.state_dict(), "log": log, "rate": rate}
+                self.checkpoints.save(name, state)
+            self.world.wait()
+        return log
+
+    def _where_to_go_on(
+        self, error: Diverged, log: list[dict[str, Any]], classes: int
+    ) -> TrainingError:
+        """Return the error with the last good checkpoint, and what can be done from there."""
+        training = self.recipe.training
+        message = f"{error} of network {self.fold + 1} of {training.folds}"
+        if not log and self.fold == 0:
+            return TrainingError(
+                f"{message}, before the first checkpoint",
+                hint="start anew with a lower --learning-rate, such as "
+                f"{training.learning_rate / 4:.1g}",
+            )
+        good, then = f"network {self.fold + 1}, epoch {len(log)}", "goes on from there"
+        if not log or _is_wild(log, classes):
+            good = f"network {self.fold}, epoch {training.epochs}" if self.fold else "none"
+            then = f"trains network {self.fold + 1} anew"
+        return TrainingError(
+            f"{message}; the last good checkpoint: {good}",
+            hint=f"--resume --half-rate {then} at half the learning rate; --resume alone would "
+            "come to the same end",
+        )
+
+    def _on_step(self, tuning: FineTuning) -> Callable[[int, float, float], None]:
+        epochs, steps = self.recipe.training.epochs, len(tuning.lesson.step_sizes)
+        stage = f"fine-tuning network {self.fold + 1} of {self.recipe.training.folds}"
+
+        def report(step: int, loss: float, speed: float) -> None:
+            done = (tuning.epoch - 1) * steps + step
+            note = f"loss {loss:.3f}, {speed:.0f} images/s"
+            if tuning.micro_batch_size is not None:
+                note += f", {tuning.micro_batch_size} at a time as memory is short"
+            self.on_progress(Progress(stage, done, epochs * steps, "steps", note))
+
+        return report
+
+    def _share_beliefs(self, labeler: SelfLabeler) -> None:
+        if self.world.size == 1:
+            return
+        mine = labeler.rows_touched()
+        count = len(labeler.labels())
+        rows, of_all = mine, {}
+        for name, values in labeler.read_rows(mine).items():
+            rows, of_all[name] = self.world.rows_of_all(mine, values, count)
+        labeler.write_rows(rows, of_all)
+
+    def _row(
+        self, epoch: EpochLog, labeler: SelfLabeler, limit: LayerBalls | None
+    ) -> dict[str, Any]:
+        seen = labeler.statistics()
+        layers = [] if limit is None else limit.distances()
+        bounded = [layer for layer in layers if np.isfinite(layer.radius)]
+        return {
+            "fold": self.fold,
+            **asdict(epoch),
+            "corrected": seen.corrected,
+            "correction_precision": None,
+            "mean_weight_kept": _finite(seen.kept_weight),
+            "mean_weight_corrected": _finite(seen.corrected_weight),
+            "boundary_share": (
+                sum(layer.at_boundary for layer in bounded) / len(bounded) if bounded else None
+            ),
+        }
+
+    def _total_margin(self, recorder: EvidenceRecorder) -> Tensor:
+        state = recorder.state_dict()
+        margin = self.world.sum(state["margin"])
+        updates = self.world.sum(state["updates"])
+        return torch.where(updates > 0, margin / updates, torch.nan).cpu()
+
+
+def _is_wild(log: list[dict[str, Any]], classes: int) -> bool:
+    """Return whether the last epoch of a network is nothing to go on from more slowly."""
+    return bool(log) and log[-1]["loss"] > WILD * math.log(classes)
+
+
+def _index(rows: NDArray[np.int64], like: Tensor) -> Tensor:
+    return torch.from_numpy(rows).to(like.device)
+
+
+def _travel(layer: LayerTravel) -> dict[str, Any]:
+    row = asdict(layer)
+    row["relative_distance"] = row.pop("relative")
+    return row | {"radius": _finite(layer.radius)}
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,110 @@
+"""Which samples are judged, which fold holds each out, and which images are the same.
+
+Letters: N samples, K classes, F folds.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+
+from labelfix.data.splits import rows_for_testing
+from labelfix.errors import DatasetError
+from labelfix.types import MISSING, Duplicates, Judgeable, LabeledDataset, SeenImages
+
+
+def plan_folds(
+    dataset: LabeledDataset, seen: SeenImages, duplicates: Duplicates, *, folds: int, seed: int
+) -> Judgeable:
+    """Deal the samples into folds of equal class shares, copies of an image together.
+
+    A sample is judged if it can be read, has a label, and its class has at least F different
+    images to train on. A row of a test split is judged by all models and trains none, unless there
+    is nothing but test rows.
+
+    Raises:
+        DatasetError: Fewer than two classes are large enough.
+    """
+    usable, why_not = _usable(dataset, seen)
+    trains = usable & ~rows_for_testing(dataset.split, dataset.test_splits)
+    if not trains.any():
+        trains = usable
+    leader = _leaders(duplicates.exact_duplicate_set, trains)
+    large = _large_classes(dataset, leader, folds)
+    is_judged = usable & large[np.maximum(dataset.given_label, 0)]
+    _explain_small_classes(why_not, dataset, leader, usable & ~is_judged, folds)
+    return Judgeable(
+        is_judged=is_judged,
+        fold=_deal(dataset.given_label, leader, is_judged & trains, folds=folds, seed=seed),
+        why_not=why_not,
+    )
+
+
+def _usable(dataset: LabeledDataset, seen: SeenImages) -> tuple[NDArray[np.bool_], dict[int, str]]:
+    usable = dataset.given_label != MISSING
+    why_not = dict.fromkeys(np.flatnonzero(~usable).tolist(), "not judged: it has no label")
+    usable[list(seen.unreadable)] = False
+    return usable, why_not
+
+
+def _leaders(sets: NDArray[np.int64], trains: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return ``(N,)`` the row that stands for each image: the first of its copies that trains."""
+    leader = np.arange(len(sets))
+    rows = np.flatnonzero((sets != MISSING) & trains)
+    _, first, group = np.unique(sets[rows], return_index=True, return_inverse=True)
+    leader[rows] = rows[first][group]
+    leader[~trains] = MISSING
+    return leader
+
+
+def _large_classes(
+    dataset: LabeledDataset, leader: NDArray[np.int64], folds: int
+) -> NDArray[np.bool_]:
+    count = _images_of_class(dataset, leader)
+    large = count >= folds
+    if large.sum() < 2:
+        raise DatasetError(
+            f"only {int(large.sum())} of {len(count)} classes have {folds} or more readable images",
+            hint=f"an audit needs at least two classes of {folds} different images each",
+        )
+    return np.asarray(large)
+
+
+def _images_of_class(dataset: LabeledDataset, leader: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ``(K,)`` how many different images of each class can be trained on."""
+    own = np.flatnonzero(leader == np.arange(len(leader)))
+    labels = dataset.given_label[own]
+    return np.bincount(labels[labels != MISSING], minlength=len(dataset.class_names))
+
+
+def _explain_small_classes(
+    why_not: dict[int, str],
+    dataset: LabeledDataset,
+    leader: NDArray[np.int64],
+    rows: NDArray[np.bool_],
+    folds: int,
+) -> None:
+    count = _images_of_class(dataset, leader)
+    for row in np.flatnonzero(rows).tolist():
+        code = dataset.given_label[row]
+        why_not[row] = (
+            f"not judged: class {str(dataset.class_names[code])!r} has {count[code]} different "
+            f"readable {'image' if count[code] == 1 else 'images'} to train on, {folds} are needed"
+        )
+
+
+def _deal(
+    given_label: NDArray[np.int64],
+    leader: NDArray[np.int64],
+    takes_part: NDArray[np.bool_],
+    *,
+    folds: int,
+    seed: int,
+) -> NDArray[np.int16]:
+    fold = np.full(len(given_label), MISSING, dtype=np.int16)
+    rows = np.flatnonzero(takes_part & (leader == np.arange(len(leader))))
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    for number, (_, held_out) in enumerate(splitter.split(rows, given_label[rows])):
+        fold[rows[held_out]] = number
+    copies = np.flatnonzero(takes_part & (leader != np.arange(len(leader))))
+    fold[copies] = fold[leader[copies]]
+    return fold

@@ -1,0 +1,496 @@
+"""The records that flow between the rooms.
+
+Letters: N samples, K classes, D features, F folds. Every ``(N,)`` array of a run is in the order of
+``LabeledDataset.sample_id``, which is the order of the input. Arrays are read-only once a record
+holds them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Label = str | int
+"""A label as it came: text or an integer."""
+
+MISSING = -1
+"""The code of a label that is missing, and the fold of a sample that no fold trains on."""
+
+PRED_PROBS_KIND = "pred_probs"
+"""The kind of a source that holds probabilities, and no images."""
+
+
+def _freeze_arrays(record: Any) -> None:
+    """Hold a read-only view of every array, so that no room can write into another's record."""
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, np.ndarray):
+            view = value.view()
+            view.flags.writeable = False
+            object.__setattr__(record, field.name, view)
+
+
+AssumptionTopic = Literal["splits", "columns", "labels", "values", "files", "probabilities"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """Something that an audit took for granted because nobody told it.
+
+    All of them are kept in ``run.json`` and in the report; a summary prints the first three.
+
+    Args:
+        topic: What it is about.
+        text: One sentence without a full stop, that names the option which decides otherwise.
+    """
+
+    topic: AssumptionTopic
+    text: str
+
+
+class ImageStore(Protocol):
+    """The encoded images of a data set, by row; safe to pickle into another process."""
+
+    def __len__(self) -> int:
+        """Return N."""
+        ...
+
+    def read(self, index: int) -> bytes:
+        """Return the encoded image of one row; rising order is fast for every store.
+
+        Raises:
+            UnreadableImage: There is nothing to read (missing file, empty cell, outside the root).
+        """
+        ...
+
+    def location(self, index: int) -> str:
+        """Return where the image of one row lies, for a person and for an export."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSource:
+    """Where a data set came from: enough to write it again in its own form.
+
+    Args:
+        kind: ``"folder"``, ``"manifest"``, ``"parquet"``, ``"arrow"``, ``"archive"`` or
+            ``"pred_probs"``.
+        path: The DATA that the user named, absolute.
+        columns: What each role's column is called (``image``, ``label``, ``id``, ``split``);
+            empty for a folder.
+        follow_links: Whether images outside DATA, that links or paths lead to, are read as well.
+    """
+
+    kind: str
+    path: Path
+    columns: Mapping[str, str]
+    follow_links: bool = False
+
+    @property
+    def has_files(self) -> bool:
+        """Return whether the images are files of their own, to link to."""
+        return self.kind in ("folder", "manifest")
+
+    @property
+    def root(self) -> Path:
+        """Return the folder that paths of images are relative to."""
+        return self.path if self.kind == "folder" or self.path.is_dir() else self.path.parent
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabeledDataset:
+    """Samples with the labels they came with.
+
+    Args:
+        sample_id: ``(N,)`` Arrow strings, unique and stable between runs (not a row number).
+        split: ``(N,)`` Arrow strings, null where the input names none.
+        given_label: ``(N,)`` int64 in ``[0, K)``, ``MISSING`` where the input has no label.
+            Nothing in labelfix writes to it.
+        class_names: K names, sorted: all text or all integers, as they came.
+        images: The encoded images, N rows.
+        source: Where the data came from.
+        fingerprint: A digest of the images' names, sizes and times (not of the labels): other
+            fingerprints mean that the data have changed. Equal ones are no proof that they have
+            not: what is kept of images is found by their content.
+        assumptions: What was taken for granted on the way here, the most important first.
+        test_splits: Splits that the user named as test splits, beside those that are called so;
+            see `labelfix.data.splits.rows_for_testing`.
+        label_missing: Values that the user named as no label.
+    """
+
+    sample_id: pa.StringArray
+    split: pa.StringArray
+    given_label: NDArray[np.int64]
+    class_names: tuple[Label, ...]
+    images: ImageStore
+    source: DatasetSource
+    fingerprint: str
+    assumptions: tuple[Assumption, ...] = ()
+    test_splits: tuple[str, ...] = ()
+    label_missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.sample_id)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reviewed:
+    """What people decided about the samples.
+
+    Args:
+        label: ``(N,)`` int64, the label that a person chose or kept; ``MISSING`` where nobody
+            decided, was sure, or had a label to keep.
+        is_dropped: ``(N,)`` bool: the sample is to be left out.
+        not_found: How many decisions are on samples that the data do not hold.
+    """
+
+    label: NDArray[np.int64]
+    is_dropped: NDArray[np.bool_]
+    not_found: int = 0
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+    @property
+    def is_settled(self) -> NDArray[np.bool_]:
+        """Return ``(N,)`` bool: a person has had the last word on the sample."""
+        return np.asarray((self.label != MISSING) | self.is_dropped)
+
+    @classmethod
+    def nothing(cls, count: int) -> "Reviewed":
+        """Return that nobody decided anything about N samples."""
+        return cls(np.full(count, MISSING, np.int64), np.zeros(count, np.bool_))
+
+
+class SeenImages(Protocol):
+    """What is known of N images once each was read, whatever was made of them."""
+
+    @property
+    def content(self) -> NDArray[np.bytes_]:
+        """``(N,)`` 16-byte digests of the encoded images; equal means byte-identical."""
+        ...
+
+    @property
+    def unreadable(self) -> Mapping[int, str]:
+        """Row to reason, for the images that could not be read."""
+        ...
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """What was taken for granted when the images were read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Appearances:
+    """What each image looks like as a whole; zeros where it cannot be read.
+
+    Args:
+        side: ``(N,)`` float32, pixels: the square root of the area that it is stored with.
+        bright_end: ``(N,)`` float32, 0 to 1: the luminance that 99 % of the pixels do not exceed.
+        dark_end: ``(N,)`` float32: that which 5 % do not exceed.
+        laplacian_variance: ``(N,)`` float32, of luminances 0 to 255: how much edge there is.
+        thumbnails: ``(N, T, T)`` uint8 luminances of the whole image, whatever its shape.
+    """
+
+    side: NDArray[np.float32]
+    bright_end: NDArray[np.float32]
+    dark_end: NDArray[np.float32]
+    laplacian_variance: NDArray[np.float32]
+    thumbnails: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+    def of(self, rows: NDArray[np.int64]) -> "Appearances":
+        """Return those of some rows, in that order."""
+        return Appearances(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What the frozen backbone makes of each image.
+
+    Args:
+        values: ``(N, D)`` float16; a row of zeros where the image cannot be read.
+        content: ``(N,)`` 16-byte digests of the encoded images; equal means byte-identical.
+        unreadable: Row to reason, for the images that could not be read.
+        appearances: What each looks like to the eye.
+        assumptions: What was taken for granted on the way here.
+    """
+
+    values: NDArray[np.float16]
+    content: NDArray[np.bytes_]
+    unreadable: Mapping[int, str]
+    appearances: Appearances
+    assumptions: tuple[Assumption, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgeable:
+    """Which samples are trained on and judged, and in which fold.
+
+    Args:
+        is_judged: ``(N,)`` bool: readable, labelled, and of a class that is large enough.
+        fold: ``(N,)`` int16 in ``[0, F)``: the fold that holds the sample out; ``MISSING`` for a
+            sample that no fold trains on. Byte-identical images share a fold.
+        why_not: Row to reason, for the samples that are not judged.
+    """
+
+    is_judged: NDArray[np.bool_]
+    fold: NDArray[np.int16]
+    why_not: Mapping[int, str]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What training saw of each sample.
+
+    Args:
+        pred_probs: ``(N, K)`` float32, rows sum to 1, **out-of-sample**: row i comes from models
+            that never trained on sample i. NaN where the sample is not judged.
+        fold: ``(N,)`` int16, the fold that held sample i out.
+        margin: ``(N,)`` float32, logit units: the given label's logit minus the largest other one,
+            in-sample, averaged over epochs and models (AUM, Pleiss et al. 2020). High is clean.
+        self_label: ``(N,)`` int64, the label that self-labelling trained on last, by majority of
+            the models; ``MISSING`` where the sample is not judged.
+    """
+
+    pred_probs: NDArray[np.float32]
+    fold: NDArray[np.int16]
+    margin: NDArray[np.float32]
+    self_label: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingEvidence:
+    """What one training run saw of each sample, in-sample. NaN where it never saw one.
+
+    Args:
+        margin: ``(N,)`` float32, logit units: the given label's logit minus the largest other one,
+            averaged over updates (AUM, Pleiss et al. 2020). High is clean.
+        given_probability: ``(N,)`` float32: the given label's probability, averaged likewise.
+        mean_probs: ``(N, K)`` float32: every class's, or ``None`` if they were not kept.
+        epoch_margin: ``(E, N)`` float16: the margin in each epoch, or ``None``.
+        num_updates: ``(N,)`` int32: how often the sample was seen.
+    """
+
+    margin: NDArray[np.float32]
+    given_probability: NDArray[np.float32]
+    mean_probs: NDArray[np.float32] | None
+    epoch_margin: NDArray[np.float16] | None
+    num_updates: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfLabelingStatistics:
+    """What self-labelling does at one time, over the samples trained on so far.
+
+    A weight of 1 is that of a sample in a plain mean over its batch. A mean over no sample is NaN;
+    what needs the truth is ``None`` without it.
+
+    Args:
+        trained: How many samples were trained on.
+        corrected: How many of them on another label than the given one.
+        kept_weight: The mean weight of samples with their given label.
+        corrected_weight: The mean weight of corrected samples.
+        right_labels: How many samples are trained on their true label.
+        correction_precision: The share of the corrected samples that got their true label.
+        clean_weight: The mean weight of samples whose given label is true.
+        wrong_weight: The mean weight of the others.
+    """
+
+    trained: int
+    corrected: int
+    kept_weight: float
+    corrected_weight: float
+    right_labels: int | None = None
+    correction_precision: float | None = None
+    clean_weight: float | None = None
+    wrong_weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoiseCells:
+    """P(given = k | true = j) of P pairs of classes, ordered by true and then by given label.
+
+    Of few classes they are all K * K pairs; of many (`labelfix.scoring.many_classes`) those that
+    are not negligible.
+
+    Args:
+        classes: K.
+        true_label: ``(P,)`` int64, j.
+        given_label: ``(P,)`` int64, k.
+        probability: ``(P,)`` float64.
+        low: ``(P,)`` float64: with a probability of 90 % it lies between this
+        high: ``(P,)`` float64: and this.
+    """
+
+    classes: int
+    true_label: NDArray[np.int64]
+    given_label: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+    @classmethod
+    def of_matrix(cls, matrix: NDArray[np.float64], interval: NDArray[np.float64]) -> "NoiseCells":
+        """Return all cells of a ``(K, K)`` matrix, and the ``(2, K, K)`` bounds of each."""
+        classes = len(matrix)
+        every = np.arange(classes)
+        low, high = interval
+        return cls(
+            classes,
+            np.repeat(every, classes),
+            np.tile(every, classes),
+            matrix.ravel(),
+            low.ravel(),
+            high.ravel(),
+        )
+
+    def among(self, known: NDArray[np.int64], classes: int, *, whole: bool) -> "NoiseCells":
+        """Return the same in the codes of more classes, of whose other ones nothing is known.
+
+        Those are taken to be never mistaken, and with a probability of 90 % from 0 to 1 anything.
+
+        Args:
+            known: ``(K,)`` the code that each class has among them.
+            classes: How many there are.
+            whole: Whether every pair of classes has a cell.
+        """
+        others = np.setdiff1d(np.arange(classes), known)
+        true = np.concatenate([known[self.true_label], others])
+        given = np.concatenate([known[self.given_label], others])
+        own = np.ones(len(others))
+        values = [
+            np.concatenate(pair)
+            for pair in ((self.probability, own), (self.low, 0 * own), (self.high, own))
+        ]
+        if whole:
+            matrices = np.zeros((3, classes, classes))
+            matrices[2, others] = 1
+            matrices[:, true, given] = values
+            return NoiseCells.of_matrix(matrices[0], matrices[1:])
+        order = np.lexsort((given, true))
+        return NoiseCells(classes, true[order], given[order], *(one[order] for one in values))
+
+    def whole(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ``(K, K)`` of ``(P,)`` values; 0 for pairs that are left out."""
+        matrix = np.zeros((self.classes, self.classes))
+        matrix[self.true_label, self.given_label] = values
+        return matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelScores:
+    """How far each given label can be believed. NaN or ``MISSING`` where a sample is not judged.
+
+    Args:
+        label_error_probability: ``(N,)`` float32 in [0, 1]: 1 means surely wrong.
+        under_hypotheses: ``(H, N)`` float32: the same under each of H hypotheses that are equally
+            likely; ``label_error_probability`` is their mean.
+        predicted_label: ``(N,)`` int64, the argmax of ``pred_probs`` over the classes that judged
+            samples were given.
+        alternative_label: ``(N,)`` int64, the most probable of these classes other than the given
+            one; of byte-identical images the most probable one of all their labels, where that is
+            another than the given one. ``MISSING`` where there is but one class.
+        alternative_probability: ``(N,)`` float32, the probability that it is the true class.
+        noise: How often each class is given each label.
+        noise_rate: The estimated share of wrong labels among the judged samples.
+        noise_rate_interval: Between which shares it lies with a probability of 90 %.
+        is_best_of_copies: ``(N,)`` bool: the given label is the most probable one of byte-identical
+            images whose labels differ; ``None`` for none.
+    """
+
+    label_error_probability: NDArray[np.float32]
+    under_hypotheses: NDArray[np.float32]
+    predicted_label: NDArray[np.int64]
+    alternative_label: NDArray[np.int64]
+    alternative_probability: NDArray[np.float32]
+    noise: NoiseCells
+    noise_rate: float
+    noise_rate_interval: tuple[float, float]
+    is_best_of_copies: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+    @property
+    def noise_matrix(self) -> NDArray[np.float64]:
+        """Return ``(K, K)``, row j: P(given = k | true = j)."""
+        return self.noise.whole(self.noise.probability)
+
+    @property
+    def noise_matrix_interval(self) -> NDArray[np.float64]:
+        """Return ``(2, K, K)``, between which each cell lies with a probability of 90 %."""
+        return np.stack([self.noise.whole(self.noise.low), self.noise.whole(self.noise.high)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corrections:
+    """What labelfix advises.
+
+    Args:
+        is_label_issue: ``(N,)`` bool.
+        suggested_label: ``(N,)`` int64; ``MISSING`` where no issue is flagged.
+        sample_weight: ``(N,)`` float32, at least 0, mean 1 over the data set: how much the sample
+            *with its given label* should count in later training; 0 where it cannot be used.
+    """
+
+    is_label_issue: NDArray[np.bool_]
+    suggested_label: NDArray[np.int64]
+    sample_weight: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Duplicates:
+    """Byte-identical images.
+
+    Args:
+        exact_duplicate_set: ``(N,)`` int64: the same number for identical images, counted from 0
+            in order of first appearance; ``MISSING`` for an image that has no copy.
+        is_conflicting: ``(N,)`` bool: the sample is in a set whose given labels differ.
+    """
+
+    exact_duplicate_set: NDArray[np.int64]
+    is_conflicting: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        _freeze_arrays(self)

@@ -1,0 +1,105 @@
+"""Read encoded samples in batches ahead of whoever uses them, and digest what was read.
+
+Letters: N samples, B samples of a batch.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelfix.errors import UnreadableImage
+from labelfix.types import ImageStore
+from labelfix.utils.threads import Item, Result, map_ahead
+
+DIGEST_BYTES = 16
+"""The length of a ``content_digest``."""
+
+READ_BATCH = 64
+"""Images that a thread reads or digests at a time."""
+
+
+def content_digest(data: bytes) -> bytes:
+    """Return the 16-byte BLAKE2b digest of an encoded image; equal means byte-identical."""
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+
+
+def read_batches(images: ImageStore, *, batch_size: int) -> Iterator[tuple[int, list[bytes | str]]]:
+    """Yield first row and encoded images of each batch, in rising order, as ``read_rows`` does."""
+    for start in range(0, len(images), batch_size):
+        yield start, read_rows(images, range(start, min(start + batch_size, len(images))))
+
+
+def read_rows(images: ImageStore, rows: Iterable[int]) -> list[bytes | str]:
+    """Return the encoded images of some rows, or as text the reasons why there is none."""
+    return [_read(images, row) for row in rows]
+
+
+def digest_rows(
+    images: ImageStore,
+) -> Iterator[tuple[int, NDArray[np.bytes_], dict[int, str]]]:
+    """Read every image and yield, batch by batch in order, the digests of what was read.
+
+    Files are read by several threads; other stores are read by the caller's alone.
+
+    Yields:
+        The first row of a batch, its ``(B,)`` digests, and place in the batch to reason for the
+        images that could not be read, whose digest is empty.
+    """
+    starts = range(0, len(images), READ_BATCH)
+
+    def read_and_digest(start: int) -> tuple[int, NDArray[np.bytes_], dict[int, str]]:
+        rows = range(start, min(start + READ_BATCH, len(images)))
+        # one by one, so that a thread holds one large file at a time
+        found = [digest_or_reason(_read(images, row)) for row in rows]
+        return digests_of_batch(start, found)
+
+    def digest(batch: tuple[int, list[bytes | str]]) -> tuple[int, Any, dict[int, str]]:
+        return digests_of_batch(batch[0], [digest_or_reason(data) for data in batch[1]])
+
+    workers = os.cpu_count() or 1
+    if getattr(images, "random_access", False):
+        with ThreadPoolExecutor(workers + 2) as pool:  # some of them wait for the disk
+            yield from _ahead_and_dropped(pool, read_and_digest, starts, 2 * workers)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            batches = read_batches(images, batch_size=READ_BATCH)
+            yield from _ahead_and_dropped(pool, digest, batches, 2 * workers)
+
+
+def _ahead_and_dropped(
+    pool: ThreadPoolExecutor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    limit: int,
+) -> Iterator[Result]:
+    """Yield as ``map_ahead`` does; drop waiting work where the caller stops."""
+    try:
+        yield from map_ahead(pool, work, items, limit)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def digest_or_reason(data: bytes | str) -> bytes | str:
+    """Return the digest of an encoded sample, or hand on the reason why there is none."""
+    return data if isinstance(data, str) else content_digest(data)
+
+
+def digests_of_batch(
+    start: int, found: Sequence[bytes | str]
+) -> tuple[int, NDArray[np.bytes_], dict[int, str]]:
+    """Return first row, digests, and place to reason, from digests or reasons."""
+    unreadable = {place: why for place, why in enumerate(found) if isinstance(why, str)}
+    digests = [b"" if isinstance(digest, str) else digest for digest in found]
+    return start, np.array(digests, dtype=f"S{DIGEST_BYTES}"), unreadable
+
+
+def _read(images: ImageStore, row: int) -> bytes | str:
+    try:
+        return images.read(row)
+    except UnreadableImage as error:
+        return str(error)

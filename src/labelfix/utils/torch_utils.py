@@ -1,0 +1,135 @@
+"""Go on in smaller portions where memory runs out.
+
+Letters: B images of a batch.
+"""
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+
+from labelfix.errors import TrainingError
+
+
+def warm_up_and_cosine(steps: int, warm_up_share: float = 0.1) -> Callable[[int], float]:
+    """Return the factor of the peak rate at each step: a linear rise, then half a cosine to 0.
+
+    Args:
+        steps: Of the whole run.
+        warm_up_share: The share of them that the rise takes.
+    """
+    warm_up = max(1, round(steps * warm_up_share))
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / warm_up)
+        return rise * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
+
+    return factor
+
+
+T = TypeVar("T")
+
+_TOLD_BY_OTHERS = ("can't allocate memory", "out of memory")
+"""What the CPU's allocator and other devices say in a plain `RuntimeError`."""
+
+
+_SMALLER = (
+    "choose a smaller --image-size or --backbone; with several processes a smaller "
+    "--train-batch-size helps too"
+)
+
+
+class Portions:
+    """How many images go through a network at once: all of a batch until memory runs out.
+
+    Args:
+        size: To begin with; ``None`` takes each batch whole.
+        least: No portion is smaller; ``None`` never cuts a batch.
+    """
+
+    def __init__(self, size: int | None = None, *, least: int | None = 1) -> None:
+        self.size = size
+        self._least = least
+
+    def run(self, count: int, work: Callable[[list[slice]], T]) -> T:
+        """Return what work on a batch returns, done anew in smaller portions while memory lacks.
+
+        A size that memory had no room for is not tried again on a later batch.
+
+        Args:
+            count: B.
+            work: Takes the portions of the batch, in order; may be called several times.
+
+        Raises:
+            TrainingError: There is no room for the smallest portions either.
+        """
+        while True:
+            portions = self.split(count)
+            try:
+                return work(portions)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                largest = max(portion.stop - portion.start for portion in portions)
+                if self._least is None or len(portions) >= count // self._least:
+                    raise _no_room(largest) from error
+            # only here: while an error is handled, its traceback keeps what filled the memory
+            self.size = max(self._least, -(-largest // 2))
+            if torch.cuda.is_available():
+                gc.collect()
+                torch.cuda.empty_cache()
+
+    def split(self, count: int) -> list[slice]:
+        """Return the portions of a batch of B: of equal sizes, give or take one."""
+        if self.size is None or self._least is None:
+            return [slice(0, count)]
+        parts = max(1, min(-(-count // self.size), count // self._least))
+        edges = [count * number // parts for number in range(parts + 1)]
+        return [slice(*pair) for pair in pairwise(edges)]
+
+
+@contextmanager
+def no_room_explained() -> Iterator[None]:
+    """Turn an error that memory has run out, where nothing can be cut, into one for a person.
+
+    Raises:
+        TrainingError: Memory has run out.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError("memory has run out", hint=_SMALLER) from error
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error of torch says that memory has run out, on any device."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    return any(words in str(error).lower() for words in _TOLD_BY_OTHERS)
+
+
+def _no_room(count: int) -> TrainingError:
+    images = "1 image" if count == 1 else f"{count} images"
+    return TrainingError(
+        f"memory runs out with {images} at a time, and fewer cannot be taken",
+        hint=_SMALLER,
+    )
+
+
+@contextmanager
+def one_core_threads(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Yield threads that each use one core of torch; drop waiting work on the way out."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # a worker's setting is taken over by new threads

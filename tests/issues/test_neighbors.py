@@ -1,0 +1,101 @@
+"""The nearest neighbours: the right ones, and the same ones whatever does the work."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+
+import labelfix.issues.neighbors as room
+from labelfix.issues.neighbors import NEIGHBOURS, embed, find_neighbours
+
+
+def clustered(count, width=40, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = 2 * rng.normal(size=(12, width))
+    values = centres[rng.integers(0, 12, count)] + rng.normal(size=(count, width))
+    return values.astype(np.float16)
+
+
+def unit(count, width=16, seed=0):
+    vectors = clustered(count, width, seed).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_they_are_those_of_scikit_learn():
+    vectors = unit(700)
+    found = find_neighbours(vectors)
+    reference = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, metric="cosine").fit(vectors)
+    distances, rows = reference.kneighbors(vectors)
+    assert (rows[:, 0] == np.arange(700)).all()
+    np.testing.assert_allclose(1 - found.similarities, distances[:, 1:], atol=1e-5)
+    assert (found.rows == rows[:, 1:]).mean() > 0.999
+
+
+@given(st.integers(1, 40), st.integers(0, 1000))
+@settings(max_examples=25)
+def test_no_row_is_its_own_neighbour_and_none_is_there_twice(count, seed):
+    found = find_neighbours(unit(count, seed=seed))
+    assert found.rows.shape == found.similarities.shape == (count, min(NEIGHBOURS, count - 1))
+    for row, near in enumerate(found.rows.tolist()):
+        assert row not in near
+        assert len(set(near)) == len(near)
+    assert (np.diff(found.similarities, axis=1) <= 0).all()
+    assert (np.abs(found.similarities) <= 1).all()
+
+
+def test_rows_at_one_place_come_in_their_order():
+    vectors = np.repeat(np.eye(3, dtype=np.float32), [14, 1, 1], axis=0)
+    assert find_neighbours(vectors).rows[13].tolist() != [13] * NEIGHBOURS
+    assert (find_neighbours(vectors).similarities[:14] == 1).all()
+
+
+def test_a_graph_finds_nearly_all_that_an_exact_search_finds(monkeypatch):
+    vectors = unit(4000)
+    exact = find_neighbours(vectors)
+    monkeypatch.setattr(room, "EXACT", 1000)
+    near = find_neighbours(vectors)
+    shared = [len(set(a) & set(b)) for a, b in zip(exact.rows, near.rows, strict=True)]
+    assert np.mean(shared) / NEIGHBOURS > 0.97
+    assert (exact.rows[:, 0] == near.rows[:, 0]).mean() > 0.97
+    assert not (near.rows == np.arange(4000)[:, None]).any()
+
+
+def test_many_copies_are_their_own_neighbours_in_a_graph_too(monkeypatch):
+    monkeypatch.setattr(room, "EXACT", 100)
+    vectors = np.concatenate([unit(600), np.repeat(unit(1, seed=5), 300, axis=0)])
+    found = find_neighbours(vectors)
+    assert not (found.rows == np.arange(900)[:, None]).any()
+    assert all(len(set(near)) == NEIGHBOURS for near in found.rows.tolist())
+    np.testing.assert_allclose(found.similarities[600:], 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("exact", [16_384, 500])
+def test_the_number_of_threads_changes_nothing(monkeypatch, exact):
+    values = clustered(2500, 300)
+    monkeypatch.setattr(room, "EXACT", exact)
+    results = []
+    for cores in (1, 3):
+        monkeypatch.setattr("labelfix.utils.threads.cores", lambda cores=cores: cores)
+        monkeypatch.setattr(room, "cores", lambda cores=cores: cores)
+        embedding = embed(values, np.arange(2500))
+        found = find_neighbours(embedding.vectors)
+        results.append((embedding.vectors, embedding.lengths, found.rows, found.similarities))
+    for one, three in zip(*results, strict=True):
+        assert one.tobytes() == three.tobytes()
+
+
+def test_features_count_alike_whatever_their_scale():
+    values = clustered(600).astype(np.float32)
+    scaled = values * np.where(np.arange(values.shape[1]) % 2, 1000, 1)
+    rows = np.arange(600)
+    plain, other = (find_neighbours(embed(v, rows).vectors).rows for v in (values, scaled))
+    assert (plain[:, 0] == other[:, 0]).mean() > 0.99
+
+
+def test_constant_and_missing_features_do_no_harm():
+    values = clustered(50)
+    values[:, 3], values[7, 5], values[8] = 2, np.nan, np.inf
+    embedding = embed(values, np.arange(50))
+    assert np.isfinite(embedding.vectors).all()
+    assert np.isfinite(find_neighbours(embedding.vectors).similarities).all()

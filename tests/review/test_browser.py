@@ -1,0 +1,209 @@
+"""A review in a real browser: keys, undo, batches, other tabs, and a server that is killed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Browser, until
+from review_run import HOSTILE_CLASS, SCRIPT, Page, served, write_images, write_run
+
+from labelfix.data.decisions import read_decisions
+
+CLASSES = ("cat", "dog", "emu", HOSTILE_CLASS)
+READY = "return document.body.dataset.row && document.getElementById('tally').textContent"
+PAIRS = "return document.querySelectorAll('#pair-view:not([hidden]) #pairs button').length"
+CHOOSE = """
+const select = document.getElementById(arguments[0]);
+select.value = arguments[1];
+select.dispatchEvent(new Event("change"));
+"""
+
+
+class Reviewer:
+    """Somebody at the page."""
+
+    def __init__(self, browser: Browser, page: Page) -> None:
+        self.browser = browser
+        self.address = page.address
+        self.open()
+
+    def open(self) -> None:
+        self.browser.open(self.address)
+        self.settle()
+
+    def settle(self) -> None:
+        until(lambda: self.browser.run(READY))
+
+    @property
+    def row(self) -> str:
+        return str(self.browser.run("return document.body.dataset.row"))
+
+    def text(self, selector: str) -> str:
+        return str(self.browser.find(selector).text)
+
+    def press(self, key: str) -> None:
+        """Press a key that moves on to another sample, and wait for that."""
+        before = self.row
+        self.browser.press(key)
+        until(lambda: self.row != before)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    data = write_images(folder / "data", CLASSES, 40)
+    (data / "cat" / "039.png").rename(data / "cat" / f"{SCRIPT}.png")
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    return write_run(made / "data", tmp_path / "run")
+
+
+@pytest.fixture
+def reviewer(browser: Browser, run: Path) -> Iterator[Reviewer]:
+    with served(run, "--reviewer", "Ann") as page:
+        yield Reviewer(browser, page)
+
+
+def test_sixty_decisions_by_keyboard_outlive_a_reload_and_a_kill(
+    browser: Browser, run: Path
+) -> None:
+    with served(run, "--port", "0") as page:
+        reviewer = Reviewer(browser, page)
+        seen = []
+        for key in "ksudkskssk" * 6:
+            sample = reviewer.text("#name")
+            is_without = browser.find("#take").get_attribute("disabled")
+            reviewer.press("k" if is_without and key == "s" else key)
+            seen.append(sample)
+            assert sample in read_decisions(run)  # on disk before the next picture shows
+        assert len(set(seen)) == len(read_decisions(run)) == 60
+        for _ in range(5):
+            reviewer.press("z")
+        assert sorted(read_decisions(run)) == sorted(seen[:55])
+        assert reviewer.text("#name") == seen[55]
+        browser.driver.refresh()
+        reviewer.settle()
+        assert reviewer.text("#name") == seen[55]
+        reviewer.press("z")  # the tab remembers over a reload
+        assert sorted(read_decisions(run)) == sorted(seen[:54])
+        reviewer.press("u")
+        held = read_decisions(run)
+        assert browser.console() == []
+        page.kill()
+        browser.press("k")
+        until(lambda: "does not answer" in reviewer.text("#alarm"))
+    browser.console()
+    with served(run, "--port", "0") as page:
+        assert read_decisions(run) == held
+        reviewer = Reviewer(browser, page)
+        assert reviewer.text("#name") == seen[55]
+        reviewer.press("z")  # of another address: the log remembers
+        assert sorted(read_decisions(run)) == sorted(seen[:54])
+        assert "54" in reviewer.browser.run(
+            "return document.getElementById('progress-bar').getAttribute('aria-valuetext')"
+        )
+
+
+def test_a_batch_is_looked_at_chosen_from_accepted_and_taken_back(
+    reviewer: Reviewer, run: Path
+) -> None:
+    browser = reviewer.browser
+    browser.press("b")
+    until(lambda: browser.run(PAIRS))
+    pair = next(b for b in browser.find_all("#pairs button") if "cat" in b.text.split("→")[0])
+    suggested = browser.run("return arguments[0].querySelector('.suggested').textContent", pair)
+    pair.click()
+    until(lambda: len(browser.shown("#grid button")) == 30)
+    until(
+        lambda: browser.run(
+            "return [...document.querySelectorAll('#grid img')].every(i => i.naturalWidth)"
+        )
+    )
+    for cell in browser.shown("#grid button")[:3]:
+        cell.click()
+    browser.find("#grid-accept").click()
+    until(lambda: len(read_decisions(run)) == 27)
+    held = read_decisions(run).values()
+    assert {(d.verdict, str(d.label)) for d in held} == {("relabel", suggested)}
+    assert len({d.batch for d in held}) == 1
+    until(lambda: browser.run(PAIRS))
+    browser.press("ESCAPE")
+    until(lambda: not browser.shown("#batch-dialog"))
+    browser.press("z")
+    until(lambda: not read_decisions(run))
+    assert browser.console() == []
+
+
+def test_another_class_is_found_by_typing(reviewer: Reviewer, run: Path) -> None:
+    browser = reviewer.browser
+    name, before = reviewer.text("#name"), reviewer.row
+    browser.press("c")
+    until(lambda: browser.shown("#class-search"))
+    browser.press("E", "m")
+    assert [line.text for line in browser.shown("#class-list li")] == ["emu"]
+    browser.press("ENTER")
+    until(lambda: reviewer.row != before)
+    until(lambda: name in read_decisions(run))
+    decision = read_decisions(run)[name]
+    assert (decision.verdict, decision.label) in {("relabel", "emu"), ("keep", None)}
+    reviewer.press("2")
+    assert len(read_decisions(run)) == 2
+    for key, dialog in (("?", "#help-dialog"), ("SPACE", "#zoom-dialog")):
+        browser.press(key)
+        until(lambda dialog=dialog: browser.shown(dialog))
+        browser.press("ESCAPE")
+        until(lambda dialog=dialog: not browser.shown(dialog))
+    assert len(read_decisions(run)) == 2
+
+
+def test_names_that_are_scripts_stay_text(reviewer: Reviewer) -> None:
+    browser = reviewer.browser
+    browser.run(CHOOSE, "kind", "all")
+    seen = set()
+    for _ in range(160):
+        seen.add(browser.run("return document.getElementById('given').textContent"))
+        seen.add(reviewer.text("#name"))
+        if SCRIPT in "".join(seen) and HOSTILE_CLASS in seen:
+            break
+        reviewer.press("ARROW_RIGHT")
+    assert SCRIPT in "".join(seen)
+    assert HOSTILE_CLASS in seen
+    browser.press("b")
+    until(lambda: browser.run(PAIRS))
+    assert "taken" not in browser.driver.title
+    assert browser.find_all("img[src='x']") == []
+    assert browser.console() == []
+
+
+def test_two_tabs_do_not_lose_each_others_work(reviewer: Reviewer, run: Path) -> None:
+    browser = reviewer.browser
+    driver, first = browser.driver, browser.driver.current_window_handle
+    shown = reviewer.row
+    driver.switch_to.new_window("tab")
+    second = driver.current_window_handle
+    try:
+        driver.get(reviewer.address)
+        reviewer.settle()
+        assert reviewer.row == shown
+        name = reviewer.text("#name")
+        reviewer.press("d")
+        driver.switch_to.window(first)
+        until(lambda: "dropped by Ann" in reviewer.text("#decided"))  # the page looks by itself
+        assert read_decisions(run)[name].verdict == "drop"
+        reviewer.press("k")
+        assert read_decisions(run)[name].verdict == "keep"
+    finally:
+        driver.switch_to.window(second)
+        driver.close()
+        driver.switch_to.window(first)
+
+
+def test_nothing_is_asked_from_outside(reviewer: Reviewer) -> None:
+    origin = reviewer.address.partition("/?")[0]
+    asked = [url for url in reviewer.browser.requests() if url.startswith("http")]
+    assert asked
+    assert all(url.startswith(origin) for url in asked)
+    assert "key=" not in reviewer.browser.driver.current_url

@@ -1,0 +1,132 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from noisy_evidence import evidence_of, noisy_data, priors_of
+
+from labelfix.data import probability_store
+from labelfix.data.probability_store import ArrayStore, block_rows
+from labelfix.scoring.priors import expected_counts, posteriors
+from labelfix.scoring.scores import (
+    fit_noise_matrix,
+    score_labels,
+    score_probabilities,
+    temperature_of,
+)
+from labelfix.types import MISSING
+
+
+def test_em_recovers_the_noise_matrix_when_the_prior_is_right(pool):
+    probs, given_label, _ = noisy_data(0, count=20_000)
+    matrix = fit_noise_matrix(priors_of(probs, given_label, pool), pool)
+    expected = np.full((4, 4), 0.05)
+    np.fill_diagonal(expected, 0.85)
+    np.testing.assert_allclose(matrix, expected, atol=0.02)
+    np.testing.assert_allclose(matrix.sum(axis=1), 1)
+
+
+def test_temperature_undoes_a_known_sharpening():
+    rng = np.random.default_rng(1)
+    logits = 2 * rng.normal(size=(20_000, 5))
+    log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    label = (np.exp(log_probs).cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
+    assert abs(temperature_of(log_probs, label) - 1) < 0.05
+    assert abs(temperature_of(3 * log_probs, label) - 3) < 0.15
+
+
+def test_wrong_labels_score_higher_than_right_ones():
+    probs, given_label, true = noisy_data(2)
+    scores = score_labels(evidence_of(probs), given_label)
+    wrong = scores.label_error_probability
+    is_wrong = given_label != true
+    assert wrong[is_wrong].mean() > 0.6 > 0.2 > wrong[~is_wrong].mean()
+    assert (scores.alternative_label != given_label).all()
+    np.testing.assert_array_equal(scores.predicted_label, probs.argmax(axis=1))
+
+
+def test_rows_that_were_not_judged_stay_so():
+    probs, given_label, _ = noisy_data(3, count=200)
+    probs[:5] = np.nan
+    given_label[0] = MISSING
+    scores = score_labels(evidence_of(probs), given_label)
+    assert np.isnan(scores.label_error_probability[:5]).all()
+    assert (scores.predicted_label[:5] == MISSING).all()
+    assert np.isfinite(scores.label_error_probability[5:]).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000))
+def test_scores_do_not_depend_on_the_order_of_samples_or_classes(seed):
+    probs, given_label, _ = noisy_data(seed, count=300)
+    rng = np.random.default_rng(seed)
+    rows, classes = rng.permutation(300), rng.permutation(4)
+    before = score_labels(evidence_of(probs), given_label)
+    after = score_labels(
+        evidence_of(probs[np.ix_(rows, classes)]), np.argsort(classes)[given_label[rows]]
+    )
+    np.testing.assert_allclose(
+        after.label_error_probability, before.label_error_probability[rows], atol=2e-3
+    )
+    assert (after.label_error_probability >= 0).all()
+    assert (after.label_error_probability <= 1).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 30), st.floats(0.3, 3), st.integers(1, 4000))
+def test_a_pass_over_blocks_is_bayes_rule_on_each_row(seed, classes, temperature, count):
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet(np.full(classes, 0.3), count).astype(np.float32)
+    given_label = rng.integers(0, classes, count)
+    matrix = rng.dirichlet(np.ones(classes), classes)
+    prior = np.maximum(probs.astype(np.float64), 1e-12) ** (1 / temperature)
+    joint = prior * matrix.T[given_label]
+    naive = joint / joint.sum(axis=1, keepdims=True)
+    counts = np.zeros((classes, classes))
+    np.add.at(counts.T, given_label, naive)
+
+    with ThreadPoolExecutor(2) as threads:
+        priors = priors_of(probs, given_label, threads, temperature)
+        found = posteriors(priors, [matrix], threads)
+        np.testing.assert_allclose(
+            expected_counts(priors, matrix, threads), counts, rtol=1e-3, atol=1e-4
+        )
+    own = naive[np.arange(count), given_label]
+    np.testing.assert_allclose(found.wrong, 1 - own, atol=1e-5)
+    others = naive.copy()
+    others[np.arange(count), given_label] = -1
+    np.testing.assert_allclose(found.alternative_probability, others.max(axis=1), atol=1e-5)
+    alternative = others[np.arange(count), found.alternative_label]
+    np.testing.assert_allclose(alternative, others.max(axis=1), atol=1e-5)
+
+
+def test_scores_depend_on_neither_the_threads_nor_the_layout(monkeypatch):
+    probs, given_label, _ = noisy_data(4, count=3 * block_rows(4) // 4 + 7)
+    probs = probs.astype(np.float32)
+    rows = np.flatnonzero(np.arange(len(probs)) % 7)
+    expected = score_probabilities(ArrayStore(probs), rows, given_label)
+    layouts = [
+        np.asfortranarray(probs),
+        probs.astype(">f4"),
+        probs.astype(np.float64),
+        np.repeat(probs, 2, axis=0)[::2],
+    ]
+    for cores, values in zip((1, 2, 3, 8), layouts, strict=True):
+        monkeypatch.setattr(probability_store, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr("labelfix.utils.threads.cores", lambda cores=cores: cores)
+        found = score_probabilities(ArrayStore(values), rows, given_label)
+        for name in ("label_error_probability", "alternative_probability", "noise_matrix"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+        for name in ("predicted_label", "alternative_label"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+        assert found.noise_rate == expected.noise_rate
+
+
+def test_probabilities_of_nought_and_one_are_no_certainty():
+    probs, given_label, true = noisy_data(5)
+    hard = np.eye(4)[probs.argmax(axis=1)]
+    scores = score_labels(evidence_of(hard), given_label)
+    assert np.isfinite(scores.label_error_probability).all()
+    assert np.isfinite(scores.noise_matrix).all()
+    wrong = scores.label_error_probability
+    assert wrong[given_label != true].mean() > wrong[given_label == true].mean()

@@ -1,0 +1,3 @@
+"""Helpers of several tests, first written for conftest."""
+
+CLASSES = ("0", "1", "7")
