@@ -4,7 +4,7 @@
     python benchmarks/ablation.py DATA --truth COLUMN --plant KIND:RATE [KIND:RATE ...]
 
 Audits DATA by heads once for each column of given labels, or with mistakes that are planted into
-the true ones, and once more without neighbours, without heads and without self-labelling. Then
+the true ones, and once more without neighbors, without heads and without self-labeling. Then
 scores the same evidence with all parts, and without each of them, and prints average precision, F1
 of the flags, calibration error, how far the estimated share of wrong labels is off, and between
 which shares it is said to lie, all against the true labels, which nothing else reads. Appends a
@@ -96,9 +96,9 @@ UNLABELLED = SelfLabeling(threshold=1.0, temperature=np.inf)
 """Rules that correct nothing and weigh all alike."""
 
 TRAININGS: tuple[tuple[str, str, object], ...] = (
-    ("without neighbours", "SHARE_OF_NEIGHBOURS", 0.0),
-    ("neighbours without heads", "SHARE_OF_NEIGHBOURS", 1.0),
-    ("without self-labelling", "SelfLabeling", lambda: UNLABELLED),
+    ("without neighbors", "SHARE_OF_NEIGHBORS", 0.0),
+    ("neighbors without heads", "SHARE_OF_NEIGHBORS", 1.0),
+    ("without self-labeling", "SelfLabeling", lambda: UNLABELLED),
 )
 """What is left out of training, and what stands in its place."""
 

@@ -4,7 +4,7 @@
         [--rates 0.05 0.2 0.4] [--decided 50 100 200] [--seeds 0 1 2] [--cache FOLDER]
 
 Plants wrong labels in data that are taken as clean, audits by heads, lets the truth decide on the
-most probably wrong labels, and audits again with those decisions. Prints how good the verdicts on
+most probably wrong labels, and audits again with those decisions. Prints how good the actions on
 the *undecided* rest are before and after, and what the decisions do in training alone and in the
 scores alone: average precision, F1 of the flags, calibration error, how far the estimated share of
 wrong labels is off, and whether the interval of that share (of all samples) holds the true one.
@@ -142,7 +142,7 @@ def ways(spoiled: Spoiled, counts: list[int]) -> Iterator[tuple[int, str, dict[s
 
 
 def figures_of(spoiled: Spoiled, scores: LabelScores, reviewed: Reviewed) -> dict[str, float]:
-    """Return how good the verdicts on the undecided samples are."""
+    """Return how good the actions on the undecided samples are."""
     wrong, is_wrong = scores.label_error_probability, spoiled.is_wrong
     is_judged = ~np.isnan(wrong)
     rest = is_judged & (reviewed.label == MISSING)

@@ -32,7 +32,7 @@ from labelfix.issues.find import find_issue_kinds
 from labelfix.modalities.image.backbone import load_backbone
 from labelfix.modalities.image.decode import decode_image
 from labelfix.modalities.image.features import compute_features, typical_side
-from labelfix.types import MISSING, Appearances, Features, ImageStore
+from labelfix.types import MISSING, Features, ImageStatistics, ImageStore
 
 WAYS = ("encoded", "resized", "cropped")
 SHEET_SIDE = 160
@@ -212,18 +212,18 @@ def made_up(size: int, width: int) -> Features:
     directions = 300
     falls = np.arange(1, directions + 1, dtype=np.float32)[:, None] ** -0.5
     basis = rng.standard_normal((directions, width), dtype=np.float32) * falls
-    centres = rng.standard_normal((500, directions), dtype=np.float32)
+    centers = rng.standard_normal((500, directions), dtype=np.float32)
     values = np.empty((size, width), np.float16)
     for start in range(0, size, 10_000):
         rows = min(10_000, size - start)
-        place = centres[rng.integers(0, 500, rows)]
+        place = centers[rng.integers(0, 500, rows)]
         place = place + rng.standard_normal((rows, directions), dtype=np.float32)
         noise = rng.standard_normal((rows, width), dtype=np.float32)
         values[start : start + rows] = place @ basis + 0.3 * noise
     flat = np.full(size, 0.5, np.float32)
     thumbnails = rng.integers(0, 256, (size, 32, 32), dtype=np.uint8)
     content = np.array([f"{row:015d}x" for row in range(size)], "S16")
-    return Features(values, content, {}, Appearances(flat, flat, flat, 100 * flat, thumbnails))
+    return Features(values, content, {}, ImageStatistics(flat, flat, flat, 100 * flat, thumbnails))
 
 
 def peak_bytes() -> int:

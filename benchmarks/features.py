@@ -110,7 +110,7 @@ def bare_side_by_side(backbone: Backbone, pixels: torch.Tensor, count: int) -> f
 @torch.inference_mode()
 def bare(backbone: Backbone, pixels: torch.Tensor, count: int) -> float:
     """Return images a second of the model's own forward pass, nothing else."""
-    batch = backbone.normalise(pixels).contiguous(memory_format=torch.channels_last)
+    batch = backbone.normalize(pixels).contiguous(memory_format=torch.channels_last)
     if backbone.dtype is torch.float32:
         batch = batch.contiguous()
     start = time.perf_counter()

@@ -4,7 +4,7 @@
 
 Spoils labels that are right, fine-tunes a network a fold as ``--tune full`` does, and prints how
 well the wrong labels are ranked by each kind of evidence: the probability of an error from the
-out-of-sample verdicts; the mean margin that training saw of the given label (in-sample: it needs no
+out-of-sample actions; the mean margin that training saw of the given label (in-sample: it needs no
 folds); the mean of both ranks. Appends a JSON row a run.
 """
 
@@ -39,7 +39,7 @@ from labelfix.scoring.scores import score_labels
 from labelfix.training.checkpoints import Checkpoints
 from labelfix.training.cross_fit_networks import Networks, Recipe, cross_fit_networks
 from labelfix.training.distributed import World
-from labelfix.types import MISSING, Evidence, Judgeable
+from labelfix.types import MISSING, Evidence, FoldAssignment
 from paper_rows import Data, common, load
 
 RESULTS = Path(__file__).parent / "results" / "folds.jsonl"
@@ -142,7 +142,7 @@ def judged(
         return cross_fit_networks(
             views,
             given,
-            Judgeable(is_judged=fold != MISSING, fold=fold, why_not={}),
+            FoldAssignment(is_judged=fold != MISSING, fold=fold, exclusion_reason={}),
             Networks(make=make, pretrained=data.network.model.state_dict(), device=device),
             recipe,
             classes=len(data.class_names),

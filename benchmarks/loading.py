@@ -3,7 +3,7 @@
     python benchmarks/loading.py DATA [--model tf_efficientnet_lite0] [--image-size 96]
         [--batch-size 32] [--steps 20] [--rounds 5] [--workers 2] [--device auto]
 
-Times in turn, round by round: the bare loop (forward, backward, optimiser step) on one batch that
+Times in turn, round by round: the bare loop (forward, backward, optimizer step) on one batch that
 lies on the device; the same loop fed by `ImageViews` from pixels on disk (the bar: at least 85 % of
 the bare loop); the batches alone, from disk, with and without augmentation. Then whole epochs that
 worker processes decode anew. Prints medians of images a second.
@@ -35,7 +35,7 @@ from labelfix.modalities.image.pixels import (
     decode_once,
     stored_square,
 )
-from labelfix.modalities.image.transforms import Augment, ImageLens, Preprocessing, draw_crops
+from labelfix.modalities.image.transforms import Augment, BatchTransform, Preprocessing, draw_crops
 from labelfix.modalities.image.views import ImageViews, TrainingImages
 
 Feed = Generator[Tensor, None, None]
@@ -50,7 +50,7 @@ class Loop:
     def __init__(self, name: str, device: torch.device) -> None:
         model = timm.create_model(name, pretrained=False, num_classes=10)
         self._model = model.to(device).to(memory_format=torch.channels_last).train()
-        self._optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)
+        self._optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         self._device = device
 
     def step(self, inputs: Tensor) -> None:
@@ -59,9 +59,9 @@ class Loop:
         half = self._device.type == "cuda"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
             loss = nn.functional.cross_entropy(self._model(inputs).float(), labels)
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        self._optimizer.step()
 
     def wait(self) -> None:
         """Wait for the device."""
@@ -176,12 +176,12 @@ class Feeds:
 
     def augmented(self) -> Feed:
         """Yield augmented inputs of the same pixels again and again."""
-        lens, size = ImageLens(self._wanted, self._device), self._wanted.size
+        lens, size = BatchTransform(self._wanted, self._device), self._wanted.size
         pixels = torch.randint(0, 256, (self._batch_size, size, size, 3), dtype=torch.uint8)
         pixels = lens.moved(pixels)
         rows = torch.arange(self._batch_size)
         while True:
-            yield lens.training_view(pixels, draw_crops(rows, Augment(), seed=0, epoch=1))
+            yield lens.train_inputs(pixels, draw_crops(rows, Augment(), seed=0, epoch=1))
 
 
 def again_and_again(inputs: Tensor) -> Feed:

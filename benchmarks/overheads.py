@@ -1,4 +1,4 @@
-"""What labelfix adds to a training step: projection, recorder, self-labelling, checkpoints.
+"""What labelfix adds to a training step: projection, recorder, self-labeling, checkpoints.
 
     python benchmarks/overheads.py [--samples 50000] [--batch-size 64] [--image-size 96]
 
@@ -64,7 +64,7 @@ def parts(
     torch.manual_seed(0)
     model: nn.Module = timm.create_model(arguments.model, pretrained=False, num_classes=CLASSES)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     side, size, count = arguments.image_size, arguments.batch_size, arguments.samples
     pixels = torch.randn(size, 3, side, side, device=device)
     given = torch.randint(0, CLASSES, (count,), device=device)
@@ -81,16 +81,16 @@ def parts(
         state = {
             "model": model.state_dict(),
             "average": average.state_dict(),
-            "optimiser": optimiser.state_dict(),
+            "optimizer": optimizer.state_dict(),
             "labeler": labeler.state_dict(),
             "recorder": recorder.state_dict(),
         }
         checkpoints.save("network", state)
 
     return {
-        STEP: (lambda: step(model, optimiser, pixels, given[rows]), 1.0),
+        STEP: (lambda: step(model, optimizer, pixels, given[rows]), 1.0),
         "projection onto the balls": (balls.project, 1.0),
-        "self-labelling": (lambda: labeler.step(rows, logits, 19), 1.0),
+        "self-labeling": (lambda: labeler.step(rows, logits, 19), 1.0),
         "recording evidence": (lambda: recorder.update(rows, logits, given[rows]), 1.0),
         "averaging the weights": (lambda: average.update(model), 1.0),
         "a checkpoint, once an epoch": (save, size / count),

@@ -3,7 +3,7 @@
     python benchmarks/pages.py [--samples 1000000] [--classes 1000] [--side 1024] [--seed 0]
         [--folder DIR] [--keep FILE]
 
-Makes a report of which a fiftieth of the rows is flagged, with near-copies, outliers and neighbours
+Makes a report of which a fiftieth of the rows is flagged, with near-copies, outliers and neighbors
 as they come, and photographs of noise, so many pixels a side. Then it writes the page, says what
 that cost, and opens it in Chromium if there is one. The bars are 15 MB and a first paint below a
 second. What runs beside it makes times longer: on a shared machine they are upper bounds.
@@ -147,8 +147,8 @@ def _run_info(error: np.ndarray[Any, np.dtype[np.float32]]) -> RunInfo:
     )
 
 
-def write_neighbours(run: Path, report: Report, rng: np.random.Generator) -> None:
-    """Write ten neighbours of each row at random."""
+def write_neighbors(run: Path, report: Report, rng: np.random.Generator) -> None:
+    """Write ten neighbors of each row at random."""
     samples = report.table.num_rows
     offsets = pa.array(np.arange(0, 10 * samples + 1, 10, dtype=np.int32))
     rows = pa.array(rng.integers(0, samples, 10 * samples))
@@ -189,7 +189,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         run, profile = Path(folder) / "run", Path(folder) / "profile"
         run.mkdir()
-        write_neighbours(run, report, rng)
+        write_neighbors(run, report, rng)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start, started = time.perf_counter(), time.process_time()
         page = write_page(run, report, pictures_of(photos, no_progress))
@@ -199,16 +199,16 @@ def main() -> None:
         print(f"{arguments.samples:,} samples, {arguments.classes:,} classes")
         print(f"the page is written in  {wall:6.1f} s, with {work:.1f} s of work")
         print(f"memory beyond the rest  {(peak - before) / 2**10:6.0f} MiB")
-        print(f"its size                {size:6.2f} MB ({verdict(size < MEGABYTES)} {MEGABYTES})")
+        print(f"its size                {size:6.2f} MB ({action(size < MEGABYTES)} {MEGABYTES})")
         paint = first_paint(page, profile)
         if paint is not None:
-            is_met = verdict(paint < PAINT_SECONDS)
+            is_met = action(paint < PAINT_SECONDS)
             print(f"first paint after       {paint:6.2f} s ({is_met} {PAINT_SECONDS})")
         if arguments.keep is not None:
             shutil.copy(page, arguments.keep)
 
 
-def verdict(is_met: bool) -> str:  # noqa: FBT001
+def action(is_met: bool) -> str:  # noqa: FBT001
     """Return what to say of a bar."""
     return "meets" if is_met else "MISSES"
 

@@ -6,7 +6,7 @@
 
 Splits a data set whose labels are right into a training and a test part, spoils the labels of the
 training part, and fine-tunes the same network in four ways: plainly, with layer-wise
-regularisation, with self-labelling, with both (a fifth, the authors' own self-labelling rules, is
+regularization, with self-labeling, with both (a fifth, the authors' own self-labeling rules, is
 there to ask for). Independent noise is drawn as in the authors' code; correlated noise is what the
 same network answers after a few epochs on the right labels. ``--backbone`` takes any of timm, such
 as a ResNet or a ViT. The test labels stay as they are and are looked at
@@ -52,7 +52,7 @@ from labelfix.modalities.image.pixels import StoredPixels, decode_once, stored_s
 from labelfix.modalities.image.transforms import Augment, flip_probability
 from labelfix.modalities.image.views import ImageViews
 from labelfix.recipes import MIN_CROP
-from labelfix.training.finetune import FineTuning, Lesson, predict
+from labelfix.training.finetune import FineTuning, TrainingSetup, predict
 from labelfix.training.recorder import EvidenceRecorder
 from labelfix.training.regularization import LayerBalls
 from labelfix.training.self_labeling import SelfLabeler
@@ -64,8 +64,8 @@ NO_SELF_LABELS = SelfLabelingConfig(correct_from=None, reweight_from=None)
 PLAIN, BOTH = "plain", "both"
 WAYS = {
     PLAIN: (NO_LIMIT, NO_SELF_LABELS),
-    "regularisation only": (RegularizationConfig(), NO_SELF_LABELS),
-    "self-labelling only": (NO_LIMIT, SelfLabelingConfig()),
+    "regularization only": (RegularizationConfig(), NO_SELF_LABELS),
+    "self-labeling only": (NO_LIMIT, SelfLabelingConfig()),
     BOTH: (RegularizationConfig(), SelfLabelingConfig()),
     "both, the authors' rules": (RegularizationConfig(), SelfLabelingConfig.paper()),
 }
@@ -204,7 +204,7 @@ def with_correlated_noise(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """One network after its last epoch: its last weights, their average, what labelled it."""
+    """One network after its last epoch: its last weights, their average, what labeled it."""
 
     last: torch.nn.Module
     average: torch.nn.Module
@@ -233,7 +233,7 @@ def train(
     limit = None
     if regularization.form != "none":
         limit = LayerBalls(model, data.network.model.state_dict(), regularization)
-    lesson = Lesson(
+    setup = TrainingSetup(
         given_label=given,
         batches=lambda epoch: views.training(task.train, config.batch_size, seed=seed, epoch=epoch),
         step_sizes=views.step_sizes(task.train, config.batch_size),
@@ -241,7 +241,7 @@ def train(
         recorder=EvidenceRecorder(len(given), classes, keep_probs=False),
         limit=limit,
     )
-    tuning = FineTuning(model, lesson, config, wrapped=model)
+    tuning = FineTuning(model, setup, config, wrapped=model)
     for _ in range(config.epochs):
         tuning.run_epoch(lambda *_: None)
     return Trained(model, tuning.average.module, labeler, views)

@@ -1,4 +1,4 @@
-"""What self-labelling and recording evidence add to a training step.
+"""What self-labeling and recording evidence add to a training step.
 
     python benchmarks/recorders.py [--device cuda] [--samples 50000] [--step-ms 60]
 

@@ -4,7 +4,7 @@
         [--rounds 50] [--out benchmarks/results/review_speed.jsonl] [--folder DIR]
 
 Writes a class folder of photos (links to 40 different JPEGs of 1,600 x 1,200), a report on it with
-neighbours, and decisions on half of the suspects; serves it by the real command in a process of its
+neighbors, and decisions on half of the suspects; serves it by the real command in a process of its
 own; asks each route again and again over one connection, and prints the median, the 95th percentile
 and the longest time. The bar is 100 ms at the 95th percentile. What runs beside it makes times
 longer.
@@ -40,7 +40,7 @@ from labelfix.types import (
     Corrections,
     Duplicates,
     Evidence,
-    Judgeable,
+    FoldAssignment,
     LabelScores,
     NoiseCells,
 )
@@ -69,7 +69,7 @@ def write_photos(folder: Path, samples: int, classes: int, rng: np.random.Genera
 
 
 def write_run(data: Path, run: Path, suspects: int, rng: np.random.Generator) -> None:
-    """Write a report on a class folder, its neighbours, and some decisions."""
+    """Write a report on a class folder, its neighbors, and some decisions."""
     dataset = open_dataset(data, DatasetConfig())
     size, classes = len(dataset), len(dataset.class_names)
     wrong = np.sort(rng.beta(0.3, 2, size).astype(np.float32))[rng.permutation(size)]
@@ -81,7 +81,7 @@ def write_run(data: Path, run: Path, suspects: int, rng: np.random.Generator) ->
     report = build_report(
         dataset=dataset,
         unreadable={},
-        judgeable=Judgeable(np.ones(size, np.bool_), np.zeros(size, np.int16), {}),
+        judgeable=FoldAssignment(np.ones(size, np.bool_), np.zeros(size, np.int16), {}),
         evidence=Evidence(probs, np.zeros(size, np.int16), wrong, dataset.given_label),
         scores=LabelScores(
             wrong, wrong[None], probs.argmax(1), other, 1 - wrong,
@@ -110,8 +110,8 @@ def write_run(data: Path, run: Path, suspects: int, rng: np.random.Generator) ->
     table = {"sample_id": dataset.sample_id, "neighbors": near, "similarities": alike}
     pq.write_table(pa.table(table), run / "neighbors.parquet")
     names = dataset.sample_id.take(pa.array(np.flatnonzero(flags)[: suspects // 2])).to_pylist()
-    verdicts = [Decision(name, "drop" if n % 3 else "keep") for n, name in enumerate(names)]
-    DecisionLog(run).append(verdicts)
+    actions = [Decision(name, "drop" if n % 3 else "keep") for n, name in enumerate(names)]
+    DecisionLog(run).append(actions)
 
 
 class Page:
@@ -147,8 +147,8 @@ class Page:
         return dict(json.loads(self._ask("POST", path, json.dumps(body))[0]))
 
 
-def wanted(item: dict, verdict: str = "keep") -> dict[str, object]:  # type: ignore[type-arg]
-    return {"row": item["row"], "sample_id": item["sample_id"], "verdict": verdict, "seen": None}
+def wanted(item: dict, action: str = "keep") -> dict[str, object]:  # type: ignore[type-arg]
+    return {"row": item["row"], "sample_id": item["sample_id"], "action": action, "seen": None}
 
 
 def routes(
@@ -184,7 +184,7 @@ def routes(
         "GET /api/queue, 200 of a pair": lambda n: page.get(
             f"/api/queue?limit=200&given={pair['given']}&suggested={pair['suggested']}"
         ),
-        "GET /api/sample, with neighbours": lambda n: page.get(f"/api/sample/{rows[n]}"),
+        "GET /api/sample, with neighbors": lambda n: page.get(f"/api/sample/{rows[n]}"),
         "GET /api/pairs": lambda n: page.get("/api/pairs"),
         "GET /api/progress": lambda n: page.get("/api/progress"),
         "GET /api/estimate": lambda n: page.get("/api/estimate"),

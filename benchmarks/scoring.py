@@ -87,7 +87,7 @@ def main() -> None:
             ratio = seconds / times[0]
             print(
                 f"{samples:,} x {classes:,}: scored in {seconds:.1f} s, "
-                f"{ratio:.2f} times the first ({verdict(ratio <= LONGER)} {LONGER})"
+                f"{ratio:.2f} times the first ({action(ratio <= LONGER)} {LONGER})"
             )
     else:
         compare(arguments)
@@ -123,7 +123,7 @@ def compare(arguments: argparse.Namespace) -> None:
         )
     for name in (ALONE, DEFAULT):
         ratio = statistics.median(c / o for c, o in zip(walls[name], walls[OURS], strict=True))
-        print(f"{name + ' / labelfix':36} {ratio:5.1f} ({verdict(ratio >= FASTER)} {FASTER:.0f})")
+        print(f"{name + ' / labelfix':36} {ratio:5.1f} ({action(ratio >= FASTER)} {FASTER:.0f})")
 
 
 def audit(samples: int, classes: int, arguments: argparse.Namespace) -> float:
@@ -145,13 +145,13 @@ def audit(samples: int, classes: int, arguments: argparse.Namespace) -> float:
         ).stdout.split()
         scoring = float(json.loads((run / "run.json").read_text())["seconds"]["scoring"])
     wall, peak = float(told[0]), float(told[1]) / 2**10
-    print(f"{'labelfix audit --pred-probs':36} {wall:5.1f} s ({verdict(wall < SECONDS)} {SECONDS})")
+    print(f"{'labelfix audit --pred-probs':36} {wall:5.1f} s ({action(wall < SECONDS)} {SECONDS})")
     print(f"{'peak memory':36} {peak:5.0f} MiB, {peak / size:.2f} of the file", end=" ")
-    print(f"({verdict(peak / size < MEMORY)} {MEMORY})")
+    print(f"({action(peak / size < MEMORY)} {MEMORY})")
     return scoring
 
 
-def verdict(is_met: bool) -> str:  # noqa: FBT001
+def action(is_met: bool) -> str:  # noqa: FBT001
     """Return what to say of a bar."""
     return "meets" if is_met else "MISSES"
 

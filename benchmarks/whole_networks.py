@@ -3,8 +3,8 @@
     python benchmarks/whole_networks.py DATA --truth clean_label --given random_label1 worse_label
         [--samples 5000] [--image-size 64] [--epochs 6]
 
-Both fine-tune the same pretrained backbone for the same epochs with the same optimiser, batches and
-augmentation: labelfix in its folds, regularised and self-labelling; for cleanlab plainly in 5
+Both fine-tune the same pretrained backbone for the same epochs with the same optimizer, batches and
+augmentation: labelfix in its folds, regularized and self-labeling; for cleanlab plainly in 5
 folds, and then its scores and every one of its filter rules. The truth is used to score alone.
 """
 

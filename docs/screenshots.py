@@ -48,11 +48,11 @@ def open_browser(profile: str) -> webdriver.Chrome:
 
 
 def take(browser: webdriver.Chrome, page: Path, scheme: str) -> bytes:
-    """Return a PNG of the top of a page, in the colours that a system prefers."""
+    """Return a PNG of the top of a page, in the colors that a system prefers."""
     size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-    colours = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    colors = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", colours)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", colors)
     browser.get(page.absolute().as_uri())
     browser.execute_async_script(DRAWN)
     shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})

@@ -22,7 +22,7 @@ from labelfix.diagnose import layer_distances, noise_stability, pac_bayes_bound,
 from labelfix.errors import ConfigError, RunError
 from labelfix.report.html.charts import diagnosis_svg
 from labelfix.report.run_folder import LAYERS_NAME, LOG_NAME
-from labelfix.report.training_log import Diagnosis, LayerDistance, read_log, summarise_log
+from labelfix.report.training_log import Diagnosis, LayerDistance, read_log, summarize_log
 
 TINY = ("test_resnet", "test_vit", "test_efficientnet")
 CLASSES = 3
@@ -241,7 +241,7 @@ def entry(fold: int, epoch: int, **more: float | None) -> dict[str, float | None
 
 
 def test_folds_are_averaged_and_corrections_counted() -> None:
-    first, second = summarise_log(
+    first, second = summarize_log(
         [
             entry(0, 2, corrected=30, correction_precision=0.9, mean_weight_corrected=0.5),
             entry(0, 1, loss=2.0),
@@ -260,7 +260,7 @@ def test_folds_are_averaged_and_corrections_counted() -> None:
 def test_an_epoch_that_was_trained_again_counts_once(tmp_path: Path) -> None:
     log = tmp_path / LOG_NAME
     log.write_text("\n".join(json.dumps(entry(0, 1, loss=loss)) for loss in (5.0, 2.0)) + "\n\n")
-    (epoch,) = summarise_log(read_log(log))
+    (epoch,) = summarize_log(read_log(log))
     assert (epoch.networks, epoch.loss) == (1, 2.0)
     log.write_text(log.read_text() + '{"fold": 0, "epo')
     with pytest.raises(RunError, match=r"training_log\.jsonl, line 4 is damaged"):

@@ -27,7 +27,7 @@ __all__ = [
     "read_report",
 ]
 
-_ROOM_OF = {
+_MODULE_OF = {
     "EvidenceRecorder": "labelfix.training.recorder",
     "LabelfixError": "labelfix.errors",
     "audit": "labelfix.api",
@@ -40,9 +40,9 @@ _ROOM_OF = {
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("labelfix")
-    if name not in _ROOM_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'labelfix' has no attribute {name!r}")
-    return getattr(import_module(_ROOM_OF[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -215,6 +215,6 @@ def _refuse_unused(config: AuditConfig, options: list[str]) -> None:
         )
     if "distance" in options and not config.backbone.pretrained:
         raise ConfigError(
-            f"random weights are no centre to keep a {named('distance')} from",
+            f"random weights are no center to keep a {named('distance')} from",
             hint=f"leave out {named('distance')} or {named('pretrained', value=False)}",
         )

@@ -163,7 +163,7 @@ class TrainingConfig:
     Args:
         folds: F; each sample is judged by models that were trained on the other folds.
         epochs: Passes over the data; small data sets get more, see ``least_steps``.
-        least_steps: Optimiser steps at least.
+        least_steps: Optimizer steps at least.
         batch_size: Samples a step.
         learning_rate: Adam's, at its peak; for inputs of mean square norm 1.
         radii: The candidates for the radius of the ball around zero that holds each head, in
@@ -192,7 +192,7 @@ class FineTuningConfig:
         folds: Networks that are trained; each judges the samples that it never saw.
         epochs: Passes over the data.
         batch_size: Samples a step, over all processes.
-        optimiser: One of timm's.
+        optimizer: One of timm's.
         learning_rate: Of the backbone, at its peak.
         head_rate_factor: How much faster the new head learns.
         weight_decay: Of weights, not of norms and biases.
@@ -205,7 +205,7 @@ class FineTuningConfig:
     folds: int = 3
     epochs: int = 10
     batch_size: int = 64
-    optimiser: str = "adamw"
+    optimizer: str = "adamw"
     learning_rate: float = 3e-4
     head_rate_factor: float = 10.0
     weight_decay: float = 1e-2
@@ -265,13 +265,13 @@ class SelfLabelingConfig:
         check_fields(self, {"preset": "self_labeling"})
         if self.preset not in {"safe", "paper"} or self.view not in {"training", "separate"}:
             raise ConfigError(
-                f"there is no self-labelling {self.preset!r} with view {self.view!r}",
+                f"there is no self-labeling {self.preset!r} with view {self.view!r}",
                 hint="choose safe or paper, and training or separate",
             )
         for name in ("threshold", "floor"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(
-                    f"the self-labelling {name} {getattr(self, name)} is not a probability",
+                    f"the self-labeling {name} {getattr(self, name)} is not a probability",
                     hint="choose one between 0 and 1",
                 )
         if not self.temperature > 0:
@@ -333,7 +333,7 @@ class RegularizationConfig:
             ``"geometric"``: D gamma^(i-1). ``"code"``: D, D, D gamma, D gamma^2 over the four
             quarters of the stages, as Li & Zhang's code has it. ``"relative"``: D times the norm
             of the pretrained weight. ``"travelled"``: D times the distance that the weight went
-            when it was trained without regularisation.
+            when it was trained without regularization.
         distance: D. In the form ``"penalty"`` it is a strength, and a gamma above 1 then holds
             the last stages tighter, not looser.
         gamma: Growth from stage to stage; a network of many stages wants it near 1.
@@ -366,7 +366,7 @@ class RegularizationConfig:
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ConfigError(
-                    f"unknown {field} of regularisation: {getattr(self, field)!r}",
+                    f"unknown {field} of regularization: {getattr(self, field)!r}",
                     hint=f"choose one of {', '.join(allowed)}",
                 )
         for field in ("distance", "head_distance"):
@@ -427,7 +427,7 @@ class IssueConfig:
     Args:
         near_duplicate: 1 - the share of its detail that a copy must have in common; where all
             images of the data are much alike, less is taken.
-        outlier: 0.5 is 3.5 robust standard deviations farther from its neighbours than most.
+        outlier: 0.5 is 3.5 robust standard deviations farther from its neighbors than most.
         dark: The luminance, 0 to 1, that 99 % of the pixels do not exceed.
         bright: 1 - the luminance that 95 % of the pixels reach.
         blurry: 1 - exp(-v / 100), v the variance of the Laplacian at 64 pixels a side.

@@ -27,7 +27,7 @@ from labelfix.arguments import checks_arguments
 from labelfix.config import BackboneConfig, Device
 from labelfix.data.dataset import open_dataset
 from labelfix.errors import ConfigError, DatasetError, RunError, UnreadableImage
-from labelfix.modalities.image.backbone import Network, choose_device, load_network, normalise
+from labelfix.modalities.image.backbone import Network, choose_device, load_network, normalize
 from labelfix.modalities.image.decode import Decoding, decode_image
 from labelfix.modalities.image.transforms import Preprocessing
 from labelfix.report.build import RUN_NAME, UNFINISHED_NAME
@@ -51,7 +51,7 @@ from labelfix.report.training_log import (
     read_json,
     read_layers,
     read_log,
-    summarise_log,
+    summarize_log,
     with_limits,
 )
 from labelfix.report.types import Report
@@ -78,7 +78,7 @@ def layer_distances(
 
     Args:
         state: Parameters by name; those of one dimension or none are passed over.
-        pretrained: Where they started. A weight that it lacks was not pretrained: its centre is 0.
+        pretrained: Where they started. A weight that it lacks was not pretrained: its center is 0.
 
     Raises:
         ConfigError: A weight has another shape than its start.
@@ -99,8 +99,8 @@ def layer_distances(
 
 def _layer_distance(name: str, value: Tensor, start: Tensor | None) -> LayerDistance:
     now = value.detach().cpu().double()
-    centre = torch.zeros_like(now) if start is None else start.detach().cpu().double()
-    distance, norm = float((now - centre).norm()), float(centre.norm())
+    center = torch.zeros_like(now) if start is None else start.detach().cpu().double()
+    distance, norm = float((now - center).norm()), float(center.norm())
     return LayerDistance(
         name=name,
         size=value.numel(),
@@ -246,7 +246,7 @@ def pac_bayes_bound(
     sigmas the best may be taken only at delta divided by their number.
 
     Args:
-        distances: Of every weight that the noise perturbs; a new head's centre is zero.
+        distances: Of every weight that the noise perturbs; a new head's center is zero.
         perturbed_loss: E_U L_emp on the training samples, each loss clipped to ``[0, C]``.
         sigma: Of the noise, above 0.
         samples: n, how many the network was trained on, at least 2.
@@ -289,7 +289,7 @@ BATCH_ON_CPU, BATCH_ON_GPU = 32, 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Samples:
-    """Images ``(R, S, S, 3)`` uint8 and labels ``(R,)``, normalised batch by batch when gone over.
+    """Images ``(R, S, S, 3)`` uint8 and labels ``(R,)``, normalized batch by batch when gone over.
 
     Kept as bytes: as floats they would be four times as large.
     """
@@ -304,7 +304,7 @@ class _Samples:
         for start in range(0, len(self.labels), size):
             images = self.images[start : start + size].to(self.device)
             labels = self.labels[start : start + size].to(self.device)
-            yield normalise(images, self.preprocessing, torch.float32), labels
+            yield normalize(images, self.preprocessing, torch.float32), labels
 
 
 @checks_arguments
@@ -386,7 +386,7 @@ def _diagnose(
             )
             for record in noise
         ),
-        epochs=summarise_log(entries),
+        epochs=summarize_log(entries),
         boundary_share=boundary_share(limits),
     )
     _write(diagnosis, run)

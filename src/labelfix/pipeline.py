@@ -42,7 +42,7 @@ from labelfix.modalities.image.backbone import choose_device
 from labelfix.modalities.image.decode import quiet_pillow
 from labelfix.modalities.image.rendering import no_pictures
 from labelfix.recipes import FullTuning, HeadTuning
-from labelfix.report.build import build_report, build_verdicts, row_group_rows
+from labelfix.report.build import build_report, build_report_table, row_group_rows
 from labelfix.report.html.page import NO_IMAGES, pictures_in, write_page
 from labelfix.report.io import (
     NOISE_MATRIX_NAME,
@@ -74,17 +74,17 @@ from labelfix.types import (
     Assumption,
     DatasetSource,
     Duplicates,
+    EncodedSamples,
     Evidence,
     Features,
-    Judgeable,
+    FoldAssignment,
     LabeledDataset,
     LabelScores,
     Reviewed,
-    SeenImages,
 )
 from labelfix.utils.cache import cache_key, content_key, content_of, marked_cache
 from labelfix.utils.files import atomic_path
-from labelfix.utils.progress import Clock, OnProgress, no_progress, said
+from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
 from labelfix.utils.text import as_json
 
 
@@ -94,7 +94,7 @@ class AuditResult:
 
     Args:
         run: The RUN folder.
-        report: What was found; also in ``run/report.parquet``. Of probabilities that were given,
+        report: What was findings; also in ``run/report.parquet``. Of probabilities that were given,
             the table here lacks ``pred_probs``, which is most of a report when K is large.
     """
 
@@ -124,7 +124,7 @@ LIBRARIES = ("labelfix", "torch", "timm", "numpy", "pillow", "pyarrow", "scikit-
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Inquiry:
+class AuditContext:
     """What is audited, and how.
 
     Args:
@@ -139,19 +139,19 @@ class Inquiry:
     dataset: LabeledDataset
     reviewed: Reviewed | None
     config: AuditConfig
-    clock: Clock
+    clock: StageTimer
     on_progress: OnProgress
     on_images: Callable[[Mapping[str, str]], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """What an audit found, before it is written.
+class AuditFindings:
+    """What an audit findings, before it is written.
 
     Args:
         report: On every sample.
         evidence: What training saw.
-        kinds: What was found of the images; ``None`` in a process that does not write.
+        kinds: What was findings of the images; ``None`` in a process that does not write.
         tuned: The networks; ``None`` if only heads were trained.
     """
 
@@ -162,112 +162,116 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Plan:
+class TrainingPlan:
     """What is known before training: which images can be read, are the same, and are judged."""
 
-    seen: SeenImages
+    seen: EncodedSamples
     duplicates: Duplicates
-    judgeable: Judgeable
+    judgeable: FoldAssignment
 
 
-def find_by_heads(inquiry: Inquiry) -> Found:
+def find_by_heads(context: AuditContext) -> AuditFindings:
     """Train heads on what the frozen backbone sees.
 
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
-    dataset, config, clock = inquiry.dataset, inquiry.config, inquiry.clock
-    reviewed, on_progress = inquiry.reviewed, inquiry.on_progress
+    dataset, config, clock = context.dataset, context.config, context.clock
+    reviewed, on_progress = context.reviewed, context.on_progress
     with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
         tuning = HeadTuning.load(dataset, config)
     with clock.stage("computing features"):
         seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
-    inquiry.on_images(_digests_of(seen))
-    plan = _plan(inquiry, seen, tuning.folds)
-    kinds = _compare(inquiry, seen, plan.duplicates)
+    context.on_images(_digests_of(seen))
+    plan = _plan(context, seen, tuning.folds)
+    kinds = _compare(context, seen, plan.duplicates)
     with clock.stage("training"):
         evidence = tuning.train(dataset, seen, plan.judgeable, reviewed, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         scores = score_with_margins(
             evidence, dataset.given_label, reviewed, plan.duplicates.exact_duplicate_set
         )
-        report = _score(inquiry, plan, evidence, scores, kinds, tuning.settings())
-    return Found(report, evidence, kinds)
+        report = _score(context, plan, evidence, scores, kinds, tuning.settings())
+    return AuditFindings(report, evidence, kinds)
 
 
-def find_by_networks(inquiry: Inquiry, tuning: FullTuning, checkpoints: Checkpoints) -> Found:
+def find_by_networks(
+    context: AuditContext, tuning: FullTuning, checkpoints: Checkpoints
+) -> AuditFindings:
     """Fine-tune a whole network a fold.
 
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
-    dataset, config, clock = inquiry.dataset, inquiry.config, inquiry.clock
-    reviewed, on_progress = inquiry.reviewed, inquiry.on_progress
+    dataset, config, clock = context.dataset, context.config, context.clock
+    reviewed, on_progress = context.reviewed, context.on_progress
     with clock.stage("decoding"):
         seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
     images = _digests_of(seen)
-    inquiry.on_images(images)
+    context.on_images(images)
     checkpoints = checkpoints.of_images(images)
-    plan = _plan(inquiry, seen, tuning.folds)
+    plan = _plan(context, seen, tuning.folds)
     with clock.stage("training"):
         tuned = tuning.train(dataset, seen, plan.judgeable, reviewed, checkpoints, on_progress)
     kinds = None
     if tuning.world.is_writer:  # after training, so that no other process waits for it
-        kinds = _compare(inquiry, _frozen_features(inquiry), plan.duplicates)
+        kinds = _compare(context, _frozen_features(context), plan.duplicates)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         scores = score_with_margins(
             tuned.evidence, dataset.given_label, reviewed, plan.duplicates.exact_duplicate_set
         )
-        report = _score(inquiry, plan, tuned.evidence, scores, kinds, tuning.settings(tuned))
-    return Found(report, tuned.evidence, kinds, tuned)
+        report = _score(context, plan, tuned.evidence, scores, kinds, tuning.settings(tuned))
+    return AuditFindings(report, tuned.evidence, kinds, tuned)
 
 
-def _digests_of(seen: SeenImages) -> dict[str, str]:
+def _digests_of(seen: EncodedSamples) -> dict[str, str]:
     """Return what makes two runs have seen the same images, whatever their files are called."""
     unreadable = cache_key(sorted(seen.unreadable))
     return {"content": content_key(seen.content), "unreadable": unreadable}
 
 
-def _plan(inquiry: Inquiry, seen: SeenImages, folds: int) -> _Plan:
-    dataset = inquiry.dataset
+def _plan(context: AuditContext, seen: EncodedSamples, folds: int) -> TrainingPlan:
+    dataset = context.dataset
     duplicates = find_duplicates(seen, dataset.given_label)
-    judgeable = plan_folds(dataset, seen, duplicates, folds=folds, seed=inquiry.config.seed)
-    return _Plan(seen, duplicates, plan_with(inquiry.reviewed, judgeable, dataset.given_label))
+    judgeable = plan_folds(dataset, seen, duplicates, folds=folds, seed=context.config.seed)
+    return TrainingPlan(
+        seen, duplicates, plan_with(context.reviewed, judgeable, dataset.given_label)
+    )
 
 
-def _frozen_features(inquiry: Inquiry) -> Features:
+def _frozen_features(context: AuditContext) -> Features:
     """Return what the network saw before it was trained: one pass, as an audit of heads begins.
 
     Random weights see nothing; the default network looks in their place.
     """
-    config = inquiry.config
+    config = context.config
     if not config.backbone.pretrained:
         backbone = replace(config.backbone, name=EMBEDDED_BACKBONE, pretrained=True)
         config = replace(config, backbone=backbone)
-    with inquiry.clock.stage("computing features"):
-        frozen = HeadTuning.load(inquiry.dataset, config)
-        return frozen.look(inquiry.dataset, marked_cache(config.cache), inquiry.on_progress)
+    with context.clock.stage("computing features"):
+        frozen = HeadTuning.load(context.dataset, config)
+        return frozen.look(context.dataset, marked_cache(config.cache), context.on_progress)
 
 
-def _compare(inquiry: Inquiry, features: Features, duplicates: Duplicates) -> IssueKinds:
-    clock, given_label = inquiry.clock, inquiry.dataset.given_label
-    with clock.stage("comparing images"), said("comparing the images", inquiry.on_progress):
-        return find_issue_kinds(features, given_label, duplicates, inquiry.config.issues)
+def _compare(context: AuditContext, features: Features, duplicates: Duplicates) -> IssueKinds:
+    clock, given_label = context.clock, context.dataset.given_label
+    with clock.stage("comparing images"), said("comparing the images", context.on_progress):
+        return find_issue_kinds(features, given_label, duplicates, context.config.issues)
 
 
 def _score(
-    inquiry: Inquiry,
-    plan: _Plan,
+    context: AuditContext,
+    plan: TrainingPlan,
     evidence: Evidence,
     scores: LabelScores,
     kinds: IssueKinds | None,
     settings: Mapping[str, Any],
 ) -> Report:
-    dataset = inquiry.dataset
+    dataset = context.dataset
     usable = dataset.given_label != MISSING
     usable[list(plan.seen.unreadable)] = False
     limits = None if kinds is None else dict(kinds.limits)
-    corrections = correct(scores, usable, inquiry.config.flags)
+    corrections = correct(scores, usable, context.config.flags)
     notes = notes_on_labels(
         dataset.given_label,
         scores.predicted_label,
@@ -276,7 +280,7 @@ def _score(
         by="images",
     )
     settings = {**settings, "notes": [*notes, *settings.get("notes", [])]}
-    settings = {**settings_with(inquiry.reviewed, settings), "issues": limits}
+    settings = {**settings_with(context.reviewed, settings), "issues": limits}
     if dataset.test_splits:
         settings["test_splits"] = dataset.test_splits
     if dataset.label_missing:
@@ -290,14 +294,14 @@ def _score(
         corrections=corrections,
         duplicates=plan.duplicates,
         kinds=kinds,
-        reviewed=inquiry.reviewed,
+        reviewed=context.reviewed,
         run=RunInfo(
             source=dataset.source,
             fingerprint=dataset.fingerprint,
             noise_rate=scores.noise_rate,
             noise_rate_interval=scores.noise_rate_interval,
-            backbone=inquiry.config.backbone.name,
-            seed=inquiry.config.seed,
+            backbone=context.config.backbone.name,
+            seed=context.config.seed,
             versions={name: version(name) for name in LIBRARIES},
             settings=as_json(settings),
             assumptions=dataset.assumptions + plan.seen.assumptions,
@@ -392,7 +396,7 @@ def _run_given_probabilities(
     *,
     force: bool,
 ) -> Report:
-    clock = Clock()
+    clock = StageTimer()
     with clock.stage("reading"):
         given = open_pred_probs(paths, folder.path, on_progress, force=force)
     reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
@@ -435,7 +439,7 @@ def _score_given_probabilities(
         PRED_PROBS_KIND: [str(path) for path in paths],
         **({"notes": notes} if notes else {}),
     }
-    return build_verdicts(
+    return build_report_table(
         dataset=LabeledDataset(
             sample_id=given.sample_id,
             split=pa.nulls(size, pa.string()),
@@ -446,7 +450,7 @@ def _score_given_probabilities(
             fingerprint=fingerprint,
         ),
         unreadable={},
-        judgeable=Judgeable(is_judged, nothing.astype(np.int16), given.why_not),
+        judgeable=FoldAssignment(is_judged, nothing.astype(np.int16), given.exclusion_reason),
         scores=scores,
         corrections=corrections,
         duplicates=Duplicates(nothing, np.zeros(size, np.bool_)),
@@ -491,7 +495,7 @@ def _left_out(given: GivenPredProbs, rows: NDArray[np.int64]) -> tuple[Assumptio
 
 def _is_judged(given: GivenPredProbs) -> np.ndarray[Any, np.dtype[np.bool_]]:
     is_judged = np.ones(len(given), np.bool_)
-    is_judged[list(given.why_not)] = False
+    is_judged[list(given.exclusion_reason)] = False
     return is_judged
 
 
@@ -505,7 +509,7 @@ def _lists(given: GivenPredProbs) -> Iterator[pa.ChunkedArray]:
 
 
 def _run_json_of_probabilities(
-    given: GivenPredProbs, report: Report, clock: Clock
+    given: GivenPredProbs, report: Report, clock: StageTimer
 ) -> Mapping[str, Any]:
     return {
         **report.run.to_json(),
@@ -555,7 +559,7 @@ def audit(
     may_hold_run = overwrite or resume
     with folder.held(may_hold_run=may_hold_run) if world.is_writer else nullcontext():
         read_decisions(out)  # the page tells them: better to fail before the work than after it
-        clock = Clock()
+        clock = StageTimer()
         with clock.stage("reading the data set"):
             dataset = open_dataset(data, config.dataset, on_progress)
         decided = decisions_of(decisions)
@@ -575,9 +579,9 @@ def audit(
             if overwrite:
                 _checkpoints(folder, claim).remove()  # of a run that nobody will go on with
         on_images = folder.settle_images if world.is_writer else _no_matter
-        inquiry = Inquiry(dataset, reviewed, config, clock, on_progress, on_images)
+        context = AuditContext(dataset, reviewed, config, clock, on_progress, on_images)
         try:
-            return AuditResult(out, _run(inquiry, folder, claim, halvings, decisions))
+            return AuditResult(out, _run(context, folder, claim, halvings, decisions))
         except LabelfixError:  # the mended command shall find its RUN free
             if world.is_writer:
                 folder.release()
@@ -641,43 +645,45 @@ def _refuse_places(data: Path, out: Path, cache: Path | None) -> None:
 
 
 def _run(
-    inquiry: Inquiry,
+    context: AuditContext,
     folder: RunFolder,
     claim: Mapping[str, Any],
     halvings: int,
     decisions: Path | None,
 ) -> Report:
-    config, clock = inquiry.config, inquiry.clock
+    config, clock = context.config, context.clock
     if not trains_whole_network(config):
-        return _finish(inquiry, folder, find_by_heads(inquiry), decisions)
+        return _finish(context, folder, find_by_heads(context), decisions)
     with joined(choose_device(config.backbone.device)) as world:
-        with clock.stage("loading the backbone"), said("loading the backbone", inquiry.on_progress):
-            tuning = FullTuning.load(inquiry.dataset, config, world, rate_halvings=halvings)
-        found = find_by_networks(inquiry, tuning, _checkpoints(folder, claim))
+        with clock.stage("loading the backbone"), said("loading the backbone", context.on_progress):
+            tuning = FullTuning.load(context.dataset, config, world, rate_halvings=halvings)
+        findings = find_by_networks(context, tuning, _checkpoints(folder, claim))
         if not world.is_writer:
-            return found.report
-    return _finish(inquiry, folder, found, decisions)
+            return findings.report
+    return _finish(context, folder, findings, decisions)
 
 
-def _finish(inquiry: Inquiry, folder: RunFolder, found: Found, decisions: Path | None) -> Report:
+def _finish(
+    context: AuditContext, folder: RunFolder, findings: AuditFindings, decisions: Path | None
+) -> Report:
     """Write the files of a run; `run.json`, the last, says that all of them are there."""
-    dataset = inquiry.dataset
-    report = replace(found.report, run=replace(found.report.run, run_id=folder.run_id))
+    dataset = context.dataset
+    report = replace(findings.report, run=replace(findings.report.run, run_id=folder.run_id))
     written = [REPORT_NAME, NOISE_MATRIX_NAME, EVIDENCE_NAME]
-    with inquiry.clock.stage("writing the report"):
-        if found.tuned is not None:
-            write_network(found.tuned, folder.path)
+    with context.clock.stage("writing the report"):
+        if findings.tuned is not None:
+            write_network(findings.tuned, folder.path)
             written += NETWORK_NAMES
-        if found.kinds is not None:
+        if findings.kinds is not None:
             path = folder.path / NEIGHBORS_NAME
-            write_neighbors(found.kinds.neighbours, dataset.sample_id, path)
+            write_neighbors(findings.kinds.neighbors, dataset.sample_id, path)
             written.append(NEIGHBORS_NAME)
-        folder.write_evidence(found.evidence)
+        folder.write_evidence(findings.evidence)
         write_report(report, folder.report_path)
     folder.remove_replaced(written)
-    write_page(folder.path, report, pictures_in(dataset, report, inquiry.on_progress))
+    write_page(folder.path, report, pictures_in(dataset, report, context.on_progress))
     copy_decisions(decisions, folder.path)
-    folder.finish(_run_json(inquiry.config, dataset, report, inquiry.clock))
+    folder.finish(_run_json(context.config, dataset, report, context.clock))
     folder.close()  # only now: until here the disk may be full
     return report
 
@@ -712,7 +718,7 @@ def _labels_digest(dataset: LabeledDataset) -> str:
 
 
 def _run_json(
-    config: AuditConfig, dataset: LabeledDataset, report: Report, clock: Clock
+    config: AuditConfig, dataset: LabeledDataset, report: Report, clock: StageTimer
 ) -> dict[str, Any]:
     settings = report.run.settings
     content = {

@@ -31,10 +31,10 @@ from labelfix.training.cross_fit_heads import cross_fit_heads
 from labelfix.training.cross_fit_networks import FineTuned, Networks, Recipe, cross_fit_networks
 from labelfix.training.distributed import World
 from labelfix.training.gradients import uses_half
-from labelfix.types import Evidence, Features, Judgeable, LabeledDataset, Reviewed
+from labelfix.types import Evidence, Features, FoldAssignment, LabeledDataset, Reviewed
 from labelfix.utils.cache import StoredRows
 from labelfix.utils.progress import OnProgress
-from labelfix.utils.torch_utils import no_room_explained
+from labelfix.utils.torch_utils import explain_out_of_memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +87,7 @@ class HeadTuning:
         self,
         dataset: LabeledDataset,
         seen: Features,
-        judgeable: Judgeable,
+        judgeable: FoldAssignment,
         reviewed: Reviewed | None,
         on_progress: OnProgress,
     ) -> Evidence:
@@ -123,7 +123,7 @@ class HeadTuning:
 
 
 MIN_CROP = 0.35
-"""The least share of an image that a training view shows. Below it the labelled thing is often out
+"""The least share of an image that a training view shows. Below it the labeled thing is often out
 of sight, and a right label looks wrong."""
 
 
@@ -212,7 +212,7 @@ class FullTuning:
         self,
         dataset: LabeledDataset,
         seen: Pixels,
-        judgeable: Judgeable,
+        judgeable: FoldAssignment,
         reviewed: Reviewed | None,
         checkpoints: Checkpoints,
         on_progress: OnProgress,
@@ -241,7 +241,7 @@ class FullTuning:
             seed=self.config.seed,
         )
         pretrained = self.network.model.state_dict()
-        with no_room_explained():  # of optimiser or images, say, which are never cut
+        with explain_out_of_memory():  # of optimizer or images, say, which are never cut
             return cross_fit_networks(
                 views,
                 dataset.given_label,

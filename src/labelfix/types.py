@@ -172,7 +172,7 @@ class Reviewed:
         return cls(np.full(count, MISSING, np.int64), np.zeros(count, np.bool_))
 
 
-class SeenImages(Protocol):
+class EncodedSamples(Protocol):
     """What is known of N images once each was read, whatever was made of them."""
 
     @property
@@ -192,7 +192,7 @@ class SeenImages(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Appearances:
+class ImageStatistics:
     """What each image looks like as a whole; zeros where it cannot be read.
 
     Args:
@@ -213,9 +213,9 @@ class Appearances:
         """Make the arrays read-only."""
         _freeze_arrays(self)
 
-    def of(self, rows: NDArray[np.int64]) -> "Appearances":
+    def of(self, rows: NDArray[np.int64]) -> "ImageStatistics":
         """Return those of some rows, in that order."""
-        return Appearances(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return ImageStatistics(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,7 +233,7 @@ class Features:
     values: NDArray[np.float16]
     content: NDArray[np.bytes_]
     unreadable: Mapping[int, str]
-    appearances: Appearances
+    appearances: ImageStatistics
     assumptions: tuple[Assumption, ...] = ()
 
     def __post_init__(self) -> None:
@@ -242,19 +242,19 @@ class Features:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judgeable:
+class FoldAssignment:
     """Which samples are trained on and judged, and in which fold.
 
     Args:
-        is_judged: ``(N,)`` bool: readable, labelled, and of a class that is large enough.
+        is_judged: ``(N,)`` bool: readable, labeled, and of a class that is large enough.
         fold: ``(N,)`` int16 in ``[0, F)``: the fold that holds the sample out; ``MISSING`` for a
             sample that no fold trains on. Byte-identical images share a fold.
-        why_not: Row to reason, for the samples that are not judged.
+        exclusion_reason: Row to reason, for the samples that are not judged.
     """
 
     is_judged: NDArray[np.bool_]
     fold: NDArray[np.int16]
-    why_not: Mapping[int, str]
+    exclusion_reason: Mapping[int, str]
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -271,7 +271,7 @@ class Evidence:
         fold: ``(N,)`` int16, the fold that held sample i out.
         margin: ``(N,)`` float32, logit units: the given label's logit minus the largest other one,
             in-sample, averaged over epochs and models (AUM, Pleiss et al. 2020). High is clean.
-        self_label: ``(N,)`` int64, the label that self-labelling trained on last, by majority of
+        self_label: ``(N,)`` int64, the label that self-labeling trained on last, by majority of
             the models; ``MISSING`` where the sample is not judged.
     """
 
@@ -311,7 +311,7 @@ class TrainingEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfLabelingStatistics:
-    """What self-labelling does at one time, over the samples trained on so far.
+    """What self-labeling does at one time, over the samples trained on so far.
 
     A weight of 1 is that of a sample in a plain mean over its batch. A mean over no sample is NaN;
     what needs the truth is ``None`` without it.

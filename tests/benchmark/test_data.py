@@ -20,7 +20,7 @@ from labelfix.benchmark.data import (
     sets_in,
 )
 from labelfix.benchmark.methods.registry import METHODS
-from labelfix.benchmark.stage import TEST, Stage, prepare_images
+from labelfix.benchmark.stage import TEST, PreparedTask, prepare_images
 from labelfix.benchmark.tasks import (
     IMAGE_DATA,
     PLANTED,
@@ -233,9 +233,9 @@ def test_probabilities_that_are_none_are_refused(tmp_path: Path) -> None:
 # What a method sees
 
 
-def stage_of(task: PlantedTask | RealTask, folder: Path, cache: Path) -> Stage:
+def stage_of(task: PlantedTask | RealTask, folder: Path, cache: Path) -> PreparedTask:
     data = open_images(task, folder)
-    return Stage.make(task, data, BackboneConfig(), cache, no_progress, with_features=False)
+    return PreparedTask.make(task, data, BackboneConfig(), cache, no_progress, with_features=False)
 
 
 def test_a_method_is_handed_nothing_that_tells_the_truth(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_method_is_handed_nothing_that_tells_the_truth(tmp_path: Path) -> None
         dataset = open_dataset(problem.data, DatasetConfig())
         names = np.array(dataset.class_names)
         assert np.array_equal(names[dataset.given_label], given)
-        # the images are those of the labels: their colour was made of row and true label
+        # the images are those of the labels: their color was made of row and true label
         for row, path in enumerate(dataset.sample_id.to_pylist()):
             red, green, _ = Image.open(problem.data.parent / path).getpixel((0, 0))
             assert (red, green) == (stage.data.images.rows[row], true[row] * 9)

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from labelfix.benchmark.methods import baselines
-from labelfix.benchmark.methods import baselines as neighbour_methods
+from labelfix.benchmark.methods import baselines as neighbor_methods
 from labelfix.benchmark.methods import cleanlab as cleanlab_methods
 from labelfix.benchmark.methods import ours_probs as probs
 from labelfix.benchmark.methods.cleanlab import STRENGTHS, cross_validated
@@ -37,9 +37,9 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Problem, np.ndarray
     """A problem of four clouds of features, a fifth of whose labels are wrong, and the truth."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, CLASSES, 240)
-    centres = rng.normal(size=(CLASSES, 12)) * 2
+    centers = rng.normal(size=(CLASSES, 12)) * 2
     folder = tmp_path_factory.mktemp("features")
-    np.save(folder / "values.npy", (centres[truth] + rng.normal(size=(240, 12))).astype(np.float16))
+    np.save(folder / "values.npy", (centers[truth] + rng.normal(size=(240, 12))).astype(np.float16))
     given = np.where(rng.random(240) < 0.25, rng.integers(0, CLASSES, 240), truth)
     problem = Problem(
         given_label=given,
@@ -69,7 +69,7 @@ def test_every_method_is_where_it_is_said_to_be() -> None:
     for method in METHODS.values():
         if method.package != "datasets":
             assert callable(
-                getattr(import_module(f"labelfix.benchmark.{method.room}"), method.function)
+                getattr(import_module(f"labelfix.benchmark.{method.module}"), method.function)
             )
     with pytest.raises(BenchmarkError, match="no method 'cleanlab'") as caught:
         find_method("cleanlab")
@@ -181,7 +181,7 @@ def test_a_class_that_no_label_names_gets_probability_zero(blobs) -> None:
     assert (pred_probs[:, CLASSES] == 0).all()
 
 
-def test_neighbours_vote_as_in_a_naive_loop(blobs) -> None:
+def test_neighbors_vote_as_in_a_naive_loop(blobs) -> None:
     problem, _ = blobs
     given_label = problem.given_label
     values = problem.feature_values().astype(np.float64)
@@ -189,18 +189,18 @@ def test_neighbours_vote_as_in_a_naive_loop(blobs) -> None:
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     likeness = values @ values.T
     np.fill_diagonal(likeness, -np.inf)
-    for neighbours in (10, 50):
+    for neighbors in (10, 50):
         expected = np.zeros((240, CLASSES))
         for row in range(240):
-            for near in np.argsort(-likeness[row])[:neighbours]:
-                expected[row, given_label[near]] += 1 / neighbours
-        votes = neighbour_methods.neighbour_votes(problem, neighbours)
+            for near in np.argsort(-likeness[row])[:neighbors]:
+                expected[row, given_label[near]] += 1 / neighbors
+        votes = neighbor_methods.neighbor_votes(problem, neighbors)
         assert np.abs(votes - expected).max() < 1e-9
-        if neighbours == 50:
-            answer = neighbour_methods.knn_vote(problem)[""]
+        if neighbors == 50:
+            answer = neighbor_methods.knn_vote(problem)[""]
             assert answer.score == pytest.approx(1 - expected[np.arange(240), given_label])
             assert np.array_equal(answer.flags["vote"], expected.argmax(axis=1) != given_label)
-    answer = neighbour_methods.simifeat_vote(problem)[""]
+    answer = neighbor_methods.simifeat_vote(problem)[""]
     counts = [
         [answer.flags[rule][given_label == code].sum() for code in range(CLASSES)]
         for rule in ("vote", "rank")
@@ -218,8 +218,8 @@ def test_neighbours_vote_as_in_a_naive_loop(blobs) -> None:
     [
         baselines.aum,
         baselines.small_loss,
-        neighbour_methods.knn_vote,
-        neighbour_methods.simifeat_vote,
+        neighbor_methods.knn_vote,
+        neighbor_methods.simifeat_vote,
         cleanlab_methods.logistic,
     ],
 )
@@ -237,7 +237,7 @@ def test_wrong_labels_are_found_and_the_same_seed_finds_the_same(blobs, method) 
 
 def test_chance_is_chance(blobs) -> None:
     problem, truth = blobs
-    answer = neighbour_methods.chance(problem)[""]
+    answer = neighbor_methods.chance(problem)[""]
     assert 0.02 < answer.default_flags().mean() < 0.2
     assert abs(roc_auc_score(problem.given_label != truth, answer.score) - 0.5) < 0.15
 

@@ -71,7 +71,7 @@ def test_a_file_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
         ({"figures": {"f1": float("nan")}}, "figures cannot be"),
         ({"method": ""}, "method cannot be ''"),
         ({"curves": {"recall": [0.5, None]}}, "curves cannot be"),
-        ({"colour": "red"}, "colour is unknown"),
+        ({"color": "red"}, "color is unknown"),
     ],
 )
 def test_a_line_that_is_no_row_is_named(tmp_path: Path, change: dict, told: str) -> None:

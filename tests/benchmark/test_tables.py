@@ -13,7 +13,7 @@ from benchmark_row import ROW, scored_row
 from typer.main import get_command
 
 from labelfix.benchmark.rows import append_rows
-from labelfix.benchmark.tables import Figure, group_rows, told, write_pages
+from labelfix.benchmark.tables import Figure, format_figure, group_rows, write_pages
 from labelfix.cli.main import app
 from labelfix.errors import BenchmarkError
 
@@ -124,7 +124,7 @@ def test_the_last_row_of_a_seed_counts_and_commits_are_not_mixed() -> None:
     ],
 )
 def test_a_figure_is_told_with_its_spread(figure: Figure | None, digits: int, text: str) -> None:
-    assert told(figure, digits) == text
+    assert format_figure(figure, digits) == text
 
 
 def test_a_file_of_rows_has_to_be_there(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def some_decisions(run: Path, classes: Sequence[str]) -> dict[str, Decision]:
     for number, (sample, given) in enumerate(
         zip(worst["sample_id"], worst["given_label"], strict=True)
     ):
-        verdict = ("relabel", "keep", "drop", "unsure")[number % 4]
+        action = ("relabel", "keep", "drop", "unsure")[number % 4]
         label = next(name for name in classes if name != given)
-        made.append(Decision(sample, verdict, label if verdict == "relabel" else None))
+        made.append(Decision(sample, action, label if action == "relabel" else None))
     decide(run, made)
     return {decision.sample_id: decision for decision in made}
 
@@ -42,19 +42,19 @@ def check_rows(report: pd.DataFrame, decisions: dict[str, Decision]) -> None:
     rows = report.set_index("sample_id")
     for sample, decision in decisions.items():
         row = rows.loc[sample]
-        if decision.verdict == "unsure":
+        if decision.action == "unsure":
             assert pd.isna(row["reason"]) or not row["reason"].startswith("reviewed")
             assert 0 < row["label_error_probability"] < 1
             continue
         assert row["reason"].startswith("reviewed: ")
-        is_wrong = decision.verdict != "keep"
+        is_wrong = decision.action != "keep"
         assert row["label_error_probability"] == float(is_wrong)
         assert row["is_label_issue"] == is_wrong
         assert (row["sample_weight"] == 0) == is_wrong
-        if decision.verdict == "relabel":
+        if decision.action == "relabel":
             assert row["suggested_label"] == decision.label
             assert row["suggested_label_probability"] == 1
-        if decision.verdict == "drop":
+        if decision.action == "drop":
             assert row["reason"] == "reviewed: to be left out"
             assert pd.isna(row["fold"])
             assert row["suggested_label_probability"] == 0
@@ -119,7 +119,7 @@ def test_decisions_that_cannot_be_used_leave_no_run_behind(small_run, small_data
         labelfix.audit(small_data, out, decisions=run)
     sample = labelfix.read_report(run)["sample_id"][0]
     decide(run, [Decision(sample, "relabel", "bat")])
-    with pytest.raises(DecisionsError, match="relabelled 'bat', and the data have no such class"):
+    with pytest.raises(DecisionsError, match="relabeled 'bat', and the data have no such class"):
         labelfix.audit(small_data, out, decisions=run)
     assert not out.exists()
 
@@ -168,8 +168,8 @@ def test_whole_networks_trust_decisions_and_resume_only_with_the_same(
     given = labelfix.read_report(out)["given_label"].tolist()
     for sample, decision in decisions.items():
         row = ids.index(sample)
-        if decision.verdict == "drop":
+        if decision.action == "drop":
             assert evidence["self_label"][row] == -1
-        elif decision.verdict != "unsure":
+        elif decision.action != "unsure":
             label = decision.label or given[row]
             assert evidence["self_label"][row] == CLASSES.index(label)

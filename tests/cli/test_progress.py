@@ -8,7 +8,7 @@ from labelfix.utils.progress import Progress
 from labelfix.utils.text import duration, plain, rate
 
 
-class Clock:
+class StageTimer:
     now = 100.0
 
     def monotonic(self) -> float:
@@ -16,14 +16,14 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> StageTimer:
+    clock = StageTimer()
     monkeypatch.setattr(cli_progress, "time", clock)
     return clock
 
 
 def test_a_stage_is_told_at_its_start_its_end_and_now_and_then(
-    clock: Clock, capsys: pytest.CaptureFixture[str]
+    clock: StageTimer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with shown_progress() as tell:
         for done in range(0, 1001, 10):
@@ -48,7 +48,7 @@ def test_a_stage_is_told_at_its_start_its_end_and_now_and_then(
     ]
 
 
-def test_a_stage_without_a_known_end(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_without_a_known_end(clock: StageTimer, capsys: pytest.CaptureFixture[str]) -> None:
     with shown_progress() as tell:
         tell(Progress("finding files", 0, None, "files"))
         clock.now += PLAIN_EVERY

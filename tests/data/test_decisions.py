@@ -65,7 +65,7 @@ def test_a_batch_is_taken_back_but_for_what_was_decided_anew(tmp_path: Path) -> 
     batch = log.append([Decision(name, "relabel", "dog", batch="b") for name in "abc"])
     other.append([Decision("b", "drop")])
     assert log.undo(batch) == ["a", "c"]
-    assert {name: d.verdict for name, d in log.in_force.items()} == {"z": "keep", "b": "drop"}
+    assert {name: d.action for name, d in log.in_force.items()} == {"z": "keep", "b": "drop"}
 
 
 def test_the_last_action_is_found_again_after_a_restart(tmp_path: Path) -> None:
@@ -103,15 +103,15 @@ def test_replay_gives_what_a_stack_a_sample_gives(
     run = tmp_path_factory.mktemp("run")
     logs = [DecisionLog(run) for _ in range(3)]
     stacks: dict[str, list[Decision]] = {}
-    for sample, verdict, writer in actions:
+    for sample, action, writer in actions:
         stack, log = stacks.setdefault(sample, []), logs[writer]
-        if verdict == "undo":
+        if action == "undo":
             if stack:
                 log.refresh()
                 assert log.undo([stack.pop()]) == [sample]
             continue
-        label = "cat" if verdict == "relabel" else None
-        stack += log.append([Decision(sample, verdict, label)])  # type: ignore[arg-type]
+        label = "cat" if action == "relabel" else None
+        stack += log.append([Decision(sample, action, label)])  # type: ignore[arg-type]
     expected = {sample: stack[-1] for sample, stack in stacks.items() if stack}
     assert read_decisions(run) == expected
     for log in logs:

@@ -60,7 +60,7 @@ def test_images_go_with_their_rows(tmp_path):
         assert decode_image(data.images.read(row)).getpixel((0, 0))[0] == names.index(name)
 
 
-def test_split_folders_are_recognised_in_any_case(tmp_path):
+def test_split_folders_are_recognized_in_any_case(tmp_path):
     data = opened(put(tmp_path, "Train/cat/a.png", "train/dog/a.png", "TEST/cat/x/b.png"))
     assert dict(zip(data.sample_id.to_pylist(), data.split.to_pylist(), strict=True)) == {
         "TEST/cat/x/b.png": "TEST", "Train/cat/a.png": "Train", "train/dog/a.png": "train",
@@ -80,7 +80,7 @@ def test_a_class_called_like_a_split_is_a_class_among_others(tmp_path):
     assert data.split.null_count == 2
 
 
-def test_an_unlabelled_split_has_missing_labels(tmp_path):
+def test_an_unlabeled_split_has_missing_labels(tmp_path):
     data = opened(put(tmp_path, "train/cat/a.png", "train/dog/a.png", "test/1.png", "test/2.png"))
     assert labels_of(data) == [None, None, "cat", "dog"]
     assert data.split.to_pylist() == ["test", "test", "train", "train"]

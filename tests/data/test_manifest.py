@@ -310,10 +310,10 @@ class TestBadInput:
 
     @pytest.mark.parametrize("form", FORMS)
     def test_no_column_that_could_be_it(self, four, form):
-        rows = [{"image": "a.png", "colour": 1}, {"image": "b.png", "colour": 2}]
+        rows = [{"image": "a.png", "color": 1}, {"image": "b.png", "color": 2}]
         fault = fault_of(write_manifest(four / f"m.{form}", rows))
         assert "which column" in str(fault)
-        assert "image, colour" in str(fault)
+        assert "image, color" in str(fault)
         assert "--label-column" in fault.hint
         fault = fault_of(write_manifest(four / f"m.{form}", [{"what": "a.png", "label": 1}]))
         assert "--image-column" in fault.hint

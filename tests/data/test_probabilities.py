@@ -73,8 +73,8 @@ def test_every_form_comes_back_as_it_was(tmp_path_factory, form, probs):
     np.testing.assert_array_equal(values_of(found), probs.values[:, order])
     ids = list(probs.ids) if form != "npz" else [str(row) for row in range(len(probs.ids))]
     assert found.sample_id.to_pylist() == ids
-    unlabelled = [row for row, label in enumerate(probs.labels) if label is None]
-    assert found.why_not == dict.fromkeys(unlabelled, "not judged: it has no label")
+    unlabeled = [row for row, label in enumerate(probs.labels) if label is None]
+    assert found.exclusion_reason == dict.fromkeys(unlabeled, "not judged: it has no label")
 
 
 @given(size=st.integers(1, 5000), group=st.integers(1, 400))
@@ -177,7 +177,7 @@ def test_a_bad_row_says_why_and_stops_nothing(tmp_path, form):
     values[6] = [1.2, -0.2, 0]
     values[7] *= 1.0005
     found = opened(write(tmp_path / f"p.{form}", probs.but(values=values)))
-    assert found.why_not == {
+    assert found.exclusion_reason == {
         3: "not judged: its probabilities sum to 1.2, not 1",
         4: "not judged: the probability of 'dog' is nan",
         5: "not judged: the probability of 'hen' is inf",
@@ -189,11 +189,11 @@ def test_an_unknown_label_is_a_row_that_is_not_judged(tmp_path):
     probs = noisy(count=100)
     labels = ["zebra", *probs.labels[1:]]
     found = opened(write(tmp_path / "p.csv", probs.but(labels=labels)))
-    assert found.why_not == {0: "not judged: its label 'zebra' is none of the 3 classes"}
+    assert found.exclusion_reason == {0: "not judged: its label 'zebra' is none of the 3 classes"}
     assert found.given_label[0] == MISSING
     codes = np.array([7, *np.zeros(99, int)])
     np.savez(tmp_path / "p.npz", pred_probs=probs.values, labels=codes)
-    assert opened(tmp_path / "p.npz").why_not == {
+    assert opened(tmp_path / "p.npz").exclusion_reason == {
         0: "not judged: its label 'position 7' is none of the 3 classes"
     }
 
@@ -209,10 +209,10 @@ def test_logits_are_told(tmp_path):
 def test_one_bad_row_of_few_stops_nothing_and_more_than_a_twentieth_do(tmp_path):
     few = noisy(count=4)
     few.values[0] = 1
-    assert list(opened(write(tmp_path / "few.csv", few)).why_not) == [0]
+    assert list(opened(write(tmp_path / "few.csv", few)).exclusion_reason) == [0]
     many = noisy(count=100)
     many.values[:5] = 1
-    assert list(opened(write(tmp_path / "many.csv", many)).why_not) == [0, 1, 2, 3, 4]
+    assert list(opened(write(tmp_path / "many.csv", many)).exclusion_reason) == [0, 1, 2, 3, 4]
     many.values[50] = 1
     assert "6 of 100 rows" in str(fault_of(write(tmp_path / "many.csv", many)))
 
@@ -341,7 +341,7 @@ def test_samples_and_classes_are_matched_by_name(tmp_path):
     mean = ((first.values.astype(float) + second.values) / 2).astype(np.float32)
     np.testing.assert_array_equal(values_of(found)[good], mean[good])
     np.testing.assert_array_equal(found.store.read(good[::-3]), mean[good[::-3]])
-    assert found.why_not == {
+    assert found.exclusion_reason == {
         rows[11]: "not judged: its probabilities sum to 15, not 1, in b.parquet"
     }
 
@@ -399,7 +399,7 @@ def test_half_precision_is_divided_by_its_sum(tmp_path, form):
     off = np.abs(total.astype(float) - 1) > 1e-3
     assert off.mean() > 0.2
     found = opened(write(tmp_path / f"p.{form}", flat))
-    assert found.why_not == {}
+    assert found.exclusion_reason == {}
     np.testing.assert_allclose(values_of(found).sum(axis=1)[off], 1, atol=1e-5)
     np.testing.assert_array_equal(values_of(found)[~off], flat.values[~off])
     (said,) = found.assumptions
@@ -424,8 +424,8 @@ def test_rounded_probabilities_are_divided_by_their_sum(
     path = tmp_path_factory.mktemp("given") / "p.npz"
     np.savez(path, pred_probs=exact.round(decimals).astype(kind), labels=labels)
     found = opened(path)
-    assert len(found.why_not) <= 2
-    good = [row for row in range(200) if row not in found.why_not]
+    assert len(found.exclusion_reason) <= 2
+    good = [row for row in range(200) if row not in found.exclusion_reason]
     np.testing.assert_allclose(values_of(found)[good].sum(axis=1), 1, atol=2e-3)
 
 
@@ -461,7 +461,7 @@ def test_what_is_no_probability_is_named(tmp_path, change, look, remedy):
 def test_predicted_classes_are_named_and_taken(tmp_path):
     probs = noisy(count=200)
     found = opened(write(tmp_path / "p.csv", probs.but(values=np.eye(3)[probs.values.argmax(1)])))
-    assert found.why_not == {}
+    assert found.exclusion_reason == {}
     (said,) = found.assumptions
     assert "predicted classes, not probabilities" in said.text
 
@@ -479,7 +479,7 @@ def test_a_class_may_be_called_like_a_missing_value(tmp_path, form, name):
     found = opened(write(tmp_path / f"p.{form}", probs.but(labels=labels)))
     assert name in found.class_names
     assert labels_of(found) == labels
-    assert found.why_not == {0: "not judged: it has no label"}
+    assert found.exclusion_reason == {0: "not judged: it has no label"}
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "NA", "null", "None", "<NA>", "N/A"])
@@ -489,7 +489,7 @@ def test_a_missing_value_is_no_label_where_no_class_is_called_so(tmp_path, form,
     labels = [*probs.labels[:30], *[word] * 30]
     found = opened(write(tmp_path / f"p.{form}", probs.but(labels=labels)))
     assert labels_of(found) == [*probs.labels[:30], *[None] * 30]
-    assert set(found.why_not.values()) == {"not judged: it has no label"}
+    assert set(found.exclusion_reason.values()) == {"not judged: it has no label"}
 
 
 def test_text_of_pandas_with_a_class_called_nan(tmp_path):

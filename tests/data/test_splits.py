@@ -12,7 +12,7 @@ from labelfix.data.splits import is_split_name, rows_for_testing, split_key, spl
 from labelfix.report.checks import LEAKAGE, check_report
 from labelfix.report.decisions import join_decisions
 from labelfix.report.html.findings import find_findings
-from labelfix.report.summary import summarise
+from labelfix.report.summary import summarize
 from labelfix.types import MISSING
 
 NAMES = {
@@ -111,7 +111,7 @@ def leaks_of(splits, *, near):
     report = replace(report, table=table, run=run)
     check = check_report(report, join_decisions(report, {}), fail_on=[LEAKAGE]).checks[0]
     page = [finding.samples for finding in find_findings(report) if "leaks" in finding.key]
-    return summarise(report).leaks, len(check.sample_ids), sum(page)
+    return summarize(report).leaks, len(check.sample_ids), sum(page)
 
 
 @pytest.mark.parametrize("near", [True, False])

@@ -15,7 +15,7 @@ from labelfix.data.trusted_labels import (
     settings_with,
 )
 from labelfix.errors import DatasetError, DecisionsError, RunError
-from labelfix.types import MISSING, Judgeable, Reviewed
+from labelfix.types import MISSING, FoldAssignment, Reviewed
 
 IDS = pa.array([f"{number}.png" for number in range(6)])
 GIVEN = np.array([0, 0, 1, 1, MISSING, 2])
@@ -79,7 +79,7 @@ def test_the_digest_changes_with_what_counts_and_with_nothing_else(tmp_path):
 
 def judgeable(fold):
     fold = np.array(fold, np.int16)
-    return Judgeable(is_judged=fold != MISSING, fold=fold, why_not={})
+    return FoldAssignment(is_judged=fold != MISSING, fold=fold, exclusion_reason={})
 
 
 def test_dropped_samples_and_classes_that_are_not_judged_train_nothing():

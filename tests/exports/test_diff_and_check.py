@@ -38,11 +38,11 @@ def run(*args: str | Path) -> Result:
     return CliRunner().invoke(cli.app, [str(arg) for arg in args])
 
 
-def decisions_on(samples, *verdicts: str | None, label="dog") -> dict[str, Decision]:
+def decisions_on(samples, *actions: str | None, label="dog") -> dict[str, Decision]:
     return {
-        sample.name: Decision(sample.name, verdict, label if verdict == "relabel" else None)
-        for sample, verdict in zip(samples, verdicts, strict=False)
-        if verdict
+        sample.name: Decision(sample.name, action, label if action == "relabel" else None)
+        for sample, action in zip(samples, actions, strict=False)
+        if action
     }
 
 
@@ -54,8 +54,8 @@ def decisions_on(samples, *verdicts: str | None, label="dog") -> dict[str, Decis
 def test_what_the_diff_says_is_what_the_export_writes(data, drop, least):
     class_names = data.draw(CLASS_NAMES)
     samples = data.draw(samples_of(len(class_names)))
-    verdicts = [None, "keep", "relabel", "unsure", "drop"]
-    drawn = data.draw(st.lists(st.sampled_from(verdicts), max_size=len(samples)))
+    actions = [None, "keep", "relabel", "unsure", "drop"]
+    drawn = data.draw(st.lists(st.sampled_from(actions), max_size=len(samples)))
     decisions = decisions_on(samples, *drawn, label=data.draw(st.sampled_from(class_names)))
     report = report_of(samples, class_names)
     plan = plan_export(report, join_decisions(report, decisions), min_probability=least, drop=drop)
@@ -72,7 +72,7 @@ def test_what_the_diff_says_is_what_the_export_writes(data, drop, least):
             assert given_labels[change.sample_id] == change.given_label != change.label
             given_labels[change.sample_id] = change.label
     assert given_labels == written
-    assert diff.relabelled + diff.dropped == len(diff.changes) == sum(p.count for p in diff.pairs)
+    assert diff.relabeled + diff.dropped == len(diff.changes) == sum(p.count for p in diff.pairs)
     assert diff_table(diff).num_rows == len(diff.changes)
 
 
@@ -135,7 +135,7 @@ def test_decided_labels_are_not_estimated():
     assert rate.estimate == pytest.approx((2 + 3 * 0.25) / 6)
     assert (rate.low, rate.high) == pytest.approx(((2 + 3 * 0.125) / 6, (2 + 3 * 0.375) / 6))
     same = rate_of(samples, decisions_on(samples, "relabel", label="cat"))
-    assert same.estimate == pytest.approx(5 * 0.25 / 6)  # relabelled as it was
+    assert same.estimate == pytest.approx(5 * 0.25 / 6)  # relabeled as it was
 
 
 def test_when_all_is_decided_nothing_is_uncertain():

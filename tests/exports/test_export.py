@@ -32,8 +32,8 @@ def audited(run: Path, data: Path, suggestions: dict[str, str] | None = None, **
     samples = []
     for name, label in zip(dataset.sample_id.to_pylist(), dataset.given_label, strict=True):
         better = codes[suggestions[name]] if name in (suggestions or {}) else None
-        verdict = SURE if better is not None else {"error": None if label == MISSING else 0.01}
-        samples.append(Sample(name, int(label), suggested=better, **verdict))
+        action = SURE if better is not None else {"error": None if label == MISSING else 0.01}
+        samples.append(Sample(name, int(label), suggested=better, **action))
     run.mkdir(exist_ok=True)
     write_report(report_of(samples, dataset=dataset), run / "report.parquet")
     return run
@@ -65,7 +65,7 @@ def test_a_manifest_changes_only_what_is_surely_wrong_and_surely_better(tmp_path
         "broken": "cat",
         "test broken": "cat",
     }
-    assert rows["label"].isna()["unlabelled"]
+    assert rows["label"].isna()["unlabeled"]
     assert rows.loc["sure", "given_label"] == "cat"
     assert rows.loc["test", "split"] == "Test"
     assert (result.rows, result.kept, result.changed, result.dropped) == (8, 8, 1, 0)
@@ -187,7 +187,7 @@ def test_a_class_folder_without_issues_comes_back_file_for_file(tmp_path):
     assert (result.format, result.kept, result.files) == ("folder", 5, 5)
 
 
-def test_splits_and_unlabelled_images_keep_their_place(tmp_path):
+def test_splits_and_unlabeled_images_keep_their_place(tmp_path):
     data = class_folder(
         tmp_path / "data", "Train/cat/1.png", "Train/dog/1.png", "test/cat/1.png", "Train/stray.png"
     )
@@ -280,16 +280,16 @@ def test_long_names_are_cut_but_still_differ():
 HEAVY = ("torch", "torchvision", "timm", "sklearn", "cleanlab")
 
 
-def test_reading_summarising_and_exporting_import_nothing_heavy(tmp_path, folder_run):
+def test_reading_summarizing_and_exporting_import_nothing_heavy(tmp_path, folder_run):
     code = f"""
 import sys
 from pathlib import Path
 from labelfix.exports.exporting import export
 from labelfix.report import read_report_table
-from labelfix.summary import summarise
+from labelfix.summary import summarize
 assert "pandas" not in sys.modules
 run, place = Path({str(folder_run)!r}), Path({str(tmp_path)!r})
-summarise(read_report_table(run))
+summarize(read_report_table(run))
 export(run, place / "clean")
 export(run, place / "clean.csv")
 from labelfix.report_frame import read_report

@@ -45,8 +45,8 @@ LABELS = {  # by sample id: what has to come out
 }
 
 
-def fate(verdict=None, chosen="dog", suggested=None) -> Fate:
-    return Fate(verdict, chosen, suggested, 0.99, 0.97)
+def fate(action=None, chosen="dog", suggested=None) -> Fate:
+    return Fate(action, chosen, suggested, 0.99, 0.97)
 
 
 @pytest.fixture

@@ -129,8 +129,8 @@ def test_lines_without_a_row_and_odd_quotes_are_read_as_they_were(tmp_path):
     )
 
 
-def pick(verdict: str, chosen="x"):
-    return Fate(verdict, chosen, None, 0.5, 0.5)
+def pick(action: str, chosen="x"):
+    return Fate(action, chosen, None, 0.5, 0.5)
 
 
 # JSON lines
@@ -435,7 +435,7 @@ def test_audit_decide_export_through_the_command(form, small_data, tmp_path):
     diff = json.loads(command("diff", run, "--min-probability", "1", "--json"))
     options = ("--format", "own", "--min-probability", "1", "--json")
     result = json.loads(command("export", run, to, *options))
-    assert (result["changed"], result["dropped"]) == (diff["relabelled"], diff["dropped"]) == (1, 1)
+    assert (result["changed"], result["dropped"]) == (diff["relabeled"], diff["dropped"]) == (1, 1)
     after = open_dataset(to, DatasetConfig())
     images = {after.images.read(row): row for row in range(len(after))}
     labels = [after.class_names[code] for code in after.given_label]

@@ -24,19 +24,19 @@ from labelfix.issues.image_quality import (
     odd_size_score,
     outlier_score,
 )
-from labelfix.issues.types import KINDS, Neighbours
+from labelfix.issues.types import KINDS, Neighbors
 from labelfix.modalities.image.backbone import load_backbone
 from labelfix.modalities.image.decode import measure
 from labelfix.modalities.image.features import compute_features
 from labelfix.report.io import read_report_table, write_report
 from labelfix.report.neighbors import write_neighbors
-from labelfix.types import MISSING, Appearances, Features
+from labelfix.types import MISSING, Features, ImageStatistics
 
 
 def looks_of(*images):
     seen = [measure(image, image.size) for image in images]
     measures = np.stack([look.measures for look in seen]).T
-    return Appearances(*measures, np.stack([look.thumbnail for look in seen]))
+    return ImageStatistics(*measures, np.stack([look.thumbnail for look in seen]))
 
 
 def test_measures_are_those_of_a_naive_loop():
@@ -75,7 +75,7 @@ def test_no_shape_is_an_error(size):
 
 def sized(sides):
     plain = plain_appearances(len(sides))
-    return Appearances(
+    return ImageStatistics(
         np.array(sides, np.float32),
         plain.bright_end,
         plain.dark_end,
@@ -93,12 +93,12 @@ def test_a_size_is_odd_beyond_three_quartile_distances_and_an_octave():
     assert (scores[-3:] < 0.5).tolist() == [False, True, True]
 
 
-def test_an_outlier_is_far_from_its_neighbours_for_this_data():
+def test_an_outlier_is_far_from_its_neighbors_for_this_data():
     rng = np.random.default_rng(0)
     rows = np.stack([np.delete(np.arange(40), row)[:10] for row in range(40)])
     lengths = rng.normal(10, 0.5, 40).astype(np.float32)
     lengths[7] = 40
-    score = outlier_score(Neighbours(rows, np.full(rows.shape, 0.5, np.float32)), lengths)
+    score = outlier_score(Neighbors(rows, np.full(rows.shape, 0.5, np.float32)), lengths)
     distance = np.array(
         [
             np.mean([np.sqrt(a * a + b * b - a * b) for b in lengths[near].astype(float)])
@@ -113,7 +113,7 @@ def test_an_outlier_is_far_from_its_neighbours_for_this_data():
 
 
 def test_images_that_are_all_the_same_are_no_outliers():
-    same = Neighbours(np.ones((20, 10), np.int64), np.ones((20, 10), np.float32))
+    same = Neighbors(np.ones((20, 10), np.int64), np.ones((20, 10), np.float32))
     assert (outlier_score(same, np.ones(20, np.float32)) > 0.9).all()
 
 
@@ -166,8 +166,8 @@ def test_scores_are_in_range_and_missing_for_what_cannot_be_read(audited):
     assert np.flatnonzero(kinds.is_issue["blurry"]).tolist() == [24]
 
 
-def test_a_copy_is_the_nearest_neighbour_and_nobody_is_its_own(audited):
-    near = kinds_of(audited).neighbours
+def test_a_copy_is_the_nearest_neighbor_and_nobody_is_its_own(audited):
+    near = kinds_of(audited).neighbors
     assert near.rows[20, 0] == 0
     assert near.rows[22, 0] == 2
     assert near.rows[2, 0] == 22
@@ -187,7 +187,7 @@ def test_many_copies_of_one_image_are_one_set():
     given = np.zeros(30, np.int64)
     kinds = find_issue_kinds(features, given, find_duplicates(features, given), IssueConfig())
     assert (kinds.near_duplicate_set[5:25] == 0).all()
-    assert (kinds.neighbours.rows[5, :10] == np.arange(6, 16)).all()
+    assert (kinds.neighbors.rows[5, :10] == np.arange(6, 16)).all()
 
 
 def test_a_threshold_of_zero_looks_for_none(audited):
@@ -213,7 +213,7 @@ def test_reasons_name_leaks_conflicts_and_looks(audited):
     said = report.table["reason"].to_pylist()
     assert said[0] == "the same picture is in split 'test'"
     assert said[20] == "the same picture is in split 'train'"
-    conflict = "near-duplicate is also labelled 'dog'"
+    conflict = "near-duplicate is also labeled 'dog'"
     assert said[21] == f"{conflict}; the same picture is in split 'train'"  # null is its own split
     assert said[24].endswith("nearly black; blurry")
     assert said[3] is None
@@ -233,7 +233,7 @@ def test_a_report_from_before_there_were_kinds_can_be_read(audited, tmp_path):
 
 
 def test_neighbors_are_a_table_that_others_read(audited, tmp_path):
-    near = kinds_of(audited).neighbours
+    near = kinds_of(audited).neighbors
     names = pa.array([f"{row:02d}.png" for row in range(25)])
     write_neighbors(near, names, tmp_path / "neighbors.parquet")
     table = pq.read_table(tmp_path / "neighbors.parquet")

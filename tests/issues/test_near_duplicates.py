@@ -6,7 +6,7 @@ from altered_photographs import cropped, photograph, reencoded
 from PIL import Image, ImageFilter
 
 from labelfix.issues.near_duplicates import VIEW, Pairs, find_near_duplicates, likeness
-from labelfix.issues.types import Neighbours
+from labelfix.issues.types import Neighbors
 from labelfix.modalities.image.decode import measure
 from labelfix.types import MISSING
 
@@ -72,7 +72,7 @@ def test_a_speck_on_a_plain_sky_does_not_make_pictures_alike():
 
 
 def test_pictures_without_detail_share_none():
-    plain = [Image.new("RGB", (40, 40), colour) for colour in ("white", "white", "black")]
+    plain = [Image.new("RGB", (40, 40), color) for color in ("white", "white", "black")]
     assert (alike(*plain) == 0).all()
 
 
@@ -98,9 +98,9 @@ def test_the_correlation_is_that_of_a_naive_loop():
 
 
 def everyone(count):
-    """Return neighbours among few: everybody."""
+    """Return neighbors among few: everybody."""
     rows = np.array([[other for other in range(count) if other != row] for row in range(count)])
-    return Neighbours(rows, np.ones(rows.shape, np.float32))
+    return Neighbors(rows, np.ones(rows.shape, np.float32))
 
 
 def sets_of(images, threshold=0.25):
@@ -151,7 +151,7 @@ def test_a_threshold_of_zero_finds_none():
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_pictures_are_no_error(count):
     images = np.zeros((count, 32, 32), np.uint8)
-    nobody = Neighbours(np.zeros((count, 0), np.int64), np.zeros((count, 0), np.float32))
+    nobody = Neighbors(np.zeros((count, 0), np.int64), np.zeros((count, 0), np.float32))
     found = find_near_duplicates(images, nobody, threshold=0.25)
     assert (found.sets == MISSING).all()
     assert (found.score == 1).all()

@@ -1,4 +1,4 @@
-"""The nearest neighbours: the right ones, and the same ones whatever does the work."""
+"""The nearest neighbors: the right ones, and the same ones whatever does the work."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 import labelfix.issues.neighbors as room
-from labelfix.issues.neighbors import NEIGHBOURS, embed, find_neighbours
+from labelfix.issues.neighbors import NEIGHBORS, embed, find_neighbors
 
 
 def clustered(count, width=40, seed=0):
     rng = np.random.default_rng(seed)
-    centres = 2 * rng.normal(size=(12, width))
-    values = centres[rng.integers(0, 12, count)] + rng.normal(size=(count, width))
+    centers = 2 * rng.normal(size=(12, width))
+    values = centers[rng.integers(0, 12, count)] + rng.normal(size=(count, width))
     return values.astype(np.float16)
 
 
@@ -24,8 +24,8 @@ def unit(count, width=16, seed=0):
 
 def test_they_are_those_of_scikit_learn():
     vectors = unit(700)
-    found = find_neighbours(vectors)
-    reference = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, metric="cosine").fit(vectors)
+    found = find_neighbors(vectors)
+    reference = NearestNeighbors(n_neighbors=NEIGHBORS + 1, metric="cosine").fit(vectors)
     distances, rows = reference.kneighbors(vectors)
     assert (rows[:, 0] == np.arange(700)).all()
     np.testing.assert_allclose(1 - found.similarities, distances[:, 1:], atol=1e-5)
@@ -34,9 +34,9 @@ def test_they_are_those_of_scikit_learn():
 
 @given(st.integers(1, 40), st.integers(0, 1000))
 @settings(max_examples=25)
-def test_no_row_is_its_own_neighbour_and_none_is_there_twice(count, seed):
-    found = find_neighbours(unit(count, seed=seed))
-    assert found.rows.shape == found.similarities.shape == (count, min(NEIGHBOURS, count - 1))
+def test_no_row_is_its_own_neighbor_and_none_is_there_twice(count, seed):
+    found = find_neighbors(unit(count, seed=seed))
+    assert found.rows.shape == found.similarities.shape == (count, min(NEIGHBORS, count - 1))
     for row, near in enumerate(found.rows.tolist()):
         assert row not in near
         assert len(set(near)) == len(near)
@@ -46,27 +46,27 @@ def test_no_row_is_its_own_neighbour_and_none_is_there_twice(count, seed):
 
 def test_rows_at_one_place_come_in_their_order():
     vectors = np.repeat(np.eye(3, dtype=np.float32), [14, 1, 1], axis=0)
-    assert find_neighbours(vectors).rows[13].tolist() != [13] * NEIGHBOURS
-    assert (find_neighbours(vectors).similarities[:14] == 1).all()
+    assert find_neighbors(vectors).rows[13].tolist() != [13] * NEIGHBORS
+    assert (find_neighbors(vectors).similarities[:14] == 1).all()
 
 
 def test_a_graph_finds_nearly_all_that_an_exact_search_finds(monkeypatch):
     vectors = unit(4000)
-    exact = find_neighbours(vectors)
+    exact = find_neighbors(vectors)
     monkeypatch.setattr(room, "EXACT", 1000)
-    near = find_neighbours(vectors)
+    near = find_neighbors(vectors)
     shared = [len(set(a) & set(b)) for a, b in zip(exact.rows, near.rows, strict=True)]
-    assert np.mean(shared) / NEIGHBOURS > 0.97
+    assert np.mean(shared) / NEIGHBORS > 0.97
     assert (exact.rows[:, 0] == near.rows[:, 0]).mean() > 0.97
     assert not (near.rows == np.arange(4000)[:, None]).any()
 
 
-def test_many_copies_are_their_own_neighbours_in_a_graph_too(monkeypatch):
+def test_many_copies_are_their_own_neighbors_in_a_graph_too(monkeypatch):
     monkeypatch.setattr(room, "EXACT", 100)
     vectors = np.concatenate([unit(600), np.repeat(unit(1, seed=5), 300, axis=0)])
-    found = find_neighbours(vectors)
+    found = find_neighbors(vectors)
     assert not (found.rows == np.arange(900)[:, None]).any()
-    assert all(len(set(near)) == NEIGHBOURS for near in found.rows.tolist())
+    assert all(len(set(near)) == NEIGHBORS for near in found.rows.tolist())
     np.testing.assert_allclose(found.similarities[600:], 1, atol=1e-5)
 
 
@@ -79,7 +79,7 @@ def test_the_number_of_threads_changes_nothing(monkeypatch, exact):
         monkeypatch.setattr("labelfix.utils.threads.cores", lambda cores=cores: cores)
         monkeypatch.setattr(room, "cores", lambda cores=cores: cores)
         embedding = embed(values, np.arange(2500))
-        found = find_neighbours(embedding.vectors)
+        found = find_neighbors(embedding.vectors)
         results.append((embedding.vectors, embedding.lengths, found.rows, found.similarities))
     for one, three in zip(*results, strict=True):
         assert one.tobytes() == three.tobytes()
@@ -89,7 +89,7 @@ def test_features_count_alike_whatever_their_scale():
     values = clustered(600).astype(np.float32)
     scaled = values * np.where(np.arange(values.shape[1]) % 2, 1000, 1)
     rows = np.arange(600)
-    plain, other = (find_neighbours(embed(v, rows).vectors).rows for v in (values, scaled))
+    plain, other = (find_neighbors(embed(v, rows).vectors).rows for v in (values, scaled))
     assert (plain[:, 0] == other[:, 0]).mean() > 0.99
 
 
@@ -98,4 +98,4 @@ def test_constant_and_missing_features_do_no_harm():
     values[:, 3], values[7, 5], values[8] = 2, np.nan, np.inf
     embedding = embed(values, np.arange(50))
     assert np.isfinite(embedding.vectors).all()
-    assert np.isfinite(find_neighbours(embedding.vectors).similarities).all()
+    assert np.isfinite(find_neighbors(embedding.vectors).similarities).all()

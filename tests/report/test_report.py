@@ -75,7 +75,7 @@ def test_a_row_that_is_not_flagged_has_no_suggestion_and_nothing_to_say():
 
 def test_a_row_that_is_not_judged_has_no_verdict():
     why = "not judged: class 'cat' has 2 readable samples, 5 are needed"
-    (row,) = rows_of([Sample("a", error=None, why_not=why, weight=0)])
+    (row,) = rows_of([Sample("a", error=None, exclusion_reason=why, weight=0)])
     judged = ["predicted_label", "label_score", "label_error_probability", "pred_probs", "fold"]
     assert [row[name] for name in judged] == [None] * 5
     assert row["reason"] == why
@@ -83,7 +83,11 @@ def test_a_row_that_is_not_judged_has_no_verdict():
 
 def test_an_unreadable_row_says_that_and_not_that_it_is_not_judged():
     broken = Sample(
-        "a", error=None, unreadable="truncated image", why_not="not judged: unreadable", weight=0
+        "a",
+        error=None,
+        unreadable="truncated image",
+        exclusion_reason="not judged: unreadable",
+        weight=0,
     )
     (row,) = rows_of([broken])
     assert row["is_unreadable_issue"] is True
@@ -92,7 +96,15 @@ def test_an_unreadable_row_says_that_and_not_that_it_is_not_judged():
 
 def test_a_missing_label_is_null():
     (row,) = rows_of(
-        [Sample("a", given=MISSING, error=None, why_not="not judged: it has no label", weight=0)]
+        [
+            Sample(
+                "a",
+                given=MISSING,
+                error=None,
+                exclusion_reason="not judged: it has no label",
+                weight=0,
+            )
+        ]
     )
     assert row["given_label"] is None
     assert row["reason"] == "not judged: it has no label"
@@ -107,9 +119,9 @@ def test_conflicting_copies_name_each_others_labels():
         Sample("e"),
     ]
     rows = rows_of(samples)
-    assert rows[0]["reason"] == "byte-identical image is also labelled 'dog'"
+    assert rows[0]["reason"] == "byte-identical image is also labeled 'dog'"
     assert rows[1]["reason"] == (
-        "looks like 'cat' (80 %), not 'dog' (10 %); byte-identical image is also labelled 'cat'"
+        "looks like 'cat' (80 %), not 'dog' (10 %); byte-identical image is also labeled 'cat'"
     )
     assert rows[2]["reason"] is None
     assert [row["exact_duplicate_set"] for row in rows] == [0, 0, 1, 1, None]
@@ -120,7 +132,7 @@ def test_conflicting_copies_name_each_others_labels():
 def test_a_long_list_of_conflicting_labels_is_cut():
     samples = [Sample(str(i), i, duplicate_set=0, conflicting=True) for i in range(6)]
     rows = rows_of(samples, class_names=range(6))
-    assert rows[0]["reason"] == "byte-identical image is also labelled 1, 2, 3 and 2 more"
+    assert rows[0]["reason"] == "byte-identical image is also labeled 1, 2, 3 and 2 more"
 
 
 def test_integer_labels_come_back_as_integers(tmp_path):

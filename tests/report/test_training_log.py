@@ -11,7 +11,7 @@ from small_report import Sample, report_of
 from labelfix.errors import RunError
 from labelfix.pipeline import audit
 from labelfix.report.io import read_report_table, write_report
-from labelfix.report.training_log import LayerWay, summarise_training
+from labelfix.report.training_log import LayerWay, summarize_training
 from labelfix.report.types import Report
 from whole_networks import config_of, log_of, write_weights
 
@@ -48,7 +48,7 @@ def write_run(folder: Path, log: object = LOG, layers: object = LAYERS) -> Repor
 
 def test_the_last_epoch_is_told_on_average_over_the_networks(tmp_path: Path) -> None:
     report = write_run(tmp_path)
-    told = summarise_training(tmp_path, report)
+    told = summarize_training(tmp_path, report)
     assert told is not None
     assert (told.networks, told.epochs, told.corrected) == (2, 2, 5.5)
     assert told.boundary_share == pytest.approx(0.3)
@@ -57,12 +57,12 @@ def test_the_last_epoch_is_told_on_average_over_the_networks(tmp_path: Path) -> 
         LayerWay("b.weight", 0.1, at_boundary=False),
         LayerWay("stem.weight", 0.05, at_boundary=False),
     )
-    assert summarise_training(tmp_path / "report.parquet", report) == told
+    assert summarize_training(tmp_path / "report.parquet", report) == told
 
 
-def test_a_run_without_regularisation_has_no_boundary(tmp_path: Path) -> None:
+def test_a_run_without_regularization_has_no_boundary(tmp_path: Path) -> None:
     report = write_run(tmp_path, [entry(0, 1, 0, None)], [])
-    told = summarise_training(tmp_path, report)
+    told = summarize_training(tmp_path, report)
     assert told is not None
     assert (told.boundary_share, told.farthest) == (None, ())
     shown = labelfix("show", tmp_path).stdout
@@ -73,9 +73,9 @@ def test_a_run_without_regularisation_has_no_boundary(tmp_path: Path) -> None:
 def test_runs_of_heads_and_reports_without_their_run_say_nothing(tmp_path: Path) -> None:
     report = write_run(tmp_path)
     heads = replace(report, run=replace(report.run, settings={"tune": "head"}))
-    assert summarise_training(tmp_path, heads) is None
+    assert summarize_training(tmp_path, heads) is None
     (tmp_path / "training_log.jsonl").unlink()
-    assert summarise_training(tmp_path, report) is None
+    assert summarize_training(tmp_path, report) is None
     assert "Training" not in labelfix("show", tmp_path).stdout
 
 
@@ -83,7 +83,7 @@ def test_a_damaged_log_is_named(tmp_path: Path) -> None:
     report = write_run(tmp_path)
     (tmp_path / "training_log.jsonl").write_text("{")
     with pytest.raises(RunError, match=r"training_log\.jsonl, line 1 is damaged"):
-        summarise_training(tmp_path, report)
+        summarize_training(tmp_path, report)
 
 
 def test_show_tells_it_without_torch(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_show_tells_it_without_torch(tmp_path: Path) -> None:
 def test_a_real_run_says_what_its_own_files_say(small_data: Path, tmp_path: Path) -> None:
     config = config_of(write_weights(tmp_path), tmp_path / "cache", epochs=2)
     audit(small_data, tmp_path / "run", config)
-    told = summarise_training(tmp_path / "run", read_report_table(tmp_path / "run"))
+    told = summarize_training(tmp_path / "run", read_report_table(tmp_path / "run"))
     last = [row for row in log_of(tmp_path / "run") if row["epoch"] == 2]
     assert told is not None
     assert (told.networks, told.epochs) == (2, 2)

@@ -80,20 +80,20 @@ def test_a_decision_is_on_disk_before_the_answer(visitor: Visitor) -> None:
     held = read_decisions(visitor.session.run)
     taken = held[first["sample_id"]]
     name = visitor.session.rows.name(first["suggested"])
-    assert (taken.verdict, taken.label, taken.decided_by) == ("relabel", name, "Ann")
+    assert (taken.action, taken.label, taken.decided_by) == ("relabel", name, "Ann")
     assert taken.flagged
-    assert held[second["sample_id"]].verdict == "drop"
+    assert held[second["sample_id"]].action == "drop"
     assert [item["row"] for item in visitor.next(1)] == [third["row"]]
 
 
 @pytest.mark.parametrize(
     "wanted",
     [
-        {"verdict": "accept"}, {"verdict": "undo"}, {"verdict": "relabel"},
-        {"verdict": "relabel", "label": 4}, {"verdict": "relabel", "label": -1},
-        {"verdict": "relabel", "label": True}, {"verdict": "relabel", "label": "cat"},
-        {"verdict": "keep", "row": 80}, {"verdict": "keep", "row": -1},
-        {"verdict": "keep", "row": "0"}, {"verdict": "keep", "sample_id": "dog/000.png"},
+        {"action": "accept"}, {"action": "undo"}, {"action": "relabel"},
+        {"action": "relabel", "label": 4}, {"action": "relabel", "label": -1},
+        {"action": "relabel", "label": True}, {"action": "relabel", "label": "cat"},
+        {"action": "keep", "row": 80}, {"action": "keep", "row": -1},
+        {"action": "keep", "row": "0"}, {"action": "keep", "sample_id": "dog/000.png"},
     ],
 )  # fmt: skip
 def test_a_decision_that_makes_no_sense_is_refused(visitor: Visitor, wanted: dict) -> None:
@@ -107,7 +107,7 @@ def test_a_batch_is_taken_back_as_one(visitor: Visitor) -> None:
     first, *others = visitor.next(40)
     visitor.decide(first)
     wanted = [
-        {"row": i["row"], "sample_id": i["sample_id"], "verdict": "relabel", "label": 2}
+        {"row": i["row"], "sample_id": i["sample_id"], "action": "relabel", "label": 2}
         for i in others
     ]
     done = visitor.post("/api/decide", {"decisions": wanted, "batch": True}).json()
@@ -127,7 +127,7 @@ def test_two_tabs_do_not_lose_each_others_work(run: Path) -> None:
     assert one.decide(shown_to_one, "drop").json()["changed_count"] == 1
     refused = two.decide(shown_to_two, "keep").json()
     assert (refused["changed_count"], refused["conflict_count"]) == (0, 1)
-    assert refused["conflicts"][0]["decision"]["verdict"] == "drop"
+    assert refused["conflicts"][0]["decision"]["action"] == "drop"
     assert two.decide(refused["conflicts"][0], "keep").json()["changed_count"] == 1
     old = {"row": shown_to_one["row"], "sample_id": shown_to_one["sample_id"]}
     old["decided_at"] = refused["conflicts"][0]["decision"]["decided_at"]
@@ -226,7 +226,7 @@ def test_another_name_for_this_machine_is_refused(visitor: Visitor, host: str) -
         answer = visitor.get(path, host=host)
         assert answer.status_code == 421
         assert "set-cookie" not in answer.headers
-    item = {"row": 0, "sample_id": "", "verdict": "keep"}
+    item = {"row": 0, "sample_id": "", "action": "keep"}
     assert visitor.post("/api/decide", {"decisions": [item]}, host=host).status_code == 421
 
 
@@ -267,7 +267,7 @@ def test_nobody_comes_in_without_the_key(visitor: Visitor) -> None:
 )
 def test_another_site_cannot_decide(visitor: Visitor, headers: dict[str, str], status: int) -> None:
     item = visitor.next(1)[0]
-    wanted = {"row": item["row"], "sample_id": item["sample_id"], "verdict": "keep"}
+    wanted = {"row": item["row"], "sample_id": item["sample_id"], "action": "keep"}
     raw = {k.replace("_", "-"): v.encode("latin-1") for k, v in headers.items()}
     own = {"x-labelfix-token": visitor.token.encode(), "origin": HOST.encode(),
            "sec-fetch-site": b"same-origin", "content-type": b"application/json"}  # fmt: skip
@@ -349,11 +349,11 @@ JSON = st.recursive(
 @st.composite
 def bodies(draw: st.DrawFn) -> object:
     """Return any body, or one that is a decision but for some of its values."""
-    keys = ("row", "sample_id", "verdict", "label", "seen", "decided_at")
+    keys = ("row", "sample_id", "action", "label", "seen", "decided_at")
     right = {
         "row": st.integers(0, 3),
         "sample_id": st.just("cat/001.png"),
-        "verdict": st.sampled_from(["keep", "relabel", "unsure", "drop"]),
+        "action": st.sampled_from(["keep", "relabel", "unsure", "drop"]),
         "label": st.none() | st.integers(-1, 5),
         "seen": st.none() | st.just("2026-01-01T00:00:00.000Z"),
         "decided_at": st.just("x" * 100_000),
@@ -402,10 +402,10 @@ def test_no_address_makes_the_server_fail(
 
 
 @pytest.mark.parametrize("wrong", [["keep"], {}, 1, None, "x" * 100_000])
-@pytest.mark.parametrize("key", ["verdict", "sample_id", "seen"])
+@pytest.mark.parametrize("key", ["action", "sample_id", "seen"])
 def test_what_is_no_text_is_named(visitor: Visitor, key: str, wrong: object) -> None:
     item = visitor.next()[0]
-    wanted = {"row": item["row"], "sample_id": item["sample_id"], "verdict": "keep", "seen": None}
+    wanted = {"row": item["row"], "sample_id": item["sample_id"], "action": "keep", "seen": None}
     answer = visitor.post("/api/decide", {"decisions": [{**wanted, key: wrong}]})
     if key == "seen" and wrong is None:
         assert answer.status_code == 200

@@ -127,7 +127,7 @@ def test_a_batch_is_looked_at_chosen_from_accepted_and_taken_back(
     browser.find("#grid-accept").click()
     until(lambda: len(read_decisions(run)) == 27)
     held = read_decisions(run).values()
-    assert {(d.verdict, str(d.label)) for d in held} == {("relabel", suggested)}
+    assert {(d.action, str(d.label)) for d in held} == {("relabel", suggested)}
     assert len({d.batch for d in held}) == 1
     until(lambda: browser.run(PAIRS))
     browser.press("ESCAPE")
@@ -148,7 +148,7 @@ def test_another_class_is_found_by_typing(reviewer: Reviewer, run: Path) -> None
     until(lambda: reviewer.row != before)
     until(lambda: name in read_decisions(run))
     decision = read_decisions(run)[name]
-    assert (decision.verdict, decision.label) in {("relabel", "emu"), ("keep", None)}
+    assert (decision.action, decision.label) in {("relabel", "emu"), ("keep", None)}
     reviewer.press("2")
     assert len(read_decisions(run)) == 2
     for key, dialog in (("?", "#help-dialog"), ("SPACE", "#zoom-dialog")):
@@ -192,9 +192,9 @@ def test_two_tabs_do_not_lose_each_others_work(reviewer: Reviewer, run: Path) ->
         reviewer.press("d")
         driver.switch_to.window(first)
         until(lambda: "dropped by Ann" in reviewer.text("#decided"))  # the page looks by itself
-        assert read_decisions(run)[name].verdict == "drop"
+        assert read_decisions(run)[name].action == "drop"
         reviewer.press("k")
-        assert read_decisions(run)[name].verdict == "keep"
+        assert read_decisions(run)[name].action == "keep"
     finally:
         driver.switch_to.window(second)
         driver.close()

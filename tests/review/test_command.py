@@ -103,7 +103,7 @@ def test_a_run_on_given_probabilities_is_reviewed_without_pictures(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     visitor = Visitor(tmp_path / "run")
     start = visitor.get("/api/start").json()
-    assert (start["has_pictures"], start["has_neighbours"]) == (False, False)
+    assert (start["has_pictures"], start["has_neighbors"]) == (False, False)
     item = visitor.next(1)[0]
     shares = [share for _, share in item["top"]]
     assert len(shares) == 3
@@ -113,7 +113,7 @@ def test_a_run_on_given_probabilities_is_reviewed_without_pictures(tmp_path: Pat
     assert visitor.decide(item, "relabel", item["suggested"]).json()["changed_count"] == 1
 
 
-def test_neighbours_come_with_their_labels(run: Path, tmp_path: Path) -> None:
+def test_neighbors_come_with_their_labels(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     copy.mkdir()
     (copy / "report.parquet").write_bytes((run / "report.parquet").read_bytes())
@@ -128,11 +128,11 @@ def test_neighbours_come_with_their_labels(run: Path, tmp_path: Path) -> None:
     }
     pq.write_table(pa.table(table), copy / "neighbors.parquet")
     visitor = Visitor(copy)
-    found = visitor.get("/api/sample/5").json()["neighbours"]
+    found = visitor.get("/api/sample/5").json()["neighbors"]
     assert [n["row"] for n in found] == [6, 7]
     assert np.allclose([n["similarity"] for n in found], [0.9, 0.5])
     assert found[0]["given"] == int(visitor.session.rows.given[6])
-    assert visitor.get("/api/sample/1").json()["neighbours"] == []
+    assert visitor.get("/api/sample/1").json()["neighbors"] == []
 
 
 def test_images_that_have_changed_are_not_shown(tmp_path: Path) -> None:

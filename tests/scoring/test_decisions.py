@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from noisy_evidence import evidence_of, noisy_data, priors_of
 from sklearn.metrics import average_precision_score
 
-from labelfix.scoring.decisions import SLIPS, Verdicts, dealt_anew, hypothesis_weights
+from labelfix.scoring.decisions import (
+    SLIPS,
+    ReviewedSamples,
+    posterior_over_noise_models,
+    rerank_scores,
+)
 from labelfix.scoring.priors import posteriors
 from labelfix.scoring.scores import score_labels
 from labelfix.types import MISSING, Reviewed
@@ -82,7 +87,9 @@ def test_a_hypothesis_weighs_what_a_naive_loop_finds(seed, classes, count):
     matrices = [rng.dirichlet(np.ones(classes), classes) for _ in range(3)]
     with ThreadPoolExecutor(1) as pool:
         priors = priors_of(probs, given_label, pool)
-        found = hypothesis_weights(Verdicts.on(priors, reviewed, np.arange(100)), matrices)
+        found = posterior_over_noise_models(
+            ReviewedSamples.on(priors, reviewed, np.arange(100)), matrices
+        )
 
     likelihood = []
     for number, matrix in enumerate(matrices):
@@ -149,10 +156,10 @@ def test_the_same_probabilities_are_dealt_to_all_that_nobody_looked_at(seed):
     matrices = [np.full((4, 4), 0.1) + 0.6 * np.eye(4)] * 2
     with ThreadPoolExecutor(1) as pool:
         priors = priors_of(probs, given_label, pool)
-        verdicts = Verdicts.on(priors, reviewed, np.arange(300))
+        actions = ReviewedSamples.on(priors, reviewed, np.arange(300))
         judged = posteriors(priors, matrices, pool)
         weighted = posteriors(priors, matrices, pool, np.array([0.1, 1.9]))
-    dealt = dealt_anew(judged, weighted, verdicts)
+    dealt = rerank_scores(judged, weighted, actions)
     rest = np.delete(np.arange(300), rows)
     np.testing.assert_array_equal(np.sort(dealt.wrong[rest]), np.sort(judged.wrong[rest]))
     order = np.lexsort((judged.wrong[rest], weighted.wrong[rest]))  # float32 has equals
@@ -178,8 +185,8 @@ def test_one_slip_rules_no_hypothesis_out():
     matrices = [np.full((2, 2), 0.5), np.array([[0.999, 0.001], [0.001, 0.999]])]
     with ThreadPoolExecutor(1) as pool:
         priors = priors_of(probs, given_label, pool)
-        slip = Verdicts.on(priors, reviewed_of(2, {0: 1}), np.arange(2))
-        weights = hypothesis_weights(slip, matrices)
+        slip = ReviewedSamples.on(priors, reviewed_of(2, {0: 1}), np.arange(2))
+        weights = posterior_over_noise_models(slip, matrices)
     np.testing.assert_allclose(weights, 1, atol=0.01)
 
 

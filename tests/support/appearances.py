@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from labelfix.types import Appearances
+from labelfix.types import ImageStatistics
 
 
 def plain_appearances(count):
     """Return the looks of ``count`` images that nothing is odd about."""
-    return Appearances(
+    return ImageStatistics(
         side=np.full(count, 64, np.float32),
         bright_end=np.full(count, 0.9, np.float32),
         dark_end=np.full(count, 0.1, np.float32),

@@ -109,7 +109,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def forget(self) -> None:
-        """Go back to an empty page, the system's colours and the first size."""
+        """Go back to an empty page, the system's colors and the first size."""
         self.prefer("")
         self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         everything = {"origin": "*", "storageTypes": "all"}

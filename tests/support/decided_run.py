@@ -1,4 +1,4 @@
-"""A run on real data with drawn verdicts and decisions, and what an export of it has to hold."""
+"""A run on real data with drawn actions and decisions, and what an export of it has to hold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ VERDICTS = st.sampled_from([None, None, "keep", "relabel", "unsure", "drop"])
 class Fate:
     """What an audit and a person say of one row; ``chosen`` and ``suggested`` name classes."""
 
-    verdict: str | None
+    action: str | None
     chosen: Label
     suggested: Label | None
     error: float
@@ -60,9 +60,9 @@ def write_run(run: Path, data: Path, fates: Sequence[Fate], **columns: str) -> l
                 split=splits[row],
             )
         )
-        if fate.verdict is not None:
-            label = fate.chosen if fate.verdict == "relabel" else None
-            decisions.append(Decision(name, fate.verdict, label, flagged=flagged))
+        if fate.action is not None:
+            label = fate.chosen if fate.action == "relabel" else None
+            decisions.append(Decision(name, fate.action, label, flagged=flagged))
         expected.append(_expected(fate, given, flagged, splits[row]))
     run.mkdir()
     write_report(report_of(samples, dataset=dataset), run / "report.parquet")
@@ -71,9 +71,9 @@ def write_run(run: Path, data: Path, fates: Sequence[Fate], **columns: str) -> l
 
 
 def _expected(fate: Fate, given: Label | None, flagged: bool, split: str | None):
-    if fate.verdict == "drop":
+    if fate.action == "drop":
         return ...
-    if fate.verdict is not None:
-        return fate.chosen if fate.verdict == "relabel" else given
+    if fate.action is not None:
+        return fate.chosen if fate.action == "relabel" else given
     is_sure = flagged and min(np.float32(fate.error), np.float32(fate.certainty)) >= LEAST
     return fate.suggested if is_sure and (split or "").lower() != "test" else given

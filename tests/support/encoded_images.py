@@ -1,4 +1,4 @@
-"""Encoded images in memory, whose colour tells their number, for tests of what reads images."""
+"""Encoded images in memory, whose color tells their number, for tests of what reads images."""
 
 import io
 
@@ -11,14 +11,14 @@ TORN = b"\x89PNG\r\n\x1a\n torn"
 
 
 def numbered(row, width=24, height=24):
-    """Return a PNG of one colour, which ``number_of`` tells again."""
+    """Return a PNG of one color, which ``number_of`` tells again."""
     buffer = io.BytesIO()
     Image.new("RGB", (width, height), (row % 256, row // 256, 77)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def number_of(pixels):
-    """Return the ``(B,)`` numbers of ``(B, S, S, 3)`` pixels; fails unless each has one colour."""
+    """Return the ``(B,)`` numbers of ``(B, S, S, 3)`` pixels; fails unless each has one color."""
     pixels = np.asarray(pixels).astype(int)
     assert (pixels == pixels[:, :1, :1]).all()
     return pixels[:, 0, 0, 0] + 256 * pixels[:, 0, 0, 1]

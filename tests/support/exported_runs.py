@@ -21,13 +21,13 @@ SAMPLES = [
     Sample("test", CAT, suggested=DOG, split="Test", weight=0.01, **SURE),
     Sample("broken", CAT, None, unreadable="empty file", weight=0),
     Sample("test broken", CAT, None, unreadable="empty file", split="test", weight=0),
-    Sample("unlabelled", MISSING, None, why_not="not judged: it has no label", weight=0),
+    Sample("unlabeled", MISSING, None, exclusion_reason="not judged: it has no label", weight=0),
 ]
 
 
-def png(colour: int) -> bytes:
+def png(color: int) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (4, 4), (colour, 0, 0)).save(buffer, "PNG")
+    Image.new("RGB", (4, 4), (color, 0, 0)).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -20,13 +20,13 @@ from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import Decision, DecisionLog, read_decisions
 from labelfix.data.probabilities import open_pred_probs
 from labelfix.errors import LabelfixError, UnreadableImage
-from labelfix.issues.types import Neighbours
+from labelfix.issues.types import Neighbors
 from labelfix.report.decisions import join_decisions
 from labelfix.report.io import read_report_table, write_report
 from labelfix.report.neighbors import read_neighbors, write_neighbors
 from labelfix.report.run_folder import RunFolder
-from labelfix.report.summary import summarise
-from labelfix.report.training_log import _farthest, read_json, read_layers, read_log, summarise_log
+from labelfix.report.summary import summarize
+from labelfix.report.training_log import _farthest, read_json, read_layers, read_log, summarize_log
 from labelfix.review.rows import read_rows
 from labelfix.utils.progress import no_progress
 
@@ -148,7 +148,7 @@ def readers_of_runs(folder: Path) -> list[Reader]:
     run.mkdir()
     report = report_of([Sample(f"{i}", error=0.5 if i % 2 else 0.1) for i in range(12)])
     write_report(report, run / "report.parquet")
-    near = Neighbours(
+    near = Neighbors(
         np.tile(np.arange(3), (12, 1)).astype(np.int64), np.full((12, 3), 0.5, np.float32)
     )
     write_neighbors(near, report.table["sample_id"].combine_chunks(), run / "neighbors.parquet")
@@ -167,7 +167,7 @@ def readers_of_runs(folder: Path) -> list[Reader]:
 
     def whole_report() -> None:
         found = read_report_table(run)
-        summarise(found)
+        summarize(found)
         read_rows(found, run)
 
     def reopened() -> None:
@@ -190,7 +190,7 @@ def readers_of_runs(folder: Path) -> list[Reader]:
         Reader(
             "training log",
             run / "training_log.jsonl",
-            lambda: summarise_log(read_log(run / "training_log.jsonl")),
+            lambda: summarize_log(read_log(run / "training_log.jsonl")),
         ),
         Reader("layers", run / "layers.json", lambda: _farthest(read_layers(run / "layers.json"))),
         Reader("run.json", run / "run.json", reopened),

@@ -84,7 +84,7 @@ def with_columns(report: Report, **columns) -> Report:
     return replace(report, table=table)
 
 
-def write_neighbours(run: Path, rows, similarities) -> None:
+def write_neighbors(run: Path, rows, similarities) -> None:
     table = {
         "sample_id": pq.read_table(run / "report.parquet", columns=["sample_id"])["sample_id"],
         "neighbors": pa.array(rows, pa.list_(pa.int64())),

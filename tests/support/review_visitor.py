@@ -42,9 +42,9 @@ class Visitor:
         assert answer.status_code == 200, answer.text
         return answer.json()["items"]
 
-    def decide(self, item: dict, verdict: str = "keep", label: int | None = None, **more: object):
+    def decide(self, item: dict, action: str = "keep", label: int | None = None, **more: object):
         seen = item["decision"] and item["decision"]["decided_at"]
-        wanted = {"row": item["row"], "sample_id": item["sample_id"], "verdict": verdict}
+        wanted = {"row": item["row"], "sample_id": item["sample_id"], "action": action}
         wanted |= {"label": label, "seen": seen, **more}
         return self.post("/api/decide", {"decisions": [wanted]})
 

@@ -19,7 +19,7 @@ from labelfix.types import (
     DatasetSource,
     Duplicates,
     Evidence,
-    Judgeable,
+    FoldAssignment,
     Label,
     LabeledDataset,
     LabelScores,
@@ -41,7 +41,7 @@ class Sample:
     split: str | None = None
     weight: float = 1.0
     unreadable: str | None = None
-    why_not: str | None = None
+    exclusion_reason: str | None = None
     duplicate_set: int = MISSING
     conflicting: bool = False
 
@@ -108,10 +108,14 @@ def report_of(
     return build_report(
         dataset=dataset,
         unreadable={i: s.unreadable for i, s in enumerate(samples) if s.unreadable is not None},
-        judgeable=Judgeable(
+        judgeable=FoldAssignment(
             is_judged=judged,
             fold=fold,
-            why_not={i: s.why_not for i, s in enumerate(samples) if s.why_not is not None},
+            exclusion_reason={
+                i: s.exclusion_reason
+                for i, s in enumerate(samples)
+                if s.exclusion_reason is not None
+            },
         ),
         evidence=Evidence(
             pred_probs=probs,
@@ -171,7 +175,7 @@ def samples_of(draw: st.DrawFn, classes: int) -> list[Sample]:
                     split=split,
                     weight=0,
                     unreadable=reason,
-                    why_not="not judged",
+                    exclusion_reason="not judged",
                 )
             )
             continue

@@ -10,7 +10,7 @@ from labelfix.config import TrainingConfig
 from labelfix.errors import TrainingError
 from labelfix.training.cross_fit_heads import cross_fit_heads
 from labelfix.training.heads import LinearHeads, scale_features
-from labelfix.types import MISSING, Features, Judgeable
+from labelfix.types import MISSING, Features, FoldAssignment
 
 CONFIG = TrainingConfig(epochs=3, least_steps=60)
 CPU = torch.device("cpu")
@@ -20,8 +20,8 @@ def blobs(seed=0, count=600, classes=3, width=20, noise=0.15):
     """Gaussian classes, and labels of which some are wrong."""
     rng = np.random.default_rng(seed)
     true = rng.integers(0, classes, count)
-    centres = 3 * rng.normal(size=(classes, width))
-    values = (centres[true] + rng.normal(size=(count, width))).astype(np.float16)
+    centers = 3 * rng.normal(size=(classes, width))
+    values = (centers[true] + rng.normal(size=(count, width))).astype(np.float16)
     flips = rng.random(count) < noise
     given = np.where(flips, (true + rng.integers(1, classes, count)) % classes, true)
     return values, given, true
@@ -38,7 +38,9 @@ def features_of(values):
 
 def judge_all(count, folds=5, seed=0):
     fold = np.random.default_rng(seed).permutation(np.arange(count) % folds)
-    return Judgeable(is_judged=np.ones(count, dtype=bool), fold=fold.astype(np.int16), why_not={})
+    return FoldAssignment(
+        is_judged=np.ones(count, dtype=bool), fold=fold.astype(np.int16), exclusion_reason={}
+    )
 
 
 def fit(values, given, judgeable, classes=3, seed=0, trusted_label=None):
@@ -146,7 +148,9 @@ def test_samples_that_train_nothing_are_judged_by_all_heads():
     fold[:50] = MISSING
     is_judged = judgeable.is_judged.copy()
     is_judged[:10] = False
-    evidence = fit(values, given, Judgeable(is_judged=is_judged, fold=fold, why_not={}))
+    evidence = fit(
+        values, given, FoldAssignment(is_judged=is_judged, fold=fold, exclusion_reason={})
+    )
     assert np.isnan(evidence.pred_probs[:10]).all()
     assert (evidence.pred_probs[10:50].argmax(axis=1) == true[10:50]).mean() > 0.9
     assert (evidence.self_label[:50] == MISSING).all()

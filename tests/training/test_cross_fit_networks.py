@@ -14,7 +14,7 @@ from labelfix.diagnose import diagnose
 from labelfix.errors import ConfigError, RunError, TrainingError
 from labelfix.pipeline import audit
 from labelfix.report.io import read_report_table
-from labelfix.report.summary import summarise
+from labelfix.report.summary import summarize
 from whole_networks import Killed, config_of, log_of, settings_of, write_weights
 
 
@@ -128,7 +128,7 @@ def test_a_run_that_memory_has_no_room_for_goes_on_in_smaller_portions(
 def test_training_that_diverges_goes_on_at_half_the_learning_rate(
     whole, small_data, weights, tmp_path
 ):
-    wild = {"backbone": "test_vit", "optimiser": "sgd", "form": "none", "epochs": 8}
+    wild = {"backbone": "test_vit", "optimizer": "sgd", "form": "none", "epochs": 8}
     config = config_of(weights, whole / "cache", learning_rate=1.0, **wild)
     run = tmp_path / "run"
     what = r"(the loss is nan|a weight is no longer finite) at step \d+ \(epoch \d, learning rate "
@@ -180,7 +180,7 @@ def kill_once():
 def test_training_that_diverges_at_once_leaves_nothing_to_go_on_with(
     whole, small_data, weights, tmp_path
 ):
-    wild = {"backbone": "test_vit", "optimiser": "sgd", "form": "none"}
+    wild = {"backbone": "test_vit", "optimizer": "sgd", "form": "none"}
     config = config_of(weights, whole / "cache", learning_rate=1e6, **wild)
     run = tmp_path / "run"
     with pytest.raises(TrainingError, match="of network 1 of 2, before the first") as raised:
@@ -212,7 +212,7 @@ def test_a_start_from_random_weights_holds_nothing_but_the_head(whole, small_dat
         "the networks began with random weights: only their heads were held",
         "images were compared with each other by tf_efficientnet_lite0",
     ]
-    assert list(summarise(read_report_table(run)).notes) == settings["notes"]
+    assert list(summarize(read_report_table(run)).notes) == settings["notes"]
     audit(small_data, tmp_path / "again", config)
     first, again = ((tmp_path / name / "report.parquet").read_bytes() for name in ("run", "again"))
     assert first == again
@@ -284,7 +284,7 @@ def test_options_of_whole_networks_are_not_silently_left_aside(
         ({"learning_rate": 0.0}, "learning rate 0.0 is not above 0"),
         ({"learning_rate": float("nan")}, "learning rate nan"),
         ({"distance": -0.1}, "distance of -0.1 is no radius"),
-        ({"distance": 0.1, "pretrained": False}, "no centre"),
+        ({"distance": 0.1, "pretrained": False}, "no center"),
         ({"self_labeling": "bold"}, "self_labeling is 'bold'"),
     ],
 )

@@ -10,7 +10,7 @@ from torch import nn
 
 from labelfix.config import FineTuningConfig, RegularizationConfig, SelfLabelingConfig
 from labelfix.errors import TrainingError
-from labelfix.training.finetune import FineTuning, Lesson, predict
+from labelfix.training.finetune import FineTuning, TrainingSetup, predict
 from labelfix.training.gradients import uses_compile
 from labelfix.training.recorder import EvidenceRecorder
 from labelfix.training.regularization import LayerBalls
@@ -21,7 +21,7 @@ COUNT, CLASSES, SIDE = 96, 3, 32
 
 
 def pictures(seed=0):
-    """Pictures whose class is their colour, with noise."""
+    """Pictures whose class is their color, with noise."""
     generator = torch.Generator().manual_seed(seed)
     label = torch.arange(COUNT) % CLASSES
     inputs = 0.3 * torch.randn(COUNT, 3, SIDE, SIDE, generator=generator)
@@ -55,7 +55,7 @@ def tuning_of(
             yield rows, inputs[rows]
 
     limit = limit(model) if limit else None
-    lesson = Lesson(
+    setup = TrainingSetup(
         given_label=label,
         batches=batches,
         step_sizes=steps,
@@ -64,7 +64,7 @@ def tuning_of(
         limit=limit,
         penalised=isinstance(limit, LayerBalls) and limit.config.form == "penalty",
     )
-    return FineTuning(model, lesson, FineTuningConfig(epochs=epochs, **settings), wrapped=model)
+    return FineTuning(model, setup, FineTuningConfig(epochs=epochs, **settings), wrapped=model)
 
 
 def silent(step, loss, speed):
@@ -80,7 +80,7 @@ def test_a_network_learns_and_its_evidence_says_so():
         tuning.average.module, iter([(torch.arange(COUNT), inputs)]), tuning.config
     )
     assert (probs.argmax(dim=1) == label).float().mean() > 0.9
-    evidence = tuning.lesson.recorder.result()
+    evidence = tuning.setup.recorder.result()
     assert (evidence.num_updates == 8).all()
     assert evidence.margin.mean() > 0
 
@@ -100,8 +100,8 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path):
     for expected, found in (
         (whole.model.state_dict(), rest.model.state_dict()),
         (whole.average.state_dict(), rest.average.state_dict()),
-        (whole.lesson.recorder.state_dict(), rest.lesson.recorder.state_dict()),
-        (whole.lesson.labeler.state_dict(), rest.lesson.labeler.state_dict()),
+        (whole.setup.recorder.state_dict(), rest.setup.recorder.state_dict()),
+        (whole.setup.labeler.state_dict(), rest.setup.labeler.state_dict()),
     ):
         for name, value in expected.items():
             assert torch.equal(value, found[name]), name
@@ -134,9 +134,9 @@ def test_a_limit_is_applied_after_every_step():
 
     tuning = tuning_of(epochs=1, limit=Counter)
     tuning.run_epoch(silent)
-    assert tuning.lesson.limit.calls == COUNT // 16
+    assert tuning.setup.limit.calls == COUNT // 16
     for name, value in tuning.model.named_parameters():
-        assert torch.equal(value, tuning.lesson.limit.start[name])
+        assert torch.equal(value, tuning.setup.limit.start[name])
 
 
 def test_the_schedule_rises_to_1_and_falls_to_0():
@@ -182,7 +182,7 @@ def penalty_of(model):
 def test_portions_of_a_batch_add_up_to_the_step_of_the_whole(rules, limit, most, size):
     """A network without batch norm: nothing but rounding tells the two apart."""
     # not Adam, which makes a whole step of a gradient that is nothing but rounding
-    settings = {"name": "test_vit", "rules": rules, "limit": limit, "optimiser": "sgd"}
+    settings = {"name": "test_vit", "rules": rules, "limit": limit, "optimizer": "sgd"}
     whole, cut = tuning_of(**settings), tuning_of(**settings)
     room = Room(cut.model, most)
     losses = [[tuning.run_epoch(silent).loss for _ in range(2)] for tuning in (whole, cut)]
@@ -192,8 +192,8 @@ def test_portions_of_a_batch_add_up_to_the_step_of_the_whole(rules, limit, most,
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     for expected, found in (
         (whole.model.state_dict(), cut.model.state_dict()),
-        (whole.lesson.recorder.state_dict(), cut.lesson.recorder.state_dict()),
-        (whole.lesson.labeler.state_dict(), cut.lesson.labeler.state_dict()),
+        (whole.setup.recorder.state_dict(), cut.setup.recorder.state_dict()),
+        (whole.setup.labeler.state_dict(), cut.setup.labeler.state_dict()),
     ):
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-3, msg=name)
@@ -210,8 +210,8 @@ def test_memory_that_runs_out_in_the_backward_pass_shows_no_sample_twice():
     next(tuning.model.parameters()).register_hook(fail)
     tuning.run_epoch(silent)
     assert tuning.micro_batch_size == 4
-    assert (tuning.lesson.recorder.result().num_updates == 1).all()
-    assert (tuning.lesson.labeler.state_dict()["updates"] == 1).all()
+    assert (tuning.setup.recorder.result().num_updates == 1).all()
+    assert (tuning.setup.labeler.state_dict()["updates"] == 1).all()
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
@@ -235,7 +235,7 @@ def test_a_batch_norm_never_trains_on_one_image(name, rules):
 
 def test_several_processes_leave_batches_whole():
     tuning = tuning_of()
-    alone = tuning.lesson
+    alone = tuning.setup
     shared = FineTuning(
         tuning.model, replace(alone, processes=2), tuning.config, wrapped=tuning.model
     )
@@ -255,8 +255,8 @@ def test_judging_goes_on_in_smaller_portions():
     torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-5)
 
 
-class Colours(nn.Module):
-    """A network that is compiled in no time: it looks at nothing but the mean colour."""
+class Colors(nn.Module):
+    """A network that is compiled in no time: it looks at nothing but the mean color."""
 
     def __init__(self):
         super().__init__()
@@ -270,14 +270,14 @@ class Colours(nn.Module):
 
 
 def test_a_network_that_cannot_be_compiled_is_trained_as_it_is():
-    plain, broken = tuning_of(network=Colours), tuning_of(network=Colours, compile=True)
+    plain, broken = tuning_of(network=Colors), tuning_of(network=Colors, compile=True)
     with inductor.patch({"cpp.cxx": ("no-such-compiler",)}):
         logs = [tuning.run_epoch(silent) for tuning in (plain, broken)]
     assert logs[0].loss == logs[1].loss
     assert (plain.compile_fault, broken.compile_fault) == (None, "InductorError")
     for name, value in plain.model.state_dict().items():
         assert torch.equal(broken.model.state_dict()[name], value), name
-    assert (broken.lesson.labeler.state_dict()["updates"] == 1).all()
+    assert (broken.setup.labeler.state_dict()["updates"] == 1).all()
 
 
 def test_compiling_is_for_long_runs_on_a_gpu():

@@ -63,7 +63,7 @@ def test_duplicates_are_numbered_by_first_appearance():
     assert duplicates.is_conflicting.tolist() == [False, True, False, False, True, False]
 
 
-def test_unreadable_and_unlabelled_images_are_no_conflict():
+def test_unreadable_and_unlabeled_images_are_no_conflict():
     features = features_of([5, 5, 6, 6], unreadable=[0, 1])
     duplicates = find_duplicates(features, np.array([0, 1, 0, MISSING]))
     assert duplicates.exact_duplicate_set.tolist() == [MISSING, MISSING, 0, 0]
@@ -89,7 +89,7 @@ def test_folds_keep_copies_together_and_never_miss_a_class(labels, copies, seed)
         for number in range(FOLDS):
             in_training = (label == code) & (fold != MISSING) & (fold != number)
             assert in_training.sum() >= 1
-    assert set(np.flatnonzero(~judgeable.is_judged)) == set(judgeable.why_not)
+    assert set(np.flatnonzero(~judgeable.is_judged)) == set(judgeable.exclusion_reason)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
@@ -97,14 +97,14 @@ def test_a_small_class_is_not_judged_and_says_why(size):
     judgeable = plan([0] * 20 + [1] * 20 + [2] * size)
     assert judgeable.is_judged[:40].all()
     assert not judgeable.is_judged[40:].any()
-    assert "class 'class 2' has" in judgeable.why_not[40]
-    assert "5 are needed" in judgeable.why_not[40]
+    assert "class 'class 2' has" in judgeable.exclusion_reason[40]
+    assert "5 are needed" in judgeable.exclusion_reason[40]
 
 
 def test_copies_of_one_image_do_not_make_a_class_large():
     judgeable = plan([0] * 20 + [1] * 20 + [2] * 6, content=[*range(40), *[99] * 6])
     assert not judgeable.is_judged[40:].any()
-    assert "has 1 different readable image to" in judgeable.why_not[40]
+    assert "has 1 different readable image to" in judgeable.exclusion_reason[40]
 
 
 def test_test_rows_are_judged_and_train_nothing():
@@ -120,13 +120,13 @@ def test_data_with_nothing_but_test_rows_train_on_them():
     assert (judgeable.fold != MISSING).all()
 
 
-def test_unreadable_and_unlabelled_rows_take_no_part():
+def test_unreadable_and_unlabeled_rows_take_no_part():
     labels = [0, 1] * 10
     labels[3] = MISSING
     judgeable = plan(labels, unreadable=[0])
     assert judgeable.fold[[0, 3]].tolist() == [MISSING, MISSING]
     assert not judgeable.is_judged[[0, 3]].any()
-    assert judgeable.why_not[3] == "not judged: it has no label"
+    assert judgeable.exclusion_reason[3] == "not judged: it has no label"
 
 
 def test_too_few_large_classes_is_an_error():

@@ -35,7 +35,7 @@ def test_every_parameter_is_mapped_once_and_depths_leave_no_gap(name):
     classifier = model.get_classifier()
     parts = classifier if isinstance(classifier, tuple) else (classifier,)
     assert len(heads) == sum(len(list(part.parameters())) for part in parts)
-    # each stage holds something that can be regularised
+    # each stage holds something that can be regularized
     assert {layer.depth for layer in layers if layer.kind == "weight"} == depths
 
 

@@ -1,4 +1,4 @@
-"""Votes of neighbours: against a plain loop, and where there are few to ask."""
+"""Votes of neighbors: against a plain loop, and where there are few to ask."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from labelfix.errors import TrainingError
 from labelfix.issues.neighbors import embed
-from labelfix.training import neighbor_votes as neighbour_votes
+from labelfix.training import neighbor_votes as neighbor_votes
 from labelfix.training.heads import scale_features
 from labelfix.training.neighbor_votes import (
-    Voters,
+    ReferenceSet,
     draw_voters,
     leading_eigenvectors,
-    neighbour_probabilities,
+    neighbor_probabilities,
 )
 from labelfix.types import MISSING
 
@@ -24,11 +24,11 @@ FOLDS, CLASSES = 3, 4
 
 
 def case(seed=0, count=200, width=12):
-    """Features around four centres; voters whose labels and weights differ from fold to fold."""
+    """Features around four centers; voters whose labels and weights differ from fold to fold."""
     rng = np.random.default_rng(seed)
     true = rng.integers(0, CLASSES, count)
-    centres = 2 * rng.normal(size=(CLASSES, width))
-    values = (centres[true] + rng.normal(size=(count, width))).astype(np.float16)
+    centers = 2 * rng.normal(size=(CLASSES, width))
+    values = (centers[true] + rng.normal(size=(count, width))).astype(np.float16)
     label = np.where(
         rng.random((count, FOLDS + 1)) < 0.2,
         rng.integers(0, CLASSES, (count, FOLDS + 1)),
@@ -43,7 +43,7 @@ def asked(values, fold, label, weight, rows=None, voting=None):
     """Return ``(n, K)`` the probabilities of some rows, by the votes of some."""
     voting = np.arange(len(values)) if voting is None else voting
     rows = np.arange(len(values)) if rows is None else rows
-    voters = Voters(
+    voters = ReferenceSet(
         rows=voting,
         fold=torch.from_numpy(fold[voting]),
         label=torch.from_numpy(label[voting]),
@@ -51,7 +51,7 @@ def asked(values, fold, label, weight, rows=None, voting=None):
     )
     features = scale_features(values, voting, CPU)
     blocks = list(
-        neighbour_probabilities(features, rows, torch.from_numpy(fold), voters, classes=CLASSES)
+        neighbor_probabilities(features, rows, torch.from_numpy(fold), voters, classes=CLASSES)
     )
     assert np.concatenate([part for part, _ in blocks]).tolist() == rows.tolist()
     return torch.cat([probs for _, probs in blocks]).numpy()
@@ -84,7 +84,7 @@ def test_votes_are_those_of_a_plain_loop(seed):
     np.testing.assert_allclose(asked(values, fold, label, weight), expected, atol=2e-3)
 
 
-def test_neighbours_know_what_a_sample_is():
+def test_neighbors_know_what_a_sample_is():
     values, true, fold, label, weight = case(2, count=600)
     assert (asked(values, fold, label, weight).argmax(axis=1) == true).mean() > 0.95
 
@@ -145,14 +145,14 @@ def test_a_sample_of_no_fold_hears_everybody_by_the_last_column():
 def test_blocks_are_only_a_matter_of_memory(monkeypatch):
     values, _, fold, label, weight = case(8)
     whole = asked(values, fold, label, weight)
-    monkeypatch.setattr(neighbour_votes, "SIMILARITIES", 1000)
+    monkeypatch.setattr(neighbor_votes, "SIMILARITIES", 1000)
     np.testing.assert_allclose(asked(values, fold, label, weight), whole, atol=1e-5)
 
 
 def test_of_many_samples_some_are_drawn(monkeypatch):
     rows = np.arange(0, 1000, 2)
     assert draw_voters(rows, 0) is rows
-    monkeypatch.setattr(neighbour_votes, "VOTERS", 100)
+    monkeypatch.setattr(neighbor_votes, "VOTERS", 100)
     drawn = draw_voters(rows, 0)
     assert len(np.unique(drawn)) == 100
     assert set(drawn) <= set(rows)

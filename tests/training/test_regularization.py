@@ -15,9 +15,9 @@ from labelfix.training.regularization import LayerBalls, project_onto_balls
 FAMILIES = ["test_resnet", "test_vit", "test_efficientnet"]
 
 
-def naive(weight, radius, centre):
+def naive(weight, radius, center):
     moved = []
-    for w, d, c in zip(weight, radius, centre, strict=True):
+    for w, d, c in zip(weight, radius, center, strict=True):
         away = w - c
         distance = float(away.pow(2).sum().sqrt())
         moved.append(c + away * min(1.0, float(d) / distance) if distance > 0 else w)
@@ -27,16 +27,16 @@ def naive(weight, radius, centre):
 @given(
     seed=st.integers(0, 10_000),
     radii=st.lists(st.floats(0, 50), min_size=3, max_size=3),
-    centred=st.booleans(),
+    centerd=st.booleans(),
 )
-def test_projection_matches_a_naive_loop_and_stays_in_the_ball(seed, radii, centred):
+def test_projection_matches_a_naive_loop_and_stays_in_the_ball(seed, radii, centerd):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(3, 4, 5, generator=generator) * 10
-    centre = torch.randn(3, 4, 5, generator=generator) if centred else None
+    center = torch.randn(3, 4, 5, generator=generator) if centerd else None
     radius = torch.tensor(radii)
-    origin = torch.zeros_like(weight) if centre is None else centre
+    origin = torch.zeros_like(weight) if center is None else center
     expected = naive(weight, radius, origin)
-    project_onto_balls(weight, radius, centre)
+    project_onto_balls(weight, radius, center)
     torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-4)
     distance = (weight - origin).flatten(1).norm(dim=1)
     assert bool((distance <= radius * (1 + 1e-4) + 1e-5).all())
@@ -51,19 +51,19 @@ def test_projection_is_idempotent():
     torch.testing.assert_close(weight, once, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("centred", [True, False])
-def test_radius_zero_returns_to_the_centre_and_infinity_changes_nothing(centred):
+@pytest.mark.parametrize("centerd", [True, False])
+def test_radius_zero_returns_to_the_center_and_infinity_changes_nothing(centerd):
     generator = torch.Generator().manual_seed(2)
     before = torch.randn(2, 6, generator=generator)
-    centre = torch.randn(2, 6, generator=generator) if centred else None
+    center = torch.randn(2, 6, generator=generator) if centerd else None
     weight = before.clone()
-    project_onto_balls(weight, torch.tensor([0.0, torch.inf]), centre)
-    origin = torch.zeros(6) if centre is None else centre[0]
+    project_onto_balls(weight, torch.tensor([0.0, torch.inf]), center)
+    origin = torch.zeros(6) if center is None else center[0]
     torch.testing.assert_close(weight[0], origin)
     assert torch.equal(weight[1], before[1])
 
 
-def test_weights_at_the_centre_stay_there():
+def test_weights_at_the_center_stay_there():
     weight = torch.zeros(1, 4)
     project_onto_balls(weight, torch.tensor([0.0]))
     assert torch.equal(weight, torch.zeros(1, 4))
@@ -297,8 +297,8 @@ def test_the_penalty_and_its_gradient_match_a_naive_loop(name, norm):
     for layer in balls.layers:
         if math.isinf(balls.radii[layer.name]):
             continue
-        centre = 0 if layer.role == "head" else start[layer.name]
-        away = parameters[layer.name] - centre
+        center = 0 if layer.role == "head" else start[layer.name]
+        away = parameters[layer.name] - center
         if norm == "frobenius":
             size = away.square().sum()
         else:
@@ -327,14 +327,14 @@ def test_the_penalty_has_a_gradient_of_zero_at_the_start():
     assert all(bool((gradient == 0).all()) for gradient in gradients)
 
 
-def test_a_network_without_pretrained_values_has_no_centre():
+def test_a_network_without_pretrained_values_has_no_center():
     model, start = travelled_network("test_resnet")
     del start["layer1.0.conv1.weight"]
     with pytest.raises(TrainingError, match=r"layer1\.0\.conv1\.weight"):
         LayerBalls(model, start, RegularizationConfig())
 
 
-def test_centres_are_copies_that_training_cannot_move():
+def test_centers_are_copies_that_training_cannot_move():
     model, _ = travelled_network("test_resnet")
     balls = LayerBalls(model, model.state_dict(), RegularizationConfig(distance=0.0))
     first = model.layer1[0].conv1.weight.detach().clone()

@@ -11,7 +11,7 @@ from labelfix.config import BackboneConfig
 from labelfix.errors import TrainingError
 from labelfix.modalities.image.backbone import load_backbone
 from labelfix.modalities.image.features import compute_features
-from labelfix.utils.torch_utils import Portions, is_out_of_memory, no_room_explained
+from labelfix.utils.torch_utils import MicroBatcher, explain_out_of_memory, is_out_of_memory
 
 
 def out_of_memory():
@@ -24,7 +24,7 @@ def sizes(portions):
 
 @given(st.integers(1, 300), st.integers(2, 70), st.integers(1, 2))
 def test_portions_hold_every_image_once_and_are_as_equal_as_can_be(count, size, least):
-    portions = Portions(size, least=least).split(count)
+    portions = MicroBatcher(size, least=least).split(count)
     rows = np.concatenate([np.arange(count)[portion] for portion in portions])
     assert rows.tolist() == list(range(count))
     assert max(sizes(portions)) - min(sizes(portions)) <= 1
@@ -35,7 +35,7 @@ def test_portions_hold_every_image_once_and_are_as_equal_as_can_be(count, size, 
 
 @given(st.integers(1, 100), st.integers(1, 2), st.integers(3, 100))
 def test_the_size_is_halved_until_it_fits_and_stays_there(count, least, room):
-    portions = Portions(least=least)
+    portions = MicroBatcher(least=least)
     tried = []
 
     def work(parts):
@@ -58,7 +58,7 @@ def test_where_nothing_fits_the_error_says_so(least, count, last):
         raise out_of_memory()
 
     with pytest.raises(TrainingError, match=f"memory runs out with {last} images? at a time"):
-        Portions(least=least).run(count, work)
+        MicroBatcher(least=least).run(count, work)
 
 
 def test_a_batch_that_must_stay_whole_is_never_cut():
@@ -67,7 +67,7 @@ def test_a_batch_that_must_stay_whole_is_never_cut():
         raise out_of_memory()
 
     with pytest.raises(TrainingError, match="with 64 images at a time, and fewer cannot") as raised:
-        Portions(least=None).run(64, work)
+        MicroBatcher(least=None).run(64, work)
     assert "--train-batch-size" in raised.value.hint
 
 
@@ -79,13 +79,13 @@ def test_the_cpu_s_own_error_counts_and_others_do_not():
         torch.ones(2) @ torch.ones(3)
     assert not is_out_of_memory(raised.value)
     with pytest.raises(RuntimeError, match="size"):
-        Portions().run(4, lambda parts: torch.ones(2) @ torch.ones(3))
+        MicroBatcher().run(4, lambda parts: torch.ones(2) @ torch.ones(3))
 
 
 def test_memory_that_nothing_can_be_cut_for_is_explained():
-    with pytest.raises(TrainingError, match="memory has run out"), no_room_explained():
+    with pytest.raises(TrainingError, match="memory has run out"), explain_out_of_memory():
         torch.empty(2**46)
-    with pytest.raises(RuntimeError, match="size"), no_room_explained():
+    with pytest.raises(RuntimeError, match="size"), explain_out_of_memory():
         torch.ones(2) @ torch.ones(3)
 
 

@@ -39,7 +39,7 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LabelledRows:
+class LabeledRows:
     """Some rows of an image store, in an order that tells nothing of their classes.
 
     Args:
@@ -77,8 +77,8 @@ class TaskData:
     true_label: Labels
     given_label: Labels | None
     about: dict[str, int]
-    images: LabelledRows | None = None
-    test: LabelledRows | None = None
+    images: LabeledRows | None = None
+    test: LabeledRows | None = None
     pred_probs: NDArray[np.float32] | None = None
 
 
@@ -136,19 +136,19 @@ def choose_rows(
         held = _part_of_each_class(true[rows], TEST_SHARE)
         rows, test_rows = rows[~held], rows[held]
     chosen = rows[:samples]
-    tests: LabelledRows | None = None
+    tests: LabeledRows | None = None
     if test is not None:
         label = _codes(test, names)
         order = rng.permutation(np.flatnonzero(label != MISSING))[:samples]
-        tests = LabelledRows(test.images, test.fingerprint, order, label[order])
+        tests = LabeledRows(test.images, test.fingerprint, order, label[order])
     elif len(test_rows) and holds_out:
         kept = test_rows[:samples]
-        tests = LabelledRows(clean.images, clean.fingerprint, kept, true[kept])
+        tests = LabeledRows(clean.images, clean.fingerprint, kept, true[kept])
     return TaskData(
         classes=len(names),
         true_label=true[chosen],
         given_label=None if given is None else _codes(given, names)[chosen],
-        images=LabelledRows(clean.images, clean.fingerprint, chosen, true[chosen]),
+        images=LabeledRows(clean.images, clean.fingerprint, chosen, true[chosen]),
         test=tests,
         about={"of": len(rows), "test": 0 if tests is None else len(tests)},
     )

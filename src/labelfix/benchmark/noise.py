@@ -105,7 +105,7 @@ def correlated_noise(pred_labels: Labels) -> Labels:
     only found, by training longer or shorter.
 
     Args:
-        pred_labels: ``(N,)`` the labelling model's argmax of each training image.
+        pred_labels: ``(N,)`` the labeling model's argmax of each training image.
     """
     return np.array(pred_labels, dtype=np.int64)
 

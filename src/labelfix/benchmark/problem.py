@@ -142,11 +142,11 @@ class MethodResult:
         return "every score is NaN" if samples and bool(np.isnan(self.score).all()) else ""
 
 
-Answers = Mapping[str, MethodResult]
+MethodOutputs = Mapping[str, MethodResult]
 """Name of a score to what a method says with it."""
 
 
-def write_answers(answers: Answers, path: Path) -> None:
+def write_answers(answers: MethodOutputs, path: Path) -> None:
     """Write what a method said to one ``.npz`` file."""
     arrays: dict[str, NDArray[Any]] = {}
     for number, (score, result) in enumerate(answers.items()):

@@ -21,7 +21,7 @@ TOLD_LINES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ProcessResult:
     """A piece of work that is done.
 
     Args:
@@ -38,7 +38,7 @@ class Ended:
 
 
 @contextmanager
-def worked(kind: str, problem: Problem, **files: Any) -> Iterator[Ended]:
+def worked(kind: str, problem: Problem, **files: Any) -> Iterator[ProcessResult]:
     """Do a piece of work in a process of its own, and yield what came of it.
 
     Args:
@@ -61,7 +61,7 @@ def worked(kind: str, problem: Problem, **files: Any) -> Iterator[Ended]:
         yield _run(kind, folder)
 
 
-def _run(kind: str, folder: Path) -> Ended:
+def _run(kind: str, folder: Path) -> ProcessResult:
     command = [sys.executable, "-m", "labelfix.benchmark.worker", kind, str(folder)]
     with (folder / LOG).open("w", encoding="utf-8") as log:
         done = subprocess.run(
@@ -79,7 +79,7 @@ def _run(kind: str, folder: Path) -> Ended:
         )
     cost = _json(folder / COST)
     spent = Cost(*(cost[name] for name in Cost.__slots__))
-    return Ended(folder, spent, cost["gpu"], cost["gpu_peak_gib"])
+    return ProcessResult(folder, spent, cost["gpu"], cost["gpu_peak_gib"])
 
 
 def _json(path: Path) -> Any:

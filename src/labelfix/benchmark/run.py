@@ -20,16 +20,16 @@ from labelfix.benchmark.data import TaskData
 from labelfix.benchmark.methods.registry import REFERENCE, Method
 from labelfix.benchmark.metrics import binomial_error, score_result
 from labelfix.benchmark.problem import (
-    Answers,
     Downstream,
+    MethodOutputs,
     Problem,
     Variant,
     read_answers,
     variants_of,
 )
-from labelfix.benchmark.process import Ended, worked
+from labelfix.benchmark.process import ProcessResult, worked
 from labelfix.benchmark.rows import BenchmarkRow, backbone_of
-from labelfix.benchmark.stage import Stage
+from labelfix.benchmark.stage import PreparedTask
 from labelfix.benchmark.tasks import PlantedTask, Task
 from labelfix.benchmark.worker import ANSWERS, METHOD, OUTCOME
 from labelfix.config import BackboneConfig
@@ -120,7 +120,7 @@ def run_task(
     methods = {method.name: method for method in setup.methods}
     needed = [methods[name] for _, name in runs if name in methods]
     try:
-        stage = Stage.make(
+        stage = PreparedTask.make(
             task,
             data,
             setup.backbone,
@@ -173,7 +173,7 @@ def _about_backbone(backbone: BackboneConfig) -> dict[str, Any]:
 class _Measurement:
     """One method, or the labels themselves, on a task with a seed."""
 
-    stage: Stage
+    stage: PreparedTask
     setup: Setup
     seed: int
 
@@ -195,8 +195,8 @@ class _Measurement:
         self,
         method: Method,
         given: NDArray[np.int64],
-        answers: Answers,
-        ended: Ended,
+        answers: MethodOutputs,
+        ended: ProcessResult,
         accuracy: dict[str, float],
         started: str,
     ) -> list[BenchmarkRow]:
@@ -235,7 +235,7 @@ class _Measurement:
             rows.append(row)
         return rows
 
-    def _downstream(self, problem: Problem, answers: Answers) -> dict[str, float]:
+    def _downstream(self, problem: Problem, answers: MethodOutputs) -> dict[str, float]:
         """Return the test accuracy after cleaning by the default score; nothing without a test."""
         if not _tests(self.stage.data, self.setup):
             return {}
@@ -245,7 +245,7 @@ class _Measurement:
 
     def _trained(
         self, problem: Problem, variants: dict[str, Variant]
-    ) -> AbstractContextManager[Ended]:
+    ) -> AbstractContextManager[ProcessResult]:
         data, features = self.stage.data, self.stage.features
         if data.test is None or features is None or features.test_folder is None:
             raise AssertionError("there is a test set, and its features are computed")
@@ -264,7 +264,7 @@ class _Measurement:
     def _row(
         self,
         name: str,
-        ended: Ended,
+        ended: ProcessResult,
         started: str,
         figures: dict[str, float],
         errors: dict[str, float],
@@ -301,6 +301,6 @@ class _Measurement:
         )
 
 
-def _outcome(ended: Ended) -> dict[str, float]:
+def _outcome(ended: ProcessResult) -> dict[str, float]:
     values: dict[str, float] = json.loads((ended.folder / OUTCOME).read_text(encoding="utf-8"))
     return values

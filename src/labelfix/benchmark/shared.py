@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from labelfix.benchmark.methods.heads import Lessons, accuracies, choose_radii, fit
+from labelfix.benchmark.methods.heads import HeadTargets, accuracies, choose_radii, fit
 from labelfix.benchmark.problem import Downstream, Problem
 from labelfix.config import AuditConfig, DatasetConfig
 from labelfix.data.dataset import open_dataset
@@ -28,7 +28,7 @@ def downstream_accuracies(problem: Problem, downstream: Downstream) -> dict[str,
     labels, weights = zip(*downstream.variants.values(), strict=True)
     label = np.stack(labels, axis=1)
     weight = np.where(label == MISSING, 0.0, np.stack(weights, axis=1))
-    lessons = Lessons(
+    targets = HeadTargets(
         values=problem.feature_values(),
         label=np.where(label == MISSING, 0, label),
         weight=np.nan_to_num(weight).astype(np.float32),
@@ -36,9 +36,9 @@ def downstream_accuracies(problem: Problem, downstream: Downstream) -> dict[str,
         seed=problem.seed,
         device=choose_device(problem.backbone.device),
     )
-    heads = fit(lessons, choose_radii(lessons))
+    heads = fit(targets, choose_radii(targets))
     values = read_column(downstream.test_features, "values")
-    found = accuracies(heads, lessons, values, downstream.test_label)
+    found = accuracies(heads, targets, values, downstream.test_label)
     return dict(zip(downstream.variants, found, strict=True))
 
 

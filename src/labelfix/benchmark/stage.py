@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.benchmark.data import LabelledRows, TaskData, needs_clean_probs, plant
+from labelfix.benchmark.data import LabeledRows, TaskData, needs_clean_probs, plant
 from labelfix.benchmark.problem import Problem
 from labelfix.benchmark.process import worked
 from labelfix.benchmark.tasks import PlantedTask, Task
@@ -90,8 +90,8 @@ class PreparedImages:
 
 
 def prepare_images(
-    images: LabelledRows,
-    test: LabelledRows | None,
+    images: LabeledRows,
+    test: LabeledRows | None,
     cache: Path,
     on_progress: OnProgress = no_progress,
 ) -> PreparedImages:
@@ -119,7 +119,7 @@ def prepare_images(
     return prepared
 
 
-def _key(images: LabelledRows, test: LabelledRows | None) -> str:
+def _key(images: LabeledRows, test: LabeledRows | None) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in (images, *([test] if test else [])):
         digest.update(part.fingerprint.encode())
@@ -128,7 +128,7 @@ def _key(images: LabelledRows, test: LabelledRows | None) -> str:
     return digest.hexdigest()
 
 
-def _write(part: LabelledRows, folder: Path, name: str, on_progress: OnProgress) -> None:
+def _write(part: LabeledRows, folder: Path, name: str, on_progress: OnProgress) -> None:
     """Write the images of one part; in rising order of rows, which is quick for every store."""
     for number in range(-(-len(part) // PER_FOLDER)):
         (folder / name / f"{number:04}").mkdir(parents=True)
@@ -180,7 +180,7 @@ class SharedFeatures:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stage:
+class PreparedTask:
     """A task, ready to be set to methods.
 
     Args:
@@ -209,7 +209,7 @@ class Stage:
         on_progress: OnProgress,
         *,
         with_features: bool,
-    ) -> "Stage":
+    ) -> "PreparedTask":
         """Write the files of a task and compute its features, unless they are there.
 
         Raises:

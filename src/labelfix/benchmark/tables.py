@@ -231,16 +231,16 @@ def _panel(
         parts.append(text_at(left + 10, TOP + SIDE / 2, "nothing to show", size=11))
     for method, points in lines.items():
         places = [(left + x * SIDE, bottom - y * SIDE) for x, y in points]
-        colour = _colour(method.base)
+        color = _color(method.base)
         parts.append(f"<g><title>{safe(method.method)}</title>")
         if is_line:
             told = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
             parts.append(
-                f"<polyline points='{told}' fill='none' stroke='{colour}' stroke-width='1.5'/>"
+                f"<polyline points='{told}' fill='none' stroke='{color}' stroke-width='1.5'/>"
             )
         else:
             parts += [
-                f"<circle cx='{x:.1f}' cy='{y:.1f}' r='4' fill='{colour}'/>" for x, y in places
+                f"<circle cx='{x:.1f}' cy='{y:.1f}' r='4' fill='{color}'/>" for x, y in places
             ]
         parts.append("</g>")
     return parts
@@ -261,13 +261,13 @@ def _legend(methods: Sequence[MethodRows]) -> list[str]:
         middle = TOP + 8 + 18 * number
         parts += [
             f"<rect x='{left}' y='{middle - 5}' width='14' height='10' "
-            f"fill='{_colour(method.base)}'/>",
+            f"fill='{_color(method.base)}'/>",
             text_at(left + 20, middle + 4, method.base, size=11),
         ]
     return parts
 
 
-def _colour(base: str) -> str:
+def _color(base: str) -> str:
     names = list(METHODS)
     return COLOURS[names.index(base) % len(COLOURS)] if base in names else GREY
 
@@ -481,7 +481,7 @@ def _table_of(
         f"|---|{'---|' * len(used)}",
     ]
     for name, method in methods:
-        cells = [told(method.figure(column.figure), column.digits) for column in used]
+        cells = [format_figure(method.figure(column.figure), column.digits) for column in used]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -495,12 +495,15 @@ def _rules(method: MethodRows) -> str:
         "|---|---|---|---|",
     ]
     for rule in rules:
-        cells = [told(method.figure(f"{name}:{rule}"), 4) for name in ("f1", "precision", "recall")]
+        cells = [
+            format_figure(method.figure(f"{name}:{rule}"), 4)
+            for name in ("f1", "precision", "recall")
+        ]
         lines.append(f"| {rule} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def told(figure: Figure | None, digits: int) -> str:
+def format_figure(figure: Figure | None, digits: int) -> str:
     """Return a figure for a table: ``.8747 ± .0012`` over seeds, ``.8747 (.0021)`` of one."""
     if figure is None:
         return UNKNOWN

@@ -27,7 +27,7 @@ ENSEMBLE = "ensemble"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageData:
-    """A labelled image data set, wherever it lies.
+    """A labeled image data set, wherever it lies.
 
     Args:
         name: What tasks are called after.

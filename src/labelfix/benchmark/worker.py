@@ -45,7 +45,7 @@ def _work(kind: str, folder: Path) -> Callable[[], None]:
         method = find_method(kind.removeprefix(METHOD))
         _check_installed(method)
         function: Any = getattr(
-            import_module(f"labelfix.benchmark.methods.{method.room}"), method.function
+            import_module(f"labelfix.benchmark.methods.{method.module}"), method.function
         )
         return lambda: write_answers(function(problem), folder / ANSWERS)
     if kind == "features":

@@ -19,7 +19,7 @@ from rich.text import Text
 from labelfix.benchmark.cost import library_versions
 from labelfix.benchmark.methods.registry import METHODS, REFERENCE, is_installed
 from labelfix.benchmark.rows import BenchmarkRow
-from labelfix.benchmark.tables import group_rows, told
+from labelfix.benchmark.tables import format_figure, group_rows
 from labelfix.benchmark.tasks import IMAGE_DATA, PLANTED, REAL_TASKS, ImageData
 from labelfix.cli.console import cell
 from labelfix.cli.options import WhereItRuns, path_of
@@ -170,12 +170,14 @@ def run(
     held = [] if again else [row for row in read_rows(results) if is_repeatable(row)]
     network = BackboneConfig(name=backbone, weights=weights, image_size=image_size, device=device)
     done = frozenset(key_of(row) for row in held)
-    with _told(results, quiet=quiet) as told:
+    with _collect_results(results, quiet=quiet) as results_so_far:
         for task in chosen:
             is_probs = isinstance(task, ProbsTask)
             fitting = [method for method in known if fits(method, has_images=not is_probs)]
             if not fitting:
-                told.fault(task.name, BenchmarkError("none of the methods can be set to it"))
+                results_so_far.fault(
+                    task.name, BenchmarkError("none of the methods can be set to it")
+                )
                 continue
             setup = _setup(
                 fitting, _numbers(seeds or ["0"]), cache, network, downstream=downstream, done=done
@@ -187,10 +189,17 @@ def run(
                     else open_images(task, data, samples=samples)
                 )
             except LabelfixError as error:
-                told.fault(task.name, error)
+                results_so_far.fault(task.name, error)
                 continue
-            run_task(task, opened, setup, on_rows=told.rows, on_fault=told.fault, on_progress=told)
-    _end(told, quiet=quiet)
+            run_task(
+                task,
+                opened,
+                setup,
+                on_rows=results_so_far.rows,
+                on_fault=results_so_far.fault,
+                on_progress=results_so_far,
+            )
+    _end(results_so_far, quiet=quiet)
 
 
 @benchmark.command()
@@ -200,7 +209,7 @@ def inject(
         typer.Argument(
             parser=path_of("data"),
             metavar="DATA",
-            help="A labelled data set, as labelfix audit takes it.",
+            help="A labeled data set, as labelfix audit takes it.",
         ),
     ],
     kinds: Annotated[
@@ -254,15 +263,24 @@ def inject(
     )
     known = _methods(methods or ["labelfix-head"])
     setup = _setup(known, range(repeats), cache, network, command="inject")
-    with _told(results, quiet=quiet) as told:
-        opened = choose_rows(open_dataset(data, columns, told), samples=samples, holds_out=False)
+    with _collect_results(results, quiet=quiet) as results_so_far:
+        opened = choose_rows(
+            open_dataset(data, columns, results_so_far), samples=samples, holds_out=False
+        )
         for task in tasks:
-            run_task(task, opened, setup, on_rows=told.rows, on_fault=told.fault, on_progress=told)
+            run_task(
+                task,
+                opened,
+                setup,
+                on_rows=results_so_far.rows,
+                on_fault=results_so_far.fault,
+                on_progress=results_so_far,
+            )
     if as_json:
-        typer.echo(json.dumps([row.to_json() for row in told.held], indent=2))
-    elif not quiet and told.held:
-        print_injected(stdout_console(), told.held)
-    _end(told, quiet=True)
+        typer.echo(json.dumps([row.to_json() for row in results_so_far.held], indent=2))
+    elif not quiet and results_so_far.held:
+        print_injected(stdout_console(), results_so_far.held)
+    _end(results_so_far, quiet=True)
 
 
 @benchmark.command()
@@ -288,7 +306,7 @@ def tables(
 
 
 @dataclass(slots=True)
-class _Told:
+class ResultCollector:
     """Takes rows as they come, and what failed."""
 
     results: Path | None
@@ -297,9 +315,11 @@ class _Told:
     faults: list[tuple[str, LabelfixError]] = field(default_factory=list)
 
     def __call__(self, progress: Any, /) -> None:
+        """Show one step of progress."""
         self.on_progress(progress)
 
     def rows(self, rows: Sequence["BenchmarkRow"]) -> None:
+        """Hold rows, and append them to the file of results if there is one."""
         from labelfix.benchmark.rows import append_rows
 
         self.held.extend(rows)
@@ -307,32 +327,33 @@ class _Told:
             append_rows(self.results, rows)
 
     def fault(self, where: str, error: LabelfixError) -> None:
+        """Hold why a task or a method has no rows."""
         self.faults.append((where, error))
 
 
 @contextmanager
-def _told(results: Path | None, *, quiet: bool) -> Iterator[_Told]:
+def _collect_results(results: Path | None, *, quiet: bool) -> Iterator[ResultCollector]:
     from labelfix.cli.progress import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
-        yield _Told(results, on_progress)
+        yield ResultCollector(results, on_progress)
 
 
-def _end(told: _Told, *, quiet: bool) -> None:
+def _end(results_so_far: ResultCollector, *, quiet: bool) -> None:
     """Say what was measured and what failed; end with exit code 1 if something did."""
     if not quiet:
         from labelfix.cli.tables import stdout_console
 
-        print_rows(stdout_console(), told.held)
-        typer.echo(f"{len(told.held)} rows were added to {told.results}")
-    for where, error in told.faults:
+        print_rows(stdout_console(), results_so_far.held)
+        typer.echo(f"{len(results_so_far.held)} rows were added to {results_so_far.results}")
+    for where, error in results_so_far.faults:
         typer.secho(f"failed: {where}: ", err=True, fg=typer.colors.RED, nl=False)
         typer.echo(_plain(str(error)), err=True)
         if error.hint:
             typer.echo(f"  {_plain(error.hint)}", err=True)
-    if told.faults:
+    if results_so_far.faults:
         raise BenchmarkError(
-            f"{len(told.faults)} of the runs failed; the rows of the others are kept",
+            f"{len(results_so_far.faults)} of the runs failed; the rows of the others are kept",
             hint="mend what is said above; the same command then runs only what is missing",
         )
 
@@ -453,7 +474,7 @@ def print_rows(console: Console, rows: Sequence[BenchmarkRow]) -> None:
         table = _figures("method", *(heading for heading, _, _ in MEASURED))
         for method in task.methods:
             if method.is_default:
-                cells = [told(method.figure(name), digits) for _, name, digits in MEASURED]
+                cells = [format_figure(method.figure(name), digits) for _, name, digits in MEASURED]
                 _add(table, method.method, *cells)
         console.print(table)
 
@@ -466,7 +487,7 @@ def print_injected(console: Console, rows: Sequence[BenchmarkRow]) -> None:
     for task in tasks:
         for method in task.methods:
             if method.is_default and method.base != REFERENCE:
-                cells = [told(method.figure(name), digits) for _, name, digits in INJECTED]
+                cells = [format_figure(method.figure(name), digits) for _, name, digits in INJECTED]
                 _add(table, task.task, method.method, *cells)
     console.print(table)
     for line in (

@@ -26,7 +26,7 @@ INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C ended."""
 
 
-class Door(TyperGroup):
+class CommandGroup(TyperGroup):
     """Turns expected faults into two lines on stderr; a bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -80,10 +80,10 @@ def run_as_process(app: typer.Typer) -> None:
         sys.exit(1)
 
 
-def _say(what: str, text: str, colour: str) -> None:
+def _say(what: str, text: str, color: str) -> None:
     from labelfix.utils.text import plain
 
-    typer.secho(f"{what}: ", err=True, fg=colour, bold=True, nl=False)
+    typer.secho(f"{what}: ", err=True, fg=color, bold=True, nl=False)
     typer.echo(plain(" ".join(text.splitlines())), err=True)
 
 

@@ -42,7 +42,7 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, files: Sequence[Path
     _heading(console, "PAC-Bayes bound on the perturbed loss, each sigma for itself")
     sigmas = [f"sigma {bound.sigma:g}" for bound in diagnosis.bounds]
     _print_table(console, ("term", *sigmas), _bound_rows(diagnosis.bounds), left=1)
-    _line(console, _verdict(diagnosis.bounds))
+    _line(console, _assessment(diagnosis.bounds))
     _line(
         console,
         f"the loss in it is an estimate, from {diagnosis.images:,} of the training images and "
@@ -55,7 +55,7 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, files: Sequence[Path
         _line(console, str(file))
 
 
-def _verdict(bounds: Sequence[Bound]) -> str:
+def _assessment(bounds: Sequence[Bound]) -> str:
     if all(bound.is_vacuous for bound in bounds):
         return "every bound is vacuous: it is no better than C, the loss of a guess"
     best = min(bounds, key=lambda bound: bound.bound)

@@ -210,7 +210,7 @@ def print_export(console: Console, result: ExportResult) -> None:
 
 def print_diff(console: Console, diff: Diff, *, top: int, csv: Path | None) -> None:
     """Print what an export would change: the first ``top`` rows and pairs of classes."""
-    _line(console, f"{diff.relabelled:,} of {diff.rows:,} labels would change")
+    _line(console, f"{diff.relabeled:,} of {diff.rows:,} labels would change")
     if diff.dropped:
         _line(console, f"{_rows(diff.dropped)} would be left out")
     _notes(console, diff.notes)

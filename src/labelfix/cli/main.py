@@ -13,7 +13,7 @@ import typer
 
 import labelfix.cli.options as opt
 from labelfix.cli.benchmark import benchmark
-from labelfix.cli.console import Door, refuse_idle_options, run_as_process
+from labelfix.cli.console import CommandGroup, refuse_idle_options, run_as_process
 from labelfix.cli.exports import add_export_commands
 from labelfix.cli.review import review
 from labelfix.config import EMBEDDED_BACKBONE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(
-    cls=Door,
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # half the start time of rich's boxes
@@ -52,7 +52,7 @@ def _print_version(is_wanted: bool) -> None:
 
 
 @app.callback()
-def door(
+def labelfix_command(
     version: Annotated[
         bool,
         typer.Option(
@@ -190,24 +190,24 @@ def audit(
 
 
 def _audit_pred_probs(
-    files: list[Path], out: Path, as_json: bool, quiet: bool, **wishes: Any
+    files: list[Path], out: Path, as_json: bool, quiet: bool, **options: Any
 ) -> None:
     from labelfix.cli.progress import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
         from labelfix.pipeline import audit_pred_probs
 
-        result = audit_pred_probs(files, out, on_progress=on_progress, **wishes)
+        result = audit_pred_probs(files, out, on_progress=on_progress, **options)
     _tell_audit(result, as_json, quiet)
 
 
 def _tell_audit(result: "AuditResult", as_json: bool, quiet: bool) -> None:
     from labelfix.cli.tables import print_audit, stdout_console
-    from labelfix.report.summary import summarise
-    from labelfix.report.training_log import summarise_training
+    from labelfix.report.summary import summarize
+    from labelfix.report.training_log import summarize_training
 
-    training = summarise_training(result.run, result.report)
-    summary = summarise(result.report, training=training)
+    training = summarize_training(result.run, result.report)
+    summary = summarize(result.report, training=training)
     if as_json:
         _print_json({**_places(result.run), **summary.to_json()})
     elif not quiet:
@@ -243,12 +243,12 @@ def show(
         return
     from labelfix.cli.tables import print_show, stdout_console
     from labelfix.report.io import read_report_table
-    from labelfix.report.summary import summarise
-    from labelfix.report.training_log import summarise_training
+    from labelfix.report.summary import summarize
+    from labelfix.report.training_log import summarize_training
 
     report = read_report_table(run, pred_probs=False)
-    training = summarise_training(run, report)
-    summary = summarise(report, class_name=of_class, top=top, training=training)
+    training = summarize_training(run, report)
+    summary = summarize(report, class_name=of_class, top=top, training=training)
     if as_json:
         _print_json({**_places(run if run.is_dir() else run.parent), **summary.to_json()})
         return

@@ -176,7 +176,7 @@ Pretrained: TypeAlias = Annotated[
         "--pretrained/--no-pretrained",
         show_default=False,
         help="Start from pretrained weights (as usual), or train the whole network from random "
-        "ones, with only its head regularised.",
+        "ones, with only its head regularized.",
     ),
 ]
 ImageSize: TypeAlias = Annotated[

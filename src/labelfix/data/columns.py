@@ -36,10 +36,10 @@ PERHAPS_SPLIT_NAMES = ("set", "data_set", "dataset", "usage", "phase", "stage", 
 """Names of a column of splits, if all that it holds are names of splits."""
 
 _ACROSS = re.compile(
-    r"(?:\w+_)?(?:c?x|x_?(?:\d+|min|max|c|center|centre|pos|coord)|cx|left|right|lon|lng|longitude)"
+    r"(?:\w+_)?(?:c?x|x_?(?:\d+|min|max|c|center|center|pos|coord)|cx|left|right|lon|lng|longitude)"
 )
 _OTHER_COORDINATE = re.compile(
-    r"(?:\w+_)?(?:[zwh]|cy|y_?(?:\d+|min|max|c|center|centre|pos|coord)|width|height|top|bottom|lat"
+    r"(?:\w+_)?(?:[zwh]|cy|y_?(?:\d+|min|max|c|center|center|pos|coord)|width|height|top|bottom|lat"
     r"|latitude|bbox|box|roi)"
 )
 """Names of columns in whose company ``y`` is where something lies, and no label."""

@@ -1,4 +1,4 @@
-"""Open a labelled data set, whatever its form.
+"""Open a labeled data set, whatever its form.
 
 ::
 
@@ -58,7 +58,7 @@ _SHARD = re.compile(
 def open_dataset(
     path: Path, config: DatasetConfig, on_progress: OnProgress = no_progress
 ) -> LabeledDataset:
-    """Open a labelled data set without reading its images.
+    """Open a labeled data set without reading its images.
 
     Labels come back as they came: all text or all integers, a missing one as ``MISSING``.
 

@@ -24,10 +24,10 @@ from labelfix.utils.reading import is_label, is_unicode, parse_json
 DECISIONS_NAME = "decisions.jsonl"
 """What the decisions are called in a RUN folder."""
 
-Verdict = Literal["keep", "relabel", "unsure", "drop", "undo"]
+DecisionAction = Literal["keep", "relabel", "unsure", "drop", "undo"]
 """``undo`` takes back the last decision on the sample that is still in force."""
 
-_VERDICTS = frozenset(get_args(Verdict))
+_ACTIONS = frozenset(get_args(DecisionAction))
 _LOCK_NAME = f".{DECISIONS_NAME}.lock"
 
 
@@ -37,7 +37,7 @@ class Decision:
 
     Args:
         sample_id: The sample, as the report names it.
-        verdict: Keep the given label, relabel, not sure, drop the sample, or take back.
+        action: Keep the given label, relabel, not sure, drop the sample, or take back.
         label: The label chosen; only with ``relabel``.
         decided_at: When, UTC, like ``2026-11-23T12:00:00.123Z``.
         decided_by: Who, if that is known.
@@ -46,7 +46,7 @@ class Decision:
     """
 
     sample_id: str
-    verdict: Verdict
+    action: DecisionAction
     label: Label | None = None
     decided_at: str = ""
     decided_by: str | None = None
@@ -57,7 +57,7 @@ class Decision:
         """Return the decision as it stands in the file."""
         return {
             "sample_id": self.sample_id,
-            "decision": self.verdict,
+            "decision": self.action,
             "label": self.label,
             "decided_at": self.decided_at,
             "decided_by": self.decided_by,
@@ -98,7 +98,7 @@ def refuse_unknown_labels(decisions: Iterable[Decision], class_names: Sequence[L
         label = decision.label
         if label is not None and label not in known:
             raise DecisionsError(
-                f"{decision.sample_id} was relabelled {label!r}, which is no class of the report",
+                f"{decision.sample_id} was relabeled {label!r}, which is no class of the report",
                 hint="check the spelling, or take the decision back in `labelfix review`",
             )
 
@@ -239,7 +239,7 @@ class DecisionLog:
 
     def _replay(self, decision: Decision) -> None:
         stack, sample = self._stacks[decision.sample_id], decision.sample_id
-        if decision.verdict != "undo":
+        if decision.action != "undo":
             stack.append(decision)
             self._made.append(decision)
         elif stack:
@@ -302,15 +302,15 @@ def _decision_of(values: Any) -> Decision:
     """
     if not isinstance(values, dict):
         raise DecisionsError("it is no JSON object")
-    sample, verdict, label = (values.get(key) for key in ("sample_id", "decision", "label"))
+    sample, action, label = (values.get(key) for key in ("sample_id", "decision", "label"))
     by, batch = values.get("decided_by"), values.get("batch")
     at, flagged = values.get("decided_at"), values.get("flagged", False)
     faults = {
         "sample_id is no text": not _is_text(sample),
-        f"decision {str(verdict)[:100]!r} is not known": not isinstance(verdict, str)
-        or verdict not in _VERDICTS,
+        f"decision {str(action)[:100]!r} is not known": not isinstance(action, str)
+        or action not in _ACTIONS,
         "label is no text or integer": not _is_label(label),
-        "label is there without relabel, or relabel without it": (verdict == "relabel")
+        "label is there without relabel, or relabel without it": (action == "relabel")
         != (label is not None),
         "decided_at is no text": not _is_text(at),
         "decided_by is no text": by is not None and not _is_text(by),
@@ -320,7 +320,7 @@ def _decision_of(values: Any) -> Decision:
     for fault, is_there in faults.items():
         if is_there:
             raise DecisionsError(fault)
-    return Decision(sample, verdict, label, at, by, flagged, batch)  # type: ignore[arg-type]
+    return Decision(sample, action, label, at, by, flagged, batch)  # type: ignore[arg-type]
 
 
 def _is_label(value: Any) -> bool:

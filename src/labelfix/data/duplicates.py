@@ -6,10 +6,10 @@ Letters: N samples, K classes, F folds.
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.types import MISSING, Duplicates, SeenImages
+from labelfix.types import MISSING, Duplicates, EncodedSamples
 
 
-def find_duplicates(seen: SeenImages, given_label: NDArray[np.int64]) -> Duplicates:
+def find_duplicates(seen: EncodedSamples, given_label: NDArray[np.int64]) -> Duplicates:
     """Group the readable images that are byte-identical.
 
     Args:
@@ -31,7 +31,7 @@ def find_duplicates(seen: SeenImages, given_label: NDArray[np.int64]) -> Duplica
 
 
 def conflicting(sets: NDArray[np.int64], given_label: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return ``(N,)`` whether a labelled sample is in a set whose given labels differ.
+    """Return ``(N,)`` whether a labeled sample is in a set whose given labels differ.
 
     Args:
         sets: ``(N,)`` numbers of sets, ``MISSING`` where a sample is in none.

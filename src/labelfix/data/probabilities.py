@@ -48,7 +48,7 @@ from labelfix.data.probability_tables import (
 )
 from labelfix.errors import DatasetError
 from labelfix.types import MISSING, Assumption, Label
-from labelfix.utils.files import nameless_file, refuse_special_file
+from labelfix.utils.files import anonymous_file, refuse_special_file
 from labelfix.utils.progress import OnProgress
 
 PROBS, LABELS, CLASSES = "pred_probs", "labels", "class_names"
@@ -239,7 +239,7 @@ def _store(archive: zipfile.ZipFile, header: _Header, path: Path, folder: Path) 
         with path.open("rb") as file:
             offset = _start(file, info) + header.length
             return map_file(file, shape, header.kind, offset=offset, order=order)
-    with nameless_file(folder) as aside:
+    with anonymous_file(folder) as aside:
         with archive.open(info) as packed:
             shutil.copyfileobj(packed, aside, 1 << 20)
         aside.flush()
@@ -265,7 +265,7 @@ class GivenPredProbs:
         given_label: ``(N,)`` int64 in ``[0, K)``, ``MISSING`` where there is none or it is unknown.
         class_names: K names, sorted.
         store: The probabilities, K columns in the order of ``class_names``.
-        why_not: Row to reason, for the samples that cannot be judged.
+        exclusion_reason: Row to reason, for the samples that cannot be judged.
         columns: What the columns of ids and labels are called in the first file.
         assumptions: What was taken for granted, the most important first.
     """
@@ -274,7 +274,7 @@ class GivenPredProbs:
     given_label: NDArray[np.int64]
     class_names: tuple[Label, ...]
     store: ProbabilityStore
-    why_not: dict[int, str]
+    exclusion_reason: dict[int, str]
     columns: dict[str, str]
     assumptions: tuple[Assumption, ...] = ()
 
@@ -332,9 +332,9 @@ def open_pred_probs(
     """
     parts = [_open_one(path, folder, on_progress, force=force) for path in paths]
     given = parts[0] if len(parts) == 1 else _mean(parts, paths)
-    if len(given.why_not) == len(given):
+    if len(given.exclusion_reason) == len(given):
         raise DatasetError(
-            f"no row of {paths[0]} can be judged; the first: {given.why_not[0]}",
+            f"no row of {paths[0]} can be judged; the first: {given.exclusion_reason[0]}",
             hint=f"give {_FORMS}",
         )
     return given
@@ -345,7 +345,7 @@ def _mean(parts: Sequence[GivenPredProbs], paths: Sequence[Path]) -> GivenPredPr
     return replace(
         parts[0],
         store=MeanStore([part.store for part in parts], rows),
-        why_not=_joined_reasons(parts, rows, paths),
+        exclusion_reason=_joined_reasons(parts, rows, paths),
         assumptions=tuple(assumption for part in parts for assumption in part.assumptions),
     )
 
@@ -356,7 +356,7 @@ def _open_one(path: Path, folder: Path, on_progress: OnProgress, *, force: bool)
     columns = np.array([raw.class_names.index(name) for name in class_names])
     raw, codes = _with_codes(raw, class_names)
     raw, unlabeled = _without_minus_one(raw, class_names, codes)
-    why_not = _why_no_label(raw, codes)
+    exclusion_reason = _why_no_label(raw, codes)
     store = raw.store.with_columns(columns)
     checked = check_rows(store, class_names, codes, path, on_progress)
     mix_up = find_mix_up(checked, class_names, raw.class_names, str(path))
@@ -366,7 +366,7 @@ def _open_one(path: Path, folder: Path, on_progress: OnProgress, *, force: bool)
         given_label=codes,
         class_names=class_names,
         store=checked.store,
-        why_not=why_not | checked.why_not,
+        exclusion_reason=exclusion_reason | checked.exclusion_reason,
         columns={"label": LABELS} if ids is None else {"id": ID, "label": LABEL},
         assumptions=_mixed_up(mix_up, force=force) + checked.assumptions + unlabeled,
     )
@@ -463,7 +463,7 @@ def _plain(text: str) -> str:
 
 
 def _why_no_label(raw: RawPredProbs, codes: NDArray[np.int64]) -> dict[int, str]:
-    why_not = dict.fromkeys(
+    exclusion_reason = dict.fromkeys(
         np.flatnonzero(codes == MISSING).tolist(), "not judged: it has no label"
     )
     is_unknown = (codes == MISSING) & pc.is_valid(raw.label).to_numpy(zero_copy_only=False)
@@ -481,10 +481,10 @@ def _why_no_label(raw: RawPredProbs, codes: NDArray[np.int64]) -> dict[int, str]
     for row, name in zip(
         unknown.tolist(), raw.label.take(pa.array(unknown)).to_pylist(), strict=True
     ):
-        why_not[row] = (
+        exclusion_reason[row] = (
             f"not judged: its label {name!r} is none of the {len(raw.class_names)} classes"
         )
-    return why_not
+    return exclusion_reason
 
 
 def _counted_from_one(
@@ -546,10 +546,10 @@ def _joined_reasons(
     paths: Sequence[Path],
 ) -> dict[int, str]:
     """Return why samples are not judged; of several files' reasons, the first."""
-    why_not = dict(parts[0].why_not)
+    exclusion_reason = dict(parts[0].exclusion_reason)
     for part, order, path in zip(parts[1:], rows[1:], paths[1:], strict=True):
         sample_of = None if order is None else np.argsort(order)
-        for row, why in part.why_not.items():
+        for row, why in part.exclusion_reason.items():
             sample = row if sample_of is None else int(sample_of[row])
-            why_not.setdefault(sample, f"{why}, in {path.name}")
-    return why_not
+            exclusion_reason.setdefault(sample, f"{why}, in {path.name}")
+    return exclusion_reason

@@ -51,14 +51,14 @@ class CheckedRows:
 
     Args:
         store: The probabilities, summing to 1 in every row that is good.
-        why_not: Row to reason, for those that are not.
+        exclusion_reason: Row to reason, for those that are not.
         rows: ``(n,)`` the good rows that have a label, rising.
         compared: Their labels, and what the probabilities say.
         assumptions: What was taken for granted.
     """
 
     store: ProbabilityStore
-    why_not: dict[int, str]
+    exclusion_reason: dict[int, str]
     rows: NDArray[np.int64]
     compared: Compared
     assumptions: tuple[Assumption, ...]
@@ -68,7 +68,7 @@ class CheckedRows:
 class _Scan:
     """What one pass over the rows has found."""
 
-    why_not: dict[int, str]
+    exclusion_reason: dict[int, str]
     bad: int = 0
     first_bad: int = 0
     mended: int = 0
@@ -110,7 +110,7 @@ def check_rows(
         raise _no_probabilities(store, scan, class_names, path)
     return CheckedRows(
         store=NormalizedStore(store, SUM_TOLERANCE) if scan.mended else store,
-        why_not=scan.why_not,
+        exclusion_reason=scan.exclusion_reason,
         rows=rows,
         compared=compared,
         assumptions=tuple(_assumptions(scan, len(store), path, decimals)),
@@ -147,10 +147,12 @@ def _scan(
         if len(bad) and not scan.bad:
             scan.first_bad = block.start + int(bad[0])
         scan.bad += len(bad)
-        if not are_many(len(scan.why_not), size):  # else the run will end: one reason is enough
+        if not are_many(
+            len(scan.exclusion_reason), size
+        ):  # else the run will end: one reason is enough
             for row in bad.tolist():
                 fault = _fault_of(probs[row], class_names)
-                scan.why_not[block.start + row] = f"not judged: {fault}"
+                scan.exclusion_reason[block.start + row] = f"not judged: {fault}"
         has_both = is_good & (given[block] != MISSING)
         is_compared[block] = has_both
         trust.add(probs[has_both], given[block][has_both])

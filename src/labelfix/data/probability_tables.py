@@ -30,7 +30,7 @@ from labelfix.data.probability_store import ArrayStore, map_file
 from labelfix.data.table_text import read_header
 from labelfix.errors import DatasetError
 from labelfix.types import Label
-from labelfix.utils.files import nameless_file
+from labelfix.utils.files import anonymous_file
 from labelfix.utils.progress import OnProgress, Progress
 from labelfix.utils.reading import PARQUET_FAULTS, parquet_faults
 
@@ -274,7 +274,7 @@ def _put_aside(
     ids: list[pa.Array] = [pa.array([], pa.string())]
     labels: list[pa.Array] = [pa.array([], pa.string())]
     done = 0
-    with nameless_file(folder) as file:
+    with anonymous_file(folder) as file:
         for batch in batches:
             file.write(batch.probs.data)
             ids.append(batch.sample_id)

@@ -62,12 +62,12 @@ _BESIDE = _set_of("jpegimages labels masks annotations all frames")
 
 _FILLERS = _CONTENTS | _set_of("""
     subset part fold folder dir batch version ver final full small mini tiny large big clean noisy
-    raw orig original new old all public private labeled labelled labels resized cropped augmented
+    raw orig original new old all public private labeled labeled labels resized cropped augmented
     aug balanced extra hard easy seen unseen the my for of and only jpg jpeg jpegs png
 """)
 """Words that tell two splits of one kind apart."""
 _EXTRAS = _set_of("""
-    unlabeled unlabelled unannotated unsup unsupervised unsorted unknown extra extras additional
+    unlabeled unlabeled unannotated unsup unsupervised unsorted unknown extra extras additional
     misc miscellaneous other others rest spare pseudo augmented aug synthetic
 """)
 _COMPOUND = re.compile(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from labelfix.data.decisions import DECISIONS_NAME, Decision, decisions_file, read_decisions
 from labelfix.errors import DatasetError, DecisionsError, RunError
-from labelfix.types import MISSING, Judgeable, Label, Reviewed
+from labelfix.types import MISSING, FoldAssignment, Label, Reviewed
 from labelfix.utils.files import atomic_path, refuse_special_file
 
 Decisions: TypeAlias = Mapping[str, Decision]
@@ -49,9 +49,9 @@ def digest_of(decisions: Decisions | None) -> str | None:
     if decisions is None:
         return None
     counting = [
-        [sample, decision.verdict, decision.label]
+        [sample, decision.action, decision.label]
         for sample, decision in sorted(decisions.items())
-        if decision.verdict != "unsure"
+        if decision.action != "unsure"
     ]
     return hashlib.blake2b(json.dumps(counting).encode(), digest_size=16).hexdigest()
 
@@ -82,11 +82,11 @@ def reviewed_by(
     for row, decision in zip(rows, decisions.values(), strict=True):
         if row is None:
             continue
-        if decision.verdict == "keep":
+        if decision.action == "keep":
             label[row] = given_label[row]
-        elif decision.verdict == "relabel":
+        elif decision.action == "relabel":
             label[row] = _code(decision, code_of)
-        is_dropped[row] = decision.verdict == "drop"
+        is_dropped[row] = decision.action == "drop"
     return Reviewed(label, is_dropped, rows.count(None))
 
 
@@ -94,7 +94,7 @@ def _code(decision: Decision, code_of: Mapping[Label, int]) -> int:
     code = None if decision.label is None else code_of.get(decision.label)
     if code is None:
         raise DecisionsError(
-            f"{decision.sample_id} was relabelled {decision.label!r}, and the data have no such "
+            f"{decision.sample_id} was relabeled {decision.label!r}, and the data have no such "
             "class",
             hint="take the decision back in `labelfix review`, or give the data samples of that "
             "class",
@@ -103,8 +103,8 @@ def _code(decision: Decision, code_of: Mapping[Label, int]) -> int:
 
 
 def plan_with(
-    reviewed: Reviewed | None, judgeable: Judgeable, given_label: NDArray[np.int64]
-) -> Judgeable:
+    reviewed: Reviewed | None, judgeable: FoldAssignment, given_label: NDArray[np.int64]
+) -> FoldAssignment:
     """Return the plan of the folds without the samples that decisions keep out of training.
 
     Those are the dropped ones, and those whose reviewed label is a class too small to be judged.

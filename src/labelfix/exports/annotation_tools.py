@@ -93,7 +93,7 @@ def write_tasks(
 
 
 def write_label_studio_config(report: Report, plan: ExportPlan, to: Path) -> None:
-    """Write the labelling interface that fits the tasks, as Label Studio's XML.
+    """Write the labeling interface that fits the tasks, as Label Studio's XML.
 
     Raises:
         RunError: The place cannot be written to.

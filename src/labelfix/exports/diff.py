@@ -13,7 +13,7 @@ from labelfix.exports.table import notes_on_formulas, write_table
 from labelfix.report.io import report_file
 from labelfix.report.types import Report
 from labelfix.types import Label
-from labelfix.utils.files import keep_off, refuse_existing_file
+from labelfix.utils.files import refuse_existing_file, refuse_overwriting_inputs
 
 Action = Literal["relabel", "drop"]
 Cause = Literal["decision", "probability", "unreadable"]
@@ -59,7 +59,7 @@ class Diff:
 
     Args:
         rows: Rows of the report.
-        relabelled: Those that get another label.
+        relabeled: Those that get another label.
         dropped: Those that are left out.
         changes: Both, in the order of the report.
         pairs: Their classes, most rows first.
@@ -67,7 +67,7 @@ class Diff:
     """
 
     rows: int
-    relabelled: int
+    relabeled: int
     dropped: int
     changes: tuple[Change, ...]
     pairs: tuple[ChangedPair, ...]
@@ -93,7 +93,9 @@ def diff_run(
     diff = diff_of(report, plan)
     if csv is None:
         return diff
-    keep_off([csv], [report_file(run), decisions_file(run), report.run.source.path])
+    refuse_overwriting_inputs(
+        [csv], [report_file(run), decisions_file(run), report.run.source.path]
+    )
     refuse_existing_file(csv, overwrite=overwrite)
     table = diff_table(diff)
     write_table(table, csv, "csv")
@@ -107,7 +109,7 @@ def diff_of(report: Report, plan: ExportPlan) -> Diff:
     dropped = sum(change.action == "drop" for change in changes)
     return Diff(
         rows=len(report),
-        relabelled=len(changes) - dropped,
+        relabeled=len(changes) - dropped,
         dropped=dropped,
         changes=changes,
         pairs=tuple(ChangedPair(*pair, count) for pair, count in counts.most_common()),

@@ -18,7 +18,7 @@ from labelfix.exports.annotation_tools import write_label_studio_config, write_t
 from labelfix.exports.fiftyone import write_fiftyone
 from labelfix.exports.folder import write_class_folder
 from labelfix.exports.huggingface import write_huggingface
-from labelfix.exports.plan import ExportPlan, open_again, plan_of_run
+from labelfix.exports.plan import ExportPlan, plan_of_run, reopen_dataset
 from labelfix.exports.same_parquet import write_own_parquet, write_own_shards
 from labelfix.exports.same_text import write_own_text
 from labelfix.exports.table import (
@@ -31,7 +31,12 @@ from labelfix.exports.table import (
 from labelfix.report.io import report_file
 from labelfix.report.types import Report
 from labelfix.types import PRED_PROBS_KIND, DatasetSource
-from labelfix.utils.files import keep_off, make_folder, refuse_existing_file, refuse_existing_folder
+from labelfix.utils.files import (
+    make_folder,
+    refuse_existing_file,
+    refuse_existing_folder,
+    refuse_overwriting_inputs,
+)
 from labelfix.utils.progress import OnProgress, no_progress
 
 ExportFormat = Literal[
@@ -134,7 +139,7 @@ def export(
         _refuse_own_form(report.run.source)
     _refuse_link(report, chosen, link=link)
     places = [to, _config_beside(to)] if chosen == "label-studio" else [to]
-    keep_off(places, [*_inputs(report), report_file(run), decisions_file(run)])
+    refuse_overwriting_inputs(places, [*_inputs(report), report_file(run), decisions_file(run)])
     is_folder = _is_folder(report, chosen)
     for place in places:
         if is_folder:
@@ -205,7 +210,7 @@ def _write_cleanlab(job: _Job) -> _Written:
 
 
 def _write_class_folder(job: _Job) -> _Written:
-    images = open_again(job.report, job.on_progress).images
+    images = reopen_dataset(job.report, job.on_progress).images
     job.make_way()
     files = write_class_folder(
         job.report, job.plan, images, job.to, link=job.link, on_progress=job.on_progress
@@ -214,7 +219,7 @@ def _write_class_folder(job: _Job) -> _Written:
 
 
 def _write_fiftyone(job: _Job) -> _Written:
-    images = open_again(job.report, job.on_progress).images
+    images = reopen_dataset(job.report, job.on_progress).images
     job.make_way()
     files = write_fiftyone(
         job.report, job.plan, images, job.to, link=job.link, on_progress=job.on_progress
@@ -223,28 +228,28 @@ def _write_fiftyone(job: _Job) -> _Written:
 
 
 def _write_huggingface(job: _Job) -> _Written:
-    images = open_again(job.report, job.on_progress).images
+    images = reopen_dataset(job.report, job.on_progress).images
     job.make_way()
     return _Written(write_huggingface(job.report, job.plan, images, job.to, job.on_progress))
 
 
 def _write_label_studio(job: _Job) -> _Written:
-    images = open_again(job.report, job.on_progress).images
+    images = reopen_dataset(job.report, job.on_progress).images
     config = _config_beside(job.to)
     write_label_studio_config(job.report, job.plan, config)
     many = write_tasks(job.report, job.plan, images, job.to, "label-studio", job.on_progress)
-    note = f"the labelling interface of these tasks is {config}"
+    note = f"the labeling interface of these tasks is {config}"
     return _Written(2, len(job.plan.rows) - many, (note,))
 
 
 def _write_argilla(job: _Job) -> _Written:
-    images = open_again(job.report, job.on_progress).images
+    images = reopen_dataset(job.report, job.on_progress).images
     many = write_tasks(job.report, job.plan, images, job.to, "argilla", job.on_progress)
     return _Written(1, len(job.plan.rows) - many)
 
 
 def _write_own_file(job: _Job) -> _Written:
-    source = open_again(job.report, job.on_progress).source
+    source = reopen_dataset(job.report, job.on_progress).source
     if source.path.suffix.lower() == ".parquet":
         write_own_parquet(source, job.plan, job.to)
     else:
@@ -256,7 +261,7 @@ def _write_own_file(job: _Job) -> _Written:
 
 
 def _write_own_shards(job: _Job) -> _Written:
-    source = open_again(job.report, job.on_progress).source
+    source = reopen_dataset(job.report, job.on_progress).source
     names = text_of_paths(
         find_files(source.path, no_progress, follow_links=source.follow_links)[0]
     ).to_pylist()

@@ -64,7 +64,7 @@ def write_fiftyone(
 
 
 def _label_of(name: str, kept: pa.Table, plan: ExportPlan, position: int) -> dict[str, Any]:
-    """Return the entry of an image; none without a label, which FiftyOne reads as unlabelled."""
+    """Return the entry of an image; none without a label, which FiftyOne reads as unlabeled."""
     label = plan.label[position].as_py()
     if label is None:
         return {}

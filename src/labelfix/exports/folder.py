@@ -186,8 +186,8 @@ class _Places:
             if self.is_changed[position]:
                 above = PurePosixPath(self.sample_id[position].as_py()).parts[0]
                 place = 1 if split is not None and split == above else 0
-                was_labelled = self.given_label[position].is_valid
-                parts[place : place + was_labelled] = [_folder_name(str(label))]
+                was_labeled = self.given_label[position].is_valid
+                parts[place : place + was_labeled] = [_folder_name(str(label))]
             return PurePosixPath(*parts)
         parts = [safe_name(NO_SPLIT if split is None else split)] if self.has_splits else []
         if label is not None:

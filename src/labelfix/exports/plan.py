@@ -90,7 +90,7 @@ def plan_export(
 ) -> ExportPlan:
     """Decide on every row of a report.
 
-    A decision counts before all else: a row is relabelled, kept, or left out. Of the others, a
+    A decision counts before all else: a row is relabeled, kept, or left out. Of the others, a
     label changes where it is flagged, and both it is wrong and the suggested label right with at
     least ``min_probability`` each. With ``drop``, rows as surely wrong but whose suggestion is less
     sure are left out, and so are unreadable ones. Rows of a test split are changed or left out by
@@ -170,7 +170,7 @@ def _column(report: Report, name: str) -> NDArray[Any]:
 _TABLE = ", or export a table, which needs no images: --format csv, parquet or jsonl"
 
 
-def open_again(report: Report, on_progress: OnProgress) -> LabeledDataset:
+def reopen_dataset(report: Report, on_progress: OnProgress) -> LabeledDataset:
     """Open the data set that was audited, to read it once more.
 
     Raises:

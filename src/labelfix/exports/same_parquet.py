@@ -105,7 +105,7 @@ def _write_shard(shard: Path, draft: Path, start: int, changes: _Changes) -> int
                 table = file.read_row_group(group)
                 last = first + len(table)
                 here = {row - first: new_labels[row] for row in new_labels if first <= row < last}
-                table = _relabelled(table, here, changes.source)
+                table = _relabeled(table, here, changes.source)
                 table = _without(table, out[(out >= first) & (out < last)] - first)
                 if len(table):
                     writer.write_table(table, row_group_size=len(table))
@@ -134,7 +134,7 @@ def _as_written(metadata: pq.FileMetaData) -> dict[str, Any]:
     return settings
 
 
-def _relabelled(table: pa.Table, new_labels: dict[int, Label], source: DatasetSource) -> pa.Table:
+def _relabeled(table: pa.Table, new_labels: dict[int, Label], source: DatasetSource) -> pa.Table:
     """Return a row group with new labels, by its rows."""
     if not new_labels:
         return table

@@ -1,6 +1,6 @@
 """What there is to say of images besides their labels, from what was seen of them.
 
-Letters: N samples, n different readable images, k neighbours.
+Letters: N samples, n different readable images, k neighbors.
 """
 
 from typing import TypeVar
@@ -18,8 +18,8 @@ from labelfix.issues.image_quality import (
     outlier_score,
 )
 from labelfix.issues.near_duplicates import find_near_duplicates
-from labelfix.issues.neighbors import NEIGHBOURS, embed, find_neighbours
-from labelfix.issues.types import KINDS, IssueKinds, Neighbours
+from labelfix.issues.neighbors import NEIGHBORS, embed, find_neighbors
+from labelfix.issues.types import KINDS, IssueKinds, Neighbors
 from labelfix.types import MISSING, Duplicates, Features
 
 T = TypeVar("T", np.int64, np.float32)
@@ -44,12 +44,12 @@ def find_issue_kinds(
     image, rows = _different(features, duplicates)
     looks = features.appearances.of(rows)
     embedding = embed(features.values, rows)
-    neighbours = find_neighbours(embedding.vectors)
-    near = find_near_duplicates(looks.thumbnails, neighbours, threshold=config.near_duplicate)
+    neighbors = find_neighbors(embedding.vectors)
+    near = find_near_duplicates(looks.thumbnails, neighbors, threshold=config.near_duplicate)
     limits = {kind: getattr(config, kind) for kind in KINDS} | {"near_duplicate": near.limit}
     of_image = {
         "near_duplicate": near.score,
-        "outlier": outlier_score(neighbours, embedding.lengths),
+        "outlier": outlier_score(neighbors, embedding.lengths),
         "dark": dark_score(looks),
         "bright": bright_score(looks),
         "blurry": blurry_score(looks),
@@ -65,7 +65,7 @@ def find_issue_kinds(
         scores=scores,
         is_issue={**is_issue, "near_duplicate": sets != MISSING},
         limits=limits,
-        neighbours=_with_copies(neighbours, image, rows),
+        neighbors=_with_copies(neighbors, image, rows),
     )
 
 
@@ -122,31 +122,31 @@ def _all_sets(sets: NDArray[np.int64], image: NDArray[np.int64], limit: float) -
 
 
 def _with_copies(
-    neighbours: Neighbours, image: NDArray[np.int64], rows: NDArray[np.int64]
-) -> Neighbours:
-    """Return the neighbours of all samples: its own copies first, those of others beside them.
+    neighbors: Neighbors, image: NDArray[np.int64], rows: NDArray[np.int64]
+) -> Neighbors:
+    """Return the neighbors of all samples: its own copies first, those of others beside them.
 
     Args:
-        neighbours: ``(n, k)`` of the different images.
+        neighbors: ``(n, k)`` of the different images.
         image: ``(N,)`` the number of each sample's image.
         rows: ``(n,)`` the first row of each image.
     """
-    found = np.full((len(image), NEIGHBOURS), MISSING, np.int64)
-    similarities = np.zeros((len(image), NEIGHBOURS), np.float32)
+    found = np.full((len(image), NEIGHBORS), MISSING, np.int64)
+    similarities = np.zeros((len(image), NEIGHBORS), np.float32)
     seen = np.flatnonzero(image != MISSING)
-    count = neighbours.rows.shape[1]
-    found[seen, :count] = rows[neighbours.rows[image[seen]]]
-    similarities[seen, :count] = neighbours.similarities[image[seen]]
+    count = neighbors.rows.shape[1]
+    found[seen, :count] = rows[neighbors.rows[image[seen]]]
+    similarities[seen, :count] = neighbors.similarities[image[seen]]
     by_image = seen[np.argsort(image[seen], kind="stable")]
     starts = np.searchsorted(image[by_image], np.arange(len(rows) + 1))
     has_copy = np.diff(starts) > 1
-    concerned = has_copy[image[seen]] | has_copy[neighbours.rows[image[seen]]].any(axis=1)
+    concerned = has_copy[image[seen]] | has_copy[neighbors.rows[image[seen]]].any(axis=1)
     for row in seen[concerned].tolist():
-        near = np.append(image[row], neighbours.rows[image[row]])
-        alike = np.append(np.float32(1), neighbours.similarities[image[row]])
+        near = np.append(image[row], neighbors.rows[image[row]])
+        alike = np.append(np.float32(1), neighbors.similarities[image[row]])
         groups = [by_image[starts[number] : starts[number + 1]] for number in near.tolist()]
         everything, cosines = np.concatenate(groups), np.repeat(alike, list(map(len, groups)))
-        others = np.flatnonzero(everything != row)[:NEIGHBOURS]
+        others = np.flatnonzero(everything != row)[:NEIGHBORS]
         found[row, : len(others)] = everything[others]
         similarities[row, : len(others)] = cosines[others]
-    return Neighbours(found, similarities)
+    return Neighbors(found, similarities)

@@ -2,7 +2,7 @@
 
 They are unlike all others, dark, bright, blurry, or of an odd size.
 
-Letters: N rows, k neighbours. Scores are in [0, 1], and low is bad.
+Letters: N rows, k neighbors. Scores are in [0, 1], and low is bad.
 """
 
 from typing import TypeAlias
@@ -10,8 +10,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.issues.types import Neighbours
-from labelfix.types import Appearances
+from labelfix.issues.types import Neighbors
+from labelfix.types import ImageStatistics
 
 BLUR_SCALE = 100.0
 """The variance of the Laplacian at which sharpness scores 1 - 1/e."""
@@ -28,19 +28,19 @@ OUTLIER_DEVIATIONS = 3.5
 """At so many deviations an outlier scores one half."""
 
 
-def outlier_score(neighbours: Neighbours, lengths: NDArray[np.float32]) -> Scores:
-    """Return ``(N,)`` how near each picture is to its neighbours, set against all other pictures.
+def outlier_score(neighbors: Neighbors, lengths: NDArray[np.float32]) -> Scores:
+    """Return ``(N,)`` how near each picture is to its neighbors, set against all other pictures.
 
     What counts is the mean distance to the k nearest. Its modified z-score (Iglewicz & Hoaglin
     1993; the deviations above the median alone make its scale, as those below it are of
     duplicates) goes through a logistic curve: 1/2 at 3.5, the authors' limit of an outlier.
 
     Args:
-        neighbours: The nearest by direction.
+        neighbors: The nearest by direction.
         lengths: ``(N,)`` of the vectors: distances are between whole vectors.
     """
-    own, other = lengths.astype(np.float64)[:, None], lengths.astype(np.float64)[neighbours.rows]
-    squares = own**2 + other**2 - 2 * own * other * neighbours.similarities
+    own, other = lengths.astype(np.float64)[:, None], lengths.astype(np.float64)[neighbors.rows]
+    squares = own**2 + other**2 - 2 * own * other * neighbors.similarities
     if squares.size == 0:
         return np.ones(len(lengths), np.float32)
     distance = np.sqrt(squares.clip(0)).mean(axis=1)
@@ -52,23 +52,23 @@ def outlier_score(neighbours: Neighbours, lengths: NDArray[np.float32]) -> Score
     return score
 
 
-def dark_score(looks: Appearances) -> Scores:
+def dark_score(looks: ImageStatistics) -> Scores:
     """Return ``(N,)`` luminances that 99 % of the pixels do not exceed: 0 is all black."""
     return looks.bright_end
 
 
-def bright_score(looks: Appearances) -> Scores:
+def bright_score(looks: ImageStatistics) -> Scores:
     """Return ``(N,)`` how far from white the darkest 5 % of the pixels reach: 0 is all white."""
     return 1 - looks.dark_end
 
 
-def blurry_score(looks: Appearances) -> Scores:
+def blurry_score(looks: ImageStatistics) -> Scores:
     """Return ``(N,)`` 1 - exp(-v / 100) of the variance v of the Laplacian: 0 has no edge."""
     score: Scores = -np.expm1(-looks.laplacian_variance / np.float32(BLUR_SCALE))
     return score
 
 
-def odd_size_score(looks: Appearances) -> Scores:
+def odd_size_score(looks: ImageStatistics) -> Scores:
     """Return ``(N,)`` how usual each picture's size is: 1 at the median, 1/2 at the allowed limit.
 
     The side is taken, the square root of the area, in octaves. The limit is three times the

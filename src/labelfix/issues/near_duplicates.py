@@ -1,6 +1,6 @@
 """Which pictures are the same one, encoded, resized or cropped anew.
 
-Letters: N rows, E pairs, k neighbours.
+Letters: N rows, E pairs, k neighbors.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.issues.types import Neighbours
+from labelfix.issues.types import Neighbors
 from labelfix.modalities.image.decode import THUMBNAIL
 from labelfix.types import MISSING
 from labelfix.utils.threads import blocks_of, one_thread_each
@@ -173,7 +173,7 @@ def _sampler(place: float, share: float) -> NDArray[np.float32]:
 
 
 def _smoothing() -> NDArray[np.float32]:
-    """Return ``(S, S)``: the mean of each pixel of a line and its two neighbours."""
+    """Return ``(S, S)``: the mean of each pixel of a line and its two neighbors."""
     steps = np.arange(VIEW)
     near = np.zeros((VIEW, VIEW), np.float32)
     for step in (-1, 0, 1):
@@ -182,7 +182,7 @@ def _smoothing() -> NDArray[np.float32]:
 
 
 CONTROL_DEVIATIONS = 6.0
-"""A pair has to be so many standard deviations more alike than neighbours that are not the same."""
+"""A pair has to be so many standard deviations more alike than neighbors that are not the same."""
 
 LOOSELY_ALIKE = 0.5
 """The least likeness of any two pictures of a set."""
@@ -200,7 +200,7 @@ class NearDuplicates:
     Args:
         sets: ``(N,)`` int64: the same number for the same picture, ``MISSING`` where there is but
             one of it. Numbers follow no order.
-        score: ``(N,)`` float32, 0 to 1: 1 - the likeness of the neighbour that is most alike.
+        score: ``(N,)`` float32, 0 to 1: 1 - the likeness of the neighbor that is most alike.
         limit: The score below which a picture is a near-duplicate.
     """
 
@@ -210,13 +210,13 @@ class NearDuplicates:
 
 
 def find_near_duplicates(
-    thumbnails: NDArray[np.uint8], neighbours: Neighbours, *, threshold: float
+    thumbnails: NDArray[np.uint8], neighbors: Neighbors, *, threshold: float
 ) -> NearDuplicates:
-    """Compare each picture with its neighbours by their pixels, and group those that are the same.
+    """Compare each picture with its neighbors by their pixels, and group those that are the same.
 
     How alike pictures are that are not the same depends on the data: two photographs share next to
     no detail, two scanned digits much. So a pair has to stand out from the pairs of each picture
-    and its farthest neighbour, of which few are duplicates: by `CONTROL_DEVIATIONS` robust standard
+    and its farthest neighbor, of which few are duplicates: by `CONTROL_DEVIATIONS` robust standard
     deviations on Fisher's scale (the median absolute deviation times 1.4826).
 
     Two sets become one only if their pictures are at least loosely alike, so that no chain of small
@@ -224,20 +224,20 @@ def find_near_duplicates(
 
     Args:
         thumbnails: ``(N, T, T)`` grey.
-        neighbours: Of the N rows.
+        neighbors: Of the N rows.
         threshold: The highest score of a near-duplicate; less where the data ask for it.
     """
-    size, count = neighbours.rows.shape
+    size, count = neighbors.rows.shape
     own = np.repeat(np.arange(size), count)
-    other = neighbours.rows.ravel()
+    other = neighbors.rows.ravel()
     keys, place = np.unique(
         np.minimum(own, other) * size + np.maximum(own, other), return_inverse=True
     )
     pairs = Pairs(keys // max(size, 1), keys % max(size, 1))
     alike = likeness(thumbnails, pairs)
-    of_neighbour = alike[place].reshape(size, count)
-    best = of_neighbour.max(axis=1, initial=0.0)
-    limit = min(threshold, 1 - _least_likeness(of_neighbour[:, -1:]))
+    of_neighbor = alike[place].reshape(size, count)
+    best = of_neighbor.max(axis=1, initial=0.0)
+    limit = min(threshold, 1 - _least_likeness(of_neighbor[:, -1:]))
     sure = np.flatnonzero(1 - alike < limit)
     order = sure[np.argsort(-alike[sure], kind="stable")]
     grouping = _Grouping(thumbnails, dict(zip(keys.tolist(), alike.tolist(), strict=True)))

@@ -1,8 +1,8 @@
-"""Which images look most alike: the nearest neighbours of each by the features of a frozen network.
+"""Which images look most alike: the nearest neighbors of each by the features of a frozen network.
 
-Letters: N rows, D features, P principal components, k neighbours.
+Letters: N rows, D features, P principal components, k neighbors.
 
-Every figure is worked out by one thread, so the same features give the same neighbours bit for bit,
+Every figure is worked out by one thread, so the same features give the same neighbors bit for bit,
 however many threads there are.
 """
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 from usearch.index import BatchMatches, Index
 
-from labelfix.issues.types import Neighbours
+from labelfix.issues.types import Neighbors
 from labelfix.utils.threads import blocks_of, cores, one_thread_each
 
-NEIGHBOURS = 10
-"""k: how many neighbours of each row are found."""
+NEIGHBORS = 10
+"""k: how many neighbors of each row are found."""
 
 COMPONENTS = 256
 """P: so many principal components of the features are compared."""
@@ -87,8 +87,8 @@ def embed(values: NDArray[np.floating], rows: NDArray[np.int64]) -> Embedding:
     return Embedding(vectors, lengths[:, 0])
 
 
-def find_neighbours(vectors: Vectors) -> Neighbours:
-    """Return the nearest neighbours of each row among the others.
+def find_neighbors(vectors: Vectors) -> Neighbors:
+    """Return the nearest neighbors of each row among the others.
 
     Up to ``EXACT`` rows the search is exact. Of more, a graph of small worlds (HNSW, Malkov and
     Yashunin, IEEE TPAMI 2020, by usearch) names the candidates, so that time grows with N and not
@@ -98,11 +98,11 @@ def find_neighbours(vectors: Vectors) -> Neighbours:
         vectors: ``(N, P)``, each of length 1.
     """
     size = len(vectors)
-    count = min(NEIGHBOURS, max(size - 1, 0))
+    count = min(NEIGHBORS, max(size - 1, 0))
     rows = np.zeros((size, count), np.int64)
     similarities = np.zeros((size, count), np.float32)
     if count == 0:
-        return Neighbours(rows, similarities)
+        return Neighbors(rows, similarities)
     with one_thread_each() as pool:
         candidates = _by_graph(vectors, count) if size > EXACT else None
 
@@ -116,7 +116,7 @@ def find_neighbours(vectors: Vectors) -> Neighbours:
 
         for _ in pool.map(search, blocks_of(size, BLOCK)):
             pass
-    return Neighbours(rows, similarities)
+    return Neighbors(rows, similarities)
 
 
 def _by_graph(vectors: Vectors, count: int) -> NDArray[np.int64]:
@@ -145,7 +145,7 @@ def _by_comparing(vectors: Vectors, queries: NDArray[np.int64], count: int) -> N
 def _ranked(
     vectors: Vectors, queries: NDArray[np.int64], near: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], Vectors]:
-    """Return neighbours, nearest first, and how near they are."""
+    """Return neighbors, nearest first, and how near they are."""
     # one formula for both directions of a pair
     exact = np.einsum("qkp,qp->qk", vectors[near], vectors[queries]).clip(-1, 1)
     best = np.lexsort((near, -exact), axis=1)

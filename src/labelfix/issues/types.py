@@ -1,6 +1,6 @@
 """What was found of images besides their labels.
 
-Letters: N samples, k neighbours.
+Letters: N samples, k neighbors.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ KINDS = ("near_duplicate", "outlier", "dark", "bright", "blurry", "odd_size")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Neighbours:
-    """The nearest neighbours of N rows, nearest first.
+class Neighbors:
+    """The nearest neighbors of N rows, nearest first.
 
     Args:
         rows: ``(N, k)`` int64 numbers of rows, never a row's own; ``MISSING`` after the last.
@@ -38,7 +38,7 @@ class IssueKinds:
             cannot be read.
         is_issue: For each of ``KINDS`` ``(N,)`` bool.
         limits: For each of ``KINDS`` the score below which there is an issue.
-        neighbours: Of the N samples; no neighbours where an image cannot be read.
+        neighbors: Of the N samples; no neighbors where an image cannot be read.
     """
 
     near_duplicate_set: NDArray[np.int64]
@@ -46,4 +46,4 @@ class IssueKinds:
     scores: Mapping[str, NDArray[np.float32]]
     is_issue: Mapping[str, NDArray[np.bool_]]
     limits: Mapping[str, float]
-    neighbours: Neighbours
+    neighbors: Neighbors

@@ -23,7 +23,7 @@ def epoch_order(
         rows: ``(N,)`` numbers of samples, rising.
         seed: Of the run.
         epoch: Each has its own order.
-        block_rows: 1 shuffles all rows. More leaves neighbours near each other, for stores that
+        block_rows: 1 shuffles all rows. More leaves neighbors near each other, for stores that
             are slow in random order: blocks of this many rows are shuffled, and then the rows
             within every ``mixed_blocks`` blocks.
         mixed_blocks: See ``block_rows``.
@@ -41,7 +41,7 @@ def training_steps(count: int, *, batch_size: int, world_size: int = 1) -> list[
     """Return how many rows each step of an epoch takes, over all processes.
 
     Every row is in one step. A rest that would leave a process with fewer than two rows, on which
-    batch normalisation fails, goes into the step before it.
+    batch normalization fails, goes into the step before it.
 
     Args:
         count: N.
@@ -109,6 +109,6 @@ def judging_batches(
     return batches[first:last]
 
 
-def neighbours(batches: Sequence[Rows], count: int) -> list[Sequence[Rows]]:
+def neighbors(batches: Sequence[Rows], count: int) -> list[Sequence[Rows]]:
     """Return the batches in groups of ``count`` that follow each other."""
     return [batches[start : start + count] for start in range(0, len(batches), count)]

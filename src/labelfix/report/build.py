@@ -32,7 +32,7 @@ from labelfix.types import (
     Corrections,
     Duplicates,
     Evidence,
-    Judgeable,
+    FoldAssignment,
     Label,
     LabeledDataset,
     LabelScores,
@@ -83,7 +83,7 @@ _PERCENT = ("<1", *(str(percent) for percent in range(1, 100)), ">99")
 def reasons(
     dataset: LabeledDataset,
     unreadable: Mapping[int, str],
-    judgeable: Judgeable,
+    judgeable: FoldAssignment,
     scores: LabelScores,
     corrections: Corrections,
     duplicates: Duplicates,
@@ -105,7 +105,9 @@ def reasons(
     size = len(dataset)
     decisions = Reviewed.nothing(size) if reviewed is None else reviewed
     names = pa.array([_quoted(name) for name in dataset.class_names], pa.string())
-    unjudged = {row: why for row, why in judgeable.why_not.items() if row not in unreadable}
+    unjudged = {
+        row: why for row, why in judgeable.exclusion_reason.items() if row not in unreadable
+    }
     parts = [
         _of_mapping(unreadable, "unreadable: ", size),
         _of_mapping(unjudged, "", size),
@@ -207,7 +209,7 @@ def _conflict(others: Sequence[int], names: Sequence[str], what: str) -> str | N
         return None
     named = ", ".join(names[label] for label in others[:NAMED_LABELS])
     more = len(others) - NAMED_LABELS
-    return f"{what} is also labelled {named}" + (f" and {more} more" * (more > 0))
+    return f"{what} is also labeled {named}" + (f" and {more} more" * (more > 0))
 
 
 def _of_leaks(split: pa.StringArray, sets: NDArray[np.int64]) -> pa.StringArray:
@@ -271,7 +273,7 @@ def build_report(
     *,
     dataset: LabeledDataset,
     unreadable: Mapping[int, str],
-    judgeable: Judgeable,
+    judgeable: FoldAssignment,
     evidence: Evidence,
     scores: LabelScores,
     corrections: Corrections,
@@ -294,7 +296,7 @@ def build_report(
         run: Where all that came from.
         reviewed: What people decided, for the ``reason``; the scores know of it already.
     """
-    report = build_verdicts(
+    report = build_report_table(
         dataset=dataset,
         unreadable=unreadable,
         judgeable=judgeable,
@@ -309,11 +311,11 @@ def build_report(
     return replace(report, table=with_pred_probs(report.table, probs))
 
 
-def build_verdicts(
+def build_report_table(
     *,
     dataset: LabeledDataset,
     unreadable: Mapping[int, str],
-    judgeable: Judgeable,
+    judgeable: FoldAssignment,
     scores: LabelScores,
     corrections: Corrections,
     duplicates: Duplicates,
@@ -359,7 +361,7 @@ def _label_columns(
     }
 
 
-def _judged_columns(judgeable: Judgeable, scores: LabelScores) -> dict[str, pa.Array]:
+def _judged_columns(judgeable: FoldAssignment, scores: LabelScores) -> dict[str, pa.Array]:
     is_judged, error = judgeable.is_judged, scores.label_error_probability
     return {
         "label_score": _floats(1 - error, is_judged),

@@ -24,7 +24,7 @@ from labelfix.errors import ConfigError, ReportError
 from labelfix.report.decisions import Decided, join_decisions
 from labelfix.report.io import read_report_table, report_file
 from labelfix.report.types import Report
-from labelfix.utils.files import atomic_path, keep_off
+from labelfix.utils.files import atomic_path, refuse_overwriting_inputs
 
 LEAKAGE = "leakage"
 """The kind of issue of copies, exact or near, that lie in more than one split."""
@@ -120,7 +120,9 @@ def check_run(
             the data or the run's own files.
     """
     report = read_report_table(run, pred_probs=False)
-    keep_off(outputs, [report_file(run), decisions_file(run), report.run.source.path])
+    refuse_overwriting_inputs(
+        outputs, [report_file(run), decisions_file(run), report.run.source.path]
+    )
     decided = join_decisions(report, read_decisions(run))
     return check_report(report, decided, max_error_rate=max_error_rate, sure=sure, fail_on=fail_on)
 
@@ -163,7 +165,7 @@ def check_report(
 def error_rate(report: Report, decided: Decided) -> ErrorRate:
     """Return the share of wrong labels among those that were judged or decided.
 
-    A decided label is wrong if the sample was relabelled to another class or dropped, right if it
+    A decided label is wrong if the sample was relabeled to another class or dropped, right if it
     was kept; ``unsure`` decides nothing. The others are wrong with the probabilities of the report,
     scaled so that their mean over all judged samples is the estimate of the report, or an end of
     its interval.
@@ -219,8 +221,8 @@ def _check_rate(rate: ErrorRate, most: float, *, sure: bool) -> Check:
     notes = "; ".join(filter(None, [between, known]))
     what = f"{rate.estimate:.2%} of the labels are wrong by the estimate ({notes})"
     which = "the upper end is" if sure else "that is"
-    verdict = f"{which} within {most:.2%}" if passed else f"{which} more than {most:.2%}"
-    return Check(ERROR_RATE, passed, f"{what}: {verdict}", ())
+    action = f"{which} within {most:.2%}" if passed else f"{which} more than {most:.2%}"
+    return Check(ERROR_RATE, passed, f"{what}: {action}", ())
 
 
 def _check_kind(report: Report, decided: Decided, wanted: str) -> Check:

@@ -25,12 +25,12 @@ class Decided:
 
     Args:
         columns: N rows, the columns of `labelfix.report.schema.DECISION_COLUMNS`.
-        strangers: How many decisions are on samples that the report does not hold.
+        unmatched: How many decisions are on samples that the report does not hold.
         new_classes: Labels chosen that are no class of the report, sorted.
     """
 
     columns: pa.Table
-    strangers: int
+    unmatched: int
     new_classes: tuple[Label, ...]
 
     @property
@@ -38,17 +38,17 @@ class Decided:
         """Return the ``(N,)`` labels that were decided, null without a decision or if dropped."""
         return one_array(self.columns["final_label"])
 
-    def has(self, *verdicts: str) -> NDArray[np.bool_]:
+    def has(self, *actions: str) -> NDArray[np.bool_]:
         """Return ``(N,)`` whether the decision on a row is one of these."""
-        found = pc.is_in(self.columns["decision"], pa.array(verdicts, pa.string()))
+        found = pc.is_in(self.columns["decision"], pa.array(actions, pa.string()))
         return found.to_numpy()  # type: ignore[no-any-return]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what did not go as usual, a sentence each."""
         notes = []
-        if self.strangers:
-            many = "1 decision is" if self.strangers == 1 else f"{self.strangers:,} decisions are"
+        if self.unmatched:
+            many = "1 decision is" if self.unmatched == 1 else f"{self.unmatched:,} decisions are"
             notes.append(f"{many} on samples that the report does not hold, and left aside")
         if self.new_classes:
             notes.append(f"new classes: {', '.join(map(str, self.new_classes))}")
@@ -59,7 +59,7 @@ def join_decisions(report: Report, decisions: Mapping[str, Decision]) -> Decided
     """Set the decisions in force beside the rows of a report.
 
     ``final_label`` is the given label where it is kept or nobody is sure, the chosen one where the
-    sample is relabelled, and null where it is dropped or nothing was decided.
+    sample is relabeled, and null where it is dropped or nothing was decided.
 
     Args:
         report: N rows.
@@ -81,11 +81,11 @@ def join_decisions(report: Report, decisions: Mapping[str, Decision]) -> Decided
     for row, decision in rows.items():
         if decision.label is not None:
             chosen[row] = _fitting(decision, kind)
-    verdict = _spread(size, {row: decision.verdict for row, decision in rows.items()})
-    is_given = pc.fill_null(pc.is_in(verdict, pa.array(["keep", "unsure"])), False)
+    action = _spread(size, {row: decision.action for row, decision in rows.items()})
+    is_given = pc.fill_null(pc.is_in(action, pa.array(["keep", "unsure"])), False)
     final = pc.if_else(is_given, one_array(report.table["given_label"]), pa.array(chosen, kind))
     columns = {
-        "decision": verdict,
+        "decision": action,
         "final_label": final,
         "decided_at": _spread(size, {row: d.decided_at for row, d in rows.items()}),
         "decided_by": _spread(size, {row: d.decided_by for row, d in rows.items()}),
@@ -93,7 +93,7 @@ def join_decisions(report: Report, decisions: Mapping[str, Decision]) -> Decided
     labels = {decision.label for decision in rows.values() if decision.label is not None}
     return Decided(
         columns=pa.table([columns[c.name] for c in DECISION_COLUMNS], names=list(columns)),
-        strangers=len(decisions) - len(rows),
+        unmatched=len(decisions) - len(rows),
         new_classes=tuple(sorted(labels - set(report.class_names))),
     )
 
@@ -105,7 +105,7 @@ def _fitting(decision: Decision, kind: pa.DataType) -> Label | None:
         return decision.label
     classes = "integers" if wanted is int else "text"
     raise DecisionsError(
-        f"{decision.sample_id} was relabelled {decision.label!r}, but the classes are {classes}",
+        f"{decision.sample_id} was relabeled {decision.label!r}, but the classes are {classes}",
         hint="take the decision back in `labelfix review`, or mend it in decisions.jsonl",
     )
 

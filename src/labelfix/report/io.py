@@ -322,7 +322,7 @@ def read_report(path: str | Path) -> pd.DataFrame:
     The columns are described in docs/report.md; the decisions of ``labelfix review`` are among
     them. Integer columns are pandas' nullable integers, so that integer labels stay integers;
     ``attrs["class_names"]`` holds the K class names in the order of ``pred_probs``, and
-    ``attrs["run"]`` says where the verdicts came from.
+    ``attrs["run"]`` says where the actions came from.
 
     Args:
         path: A RUN folder, or the report file itself.

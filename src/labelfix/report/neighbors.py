@@ -1,6 +1,6 @@
 """``RUN/neighbors.parquet``: the images most like each one, for this and for other programs.
 
-Letters: N samples, k neighbours.
+Letters: N samples, k neighbors.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from labelfix.errors import ReportError
-from labelfix.issues.types import Neighbours
+from labelfix.issues.types import Neighbors
 from labelfix.types import MISSING
 from labelfix.utils.files import atomic_path
 from labelfix.utils.reading import parquet_faults
@@ -25,7 +25,7 @@ ROW_GROUP_SIZE = 65_536
 """Fixed, so that the same rows always make the same bytes."""
 
 
-def write_neighbors(neighbours: Neighbours, sample_id: pa.StringArray, path: Path) -> None:
+def write_neighbors(neighbors: Neighbors, sample_id: pa.StringArray, path: Path) -> None:
     """Write one row a sample, in the order of the report.
 
     Columns ``sample_id``; ``neighbors``, a list of rows of the report, counted from 0, nearest
@@ -33,18 +33,18 @@ def write_neighbors(neighbours: Neighbours, sample_id: pa.StringArray, path: Pat
     could not be read.
 
     Args:
-        neighbours: Of N samples.
+        neighbors: Of N samples.
         sample_id: ``(N,)``.
         path: The file, replaced if it is there.
 
     Raises:
         RunError: The disk is full, or the place cannot be written to.
     """
-    is_there = neighbours.rows != MISSING
+    is_there = neighbors.rows != MISSING
     ends = np.concatenate([[0], np.cumsum(is_there.sum(axis=1))]).astype(np.int32)
     lists = {
-        "neighbors": neighbours.rows[is_there],
-        "similarities": neighbours.similarities[is_there],
+        "neighbors": neighbors.rows[is_there],
+        "similarities": neighbors.similarities[is_there],
     }
     columns = {name: pa.ListArray.from_arrays(ends, values) for name, values in lists.items()}
     with atomic_path(path) as draft:
@@ -58,11 +58,11 @@ def write_neighbors(neighbours: Neighbours, sample_id: pa.StringArray, path: Pat
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighborLists:
-    """Neighbours of N samples as they are read, laid end to end.
+    """Neighbors of N samples as they are read, laid end to end.
 
     Args:
         start: ``(N + 1,)`` int64: where those of a sample begin, and the next one's.
-        row: The rows of the neighbours, nearest first.
+        row: The rows of the neighbors, nearest first.
         similarity: Their cosine similarity, -1 to 1.
     """
 
@@ -71,14 +71,14 @@ class NeighborLists:
     similarity: NDArray[np.float32]
 
     def of(self, row: int) -> list[tuple[int, float]]:
-        """Return the rows and similarities of the neighbours of one sample."""
+        """Return the rows and similarities of the neighbors of one sample."""
         part = slice(int(self.start[row]), int(self.start[row + 1]))
         near = zip(self.row[part].tolist(), self.similarity[part].tolist(), strict=True)
         return [(other, value) for other, value in near if 0 <= other < len(self.start) - 1]
 
 
 def read_neighbors(run: Path, sample_id: pa.ChunkedArray) -> NeighborLists | None:
-    """Return the neighbours that lie in a RUN folder, ``None`` if there are none.
+    """Return the neighbors that lie in a RUN folder, ``None`` if there are none.
 
     Raises:
         ReportError: The file cannot be read, or belongs to another report.

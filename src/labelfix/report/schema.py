@@ -202,7 +202,7 @@ COLUMNS: tuple[Column, ...] = (
         "near_duplicate_score",
         pa.float32(),
         nullable=True,
-        meaning="1 - the correlation of the image's detail with that of the neighbour most alike, "
+        meaning="1 - the correlation of the image's detail with that of the neighbor most alike, "
         "0 (the same picture) to 1 (nothing in common); null where it cannot be read.",
         is_late=True,
     ),

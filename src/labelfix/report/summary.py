@@ -136,7 +136,7 @@ class Summary:
         return asdict(self)
 
 
-def summarise(
+def summarize(
     report: Report,
     *,
     class_name: str | None = None,

@@ -27,9 +27,9 @@ class LayerDistance:
         name: As in the network's own ``named_parameters``.
         size: How many numbers it holds.
         distance: ``||W - W0||_F``.
-        start_norm: ``||W0||_F``; 0 for a weight that is not pretrained, whose centre is zero.
+        start_norm: ``||W0||_F``; 0 for a weight that is not pretrained, whose center is zero.
         relative: ``distance / start_norm``; ``None`` where that is 0.
-        role: Its group in the regularisation; ``None`` where the run does not say.
+        role: Its group in the regularization; ``None`` where the run does not say.
         depth: How deep it lies, by that grouping; ``None`` as above.
         radius: Of the ball that held it in training; ``None`` for no ball.
         at_boundary: Whether it lay on the ball's boundary in the end; ``None`` for no ball.
@@ -255,7 +255,7 @@ def boundary_share(limits: Sequence[Mapping[str, Any]]) -> float | None:
     return sum(bool(limit.get("at_boundary")) for limit in held) / len(held) if held else None
 
 
-def summarise_log(entries: Sequence[Mapping[str, Any]]) -> tuple[EpochSummary, ...]:
+def summarize_log(entries: Sequence[Mapping[str, Any]]) -> tuple[EpochSummary, ...]:
     """Return each epoch averaged over the folds that reached it, in order.
 
     The precision and the mean weight of corrections count each fold by its corrections.
@@ -335,7 +335,7 @@ class LayerWay:
     Args:
         name: As in the network's own ``named_parameters``.
         relative_distance: From where it was pretrained, as a share of its norm there.
-        at_boundary: Whether regularisation held it back in the end.
+        at_boundary: Whether regularization held it back in the end.
     """
 
     name: str
@@ -364,7 +364,7 @@ class TrainingSummary:
     farthest: tuple[LayerWay, ...]
 
 
-def summarise_training(run: Path, report: Report) -> TrainingSummary | None:
+def summarize_training(run: Path, report: Report) -> TrainingSummary | None:
     """Return how training went, ``None`` if no whole network was trained or no log lies there.
 
     Args:
@@ -378,7 +378,7 @@ def summarise_training(run: Path, report: Report) -> TrainingSummary | None:
     log, layers = folder / LOG_NAME, folder / LAYERS_NAME
     if report.run.settings.get("tune") != "full" or not (log.is_file() and layers.is_file()):
         return None
-    epochs = summarise_log(read_log(log))
+    epochs = summarize_log(read_log(log))
     if not epochs:
         return None
     last = epochs[-1]
@@ -427,7 +427,7 @@ def read_training(run: Path, summary: TrainingSummary | None) -> Training | None
     """
     if summary is None:
         return None
-    epochs = summarise_log(read_log(run / LOG_NAME))
+    epochs = summarize_log(read_log(run / LOG_NAME))
     return Training(summary, epochs, _ways(read_layers(run / LAYERS_NAME)))
 
 

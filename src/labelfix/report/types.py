@@ -20,7 +20,7 @@ from labelfix.types import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """Where the verdicts came from. No dates, timings or places of output: see `write_report`.
+    """Where the actions came from. No dates, timings or places of output: see `write_report`.
 
     Args:
         source: The data that were audited.
@@ -31,7 +31,7 @@ class RunInfo:
         backbone: The network that looked at the images; ``None`` where probabilities were given.
         seed: What every random choice was drawn from; ``None`` where there was none.
         versions: Library to version.
-        settings: The rest of what shaped the verdicts, as JSON values.
+        settings: The rest of what shaped the actions, as JSON values.
         assumptions: What was taken for granted, the most important first.
         run_id: Names the run, so that files of two runs are told apart: equal for equal data,
             settings and decisions. ``None`` in a report that is older than such names.
@@ -96,7 +96,7 @@ class Report:
         table: N rows, the columns of `labelfix.report.schema.COLUMNS`, with or without
             ``pred_probs``, which is most of a report when K is large.
         class_names: K names, in the order of ``pred_probs``.
-        run: Where the verdicts came from.
+        run: Where the actions came from.
         noise: The class-to-class noise matrix, as `labelfix.report.build.noise_table` gives it;
             ``None`` in a report that was read, as it has a file of its own.
     """

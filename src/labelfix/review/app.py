@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from labelfix.data.decisions import Decision, Verdict
+from labelfix.data.decisions import Decision, DecisionAction
 from labelfix.errors import LabelfixError, UnreadableImage
 from labelfix.modalities.image.rendering import SIZES
 from labelfix.modalities.image.rendering import ReviewPictures as Pictures
-from labelfix.review.queue import Wish
+from labelfix.review.queue import QueueFilter
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
 
@@ -87,16 +87,16 @@ class _Routes:
             "splits": list(session.rows.split_names),
             "kinds": session.kinds,
             "has_pictures": self._pictures is not None,
-            "has_neighbours": session.neighbours is not None,
+            "has_neighbors": session.neighbors is not None,
             "version": session.fingerprint[:16],
             "samples": len(session.rows),
         })  # fmt: skip
 
     def queue(self, request: Request) -> Response:
-        wish, asked = _wish(request, self._session), request.query_params
+        queue_filter, asked = _queue_filter(request, self._session), request.query_params
         limit = min(_number(asked.get("limit", "20")), LONGEST_PAGE)
         after = _number(asked.get("after", "-1"), least=-1)
-        found = self._session.find(wish, after=after, limit=limit)
+        found = self._session.find(queue_filter, after=after, limit=limit)
         places = zip(found.row.tolist(), found.place.tolist(), found.is_check.tolist(), strict=True)
         return _json({
             "items": [
@@ -112,11 +112,11 @@ class _Routes:
         row = _row_of_path(request)
         if row >= len(self._session.rows):
             raise HTTPException(404, "the report has no such row")
-        neighbours = self._session.neighbours
-        near = [] if neighbours is None else neighbours.of(row)
+        neighbors = self._session.neighbors
+        near = [] if neighbors is None else neighbors.of(row)
         return _json({
             **self._item(row),
-            "neighbours": [
+            "neighbors": [
                 {**self._item(other), "similarity": round(value, 4)} for other, value in near
             ],
         })  # fmt: skip
@@ -203,7 +203,7 @@ def _decision_json(decision: Decision | None) -> dict[str, Any] | None:
     if decision is None:
         return None
     return {
-        "verdict": decision.verdict,
+        "action": decision.action,
         "label": decision.label,
         "decided_at": decision.decided_at,
         "decided_by": decision.decided_by,
@@ -211,7 +211,7 @@ def _decision_json(decision: Decision | None) -> dict[str, Any] | None:
     }
 
 
-def _wish(request: Request, session: Session) -> Wish:
+def _queue_filter(request: Request, session: Session) -> QueueFilter:
     asked = request.query_params
     kind, state = asked.get("kind", "label"), asked.get("state", "undecided")
     if kind not in session.kinds or state not in _STATES:
@@ -220,7 +220,7 @@ def _wish(request: Request, session: Session) -> Wish:
     pair = None
     if "given" in asked and "suggested" in asked:
         pair = (_number(asked["given"], below=classes), _number(asked["suggested"], below=classes))
-    return Wish(
+    return QueueFilter(
         kind=kind,
         of_class=_number(asked["class"], below=classes) if "class" in asked else None,
         pair=pair,
@@ -230,16 +230,16 @@ def _wish(request: Request, session: Session) -> Wish:
 
 
 def _wanted(values: Any, session: Session) -> Wanted:
-    verdict, label, seen = (values.get(key) for key in ("verdict", "label", "seen"))
-    if not isinstance(verdict, str) or verdict not in {"keep", "relabel", "unsure", "drop"}:
-        raise HTTPException(400, "verdict is not keep, relabel, unsure or drop")
+    action, label, seen = (values.get(key) for key in ("action", "label", "seen"))
+    if not isinstance(action, str) or action not in {"keep", "relabel", "unsure", "drop"}:
+        raise HTTPException(400, "action is not keep, relabel, unsure or drop")
     if seen is not None:
         seen = _text(values, "seen")
     classes = session.rows.class_names
-    if verdict == "relabel" and not (type(label) is int and 0 <= label < len(classes)):
+    if action == "relabel" and not (type(label) is int and 0 <= label < len(classes)):
         raise HTTPException(400, "choose a class by its number")
-    chosen = classes[label] if verdict == "relabel" else None
-    return Wanted(_row(values, session), cast("Verdict", verdict), chosen, seen)
+    chosen = classes[label] if action == "relabel" else None
+    return Wanted(_row(values, session), cast("DecisionAction", action), chosen, seen)
 
 
 def _text(values: Any, key: str) -> str:

@@ -44,7 +44,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class QueueFilter:
     """What a person wants to see; what is ``None`` is not asked for.
 
     Args:
@@ -64,13 +64,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """Some of the samples that a wish leaves.
+    """Some of the samples that a queue_filter leaves.
 
     Args:
         place: Their places in the order.
         row: Their rows in the report.
         is_check: Which were drawn at random.
-        total: How many the wish leaves whether decided or not.
+        total: How many the queue_filter leaves whether decided or not.
         decided: How many of those are decided.
         more: How many of what is asked for come after these.
     """
@@ -100,22 +100,22 @@ def order_of(rows: Rows, kind: str, seed: int) -> Order:
     return Order(ranked, np.zeros(len(ranked), np.bool_))
 
 
-def select(order: Order, rows: Rows, wish: Wish) -> NDArray[np.bool_]:
-    """Return ``(M,)`` which samples of an order a wish leaves, decided or not."""
+def select(order: Order, rows: Rows, queue_filter: QueueFilter) -> NDArray[np.bool_]:
+    """Return ``(M,)`` which samples of an order a queue_filter leaves, decided or not."""
     given, suggested = rows.given[order.row], rows.suggested[order.row]
     left = np.ones(len(order), np.bool_)
-    if wish.of_class is not None:
-        left &= (given == wish.of_class) | (suggested == wish.of_class)
-    if wish.pair is not None:
-        left &= (given == wish.pair[0]) & (suggested == wish.pair[1])
-    if wish.split is not None:
-        left &= rows.split[order.row] == wish.split
+    if queue_filter.of_class is not None:
+        left &= (given == queue_filter.of_class) | (suggested == queue_filter.of_class)
+    if queue_filter.pair is not None:
+        left &= (given == queue_filter.pair[0]) & (suggested == queue_filter.pair[1])
+    if queue_filter.split is not None:
+        left &= rows.split[order.row] == queue_filter.split
     return left
 
 
 def page(
-    order: Order, left: NDArray[np.bool_], is_decided: NDArray[np.bool_], wish: Wish, *,
-    after: int, limit: int,
+    order: Order, left: NDArray[np.bool_], is_decided: NDArray[np.bool_],
+    queue_filter: QueueFilter, *, after: int, limit: int,
 ) -> Page:  # fmt: skip
     """Return the first samples after a place.
 
@@ -123,14 +123,14 @@ def page(
         order: M samples.
         left: ``(M,)`` bool: what `select` gave.
         is_decided: ``(N,)`` bool.
-        wish: Says whether decided samples, others or both are asked for.
+        queue_filter: Says whether decided samples, others or both are asked for.
         after: The place in the order after which to begin; -1 is the start.
         limit: How many to return at most.
     """
     decided = is_decided[order.row] & left
     asked = left
-    if wish.is_decided is not None:
-        asked = decided if wish.is_decided else left & ~decided
+    if queue_filter.is_decided is not None:
+        asked = decided if queue_filter.is_decided else left & ~decided
     place = np.flatnonzero(asked[after + 1 :]) + after + 1
     return Page(
         place=place[:limit],

@@ -70,7 +70,7 @@ class Guard:
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
         brings_key = self._brings_key(scope)
         refusal = _refuse_host(headers) or (
-            self._refuse_stranger(scope, headers, brings_key=brings_key)
+            self._refuse_unauthorized(scope, headers, brings_key=brings_key)
             or (None if scope["method"] in _READING else self._refuse_change(headers))
         )
         cookie = None
@@ -88,7 +88,7 @@ class Guard:
         given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("key", [""])[0]
         return _same(given, self._keys.key)
 
-    def _refuse_stranger(
+    def _refuse_unauthorized(
         self, scope: Scope, headers: dict[str, str], *, brings_key: bool
     ) -> tuple[int, str] | None:
         if brings_key:

@@ -13,12 +13,12 @@ from uuid import uuid4
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from labelfix.data.decisions import Decision, DecisionLog, Verdict
+from labelfix.data.decisions import Decision, DecisionAction, DecisionLog
 from labelfix.report.io import read_report_table
 from labelfix.report.neighbors import NeighborLists, read_neighbors
 from labelfix.report.types import Report
 from labelfix.review.estimate import Estimate, estimate
-from labelfix.review.queue import ALL, Order, Page, Wish, order_of, page, pairs, select
+from labelfix.review.queue import ALL, Order, Page, QueueFilter, order_of, page, pairs, select
 from labelfix.review.rows import LABEL, Rows, read_rows
 from labelfix.types import Label
 
@@ -31,13 +31,13 @@ class Wanted:
 
     Args:
         row: The sample's row in the report.
-        verdict: What was decided.
+        action: What was decided.
         label: The class chosen, with ``relabel``.
         seen: The time of the decision that the page showed; ``None`` if it showed none.
     """
 
     row: int
-    verdict: Verdict
+    action: DecisionAction
     label: Label | None = None
     seen: str | None = None
 
@@ -72,7 +72,7 @@ class Session:
         reviewer: Who decides, kept with each decision.
 
     Raises:
-        ReportError: The report or its neighbours cannot be read.
+        ReportError: The report or its neighbors cannot be read.
         DecisionsError: The decisions cannot be read.
     """
 
@@ -84,7 +84,7 @@ class Session:
         self.reviewer = reviewer and reviewer.encode("utf-8", "replace").decode()
         self.rows: Rows = read_rows(report, run)
         folder = run if run.is_dir() else run.parent
-        self.neighbours: NeighborLists | None = read_neighbors(folder, self.rows.sample_id)
+        self.neighbors: NeighborLists | None = read_neighbors(folder, self.rows.sample_id)
         self._row_of = {name: row for row, name in enumerate(self.rows.sample_id.to_pylist())}
         self._log = DecisionLog(run, report.class_names)
         self._orders: dict[str, Order] = {}
@@ -111,13 +111,13 @@ class Session:
         """Return the decision in force on a row."""
         return self._log.in_force.get(self.rows.sample_id[row].as_py())
 
-    def find(self, wish: Wish, *, after: int = -1, limit: int = 20) -> Page:
-        """Return the next samples that a wish leaves; see `labelfix.review.queue.page`."""
+    def find(self, queue_filter: QueueFilter, *, after: int = -1, limit: int = 20) -> Page:
+        """Return the next samples that a queue_filter leaves; see `labelfix.review.queue.page`."""
         with self._lock:
             self._refresh()
-            order = self._order(wish.kind)
-            left = select(order, self.rows, wish)
-            return page(order, left, self._is_decided, wish, after=after, limit=limit)
+            order = self._order(queue_filter.kind)
+            left = select(order, self.rows, queue_filter)
+            return page(order, left, self._is_decided, queue_filter, after=after, limit=limit)
 
     def pairs(self, limit: int = 100) -> list[tuple[int, int, int]]:
         """Return the pairs of classes with the most suspects that nobody has decided."""
@@ -177,13 +177,13 @@ class Session:
         """Return how far the review is."""
         with self._lock:
             self._refresh()
-            verdicts = [d.verdict for d in self._log.in_force.values()]
+            actions = [d.action for d in self._log.in_force.values()]
             flagged = self.rows.is_flagged
             return Counts(
-                keep=verdicts.count("keep"),
-                relabel=verdicts.count("relabel"),
-                unsure=verdicts.count("unsure"),
-                drop=verdicts.count("drop"),
+                keep=actions.count("keep"),
+                relabel=actions.count("relabel"),
+                unsure=actions.count("unsure"),
+                drop=actions.count("drop"),
                 suspects=int(np.count_nonzero(flagged)),
                 suspects_decided=int(np.count_nonzero(flagged & self._is_decided)),
                 version=self._version,
@@ -218,7 +218,7 @@ class Session:
     def _decision(self, wanted: Wanted, batch: str | None) -> Decision:
         return Decision(
             sample_id=self.rows.sample_id[wanted.row].as_py(),
-            verdict=wanted.verdict,
+            action=wanted.action,
             label=wanted.label,
             decided_by=self.reviewer,
             flagged=bool(self.rows.is_flagged[wanted.row]),
@@ -237,13 +237,13 @@ class Session:
             decision = self.decision(row)
             self._is_decided[row] = decision is not None
             given = self.rows.name(int(self.rows.given[row]))
-            self._is_wrong[row] = _verdict_on_label(decision, given)
+            self._is_wrong[row] = _action_on_label(decision, given)
 
 
-def _verdict_on_label(decision: Decision | None, given: Label | None) -> int:
+def _action_on_label(decision: Decision | None, given: Label | None) -> int:
     """Return whether a decision says that the given label is wrong; "not sure" says nothing."""
-    if decision is None or decision.verdict == "unsure":
+    if decision is None or decision.action == "unsure":
         return _UNKNOWN
-    if decision.verdict == "keep" or (decision.verdict == "relabel" and decision.label == given):
+    if decision.action == "keep" or (decision.action == "relabel" and decision.label == given):
         return _RIGHT
     return _WRONG

@@ -35,7 +35,7 @@ COLUMNS_AT_ONCE = 16
 them would be a second copy."""
 
 UNMIXING_ROUNDS = 10
-"""Of expectation maximisation for each sample; up to 50, the scores hardly change."""
+"""Of expectation maximization for each sample; up to 50, the scores hardly change."""
 
 LEAST_SHARE = 1e-6
 """No class is taken to be less likely than this share of the likeliest."""
@@ -77,8 +77,8 @@ def without_class_noise(
 ) -> LabelPriors:
     """Return P(true | x), up to a factor, whose mixture by the matrix is nearest to P(given | x).
 
-    For each sample the weights c of the rows of the matrix that maximise
-    ``sum_k P(given = k | x) log (c @ matrix)_k``, by expectation maximisation from equal weights
+    For each sample the weights c of the rows of the matrix that maximize
+    ``sum_k P(given = k | x) log (c @ matrix)_k``, by expectation maximization from equal weights
     (Richardson-Lucy). Overwrites the values of ``priors``.
 
     Args:

@@ -21,7 +21,7 @@ NEVER = np.float32(1e-36)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Verdicts:
+class ReviewedSamples:
     """What people decided about R of n samples.
 
     Args:
@@ -43,7 +43,9 @@ class Verdicts:
         return len(self.at)
 
     @classmethod
-    def on(cls, priors: LabelPriors, reviewed: Reviewed, rows: NDArray[np.int64]) -> "Verdicts":
+    def on(
+        cls, priors: LabelPriors, reviewed: Reviewed, rows: NDArray[np.int64]
+    ) -> "ReviewedSamples":
         """Return the decisions on those samples that have priors.
 
         Args:
@@ -56,7 +58,7 @@ class Verdicts:
         label = reviewed.label[rows][samples]
         return cls(at, samples, priors.given[at], label, priors.values[at])
 
-    def write_to(self, priors: LabelPriors) -> None:
+    def clamp_priors(self, priors: LabelPriors) -> None:
         """Make the priors of reviewed samples say what was decided, and nothing else.
 
         A dropped sample is none of its given class, and may be any other.
@@ -68,8 +70,8 @@ class Verdicts:
         np.put_along_axis(others, self.given[~known, None], NEVER, axis=1)
         priors.values[self.at[~known]] = others / others.max(axis=1, keepdims=True)
 
-    def settle(self, judged: Posteriors) -> None:
-        """Make the verdicts on reviewed samples exactly what was decided."""
+    def apply_decisions(self, judged: Posteriors) -> None:
+        """Make the reviewed_samples on reviewed samples exactly what was decided."""
         is_wrong = self.label != self.given
         judged.wrong[self.samples] = is_wrong
         judged.under[:, self.samples] = is_wrong
@@ -78,8 +80,8 @@ class Verdicts:
         judged.alternative_label[self.samples[moved]] = self.label[moved]
 
 
-def hypothesis_weights(
-    verdicts: Verdicts, matrices: Sequence[NDArray[np.float64] | NoiseColumns]
+def posterior_over_noise_models(
+    reviewed_samples: ReviewedSamples, matrices: Sequence[NDArray[np.float64] | NoiseColumns]
 ) -> NDArray[np.float64]:
     """Return ``(H,)`` how likely the decisions make each hypothesis, with a mean of 1.
 
@@ -90,14 +92,18 @@ def hypothesis_weights(
     sample says nothing of the hypotheses; without decisions all are as likely.
 
     Args:
-        verdicts: The decisions; their priors are P(true | x) under the first hypothesis, squared
-            for each further one.
+        reviewed_samples: The decisions; their priors are P(true | x) under the first hypothesis,
+            squared for each further one.
         matrices: H of ``(K, K)``, P(given = k | true = j) in row j, or what gives its columns.
     """
-    known = verdicts.label != MISSING
+    known = reviewed_samples.label != MISSING
     if not known.any():
         return np.ones(len(matrices))
-    values, given, label = verdicts.values[known], verdicts.given[known], verdicts.label[known]
+    values, given, label = (
+        reviewed_samples.values[known],
+        reviewed_samples.given[known],
+        reviewed_samples.label[known],
+    )
     likelihood = []
     for number, matrix in enumerate(matrices):
         if number:
@@ -120,10 +126,13 @@ def _columns(
     return np.array(rows, np.float32).reshape(len(given), -1)
 
 
-def dealt_anew(
-    judged: Posteriors, weighted: Posteriors, verdicts: Verdicts, copies: Copies | None = None
+def rerank_scores(
+    judged: Posteriors,
+    weighted: Posteriors,
+    reviewed_samples: ReviewedSamples,
+    copies: Copies | None = None,
 ) -> Posteriors:
-    """Return the first verdicts with their probabilities dealt in the order of the second.
+    """Return the first reviewed_samples with their probabilities dealt in the order of the second.
 
     Decisions on the most suspicious labels tell which hypothesis ranks labels best, and little of
     how many of all others are wrong: so nothing but the order of those is learned from them
@@ -132,12 +141,12 @@ def dealt_anew(
     Args:
         judged: Of n samples, all hypotheses as likely.
         weighted: Of the same, the hypotheses weighted by the decisions.
-        verdicts: The decisions; the samples that they are on keep what they have.
+        reviewed_samples: The decisions; the samples that they are on keep what they have.
         copies: Byte-identical images among the samples: those whose labels differ, or of which one
             is decided, keep what they have, and all others are dealt the same.
     """
     is_open = np.ones(len(judged.wrong), np.bool_)
-    is_open[verdicts.samples] = False
+    is_open[reviewed_samples.samples] = False
     if copies is not None:
         is_open[copies.settled_samples] = False
     rows = np.flatnonzero(is_open)

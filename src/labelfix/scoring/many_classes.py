@@ -121,7 +121,7 @@ def unmixed(
         priors: P(given | x) of n samples, up to a factor.
         mixture: P(given | true).
         pool: The threads to use.
-        rounds: Of expectation maximisation.
+        rounds: Of expectation maximization.
         least_share: No class is taken to be less likely than this share of the likeliest.
     """
     classes = priors.classes
@@ -265,7 +265,7 @@ class CandidatePriors:
         hypothesis: int,
         pool: ThreadPoolExecutor,
     ) -> NDArray[np.float64]:
-        """Return the parameters after one round of expectation maximisation.
+        """Return the parameters after one round of expectation maximization.
 
         Args:
             parameters: As `start` has them.

@@ -1,7 +1,7 @@
 """What each sample's true label may be, kept so that a pass over all samples is short.
 
 Samples with the same given label lie together: what they all share is then one vector of K numbers,
-and a pass of expectation maximisation is two products of a matrix and a vector for each label.
+and a pass of expectation maximization is two products of a matrix and a vector for each label.
 
 Letters: N samples, n of them judged, K classes, B rows of a block.
 """

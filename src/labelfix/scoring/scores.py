@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from labelfix.data.probability_store import ArrayStore, ChosenColumns, ProbabilityStore, blocks
 from labelfix.scoring.class_noise import anchor_matrix, anchor_rows, without_class_noise
 from labelfix.scoring.copies import Copies
-from labelfix.scoring.decisions import Verdicts, dealt_anew, hypothesis_weights
+from labelfix.scoring.decisions import ReviewedSamples, posterior_over_noise_models, rerank_scores
 from labelfix.scoring.many_classes import (
     DENSE_CLASSES,
     CandidatePriors,
@@ -181,17 +181,17 @@ def _score(
         priors = sharpened_priors(probs, rows, given, temperature, pool)
         anchors = _anchors(priors)
         priors = without_class_noise(priors, anchors, pool)
-        verdicts = Verdicts.on(priors, decisions, rows)
-        verdicts.write_to(priors)
+        reviewed_samples = ReviewedSamples.on(priors, decisions, rows)
+        reviewed_samples.clamp_priors(priors)
         noises = _noises(priors, pool)
         judged = posteriors(priors, noises, pool)
         is_best = copies.judge(judged, priors, noises)
-        if len(verdicts):
-            weights = hypothesis_weights(verdicts, noises)
+        if len(reviewed_samples):
+            weights = posterior_over_noise_models(reviewed_samples, noises)
             weighted = posteriors(priors, noises, pool, weights)
             copies.judge(weighted, priors, noises, weights)
-            judged = dealt_anew(judged, weighted, verdicts, copies)
-            verdicts.settle(judged)
+            judged = rerank_scores(judged, weighted, reviewed_samples, copies)
+            reviewed_samples.apply_decisions(judged)
     return LabelScores(
         label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
         under_hypotheses=_spread(judged.under, rows, len(probs), np.nan),
@@ -292,7 +292,7 @@ def temperature_of(log_probs: NDArray[np.floating], label: NDArray[np.int64]) ->
 
 
 def fit_noise_matrix(priors: LabelPriors, pool: ThreadPoolExecutor) -> NDArray[np.float64]:
-    """Return ``(K, K)`` P(given = k | true = j) in row j, by expectation maximisation.
+    """Return ``(K, K)`` P(given = k | true = j) in row j, by expectation maximization.
 
     After every two rounds it leaps ahead along the way that they took (SQUAREM, scheme S3 of
     Varadhan and Roland, Scandinavian Journal of Statistics 2008): a third of the passes that plain
@@ -330,7 +330,7 @@ def _leaping(
     renew: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     as_rows: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> NDArray[np.float64]:
-    """Return where rounds of expectation maximisation end.
+    """Return where rounds of expectation maximization end.
 
     Args:
         parameters: Where they begin.

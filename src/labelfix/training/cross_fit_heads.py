@@ -1,4 +1,4 @@
-"""Cross-fitted, self-labelled heads: probabilities of each sample from models that never saw it.
+"""Cross-fitted, self-labeled heads: probabilities of each sample from models that never saw it.
 
 Four passes over the features, of which three train many heads side by side:
 
@@ -35,16 +35,16 @@ from labelfix.training.heads import (
     head_probabilities,
     scale_features,
 )
-from labelfix.training.neighbor_votes import Voters, draw_voters, neighbour_probabilities
+from labelfix.training.neighbor_votes import ReferenceSet, draw_voters, neighbor_probabilities
 from labelfix.training.recorder import MarginRecorder
 from labelfix.training.self_labeling import SelfLabeling, self_label
-from labelfix.types import MISSING, Evidence, Features, Judgeable
+from labelfix.types import MISSING, Evidence, Features, FoldAssignment
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 
-SHARE_OF_NEIGHBOURS = 0.5
-"""How much of a probability is the neighbours' word; the rest is the heads'."""
+SHARE_OF_NEIGHBORS = 0.5
+"""How much of a probability is the neighbors' word; the rest is the heads'."""
 
-ROOM_AFTER_WEIGHTING = 1.5
+RADIUS_AFTER_WEIGHTING = 1.5
 """How much wider the ball is once doubtful labels count less: there is less noise to fit."""
 
 
@@ -74,7 +74,7 @@ class _Task:
     def fit(
         self,
         stage: str,
-        lesson: Callable[[NDArray[np.int64]], Batch],
+        pseudo_labels: Callable[[NDArray[np.int64]], Batch],
         radius: Tensor,
         on_logits: Callable[[NDArray[np.int64], Tensor], None] | None = None,
     ) -> LinearHeads:
@@ -84,7 +84,7 @@ class _Task:
         return fit_heads(
             self.features,
             self.rows,
-            lesson,
+            pseudo_labels,
             classes=self.classes,
             radius=radius,
             config=self.config,
@@ -101,7 +101,7 @@ class _Task:
 def cross_fit_heads(
     features: Features,
     given_label: NDArray[np.int64],
-    judgeable: Judgeable,
+    judgeable: FoldAssignment,
     *,
     classes: int,
     config: TrainingConfig,
@@ -151,18 +151,18 @@ def cross_fit_heads(
     recorder = MarginRecorder(len(given_label))
     with _threads_that_pay(task):
         radius = _choose_radius(task)
-        lesson = _learn_from_pairs(task, radius)
-        heads = _fit_final(task, lesson, radius, recorder)
+        pseudo_labels = _learn_from_pairs(task, radius)
+        heads = _fit_final(task, pseudo_labels, radius, recorder)
     judged = np.flatnonzero(judgeable.is_judged)
     pred_probs = np.full((len(given_label), classes), np.nan, dtype=np.float32)
     pred_probs[judged] = 0
     for part, probs in head_probabilities(heads, task.features, judged):
-        own = (1 - SHARE_OF_NEIGHBOURS) * _of_own_fold(probs, task.fold[part])
+        own = (1 - SHARE_OF_NEIGHBORS) * _of_own_fold(probs, task.fold[part])
         pred_probs[part[:, None], names] = own.float().cpu().numpy()
-    for part, probs in _ask_neighbours(task, lesson, judged):
-        pred_probs[part[:, None], names] += SHARE_OF_NEIGHBOURS * probs.cpu().numpy()
+    for part, probs in _ask_neighbors(task, pseudo_labels, judged):
+        pred_probs[part[:, None], names] += SHARE_OF_NEIGHBORS * probs.cpu().numpy()
     self_label_ = np.full(len(given_label), MISSING, dtype=np.int64)
-    self_label_[rows] = names[lesson.majority[rows].cpu().numpy()]
+    self_label_[rows] = names[pseudo_labels.majority[rows].cpu().numpy()]
     return Evidence(
         pred_probs=pred_probs,
         fold=judgeable.fold,
@@ -190,11 +190,11 @@ def _choose_radius(task: _Task) -> float:
     """Return the radius under which the labels of fold 0 are most likely, without fold 0."""
     radii = torch.tensor(task.config.radii) * task.classes**0.5
 
-    def lesson(rows: NDArray[np.int64]) -> Batch:
+    def pseudo_labels(rows: NDArray[np.int64]) -> Batch:
         weight = (task.fold[rows] != 0).float()[:, None].expand(-1, len(radii))
         return Batch(task.labels(rows, len(radii)), weight)
 
-    heads = task.fit("choosing the radius of the head", lesson, radii)
+    heads = task.fit("choosing the radius of the head", pseudo_labels, radii)
     held_out = task.rows[(task.fold[task.rows] == 0).cpu().numpy()]
     loss = torch.zeros(len(radii), dtype=torch.float64)
     for part, probs in head_probabilities(heads, task.features, held_out):
@@ -205,7 +205,7 @@ def _choose_radius(task: _Task) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Lesson:
+class PseudoLabels:
     """What the head of each fold is to learn from each sample.
 
     Args:
@@ -219,10 +219,11 @@ class _Lesson:
     majority: Tensor
 
     def __call__(self, rows: NDArray[np.int64]) -> Batch:
+        """Return the labels and weights of a batch of rows."""
         return Batch(self.label[rows], self.weight[rows])
 
 
-def _learn_from_pairs(task: _Task, radius: float) -> _Lesson:
+def _learn_from_pairs(task: _Task, radius: float) -> PseudoLabels:
     folds = task.config.folds
     pairs = list(combinations(range(folds), 2))
     leaves_out = torch.zeros(folds, len(pairs), dtype=torch.bool, device=task.features.device)
@@ -231,10 +232,12 @@ def _learn_from_pairs(task: _Task, radius: float) -> _Lesson:
         leaves_out[[one, other], number] = True
         pair_of[one, other] = pair_of[other, one] = number
 
-    def lesson(rows: NDArray[np.int64]) -> Batch:
+    def pseudo_labels(rows: NDArray[np.int64]) -> Batch:
         return Batch(task.labels(rows, len(pairs)), (~leaves_out[task.fold[rows]]).float())
 
-    heads = task.fit("training heads that leave out two folds", lesson, _radii(radius, len(pairs)))
+    heads = task.fit(
+        "training heads that leave out two folds", pseudo_labels, _radii(radius, len(pairs))
+    )
     count = len(task.label)
     label = task.label[:, None].repeat(1, folds)
     weight = torch.zeros(count, folds, device=task.features.device)
@@ -252,39 +255,39 @@ def _learn_from_pairs(task: _Task, radius: float) -> _Lesson:
         average = (probs * outside).sum(dim=1) / (folds - 1)
         common, _ = self_label(average, task.label[part], rules)
         majority[part] = torch.where(task.is_trusted[part], task.label[part], common)
-    return _Lesson(label, weight, majority)
+    return PseudoLabels(label, weight, majority)
 
 
 def _fit_final(
-    task: _Task, lesson: _Lesson, radius: float, recorder: MarginRecorder
+    task: _Task, pseudo_labels: PseudoLabels, radius: float, recorder: MarginRecorder
 ) -> LinearHeads:
     def record(rows: NDArray[np.int64], logits: Tensor) -> None:
-        trains = lesson.weight[rows] > 0
+        trains = pseudo_labels.weight[rows] > 0
         recorder.update(torch.from_numpy(rows), logits, task.given_label[rows], trains)
 
-    radii = _radii(ROOM_AFTER_WEIGHTING * radius, task.config.folds)
-    return task.fit("training the final heads", lesson, radii, record)
+    radii = _radii(RADIUS_AFTER_WEIGHTING * radius, task.config.folds)
+    return task.fit("training the final heads", pseudo_labels, radii, record)
 
 
-def _ask_neighbours(
-    task: _Task, lesson: _Lesson, judged: NDArray[np.int64]
+def _ask_neighbors(
+    task: _Task, pseudo_labels: PseudoLabels, judged: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
     rows = draw_voters(task.rows, task.seed)
-    weight = lesson.weight[rows]
+    weight = pseudo_labels.weight[rows]
     # a sample of no fold hears everybody: the mean weight of the folds that do
     on_the_whole = weight.sum(dim=1, keepdim=True) / (task.config.folds - 1)
-    voters = Voters(
+    voters = ReferenceSet(
         rows=rows,
         fold=task.fold[rows],
-        label=torch.cat([lesson.label[rows], lesson.majority[rows][:, None]], dim=1),
+        label=torch.cat([pseudo_labels.label[rows], pseudo_labels.majority[rows][:, None]], dim=1),
         weight=torch.cat([weight, on_the_whole], dim=1),
     )
     done = 0
-    for part, probs in neighbour_probabilities(
+    for part, probs in neighbor_probabilities(
         task.features, judged, task.fold, voters, classes=task.classes
     ):
         done += len(part)
-        task.on_progress(Progress("asking the neighbours", done, len(judged), "samples"))
+        task.on_progress(Progress("asking the neighbors", done, len(judged), "samples"))
         yield part, probs
 
 

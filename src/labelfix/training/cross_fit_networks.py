@@ -17,16 +17,16 @@ from labelfix.config import FineTuningConfig, RegularizationConfig, SelfLabeling
 from labelfix.errors import TrainingError
 from labelfix.training.checkpoints import Checkpoints
 from labelfix.training.distributed import World
-from labelfix.training.finetune import Diverged, EpochLog, FineTuning, Lesson, predict
+from labelfix.training.finetune import Diverged, EpochLog, FineTuning, TrainingSetup, predict
 from labelfix.training.recorder import EvidenceRecorder
 from labelfix.training.regularization import LayerBalls, LayerTravel
 from labelfix.training.self_labeling import SelfLabeler
-from labelfix.types import MISSING, Evidence, Judgeable
+from labelfix.types import MISSING, Evidence, FoldAssignment
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 
 
-class Gathered:
-    """The verdicts of all networks so far, sample by sample.
+class OutOfFoldPredictions:
+    """The predictions of all networks so far, sample by sample.
 
     Args:
         count: N.
@@ -41,7 +41,7 @@ class Gathered:
 
     def add(
         self,
-        verdicts: Iterator[tuple[Tensor, Tensor]],
+        predictions: Iterator[tuple[Tensor, Tensor]],
         margin: Tensor,
         self_label: NDArray[np.int64],
         world: World,
@@ -49,7 +49,7 @@ class Gathered:
         """Add one network.
 
         Args:
-            verdicts: Rows ``(R,)`` and probabilities ``(R, K)`` of samples that it never saw, of
+            predictions: Rows ``(R,)`` and probabilities ``(R, K)`` of samples that it never saw, of
                 this process.
             margin: ``(N,)`` logit units, in-sample; NaN where it was not trained.
             self_label: ``(N,)`` the labels that it was trained on last.
@@ -59,7 +59,7 @@ class Gathered:
             TrainingError: Another process is gone.
         """
         new_probs, judged = torch.zeros_like(self._probs), torch.zeros_like(self._judges)
-        for rows, probs in verdicts:
+        for rows, probs in predictions:
             new_probs[rows.cpu()] = probs.double().cpu()
             judged[rows.cpu()] = 1
         self._probs += world.sum(new_probs)
@@ -67,7 +67,7 @@ class Gathered:
         self._margins.append(margin)
         self._labels.append(self_label)
 
-    def evidence(self, judgeable: Judgeable) -> Evidence:
+    def evidence(self, judgeable: FoldAssignment) -> Evidence:
         """Return the means of probabilities and margins, and the labels of most networks."""
         probs = (self._probs / self._judges[:, None]).float().numpy()
         probs[~judgeable.is_judged] = np.nan
@@ -88,7 +88,7 @@ def _majority(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     return np.where(votes.any(axis=1), votes.argmax(axis=1), MISSING)
 
 
-WILD = 10.0
+DIVERGENCE_FACTOR = 10.0
 """A mean loss of so many times a guess's, ln K, is that of a network that is lost already, though
 its weights are still finite: at half the learning rate it is trained anew."""
 
@@ -117,7 +117,7 @@ class Networks:
 
     Args:
         make: A pretrained network with a fresh head of the given number of classes, on the device.
-        pretrained: The state it starts from: the centres of regularisation.
+        pretrained: The state it starts from: the centers of regularization.
         device: Where it is trained.
     """
 
@@ -162,7 +162,7 @@ class FineTuned:
 def cross_fit_networks(
     views: Views,
     given_label: NDArray[np.int64],
-    judgeable: Judgeable,
+    judgeable: FoldAssignment,
     networks: Networks,
     recipe: Recipe,
     *,
@@ -197,7 +197,7 @@ def cross_fit_networks(
     trusted = torch.full_like(label, MISSING)
     if trusted_label is not None:
         trusted = torch.tensor(trusted_label, device=networks.device)
-    gathered = Gathered(len(given_label), classes)
+    gathered = OutOfFoldPredictions(len(given_label), classes)
     first: _Trained | None = None
     last: _Trained | None = None
     log: list[dict[str, Any]] = []
@@ -209,8 +209,8 @@ def cross_fit_networks(
         fitting = _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
         size = None if last is None else last.micro_batch_size
         last = fitting.run(rows, label, trusted, classes, size)
-        verdicts = fitting.judge(last.average, judged)
-        gathered.add(verdicts, last.margin, last.self_label, world)
+        predictions = fitting.judge(last.average, judged)
+        gathered.add(predictions, last.margin, last.self_label, world)
         log += last.log
         first = first or last
     if first is None or last is None:  # FineTuningConfig refuses 0 folds
@@ -271,7 +271,7 @@ class _Fitting:
         if recipe.regularization.form != "none":
             limit = LayerBalls(model, self.networks.pretrained, recipe.regularization)
         share = training.batch_size // self.world.size
-        lesson = Lesson(
+        setup = TrainingSetup(
             given_label=label,
             batches=lambda epoch: self.views.training(
                 rows, share, seed=recipe.seed + self.fold, epoch=epoch
@@ -285,7 +285,7 @@ class _Fitting:
         )
         wrapped = self.world.wrap(model, self.networks.device)
         tuning = FineTuning(
-            model, lesson, training, wrapped=wrapped, micro_batch_size=micro_batch_size
+            model, setup, training, wrapped=wrapped, micro_batch_size=micro_batch_size
         )
         log = self._train(tuning, labeler, limit, classes)
         margin = self._total_margin(recorder)
@@ -353,7 +353,7 @@ class _Fitting:
         )
 
     def _on_step(self, tuning: FineTuning) -> Callable[[int, float, float], None]:
-        epochs, steps = self.recipe.training.epochs, len(tuning.lesson.step_sizes)
+        epochs, steps = self.recipe.training.epochs, len(tuning.setup.step_sizes)
         stage = f"fine-tuning network {self.fold + 1} of {self.recipe.training.folds}"
 
         def report(step: int, loss: float, speed: float) -> None:
@@ -402,7 +402,7 @@ class _Fitting:
 
 def _is_wild(log: list[dict[str, Any]], classes: int) -> bool:
     """Return whether the last epoch of a network is nothing to go on from more slowly."""
-    return bool(log) and log[-1]["loss"] > WILD * math.log(classes)
+    return bool(log) and log[-1]["loss"] > DIVERGENCE_FACTOR * math.log(classes)
 
 
 def _index(rows: NDArray[np.int64], like: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def joined(device: torch.device) -> Iterator[World]:
     if own.type == "cuda":
         torch.cuda.set_device(own)
     with _explained():
-        # verdicts are summed in the main memory, gradients where they are
+        # predictions are summed in the main memory, gradients where they are
         backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE)
     try:

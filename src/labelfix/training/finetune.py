@@ -19,12 +19,12 @@ from labelfix.config import FineTuningConfig
 from labelfix.errors import TrainingError
 from labelfix.training.gradients import (
     BatchLabeler,
+    BatchTargets,
     Gradients,
-    Verdicts,
     batch_norms,
     half_precision,
 )
-from labelfix.utils.torch_utils import Portions, warm_up_and_cosine
+from labelfix.utils.torch_utils import MicroBatcher, warm_up_and_cosine
 
 LOOK_EVERY = 20
 """Steps between two looks at the loss: a look waits for the device."""
@@ -75,13 +75,13 @@ class Limit(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lesson:
+class TrainingSetup:
     """What one network is trained with.
 
     Args:
         given_label: ``(N,)`` int64 on the device.
         batches: Of an epoch, counted from 1: rows ``(B,)`` and inputs ``(B, 3, S, S)`` on the
-            device, augmented and normalised.
+            device, augmented and normalized.
         step_sizes: Of each step of an epoch, the samples over all processes.
         labeler: Labels and weights of each batch.
         recorder: Sees the logits of each batch.
@@ -118,12 +118,12 @@ class EpochLog:
 
 
 class FineTuning:
-    """One network in training: its weights, their average, the optimiser, and where they stand."""
+    """One network in training: its weights, their average, the optimizer, and where they stand."""
 
     def __init__(
         self,
         model: nn.Module,
-        lesson: Lesson,
+        setup: TrainingSetup,
         config: FineTuningConfig,
         *,
         wrapped: nn.Module,
@@ -133,31 +133,31 @@ class FineTuning:
 
         Args:
             model: The network, on its device, in float32.
-            lesson: What to train it with.
+            setup: What to train it with.
             config: How long and how fast.
             wrapped: What is called in a step: ``model`` itself or `DistributedDataParallel`.
             micro_batch_size: Images that go through the network at once, to begin with; ``None``
                 takes whole batches.
         """
-        self.model, self.lesson, self.config = model, lesson, config
+        self.model, self.setup, self.config = model, setup, config
         self.average = ModelEmaV3(model, decay=config.average_decay, use_warmup=True)
-        self._optimiser = create_optimizer_v2(
+        self._optimizer = create_optimizer_v2(
             _parameter_groups(model, config),
-            opt=config.optimiser,
+            opt=config.optimizer,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
         )
-        self._peak_rates = [group["lr"] for group in self._optimiser.param_groups]
-        self._factor = warm_up_and_cosine(config.epochs * len(lesson.step_sizes))
+        self._peak_rates = [group["lr"] for group in self._optimizer.param_groups]
+        self._factor = warm_up_and_cosine(config.epochs * len(setup.step_sizes))
         self._device = next(model.parameters()).device
         self._gradients = Gradients(
             model,
             wrapped,
             config,
-            steps=len(lesson.step_sizes),
-            processes=lesson.processes,
+            steps=len(setup.step_sizes),
+            processes=setup.processes,
             micro_batch_size=micro_batch_size,
-            penalty=lesson.limit.penalty if lesson.limit and lesson.penalised else None,
+            penalty=setup.limit.penalty if setup.limit and setup.penalised else None,
         )
         self.epoch = 0
         self._step = 0
@@ -190,12 +190,12 @@ class FineTuning:
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         recent = total.clone()
         looked = done = 0
-        for rows, inputs in self.lesson.batches(self.epoch):
-            loss = self._take_step(rows, inputs, self.lesson.step_sizes[done])
+        for rows, inputs in self.setup.batches(self.epoch):
+            loss = self._take_step(rows, inputs, self.setup.step_sizes[done])
             recent += loss
             images += len(rows)
             done += 1
-            if done - looked == LOOK_EVERY or done == len(self.lesson.step_sizes):
+            if done - looked == LOOK_EVERY or done == len(self.setup.step_sizes):
                 mean = float(recent) / (done - looked)
                 if not math.isfinite(mean):
                     raise self._diverged(f"the loss is {mean}")
@@ -208,7 +208,7 @@ class FineTuning:
         return EpochLog(
             epoch=self.epoch,
             loss=float(total) / max(done, 1),
-            learning_rate=float(self._optimiser.param_groups[0]["lr"]),
+            learning_rate=float(self._optimizer.param_groups[0]["lr"]),
             images_per_second=images / (time.perf_counter() - start),
         )
 
@@ -217,9 +217,9 @@ class FineTuning:
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "labeler": self.lesson.labeler.state_dict(),
-            "recorder": self.lesson.recorder.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "labeler": self.setup.labeler.state_dict(),
+            "recorder": self.setup.recorder.state_dict(),
             "epoch": self.epoch,
             "step": self._step,
             "micro_batch_size": self.micro_batch_size,
@@ -229,24 +229,24 @@ class FineTuning:
         """Take up what ``state_dict`` gave."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self.lesson.labeler.load_state_dict(state["labeler"])
-        self.lesson.recorder.load_state_dict(state["recorder"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.setup.labeler.load_state_dict(state["labeler"])
+        self.setup.recorder.load_state_dict(state["recorder"])
         self.epoch, self._step = state["epoch"], state["step"]
         self._gradients.portions.size = state["micro_batch_size"]
 
     def _take_step(self, rows: Tensor, inputs: Tensor, step_size: int) -> Tensor:
         factor = self._factor(self._step)
-        for group, peak in zip(self._optimiser.param_groups, self._peak_rates, strict=True):
+        for group, peak in zip(self._optimizer.param_groups, self._peak_rates, strict=True):
             group["lr"] = peak * factor
-        verdicts = Verdicts(rows, self.lesson.labeler, self.epoch)
+        targets = BatchTargets(rows, self.setup.labeler, self.epoch)
         # gradients are averaged over processes, whose parts of a step may be unequal
-        share = len(rows) * self.lesson.processes / step_size
-        loss, logits = self._gradients.of(inputs, verdicts, share)
-        self.lesson.recorder.update(rows, logits, self.lesson.given_label[rows])
-        self._optimiser.step()
-        limit = self.lesson.limit
-        if limit is not None and not self.lesson.penalised:
+        share = len(rows) * self.setup.processes / step_size
+        loss, logits = self._gradients.of(inputs, targets, share)
+        self.setup.recorder.update(rows, logits, self.setup.given_label[rows])
+        self._optimizer.step()
+        limit = self.setup.limit
+        if limit is not None and not self.setup.penalised:
             limit.project()
         self._step += 1
         self.average.update(self.model, step=self._step)
@@ -259,7 +259,7 @@ class FineTuning:
         return bool(torch.stack([value.detach().isfinite().all() for value in values]).all())
 
     def _diverged(self, what: str) -> Diverged:
-        rate = self._optimiser.param_groups[0]["lr"]
+        rate = self._optimizer.param_groups[0]["lr"]
         where = f"step {self._step} (epoch {self.epoch}, learning rate {rate:.2e})"
         return Diverged(f"{what} at {where}", hint="start anew with a lower learning rate")
 
@@ -274,7 +274,7 @@ def predict(
         TrainingError: Memory has no room for a single image.
     """
     model.eval()
-    portions = Portions()
+    portions = MicroBatcher()
     for rows, inputs in batches:
         with half_precision(config, inputs.device):
             parts = portions.run(len(rows), lambda cut: [model(inputs[part]) for part in cut])  # noqa: B023 - called at once

@@ -9,12 +9,12 @@ from sklearn.model_selection import StratifiedKFold
 
 from labelfix.data.splits import rows_for_testing
 from labelfix.errors import DatasetError
-from labelfix.types import MISSING, Duplicates, Judgeable, LabeledDataset, SeenImages
+from labelfix.types import MISSING, Duplicates, EncodedSamples, FoldAssignment, LabeledDataset
 
 
 def plan_folds(
-    dataset: LabeledDataset, seen: SeenImages, duplicates: Duplicates, *, folds: int, seed: int
-) -> Judgeable:
+    dataset: LabeledDataset, seen: EncodedSamples, duplicates: Duplicates, *, folds: int, seed: int
+) -> FoldAssignment:
     """Deal the samples into folds of equal class shares, copies of an image together.
 
     A sample is judged if it can be read, has a label, and its class has at least F different
@@ -24,26 +24,30 @@ def plan_folds(
     Raises:
         DatasetError: Fewer than two classes are large enough.
     """
-    usable, why_not = _usable(dataset, seen)
+    usable, exclusion_reason = _usable(dataset, seen)
     trains = usable & ~rows_for_testing(dataset.split, dataset.test_splits)
     if not trains.any():
         trains = usable
     leader = _leaders(duplicates.exact_duplicate_set, trains)
     large = _large_classes(dataset, leader, folds)
     is_judged = usable & large[np.maximum(dataset.given_label, 0)]
-    _explain_small_classes(why_not, dataset, leader, usable & ~is_judged, folds)
-    return Judgeable(
+    _explain_small_classes(exclusion_reason, dataset, leader, usable & ~is_judged, folds)
+    return FoldAssignment(
         is_judged=is_judged,
         fold=_deal(dataset.given_label, leader, is_judged & trains, folds=folds, seed=seed),
-        why_not=why_not,
+        exclusion_reason=exclusion_reason,
     )
 
 
-def _usable(dataset: LabeledDataset, seen: SeenImages) -> tuple[NDArray[np.bool_], dict[int, str]]:
+def _usable(
+    dataset: LabeledDataset, seen: EncodedSamples
+) -> tuple[NDArray[np.bool_], dict[int, str]]:
     usable = dataset.given_label != MISSING
-    why_not = dict.fromkeys(np.flatnonzero(~usable).tolist(), "not judged: it has no label")
+    exclusion_reason = dict.fromkeys(
+        np.flatnonzero(~usable).tolist(), "not judged: it has no label"
+    )
     usable[list(seen.unreadable)] = False
-    return usable, why_not
+    return usable, exclusion_reason
 
 
 def _leaders(sets: NDArray[np.int64], trains: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -77,7 +81,7 @@ def _images_of_class(dataset: LabeledDataset, leader: NDArray[np.int64]) -> NDAr
 
 
 def _explain_small_classes(
-    why_not: dict[int, str],
+    exclusion_reason: dict[int, str],
     dataset: LabeledDataset,
     leader: NDArray[np.int64],
     rows: NDArray[np.bool_],
@@ -86,7 +90,7 @@ def _explain_small_classes(
     count = _images_of_class(dataset, leader)
     for row in np.flatnonzero(rows).tolist():
         code = dataset.given_label[row]
-        why_not[row] = (
+        exclusion_reason[row] = (
             f"not judged: class {str(dataset.class_names[code])!r} has {count[code]} different "
             f"readable {'image' if count[code] == 1 else 'images'} to train on, {folds} are needed"
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from labelfix.config import FineTuningConfig
-from labelfix.utils.torch_utils import Portions, is_out_of_memory
+from labelfix.utils.torch_utils import MicroBatcher, is_out_of_memory
 
 COMPILE_FROM = 2000
 """Steps of a run above which compiling, minutes for each network, should pay; not yet measured."""
@@ -30,7 +30,7 @@ class BatchLabeler(Protocol):
         ...
 
 
-class Verdicts:
+class BatchTargets:
     """Labels and weights of the samples of one step: each decided once, however it is cut.
 
     A labeler takes note of what it is shown, so a step that is done anew must not show it again.
@@ -67,7 +67,7 @@ class Verdicts:
 class Gradients:
     """Adds up the gradient of a batch where memory has no room for all its images at once.
 
-    The optimiser still sees that of the batch. Weights that depend on the whole batch come from a
+    The optimizer still sees that of the batch. Weights that depend on the whole batch come from a
     forward pass of their own before; batch norms take the statistics of a portion, of two images
     or more. Several processes never cut a batch: one cannot do a step anew while the others wait.
 
@@ -99,7 +99,7 @@ class Gradients:
             torch.compiler.reset()  # forget the networks of other folds
             self._call = torch.compile(wrapped)  # type: ignore[assignment]
         least = 2 if batch_norms(model) else 1  # one image alone has no variance
-        self.portions = Portions(micro_batch_size, least=least if processes == 1 else None)
+        self.portions = MicroBatcher(micro_batch_size, least=least if processes == 1 else None)
         self.compile_fault: str | None = None
         """Why the network could not be compiled; ``None`` if it was, or was not tried."""
 
@@ -107,46 +107,46 @@ class Gradients:
         """Put the network into training mode."""
         self._call.train()
 
-    def of(self, inputs: Tensor, verdicts: Verdicts, share: float) -> tuple[Tensor, Tensor]:
+    def of(self, inputs: Tensor, targets: BatchTargets, share: float) -> tuple[Tensor, Tensor]:
         """Put the gradient of a batch in place; return its loss and the ``(B, K)`` logits.
 
         Args:
             inputs: ``(B, 3, S, S)``.
-            verdicts: Labels and weights, by the logits.
+            targets: Labels and weights, by the logits.
             share: What each weight is multiplied by.
 
         Raises:
             TrainingError: Memory has no room for the smallest portion of the batch.
         """
         return self.portions.run(
-            len(inputs), lambda portions: self._compiled_or_not(portions, inputs, verdicts, share)
+            len(inputs), lambda portions: self._compiled_or_not(portions, inputs, targets, share)
         )
 
     def _compiled_or_not(
-        self, portions: list[slice], inputs: Tensor, verdicts: Verdicts, share: float
+        self, portions: list[slice], inputs: Tensor, targets: BatchTargets, share: float
     ) -> tuple[Tensor, Tensor]:
         """Add up; a form of the network that cannot be compiled gives way to the plain one."""
         try:
-            return self._add_up(portions, inputs, verdicts, share)
+            return self._add_up(portions, inputs, targets, share)
         except RuntimeError as error:
             if self._call is self._plain or is_out_of_memory(error):
                 raise
             self.compile_fault, self._call = type(error).__name__, self._plain
-        return self._add_up(portions, inputs, verdicts, share)
+        return self._add_up(portions, inputs, targets, share)
 
     def _add_up(
-        self, portions: list[slice], inputs: Tensor, verdicts: Verdicts, share: float
+        self, portions: list[slice], inputs: Tensor, targets: BatchTargets, share: float
     ) -> tuple[Tensor, Tensor]:
         self._model.zero_grad(set_to_none=True)
-        if len(portions) > 1 and verdicts.needs_whole_batch:
-            verdicts.of(slice(0, len(inputs)), self._untrained_logits(inputs, portions))
+        if len(portions) > 1 and targets.needs_whole_batch:
+            targets.of(slice(0, len(inputs)), self._untrained_logits(inputs, portions))
         total, logits_of = torch.zeros((), device=inputs.device), []
         for portion in portions:
             with half_precision(self._config, inputs.device):
                 logits = self._call(inputs[portion])
             logits = logits.float()
             logits_of.append(logits.detach())
-            label, weight = verdicts.of(portion, logits.detach())
+            label, weight = targets.of(portion, logits.detach())
             errors = nn.functional.cross_entropy(logits, label, reduction="none")
             loss = (errors * (weight * share)).sum()
             if self._penalty is not None and portion is portions[-1]:

@@ -104,7 +104,7 @@ class Batch:
 def fit_heads(
     features: ScaledFeatures,
     rows: NDArray[np.int64],
-    lesson: Callable[[NDArray[np.int64]], Batch],
+    targets_of: Callable[[NDArray[np.int64]], Batch],
     *,
     classes: int,
     radius: Tensor,
@@ -115,12 +115,12 @@ def fit_heads(
 ) -> LinearHeads:
     """Train M heads and return them.
 
-    Each minimises its weighted cross-entropy within a ball around zero (Li & Zhang, NeurIPS 2021).
+    Each minimizes its weighted cross-entropy within a ball around zero (Li & Zhang, NeurIPS 2021).
 
     Args:
         features: What the heads see.
         rows: The samples that any head trains on.
-        lesson: Labels and weights of a batch of rows.
+        targets_of: Labels and weights of a batch of rows.
         classes: K.
         radius: ``(M,)`` Frobenius radius of each head's ball.
         config: Epochs, batch size, learning rate.
@@ -132,21 +132,21 @@ def fit_heads(
         TrainingError: The loss is no longer finite.
     """
     heads = LinearHeads(len(radius), len(features.mean), classes).to(features.device)
-    optimiser = torch.optim.Adam(heads.parameters(), lr=config.learning_rate, foreach=True)
+    optimizer = torch.optim.Adam(heads.parameters(), lr=config.learning_rate, foreach=True)
     steps_per_epoch = math.ceil(len(rows) / config.batch_size)
     epochs = max(config.epochs, math.ceil(config.least_steps / steps_per_epoch))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, warm_up_and_cosine(epochs * steps_per_epoch)
+        optimizer, warm_up_and_cosine(epochs * steps_per_epoch)
     )
     radius = radius.to(features.device)
     for epoch in range(epochs):
         losses = []
         for batch_rows in _shuffled(rows, config.batch_size, seed, epoch):
             logits = heads(features.batch(batch_rows))
-            loss = _loss(logits, lesson(batch_rows))
-            optimiser.zero_grad()
+            loss = _loss(logits, targets_of(batch_rows))
+            optimizer.zero_grad()
             loss.sum().backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             project_onto_balls(heads.weight, radius)
             losses.append(loss.detach().mean())

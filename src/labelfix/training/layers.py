@@ -179,8 +179,8 @@ def radii(
     Args:
         layers: All parameters of a network.
         config: The schedule and its numbers.
-        norms: Norms of the centres, for the schedule ``"relative"``.
-        travelled: How far each parameter went when it was trained without regularisation, for
+        norms: Norms of the centers, for the schedule ``"relative"``.
+        travelled: How far each parameter went when it was trained without regularization, for
             the schedule ``"travelled"``.
 
     Raises:

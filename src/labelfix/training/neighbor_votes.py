@@ -1,11 +1,11 @@
 """What the samples that look most like one say of its label: a second witness beside the heads.
 
-A linear head draws one border through the whole data set; neighbours know what it looks like
+A linear head draws one border through the whole data set; neighbors know what it looks like
 nearby, and err elsewhere. The votes are of the corrected and weighted labels that the heads learn
 from, and nobody votes in his own fold.
 
 Letters: N samples, B samples of a batch, R voters, D features, C components, K classes, F folds,
-k neighbours.
+k neighbors.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from labelfix.errors import TrainingError
 from labelfix.training.heads import ScaledFeatures
 from labelfix.utils.threads import one_blas_thread
 
-NEIGHBOURS = 50
+NEIGHBORS = 50
 """k: so many vote, fewer where there are less than 20 voters for each, but ``FEWEST``."""
 
 FEWEST = 5
@@ -40,7 +40,7 @@ NOTHING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Voters:
+class ReferenceSet:
     """Samples that vote, and what for.
 
     Args:
@@ -65,17 +65,17 @@ def draw_voters(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 
 
 @torch.inference_mode()
-def neighbour_probabilities(
+def neighbor_probabilities(
     features: ScaledFeatures,
     rows: NDArray[np.int64],
     fold: Tensor,
-    voters: Voters,
+    voters: ReferenceSet,
     *,
     classes: int,
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Yield, block by block, rows and their ``(B, K)`` probabilities by the vote of neighbours.
+    """Yield, block by block, rows and their ``(B, K)`` probabilities by the vote of neighbors.
 
-    The likeness of two samples is the cosine of their whitened principal components. A neighbour's
+    The likeness of two samples is the cosine of their whitened principal components. A neighbor's
     vote counts by its weight and by how far it is from being the last of the k to the likeness of
     the first, the rule of Dudani (IEEE Trans. SMC 1976): no scale of likeness has to be known, and
     one copy of a picture does not outvote all others.
@@ -97,21 +97,23 @@ def neighbour_probabilities(
         alike = _directions(features, part, axes) @ known.T
         alike.masked_fill_(listens[:, None] == voters.fold[None, :], -torch.inf)
         likeness, who = alike.topk(count, dim=1)
-        ballots = voters.label[who, listens[:, None]]  # the last column is that of no fold, -1
-        weights = _closeness(likeness) * voters.weight[who, listens[:, None]]
+        neighbor_labels = voters.label[
+            who, listens[:, None]
+        ]  # the last column is that of no fold, -1
+        weights = _distance_weights(likeness) * voters.weight[who, listens[:, None]]
         votes = torch.full((len(part), classes), NOTHING / classes, device=features.device)
-        votes.scatter_add_(1, ballots, weights)
+        votes.scatter_add_(1, neighbor_labels, weights)
         yield part, votes / votes.sum(dim=1, keepdim=True)
 
 
-def _how_many(voters: Voters) -> int:
+def _how_many(voters: ReferenceSet) -> int:
     """Return k, at most the number of voters that the largest fold hears."""
     largest = int(torch.bincount(voters.fold).max())
-    wanted = min(max(len(voters.rows) // 20, FEWEST), NEIGHBOURS)
+    wanted = min(max(len(voters.rows) // 20, FEWEST), NEIGHBORS)
     return max(min(wanted, len(voters.rows) - largest), 1)
 
 
-def _closeness(likeness: Tensor) -> Tensor:
+def _distance_weights(likeness: Tensor) -> Tensor:
     """Return ``(B, k)`` from 1, the nearest, to 0, the last; 0 for voters that are not heard.
 
     Args:

@@ -24,11 +24,11 @@ SCALE_EPS = 1e-6
 
 
 class TensorBalls:
-    """Balls around given centres that tensors are held in.
+    """Balls around given centers that tensors are held in.
 
     Args:
         weights: The tensors; changed in place by ``project``.
-        centres: The centres, with the shapes and strides of ``weights``.
+        centers: The centers, with the shapes and strides of ``weights``.
         radii: One radius for each tensor, finite.
         by_row: Hold each row's sum of absolute values (rows lie along the first axis) instead of
             the tensor's Frobenius norm.
@@ -39,13 +39,13 @@ class TensorBalls:
     def __init__(
         self,
         weights: Sequence[Tensor],
-        centres: Sequence[Tensor],
+        centers: Sequence[Tensor],
         radii: Sequence[float],
         *,
         by_row: bool,
         fused: bool,
     ) -> None:
-        self._weights, self._centres, self._by_row = list(weights), list(centres), by_row
+        self._weights, self._centers, self._by_row = list(weights), list(centers), by_row
         self._rows = [len(w) if by_row and w.dim() else 1 for w in weights]
         numbers = [w.numel() for w in weights]
         device = weights[0].device
@@ -73,12 +73,12 @@ class TensorBalls:
         (Gouk et al., ICLR 2021), which ends inside, though not at the nearest point.
         """
         torch._foreach_copy_(self._away, self._weights)
-        torch._foreach_sub_(self._away, self._centres)
+        torch._foreach_sub_(self._away, self._centers)
         distance = self._distances()
         outside = distance > self._radius * (1 + ROUNDING)
-        # a share of exactly 0 leaves a tensor as it is, and of exactly 1 (D = 0) copies the centre
+        # a share of exactly 0 leaves a tensor as it is, and of exactly 1 (D = 0) copies the center
         share = torch.where(outside, 1 - self._radius / distance, 0.0)
-        torch._foreach_lerp_(self._weights, self._centres, self._spread(share))
+        torch._foreach_lerp_(self._weights, self._centers, self._spread(share))
 
     def _distances(self) -> Tensor:
         """Return ``(S,)`` norms of what lies in the buffer."""
@@ -109,17 +109,17 @@ class ScaleBands:
 
     Args:
         norms: The batch norms; their scales g are changed in place by ``project``.
-        centres: ``s0`` for each, per channel.
+        centers: ``s0`` for each, per channel.
         radii: One radius for each, finite: ``|s - s0| <= D`` in every channel.
     """
 
     def __init__(
-        self, norms: Sequence[_BatchNorm], centres: Sequence[Tensor], radii: Sequence[float]
+        self, norms: Sequence[_BatchNorm], centers: Sequence[Tensor], radii: Sequence[float]
     ) -> None:
         self._norms = list(norms)
-        pairs = list(zip(centres, radii, strict=True))
-        self._least = [centre - radius for centre, radius in pairs]
-        self._most = [centre + radius for centre, radius in pairs]
+        pairs = list(zip(centers, radii, strict=True))
+        self._least = [center - radius for center, radius in pairs]
+        self._most = [center + radius for center, radius in pairs]
 
     @torch.no_grad()
     def project(self) -> None:
@@ -162,7 +162,7 @@ AT_BOUNDARY = 1e-4
 """A parameter is at its boundary when it lacks less than this share of the radius."""
 
 
-def project_onto_balls(weight: Tensor, radius: Tensor, centre: Tensor | None = None) -> None:
+def project_onto_balls(weight: Tensor, radius: Tensor, center: Tensor | None = None) -> None:
     """Move each model's weights, in place, to the nearest point of its ball.
 
     ``W <- W0 + (W - W0) * min(1, D / ||W - W0||_F)``: the Euclidean projection onto the
@@ -170,17 +170,17 @@ def project_onto_balls(weight: Tensor, radius: Tensor, centre: Tensor | None = N
 
     Args:
         weight: ``(M, ...)``, one model a row; changed in place.
-        radius: ``(M,)`` D >= 0; infinity leaves a model alone, 0 puts it back to the centre.
-        centre: ``(M, ...)`` W0; ``None`` is zero, as for a head that was not pretrained.
+        radius: ``(M,)`` D >= 0; infinity leaves a model alone, 0 puts it back to the center.
+        center: ``(M, ...)`` W0; ``None`` is zero, as for a head that was not pretrained.
     """
     with torch.no_grad():
         flat = weight.view(len(weight), -1)
-        origin = torch.zeros_like(flat) if centre is None else centre.reshape(flat.shape)
+        origin = torch.zeros_like(flat) if center is None else center.reshape(flat.shape)
         away = flat - origin
         distance = away.norm(dim=1)
-        # 0/0 would be NaN at the centre itself, which is inside every ball
+        # 0/0 would be NaN at the center itself, which is inside every ball
         shrink = torch.where(distance > radius, radius / distance, 1.0)
-        if centre is None:
+        if center is None:
             flat.mul_(shrink[:, None])
         else:
             flat.copy_(torch.where(shrink[:, None] < 1, origin + away * shrink[:, None], flat))
@@ -188,7 +188,7 @@ def project_onto_balls(weight: Tensor, radius: Tensor, centre: Tensor | None = N
 
 @dataclass(frozen=True, slots=True)
 class LayerTravel:
-    """How far one parameter has travelled from its centre.
+    """How far one parameter has travelled from its center.
 
     Args:
         name: As in ``model.named_parameters()``.
@@ -196,7 +196,7 @@ class LayerTravel:
         depth: 0 for the stem, then the stage; the head last.
         distance: In the norm that holds it: Frobenius, the largest row sum, or, for a batch norm
             scale under its rule, the largest difference of a channel's factor.
-        relative: ``distance`` as a share of the centre's norm; ``None`` where that is zero.
+        relative: ``distance`` as a share of the center's norm; ``None`` where that is zero.
         radius: The bound; infinite where there is none.
         at_boundary: Whether the bound holds it back.
     """
@@ -211,17 +211,17 @@ class LayerTravel:
 
 
 class LayerBalls:
-    """Layer-wise regularisation of a timm network: Li & Zhang (NeurIPS 2021), section 3.
+    """Layer-wise regularization of a timm network: Li & Zhang (NeurIPS 2021), section 3.
 
     Build it when the model has its last device, memory format and modules; call ``project`` after
-    each optimiser step, or add ``penalty`` to the loss, as ``config.form`` says. Every process of
+    each optimizer step, or add ``penalty`` to the loss, as ``config.form`` says. Every process of
     a distributed run does the same to the same weights, so nothing has to be sent.
 
     Args:
         model: The network with its new head, unwrapped.
-        pretrained: Its state dictionary before training: the centres. The head's is zero.
+        pretrained: Its state dictionary before training: the centers. The head's is zero.
         config: What is held, and how far.
-        travelled: Distances of a run without regularisation, for the schedule ``"travelled"``.
+        travelled: Distances of a run without regularization, for the schedule ``"travelled"``.
         fused: Project with few kernels over all tensors; ``None`` does where there is a GPU.
 
     Raises:
@@ -242,14 +242,14 @@ class LayerBalls:
         self.layers = group_layers(model)
         self._parameters = dict(model.named_parameters())
         self._norms = self._ruled_norms(model)
-        self._centres = {layer.name: self._centre(layer, pretrained) for layer in self.layers}
+        self._centers = {layer.name: self._center(layer, pretrained) for layer in self.layers}
         # where a parameter is measured: as it is, or as the factors of its batch norm
-        self._origins = dict(self._centres)
+        self._origins = dict(self._centers)
         for name in self._norms:
-            variance = _pretrained(pretrained, _sibling(name, "running_var"), self._centres[name])
-            self._origins[name] = scale_factor(self._centres[name], variance)
-        self._centre_norms = self._measure(self._origins)
-        self.radii = radii(self.layers, config, norms=self._centre_norms, travelled=travelled)
+            variance = _pretrained(pretrained, _sibling(name, "running_var"), self._centers[name])
+            self._origins[name] = scale_factor(self._centers[name], variance)
+        self._center_norms = self._measure(self._origins)
+        self.radii = radii(self.layers, config, norms=self._center_norms, travelled=travelled)
         self._held = [name for name, radius in self.radii.items() if math.isfinite(radius)]
         self._projections: list[TensorBalls | ScaleBands] = []
         if config.form == "projection":
@@ -277,7 +277,7 @@ class LayerBalls:
             return self._strengths.new_zeros(())
         away = torch._foreach_sub(
             [self._parameters[name] for name in self._held],
-            [self._centres[name] for name in self._held],
+            [self._centers[name] for name in self._held],
         )
         if self.config.norm == "frobenius":
             return (torch.stack(torch._foreach_norm(away)).square() * self._strengths).sum()
@@ -285,7 +285,7 @@ class LayerBalls:
 
     @torch.no_grad()
     def distances(self) -> list[LayerTravel]:
-        """Return how far every parameter is from its centre, free ones too; waits for the device.
+        """Return how far every parameter is from its center, free ones too; waits for the device.
 
         The distances of a run of form ``"none"``, by name, are what ``travelled`` takes.
         """
@@ -298,7 +298,7 @@ class LayerBalls:
         return [self._distance(layer, measured[layer.name]) for layer in self.layers]
 
     def _distance(self, layer: LayerParameter, distance: float) -> LayerTravel:
-        size, radius = self._centre_norms[layer.name], self.radii[layer.name]
+        size, radius = self._center_norms[layer.name], self.radii[layer.name]
         is_ball = self.config.form == "projection"
         return LayerTravel(
             name=layer.name,
@@ -333,7 +333,7 @@ class LayerBalls:
                 found[layer.name] = norm
         return found
 
-    def _centre(self, layer: LayerParameter, pretrained: Mapping[str, Tensor]) -> Tensor:
+    def _center(self, layer: LayerParameter, pretrained: Mapping[str, Tensor]) -> Tensor:
         parameter = self._parameters[layer.name].detach()
         if layer.role == "head":
             return torch.zeros_like(parameter)
@@ -348,7 +348,7 @@ class LayerBalls:
             built.append(
                 TensorBalls(
                     weights,
-                    [self._centres[name] for name in balls],
+                    [self._centers[name] for name in balls],
                     [self.radii[name] for name in balls],
                     by_row=self.config.norm == "max_row_sum",
                     fused=weights[0].is_cuda if fused is None else fused,
@@ -379,6 +379,6 @@ def _pretrained(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
     if name not in state or state[name].shape != like.shape:
         raise TrainingError(
             f"there is no pretrained value for {name} of shape {tuple(like.shape)} to stay near to",
-            hint="use a backbone with pretrained weights, or train without regularisation",
+            hint="use a backbone with pretrained weights, or train without regularization",
         )
     return torch.empty_like(like).copy_(state[name])

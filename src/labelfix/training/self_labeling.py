@@ -1,9 +1,9 @@
-"""Self-labelling while a whole network trains: which label to train on, and how much it counts.
+"""Self-labeling while a whole network trains: which label to train on, and how much it counts.
 
 After Li & Zhang (NeurIPS 2021), section 4, in two forms. ``"paper"`` follows the authors' code rule
 by rule. ``"safe"`` mends what is weak there: it decides from an average over epochs and not from
 one augmented view, its thresholds adapt to each class, what it corrects it can take back, and its
-weights are normalised over the data set, so that a batch of only wrong labels takes a small step.
+weights are normalized over the data set, so that a batch of only wrong labels takes a small step.
 Neither ever writes to a given label.
 
 Letters: N samples, B samples of a batch, K classes, E_c and E_r the epochs from which labels are
@@ -40,8 +40,8 @@ class SelfLabeling:
 def self_label(belief: Tensor, given_label: Tensor, rules: SelfLabeling) -> tuple[Tensor, Tensor]:
     """Return the ``(...)`` label to train on and its weight.
 
-    The weight is ``p_label ** (1 / tau)``, the softmax of ``-loss / tau`` before it is normalised:
-    normalising over all samples instead of over a batch keeps a batch of wrong labels from taking
+    The weight is ``p_label ** (1 / tau)``, the softmax of ``-loss / tau`` before it is normalized:
+    normalizing over all samples instead of over a batch keeps a batch of wrong labels from taking
     a full step.
 
     Args:
@@ -201,7 +201,7 @@ class SelfLabeler:
         return belief
 
     def statistics(self, true_label: Tensor | None = None) -> SelfLabelingStatistics:
-        """Return what self-labelling does at present, over the samples trained on so far.
+        """Return what self-labeling does at present, over the samples trained on so far.
 
         Args:
             true_label: ``(N,)``, in a benchmark that knows it.
@@ -272,12 +272,12 @@ class SelfLabeler:
         shapes = {name: values.shape for name, values in mine.items()}
         if shapes != {name: values.shape for name, values in state.items()}:
             raise TrainingError(
-                "the saved self-labelling is of another form or size than this run's",
+                "the saved self-labeling is of another form or size than this run's",
                 hint="resume with the settings that the run was started with",
             )
         if not torch.equal(self._given, state["given"].to(self._given.device)):
             raise TrainingError(
-                "the given labels are not those that the saved self-labelling began with",
+                "the given labels are not those that the saved self-labeling began with",
                 hint="the data have changed: start the run anew",
             )
         for name, values in mine.items():

@@ -130,7 +130,7 @@ def is_draft(name: str) -> bool:
 
 
 @contextmanager
-def nameless_file(folder: Path) -> Iterator[IO[bytes]]:
+def anonymous_file(folder: Path) -> Iterator[IO[bytes]]:
     """Yield a file in a folder to put something aside in: it is gone when it is closed.
 
     Raises:
@@ -261,7 +261,7 @@ def remove_checkpoints(folder: Path) -> None:
         folder.rmdir()
 
 
-def keep_off(places: Sequence[Path], inputs: Sequence[Path]) -> None:
+def refuse_overwriting_inputs(places: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Refuse to write over or into what was read.
 
     Raises:

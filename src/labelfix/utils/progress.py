@@ -39,7 +39,7 @@ def no_progress(progress: Progress, /) -> None:
 
 
 @dataclass(slots=True)
-class Clock:
+class StageTimer:
     """How long each stage took."""
 
     seconds: dict[str, float] = field(default_factory=dict)

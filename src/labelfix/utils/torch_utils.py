@@ -44,7 +44,7 @@ _SMALLER = (
 )
 
 
-class Portions:
+class MicroBatcher:
     """How many images go through a network at once: all of a batch until memory runs out.
 
     Args:
@@ -77,7 +77,7 @@ class Portions:
                     raise
                 largest = max(portion.stop - portion.start for portion in portions)
                 if self._least is None or len(portions) >= count // self._least:
-                    raise _no_room(largest) from error
+                    raise _is_out_of_memory(largest) from error
             # only here: while an error is handled, its traceback keeps what filled the memory
             self.size = max(self._least, -(-largest // 2))
             if torch.cuda.is_available():
@@ -94,7 +94,7 @@ class Portions:
 
 
 @contextmanager
-def no_room_explained() -> Iterator[None]:
+def explain_out_of_memory() -> Iterator[None]:
     """Turn an error that memory has run out, where nothing can be cut, into one for a person.
 
     Raises:
@@ -115,7 +115,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return any(words in str(error).lower() for words in _TOLD_BY_OTHERS)
 
 
-def _no_room(count: int) -> TrainingError:
+def _is_out_of_memory(count: int) -> TrainingError:
     images = "1 image" if count == 1 else f"{count} images"
     return TrainingError(
         f"memory runs out with {images} at a time, and fewer cannot be taken",

@@ -59,7 +59,7 @@ def test_the_fast_form_computes_what_timm_computes(name, weights_of):
         plain.set_input_size(img_size=96)
     images = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        expected = plain.eval()(backbone.normalise(images).float())
+        expected = plain.eval()(backbone.normalize(images).float())
     last = backbone.features(images)[:, -expected.shape[1] :].float()
     similarity = torch.nn.functional.cosine_similarity(last, expected)
     assert float(similarity.min()) > 0.99
@@ -135,7 +135,7 @@ def test_a_size_out_of_range_is_refused():
 
 def test_a_backbone_without_weights_says_what_can_be_done():
     name = next(name for name in timm.list_models() if not timm.is_model_pretrained(name))
-    with pytest.raises(BackboneError, match="regularisation would have no centre") as raised:
+    with pytest.raises(BackboneError, match="regularization would have no center") as raised:
         load_backbone(BackboneConfig(name=name, device="cpu"), 32)
     assert "--no-pretrained" in raised.value.hint
 

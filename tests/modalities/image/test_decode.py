@@ -85,7 +85,7 @@ def test_half_transparent_is_laid_on_white():
     assert decode_image(data).getpixel((0, 0)) == (127, 127, 127)
 
 
-def test_palette_with_and_without_a_transparent_colour():
+def test_palette_with_and_without_a_transparent_color():
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 200, 100, 50])
     assert decode_image(encoded(image)).getpixel((0, 0)) == (200, 100, 50)
@@ -94,7 +94,7 @@ def test_palette_with_and_without_a_transparent_colour():
     assert decode_image(clear).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_rgb_with_a_transparent_colour_is_laid_on_white():
+def test_rgb_with_a_transparent_color_is_laid_on_white():
     data = encoded(Image.new("RGB", (4, 4), (1, 2, 3)), transparency=(1, 2, 3))
     assert decode_image(data).getpixel((0, 0)) == (255, 255, 255)
 
@@ -141,7 +141,7 @@ def test_exif_that_cannot_be_read_is_passed_over():
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_the_first_frame_stands_for_an_animation(form):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "lime", "blue")]
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:])
     red, green, blue = decode_image(data).getpixel((4, 4))
     assert red > 240

@@ -47,7 +47,7 @@ def compute(images, backbone, cache, fingerprint="data"):
     return compute_features(images, fingerprint, backbone, cache=cache, batch_size=4)
 
 
-def test_unreadable_images_get_a_reason_and_no_neighbours_features(backbone, tmp_path):
+def test_unreadable_images_get_a_reason_and_no_neighbors_features(backbone, tmp_path):
     encoded = [png(0), b"", png(1), None, b"no image", png(0), png(2)[:200]]
     features = compute(MemoryImages(encoded), backbone, tmp_path)
     assert features.unreadable == {

@@ -135,7 +135,7 @@ def test_an_image_that_is_gone_says_where_it_was(tmp_path):
         list(images(DecodedPixels(store, SQUARE, workers=2)).training(1))
 
 
-def test_parquet_is_decoded_in_windows_of_neighbours_that_workers_do_not_change(
+def test_parquet_is_decoded_in_windows_of_neighbors_that_workers_do_not_change(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr("labelfix.modalities.image.pixels.WINDOW_BYTES", 100 * 8 * 8 * 3)

@@ -12,8 +12,8 @@ from labelfix.errors import ConfigError
 from labelfix.modalities.image.pixels import StoredPixels, stored_square
 from labelfix.modalities.image.transforms import (
     Augment,
+    BatchTransform,
     Crops,
-    ImageLens,
     Preprocessing,
     draw_crops,
     flip_probability,
@@ -37,7 +37,7 @@ def noise(count, size, seed=0):
 
 
 def seen(views):
-    """Undo the normalisation: pixels 0 to 255, ``(B, T, T, 3)``."""
+    """Undo the normalization: pixels 0 to 255, ``(B, T, T, 3)``."""
     std, mean = torch.tensor(STD).view(3, 1, 1), torch.tensor(MEAN).view(3, 1, 1)
     return ((views * std + mean) * 255).permute(0, 2, 3, 1)
 
@@ -56,16 +56,16 @@ def close(one, other, atol=0.01):
 
 def test_identity_gives_the_pixels_back():
     pixels = noise(3, 32)
-    lens = ImageLens(preprocessing(32), CPU)
+    lens = BatchTransform(preprocessing(32), CPU)
     crops = draw_crops(torch.arange(3), Augment.none(), seed=0, epoch=1)
-    close(seen(lens.training_view(pixels, crops)), pixels)
-    close(seen(lens.judging_view(pixels)), pixels)
+    close(seen(lens.train_inputs(pixels, crops)), pixels)
+    close(seen(lens.eval_inputs(pixels)), pixels)
 
 
 def test_flips_flip_left_and_right():
     pixels = noise(2, 32)
     crops = whole(2, is_flipped=torch.tensor([True, False]))
-    views = seen(ImageLens(preprocessing(32), CPU).training_view(pixels, crops))
+    views = seen(BatchTransform(preprocessing(32), CPU).train_inputs(pixels, crops))
     close(views[0], pixels[0].flip(1))
     close(views[1], pixels[1])
 
@@ -77,7 +77,7 @@ def test_a_crop_on_pixel_borders_is_that_part_of_the_image():
         left=torch.tensor([0.25, 0.5]), top=torch.tensor([0.125, 0.0]),
         width=torch.full((2,), 0.5), height=torch.full((2,), 0.5),
     )  # fmt: skip
-    views = seen(ImageLens(preprocessing(32), CPU).training_view(pixels, crops))
+    views = seen(BatchTransform(preprocessing(32), CPU).train_inputs(pixels, crops))
     close(views[0], pixels[0, 8:40, 16:48])
     close(views[1], pixels[1, 0:32, 32:64])
 
@@ -86,7 +86,7 @@ def test_a_crop_is_enlarged_as_a_naive_loop_does():
     pixels = noise(1, 8)
     left, top, width, height, size = 0.2, 0.1, 0.6, 0.7, 12
     crops = Crops(*(torch.tensor([v]) for v in (left, top, width, height, True)))
-    view = seen(ImageLens(preprocessing(size), CPU).training_view(pixels, crops))[0].numpy()
+    view = seen(BatchTransform(preprocessing(size), CPU).train_inputs(pixels, crops))[0].numpy()
     image = pixels[0].numpy().astype(float)
     for i in range(size):
         for j in range(size):
@@ -151,7 +151,7 @@ def test_the_judging_view_is_the_square_that_the_network_was_made_for():
     smooth = np.add.outer(np.arange(120) % 97, np.arange(90) * 1.5)
     picture = Image.fromarray(smooth.astype(np.uint8)).convert("RGB")
     stored = stored_square(wanted).pixels(picture)
-    view = seen(ImageLens(wanted, CPU).judging_view(torch.from_numpy(stored)[None]))[0]
+    view = seen(BatchTransform(wanted, CPU).eval_inputs(torch.from_numpy(stored)[None]))[0]
     direct = torch.from_numpy(wanted.pixels(picture)).float()
     assert view.shape == direct.shape
     assert (view - direct).abs().mean() < 4
@@ -162,22 +162,22 @@ def test_a_square_stored_with_room_is_judged_at_the_right_size():
     wanted = preprocessing(32)
     ramp = torch.arange(36).mul(7).clamp(max=255).to(torch.uint8).view(1, 1, 36, 1)
     pixels = ramp.expand(1, 36, 36, 3).contiguous()
-    view = seen(ImageLens(wanted, CPU).judging_view(pixels))
+    view = seen(BatchTransform(wanted, CPU).eval_inputs(pixels))
     assert view.shape == (1, 32, 32, 3)
     assert abs(view.mean() - pixels.float().mean()) < 1
 
 
-def test_views_come_normalised_and_channels_last():
+def test_views_come_normalized_and_channels_last():
     pixels = noise(4, 32)
-    lens = ImageLens(preprocessing(32), CPU)
-    views = lens.training_view(pixels, draw_crops(torch.arange(4), Augment(), seed=0, epoch=1))
-    for tensor in (views, lens.judging_view(pixels)):
+    lens = BatchTransform(preprocessing(32), CPU)
+    views = lens.train_inputs(pixels, draw_crops(torch.arange(4), Augment(), seed=0, epoch=1))
+    for tensor in (views, lens.eval_inputs(pixels)):
         assert tensor.shape == (4, 3, 32, 32)
         assert tensor.dtype == torch.float32
         assert tensor.is_contiguous(memory_format=torch.channels_last)
     naive = (pixels.numpy() / 255 - np.array(MEAN)) / np.array(STD)
     np.testing.assert_allclose(
-        lens.judging_view(pixels).permute(0, 2, 3, 1), naive, rtol=1e-4, atol=1e-5
+        lens.eval_inputs(pixels).permute(0, 2, 3, 1), naive, rtol=1e-4, atol=1e-5
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from browser import Browser, until
-from page_run import PageRun, every_issue, make_run, write_neighbours
+from page_run import PageRun, every_issue, make_run, write_neighbors
 
 from labelfix.modalities.image.rendering import pictures_of
 from labelfix.report.html.page import write_page
@@ -17,7 +17,7 @@ def pets(tmp_path_factory) -> PageRun:
     made = make_run(tmp_path_factory.mktemp("page"), hostile=True)
     size = len(made.report)
     near = [[(row + step) % size for step in (1, 24, 48)] for row in range(size)]
-    write_neighbours(made.run, near, [[0.9, 0.8, 0.7]] * size)
+    write_neighbors(made.run, near, [[0.9, 0.8, 0.7]] * size)
     write_page(made.run, every_issue(made.report), pictures_of(made.images, no_progress))
     return made
 

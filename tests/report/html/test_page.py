@@ -17,7 +17,7 @@ from encoded_images import TORN, MemoryImages, numbered
 from given_probs import noisy, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from page_run import every_issue, make_run, write_neighbours
+from page_run import every_issue, make_run, write_neighbors
 from PIL import Image
 from scipy.stats import binomtest
 from small_report import CLASS_NAMES, Sample, report_of, samples_of
@@ -26,7 +26,12 @@ from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import Decision, DecisionLog
 from labelfix.errors import ReportError
-from labelfix.modalities.image.rendering import Wish, draw_thumbnails, no_pictures, pictures_of
+from labelfix.modalities.image.rendering import (
+    ThumbnailRequest,
+    draw_thumbnails,
+    no_pictures,
+    pictures_of,
+)
 from labelfix.report.html.calibration import LEAST_REVIEWED as LEAST
 from labelfix.report.html.calibration import expect, tally, wilson
 from labelfix.report.html.findings import find_findings
@@ -34,7 +39,7 @@ from labelfix.report.html.page import HERE, find_pictures, write_page
 from labelfix.report.html.suspects import MAP_CLASSES, MOST, choose_cards, find_suspects, heat_map
 from labelfix.report.io import read_report_table, write_report
 from labelfix.report.neighbors import read_neighbors
-from labelfix.report.summary import summarise
+from labelfix.report.summary import summarize
 from labelfix.types import DatasetSource
 from labelfix.utils.progress import no_progress
 
@@ -159,7 +164,7 @@ def test_any_report_makes_a_page(tmp_path_factory, data):
     first = write_page(run, report, no_pictures("none")).read_bytes()
     assert write_page(run, report, no_pictures("none")).read_bytes() == first
     page = read_page(run)
-    assert len(page.of("li")) >= min(summarise(report).flagged, MOST)
+    assert len(page.of("li")) >= min(summarize(report).flagged, MOST)
 
 
 def test_a_page_stays_small_whatever_the_names_and_pictures_are(tmp_path):
@@ -183,10 +188,10 @@ def test_a_page_stays_small_whatever_the_names_and_pictures_are(tmp_path):
 @settings(max_examples=30)
 def test_pictures_keep_to_their_budget(rows, budget):
     images = MemoryImages([numbered(row) for row in range(9)] + [TORN])
-    wishes = [Wish(row, 16) for row in rows]
-    drawn = draw_thumbnails(images, wishes, budget=budget)
-    assert sum(len(drawn.get(wish, "")) for wish in wishes) <= budget
-    assert Wish(9, 16) not in drawn
+    requests = [ThumbnailRequest(row, 16) for row in rows]
+    drawn = draw_thumbnails(images, requests, budget=budget)
+    assert sum(len(drawn.get(request, "")) for request in requests) <= budget
+    assert ThumbnailRequest(9, 16) not in drawn
     assert images.reads == sorted(images.reads)
 
 
@@ -196,8 +201,8 @@ def test_a_picture_is_turned_upright_and_says_nothing_of_its_maker(tmp_path):
     exif[0x0112], exif[0x010F] = 6, "secret"
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", exif=exif, comment=b"secret")
-    drawn = draw_thumbnails(MemoryImages([buffer.getvalue()]), [Wish(0, 30)])
-    data = base64.b64decode(drawn[Wish(0, 30)].partition(",")[2])
+    drawn = draw_thumbnails(MemoryImages([buffer.getvalue()]), [ThumbnailRequest(0, 30)])
+    data = base64.b64decode(drawn[ThumbnailRequest(0, 30)].partition(",")[2])
     assert Image.open(io.BytesIO(data)).size == (10, 30)
     assert b"secret" not in data
 
@@ -263,11 +268,11 @@ def test_the_nearest_that_agree_and_disagree(pets):
     third = ({"cat", "dog", "fox"} - {"cat", suggested}).pop()
     rows[row] = [by_label[third], by_label[suggested], by_label["cat"]]
     rows[22] = [by_label[third]]
-    write_neighbours(pets.run, rows, [[0.9, 0.8, 0.7][: len(r)] for r in rows])
+    write_neighbors(pets.run, rows, [[0.9, 0.8, 0.7][: len(r)] for r in rows])
     suspects = find_suspects(pets.report)
     shown = heat_map(suspects, 3)
-    neighbours = read_neighbors(pets.run, pets.report.table["sample_id"])
-    cards = {card.row: card for card in choose_cards(pets.report, suspects, shown, neighbours)}
+    neighbors = read_neighbors(pets.run, pets.report.table["sample_id"])
+    cards = {card.row: card for card in choose_cards(pets.report, suspects, shown, neighbors)}
     assert cards[row].agreeing.given_label == "cat"
     assert cards[row].agreeing.similarity == pytest.approx(0.7)
     assert cards[row].disagreeing.given_label == suggested
@@ -312,7 +317,7 @@ def test_the_map_counts_the_flags_and_each_number_has_cards(classes, size, seed)
 def test_the_curve_is_what_a_loop_counts(data):
     names = data.draw(CLASS_NAMES)
     report = report_of(data.draw(samples_of(len(names))), names)
-    expectation, summary = expect(report), summarise(report)
+    expectation, summary = expect(report), summarize(report)
     errors = report.table["label_error_probability"].drop_null().to_pylist()
     assert sum(bin.count for bin in expectation.bins) == len(errors)
     ranked = sorted(errors, reverse=True)
@@ -327,7 +332,7 @@ def test_the_curve_is_what_a_loop_counts(data):
 
 def test_the_expected_precision_of_the_curve_is_that_of_the_summary(small_run):
     report = read_report_table(small_run, pred_probs=False)
-    summary = summarise(report)
+    summary = summarize(report)
     point = next(p for p in expect(report).points if p.reviewed == summary.flagged)
     assert point.precision == pytest.approx(summary.expected_precision)
     assert point.recall == pytest.approx(summary.expected_recall)
@@ -355,7 +360,7 @@ def test_decisions_are_told_and_checked_against_the_probabilities(pets):
     assert sum(round(bin.count * bin.wrong) for bin in bins) == 18
     write_page(pets.run, pets.report, no_pictures("none"))
     page = read_page(pets.run)
-    assert "24 samples (3 kept, 18 relabelled, 3 not sure)" in page.by_id["reviewed-so-far"]
+    assert "24 samples (3 kept, 18 relabeled, 3 not sure)" in page.by_id["reviewed-so-far"]
     assert "calibration" in page.by_id
 
 
@@ -381,8 +386,11 @@ def test_training_is_drawn_where_there_was_one(pets):
 
 def test_unjudged_and_unreadable_samples_are_listed(tmp_path):
     samples = [
-        *[Sample(f"{i}", 0, None, why_not="not judged: it has no label") for i in range(3)],
-        Sample("odd", 1, None, why_not="not judged: its class is small"),
+        *[
+            Sample(f"{i}", 0, None, exclusion_reason="not judged: it has no label")
+            for i in range(3)
+        ],
+        Sample("odd", 1, None, exclusion_reason="not judged: its class is small"),
         Sample("torn.png", 1, None, unreadable="truncated image"),
         Sample("fine", 1),
     ]
@@ -417,13 +425,13 @@ def test_ink_can_be_read_on_every_ground():
 
 
 def contrast(first: str, second: str) -> float:
-    """Return the contrast of two colours as WCAG 2 defines it."""
+    """Return the contrast of two colors as WCAG 2 defines it."""
     darker, lighter = sorted((luminance(first), luminance(second)))
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def luminance(color: str) -> float:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 

@@ -10,20 +10,20 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from labelfix.benchmark.methods.heads import Lessons, choose_radii, fit
-from labelfix.benchmark.problem import ANY_SCORE, Answers, MethodResult, Problem, suggestions
+from labelfix.benchmark.methods.heads import HeadTargets, choose_radii, fit
+from labelfix.benchmark.problem import ANY_SCORE, MethodOutputs, MethodResult, Problem, suggestions
 from labelfix.modalities.image.backbone import choose_device
 from labelfix.types import MISSING
 
-KNN_NEIGHBOURS = 50
-SIMIFEAT_NEIGHBOURS = 10
+KNN_NEIGHBORS = 50
+SIMIFEAT_NEIGHBORS = 10
 CHANCE = 0.1
 """The share that chance flags."""
 
 
-def knn_vote(problem: Problem) -> Answers:
-    """Share of the 50 nearest neighbours (cosine) whose label is another one."""
-    votes = neighbour_votes(problem, KNN_NEIGHBOURS)
+def knn_vote(problem: Problem) -> MethodOutputs:
+    """Share of the 50 nearest neighbors (cosine) whose label is another one."""
+    votes = neighbor_votes(problem, KNN_NEIGHBORS)
     own = votes[np.arange(len(problem)), problem.given_label]
     flags = votes.argmax(axis=1) != problem.given_label
     return {
@@ -37,14 +37,14 @@ def knn_vote(problem: Problem) -> Answers:
     }
 
 
-def simifeat_vote(problem: Problem) -> Answers:
-    """Votes and ranks after SimiFeat (Zhu et al., ICML 2022), 10 neighbours, one round.
+def simifeat_vote(problem: Problem) -> MethodOutputs:
+    """Votes and ranks after SimiFeat (Zhu et al., ICML 2022), 10 neighbors, one round.
 
-    The score is one minus the cosine between the neighbours' votes and the given label. ``rank``
+    The score is one minus the cosine between the neighbors' votes and the given label. ``rank``
     flags as many of each class as the vote does, those of the highest score. Neither the rounds of
     augmented features nor the estimate of the noise matrix of the paper are made.
     """
-    votes = neighbour_votes(problem, SIMIFEAT_NEIGHBOURS)
+    votes = neighbor_votes(problem, SIMIFEAT_NEIGHBORS)
     given = problem.given_label
     score = 1 - votes[np.arange(len(problem)), given] / np.linalg.norm(votes, axis=1)
     predicted = votes.argmax(axis=1)
@@ -65,7 +65,7 @@ def simifeat_vote(problem: Problem) -> Answers:
     }
 
 
-def chance(problem: Problem) -> Answers:
+def chance(problem: Problem) -> MethodOutputs:
     """Drawn scores, of which the highest tenth is flagged: what any method has to beat."""
     score = np.random.default_rng(problem.seed).random(len(problem))
     return {
@@ -78,8 +78,8 @@ def chance(problem: Problem) -> Answers:
     }
 
 
-def neighbour_votes(problem: Problem, neighbours: int) -> NDArray[np.float64]:
-    """Return ``(N, K)`` shares of the labels among the nearest neighbours, oneself left out.
+def neighbor_votes(problem: Problem, neighbors: int) -> NDArray[np.float64]:
+    """Return ``(N, K)`` shares of the labels among the nearest neighbors, oneself left out.
 
     Features are standardised, column by column, and compared by their cosine.
     """
@@ -88,7 +88,7 @@ def neighbour_votes(problem: Problem, neighbours: int) -> NDArray[np.float64]:
     spread = values.std(axis=0)
     values /= np.where(spread > 0, spread, 1)
     values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    found = min(neighbours, len(problem) - 1)
+    found = min(neighbors, len(problem) - 1)
     index = NearestNeighbors(n_neighbors=found, algorithm="brute").fit(values)
     near = index.kneighbors(return_distance=False)  # without an argument: oneself is left out
     votes = np.zeros((len(problem), problem.classes))
@@ -102,7 +102,7 @@ THRESHOLD_QUANTILE = 0.99
 """Of the margins of threshold samples: what is below it is flagged (Pleiss et al., section 3.3)."""
 
 
-def aum(problem: Problem) -> Answers:
+def aum(problem: Problem) -> MethodOutputs:
     """Area under the margin of a linear head, with threshold samples (Pleiss et al., NeurIPS 2020).
 
     Two heads train side by side; in each another ``N / (K + 1)`` samples get the label of a class
@@ -117,7 +117,7 @@ def aum(problem: Problem) -> Answers:
     for head, rows in enumerate(chosen):
         is_fake[rows, head] = True
     label[is_fake] = fake
-    radius = choose_radii(_lessons(problem, problem.given_label[:, None], fake))
+    radius = choose_radii(_targets(problem, problem.given_label[:, None], fake))
     margin = _Mean(count, 2)
     labels = torch.from_numpy(label)
 
@@ -126,7 +126,7 @@ def aum(problem: Problem) -> Answers:
         own = logits.gather(2, index).squeeze(2)
         margin.add(rows, own - logits.scatter(2, index, -torch.inf).amax(dim=2))
 
-    fit(_lessons(problem, label, fake + 1), radius.repeat(2), record)
+    fit(_targets(problem, label, fake + 1), radius.repeat(2), record)
     means = margin.result()
     threshold = [
         float(np.quantile(means[is_fake[:, head], head], THRESHOLD_QUANTILE)) for head in (0, 1)
@@ -145,7 +145,7 @@ def aum(problem: Problem) -> Answers:
     }
 
 
-def small_loss(problem: Problem) -> Answers:
+def small_loss(problem: Problem) -> MethodOutputs:
     """Mean loss of a linear head over training; flags from a mixture of two (DivideMix, ICLR 2020).
 
     A sample is flagged that more probably belongs to the component of larger losses.
@@ -159,9 +159,9 @@ def small_loss(problem: Problem) -> Answers:
         loss.add(rows, -own)
         belief.add(rows, log_probs.exp())
 
-    lessons = _lessons(problem, problem.given_label[:, None], problem.classes)
-    radius = choose_radii(lessons)
-    fit(lessons, radius, record)
+    targets = _targets(problem, problem.given_label[:, None], problem.classes)
+    radius = choose_radii(targets)
+    fit(targets, radius, record)
     score = loss.result()[:, 0]
     mixture = GaussianMixture(2, random_state=problem.seed).fit(score[:, None])
     larger = int(mixture.means_[:, 0].argmax())
@@ -196,8 +196,8 @@ class _Mean:
         return np.asarray(self._sum / self._seen[:, None])
 
 
-def _lessons(problem: Problem, label: NDArray[np.int64], classes: int) -> Lessons:
-    return Lessons(
+def _targets(problem: Problem, label: NDArray[np.int64], classes: int) -> HeadTargets:
+    return HeadTargets(
         values=problem.feature_values(),
         label=label,
         weight=np.ones(label.shape, dtype=np.float32),

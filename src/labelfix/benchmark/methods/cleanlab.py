@@ -22,14 +22,14 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from labelfix.benchmark.problem import ANY_SCORE, Answers, MethodResult, Problem, suggestions
+from labelfix.benchmark.problem import ANY_SCORE, MethodOutputs, MethodResult, Problem, suggestions
 from labelfix.config import AuditConfig, FineTuningConfig, RegularizationConfig, SelfLabelingConfig
 from labelfix.pipeline import audit
 from labelfix.report.io import read_report_table
 from labelfix.report.types import Report
 
 
-def datalab(problem: Problem) -> Answers:
+def datalab(problem: Problem) -> MethodOutputs:
     """``Datalab.find_issues(features=...)``, label issues only."""
     given = problem.given_label
     with contextlib.redirect_stdout(io.StringIO()):
@@ -55,7 +55,7 @@ FOLDS = 5
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Candidates for C, rising; the search ends where the likelihood falls.
 
-scikit-learn's default of 1 is nearly free of regularisation on so many features.
+scikit-learn's default of 1 is nearly free of regularization on so many features.
 """
 
 
@@ -136,7 +136,7 @@ CLIP = 1e-3
 Probs = NDArray[np.floating]
 
 
-def logistic(problem: Problem) -> Answers:
+def logistic(problem: Problem) -> MethodOutputs:
     """Judge by cleanlab, on 5 folds of logistic regression on the features labelfix saw."""
     pred_probs, settings = cross_validated(
         problem.feature_values(), problem.given_label, problem.classes, problem.seed
@@ -144,7 +144,7 @@ def logistic(problem: Problem) -> Answers:
     return judged([pred_probs], problem.given_label, settings)
 
 
-def published(problem: Problem) -> Answers:
+def published(problem: Problem) -> MethodOutputs:
     """Judge by cleanlab, on the probabilities that the task gives; on all models of an ensemble."""
     if problem.pred_probs is None:
         raise AssertionError("the task gives probabilities")
@@ -153,7 +153,7 @@ def published(problem: Problem) -> Answers:
 
 def judged(
     models: list[Probs], given_label: NDArray[np.int64], settings: Mapping[str, Any]
-) -> Answers:
+) -> MethodOutputs:
     """Return what cleanlab makes of out-of-sample probabilities, score by score.
 
     Several models are joined as cleanlab joins them: scores by its ensemble function with default
@@ -223,8 +223,8 @@ def _average(models: list[Probs], given_label: NDArray[np.int64]) -> Probs:
 NETWORK_FOLDS = 5
 
 
-def network(problem: Problem) -> Answers:
-    """Judge by cleanlab, on the probabilities of networks without limit and self-labelling."""
+def network(problem: Problem) -> MethodOutputs:
+    """Judge by cleanlab, on the probabilities of networks without limit and self-labeling."""
     if problem.data is None:
         raise AssertionError("the task has images")
     with tempfile.TemporaryDirectory() as scratch:

@@ -31,7 +31,7 @@ OnLogits = Callable[[NDArray[np.int64], Tensor], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lessons:
+class HeadTargets:
     """What M heads are to learn.
 
     Args:
@@ -60,18 +60,18 @@ class Lessons:
         return scale_features(self.values, self.rows, self.device)
 
 
-def choose_radii(lessons: Lessons, config: TrainingConfig = TrainingConfig()) -> Tensor:  # noqa: B008 - frozen
+def choose_radii(targets: HeadTargets, config: TrainingConfig = TrainingConfig()) -> Tensor:  # noqa: B008 - frozen
     """Return ``(M,)`` radii under which each head's labels of the held-out part are likeliest."""
-    radii = torch.tensor(config.radii) * lessons.classes**0.5
-    heads = lessons.label.shape[1]
-    rng = np.random.default_rng([lessons.seed, HELD_OUT])
-    is_held_out = np.zeros(len(lessons.label), dtype=bool)
-    is_held_out[rng.permutation(lessons.rows)[::HELD_OUT]] = True
-    label = torch.from_numpy(np.repeat(lessons.label, len(radii), axis=1))
-    weight = torch.from_numpy(np.repeat(lessons.weight, len(radii), axis=1))
+    radii = torch.tensor(config.radii) * targets.classes**0.5
+    heads = targets.label.shape[1]
+    rng = np.random.default_rng([targets.seed, HELD_OUT])
+    is_held_out = np.zeros(len(targets.label), dtype=bool)
+    is_held_out[rng.permutation(targets.rows)[::HELD_OUT]] = True
+    label = torch.from_numpy(np.repeat(targets.label, len(radii), axis=1))
+    weight = torch.from_numpy(np.repeat(targets.weight, len(radii), axis=1))
     trains = torch.from_numpy(~is_held_out)[:, None]
-    features = lessons.scaled()
-    fitted = _fit(lessons, features, label, weight * trains, radii.repeat(heads), config)
+    features = targets.scaled()
+    fitted = _fit(targets, features, label, weight * trains, radii.repeat(heads), config)
     loss = torch.zeros(heads * len(radii), dtype=torch.float64)
     for part, probs in head_probabilities(fitted, features, np.flatnonzero(is_held_out)):
         own = probs.cpu().gather(2, label[part].unsqueeze(2)).squeeze(2).clamp_min(1e-12)
@@ -81,7 +81,7 @@ def choose_radii(lessons: Lessons, config: TrainingConfig = TrainingConfig()) ->
 
 
 def fit(
-    lessons: Lessons,
+    targets: HeadTargets,
     radii: Tensor,
     on_logits: OnLogits | None = None,
     config: TrainingConfig = TrainingConfig(),  # noqa: B008 - frozen
@@ -89,30 +89,30 @@ def fit(
     """Return M heads trained on all their samples.
 
     Args:
-        lessons: What they learn.
+        targets: What they learn.
         radii: ``(M,)``.
         on_logits: Given the rows and the ``(B, M, K)`` logits of every batch.
         config: How they are trained.
     """
-    label, weight = torch.from_numpy(lessons.label), torch.from_numpy(lessons.weight)
-    return _fit(lessons, lessons.scaled(), label, weight, radii, config, on_logits)
+    label, weight = torch.from_numpy(targets.label), torch.from_numpy(targets.weight)
+    return _fit(targets, targets.scaled(), label, weight, radii, config, on_logits)
 
 
 def accuracies(
     heads: LinearHeads,
-    lessons: Lessons,
+    targets: HeadTargets,
     values: NDArray[np.float16],
     label: NDArray[np.int64],
 ) -> list[float]:
     """Return the share of other samples whose label each of M heads predicts.
 
     Args:
-        heads: M, trained on ``lessons``.
-        lessons: For the scale of the features.
+        heads: M, trained on ``targets``.
+        targets: For the scale of the features.
         values: ``(T, D)`` features.
         label: ``(T,)`` codes.
     """
-    scaled = lessons.scaled()
+    scaled = targets.scaled()
     features = ScaledFeatures(values, scaled.mean, scaled.scale, scaled.device)
     right = torch.zeros(len(heads.weight), dtype=torch.int64)
     for part, probs in head_probabilities(heads, features, np.arange(len(label))):
@@ -122,7 +122,7 @@ def accuracies(
 
 
 def _fit(
-    lessons: Lessons,
+    targets: HeadTargets,
     features: ScaledFeatures,
     label: Tensor,
     weight: Tensor,
@@ -130,19 +130,19 @@ def _fit(
     config: TrainingConfig,
     on_logits: OnLogits | None = None,
 ) -> LinearHeads:
-    device = lessons.device
+    device = targets.device
 
     def lesson(rows: NDArray[np.int64]) -> Batch:
         return Batch(label[rows].to(device), weight[rows].float().to(device))
 
     return fit_heads(
         features,
-        lessons.rows,
+        targets.rows,
         lesson,
-        classes=lessons.classes,
+        classes=targets.classes,
         radius=radii,
         config=config,
-        seed=lessons.seed,
+        seed=targets.seed,
         on_epoch=lambda epoch, epochs, loss: None,
         on_logits=on_logits,
     )

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from labelfix.api import audit
-from labelfix.benchmark.problem import ANY_SCORE, Answers, MethodResult, Problem
+from labelfix.benchmark.problem import ANY_SCORE, MethodOutputs, MethodResult, Problem
 from labelfix.config import Tune
 from labelfix.exports.export import export
 from labelfix.report.io import read_report_table
@@ -27,17 +27,17 @@ FOR_TRAINING = 0.7
 """How sure a label is that is exported to train on, as docs/exports.md advises."""
 
 
-def head(problem: Problem) -> Answers:
+def head(problem: Problem) -> MethodOutputs:
     """``labelfix audit --tune head``: heads on frozen features."""
     return _audited(problem, "head")
 
 
-def full(problem: Problem) -> Answers:
+def full(problem: Problem) -> MethodOutputs:
     """``labelfix audit --tune full``: whole networks."""
     return _audited(problem, "full")
 
 
-def _audited(problem: Problem, tune: Tune) -> Answers:
+def _audited(problem: Problem, tune: Tune) -> MethodOutputs:
     if problem.data is None:
         raise AssertionError("the task has images")
     backbone = problem.backbone

@@ -1,18 +1,18 @@
-"""labelfix on probabilities of others: a room without torch, as it needs none.
+"""labelfix on probabilities of others: a module without torch, as it needs none.
 
 Letters: N samples.
 """
 
 import numpy as np
 
-from labelfix.benchmark.problem import ANY_SCORE, Answers, MethodResult, Problem
+from labelfix.benchmark.problem import ANY_SCORE, MethodOutputs, MethodResult, Problem
 from labelfix.config import FlagConfig
 from labelfix.scoring.flags import correct
 from labelfix.scoring.scores import score_labels
 from labelfix.types import Evidence
 
 
-def published(problem: Problem) -> Answers:
+def published(problem: Problem) -> MethodOutputs:
     """What labelfix makes of the probabilities that the task gives; of several, of their mean."""
     if problem.pred_probs is None:
         raise AssertionError("the task gives probabilities")

@@ -1,6 +1,6 @@
 """The methods of the benchmark, by name: data, no code of theirs.
 
-Each runs in a process of its own, so each room is imported only there.
+Each runs in a process of its own, so each module is imported only there.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class Method:
 
     Args:
         name: Its name.
-        room: The module that holds it.
-        function: What is called there: takes a ``Problem``, returns ``Answers``.
+        module: The module that holds it.
+        function: What is called there: takes a ``Problem``, returns ``MethodOutputs``.
         needs: What it reads besides labels.
         about: What it is, for a person.
         is_slow: It trains whole networks; only run when it is named.
@@ -29,7 +29,7 @@ class Method:
     """
 
     name: str
-    room: str
+    module: str
     function: str
     needs: Needs
     about: str
@@ -113,14 +113,14 @@ METHODS = {
             "baselines",
             "knn_vote",
             "features",
-            "vote of the 50 nearest neighbours",
+            "vote of the 50 nearest neighbors",
         ),
         Method(
             "simifeat-vote",
             "baselines",
             "simifeat_vote",
             "features",
-            "vote and rank of the 10 nearest neighbours, after SimiFeat",
+            "vote and rank of the 10 nearest neighbors, after SimiFeat",
         ),
         Method("random", "baselines", "chance", "labels", "drawn scores"),
     )

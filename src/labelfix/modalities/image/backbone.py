@@ -66,13 +66,13 @@ class Backbone:
         """Return ``(B, D)`` float16 features of ``(B, S, S, 3)`` uint8 images, on the CPU.
 
         D joins the averages of the feature maps at ``depths`` and the network's last layer: errors
-        show in textures and colours too, which the last layer of a classifier has given up.
+        show in textures and colors too, which the last layer of a classifier has given up.
         """
-        return self._forward(self.normalise(images)).clamp(-HALF_MAX, HALF_MAX).half().cpu()
+        return self._forward(self.normalize(images)).clamp(-HALF_MAX, HALF_MAX).half().cpu()
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Return ``(B, 3, S, S)`` normalised pixels of ``(B, S, S, 3)`` uint8 images."""
-        return normalise(images.to(self.device), self.preprocessing, self.dtype)
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return ``(B, 3, S, S)`` normalized pixels of ``(B, S, S, 3)`` uint8 images."""
+        return normalize(images.to(self.device), self.preprocessing, self.dtype)
 
     def _forward(self, pixels: Tensor) -> Tensor:
         model: Any = self.model
@@ -83,8 +83,8 @@ class Backbone:
         return torch.cat([_vectors(part) for part in (*maps, head)], dim=1)
 
 
-def normalise(images: Tensor, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:
-    """Return ``(B, 3, S, S)`` normalised pixels of ``(B, S, S, 3)`` uint8 images.
+def normalize(images: Tensor, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:
+    """Return ``(B, 3, S, S)`` normalized pixels of ``(B, S, S, 3)`` uint8 images.
 
     Worked a line of pixels at a time: over three channels alone, processors crawl.
     """
@@ -246,7 +246,7 @@ def _from_hub(name: str) -> nn.Module:
     if not timm.is_model_pretrained(name):
         raise BackboneError(
             f"timm has no pretrained weights for {name!r}: its features would say nothing, and "
-            "regularisation would have no centre to hold weights near",
+            "regularization would have no center to hold weights near",
             hint="name a model from timm.list_pretrained(), give --weights FILE, or train from "
             "random weights with --tune full --no-pretrained",
         )

@@ -77,7 +77,7 @@ def measure(image: Image.Image, size: tuple[int, int]) -> Appearance:
 
 
 def _laplacian_variance(grey: NDArray[np.uint8]) -> float:
-    """Return the variance of the 4-neighbour Laplacian; 0 where there is no inner pixel."""
+    """Return the variance of the 4-neighbor Laplacian; 0 where there is no inner pixel."""
     if min(grey.shape) < 3:
         return 0.0
     values = grey.astype(np.int32)

@@ -25,12 +25,12 @@ from labelfix.modalities.image.decode import (
     measure,
 )
 from labelfix.modalities.image.transforms import Preprocessing
-from labelfix.types import Appearances, Features, ImageStore
+from labelfix.types import Features, ImageStatistics, ImageStore
 from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, StoredRows, cache_key, rows_of
 from labelfix.utils.progress import OnProgress, no_progress
 from labelfix.utils.sample_reader import digest_or_reason, digests_of_batch, read_batches
 from labelfix.utils.threads import map_ahead
-from labelfix.utils.torch_utils import Portions, one_core_threads
+from labelfix.utils.torch_utils import MicroBatcher, one_core_threads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +110,7 @@ def extract(
     Raises:
         TrainingError: Memory has no room for a single image.
     """
-    portions = Portions()
+    portions = MicroBatcher()
     on_cpu = backbone.device.type == "cpu"
     workers = torch.get_num_threads() if on_cpu else os.cpu_count() or 1
 
@@ -135,7 +135,7 @@ def extract(
                 yield _forward(decoded, backbone, width, portions)
 
 
-def _forward(decoded: Decoded, backbone: Backbone, width: int, portions: Portions) -> RowBatch:
+def _forward(decoded: Decoded, backbone: Backbone, width: int, portions: MicroBatcher) -> RowBatch:
     count = len(decoded.decoded)
     values = np.zeros((count, width), dtype=np.float16)
     measures = np.zeros((count, MEASURES), dtype=np.float32)
@@ -158,7 +158,7 @@ CACHE_VERSION = 3
 """Raised when the same images and network would give other features."""
 
 SIDE_PLACES, SIDE_RUN = 8, 8
-"""At how many places, and how many neighbours there, images are measured for their size."""
+"""At how many places, and how many neighbors there, images are measured for their size."""
 
 SIDE_CAP = 640
 """Pixels; larger images are not told apart."""
@@ -235,7 +235,9 @@ def compute_features(
 def features_of(stored: StoredRows) -> Features:
     """Return rows of the cache as what the frozen backbone makes of each image."""
     side, bright_end, dark_end, laplacian_variance = np.array(stored.arrays["measures"]).T
-    looks = Appearances(side, bright_end, dark_end, laplacian_variance, stored.arrays["thumbnails"])
+    looks = ImageStatistics(
+        side, bright_end, dark_end, laplacian_variance, stored.arrays["thumbnails"]
+    )
     return Features(
         values=stored.arrays["values"],
         content=stored.content,

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from labelfix.data.stores import ParquetImages
 from labelfix.errors import TrainingError
-from labelfix.modalities.batching import Rows, neighbours
+from labelfix.modalities.batching import Rows, neighbors
 from labelfix.modalities.image.features import decode_batch
 from labelfix.modalities.image.transforms import Preprocessing
 from labelfix.types import Assumption, ImageStore
@@ -77,7 +77,7 @@ def stored_square(preprocessing: Preprocessing, *, room: float = 1.0) -> Preproc
         room: 1.15 stores 15 % more pixels a side, so that small random crops keep more detail.
     """
     size = max(preprocessing.size, round(preprocessing.size / preprocessing.crop_share * room))
-    size += (size - preprocessing.size) % 2  # an even rest has a centre
+    size += (size - preprocessing.size) % 2  # an even rest has a center
     return replace(preprocessing, size=size, crop_share=1.0)
 
 
@@ -185,7 +185,7 @@ WINDOW_BYTES = 512 << 20
 """Pixels decoded together where a store is slow in random order; up to three such are held."""
 
 BLOCK_ROWS = 128
-"""Neighbouring rows that stay together in the order of such a store."""
+"""Neighboring rows that stay together in the order of such a store."""
 
 Item = TypeVar("Item")
 
@@ -202,7 +202,7 @@ class PixelSource(Protocol):
 
     @property
     def block_rows(self) -> int:
-        """How many neighbouring rows an order should leave together; 1 allows any order."""
+        """How many neighboring rows an order should leave together; 1 allows any order."""
         ...
 
     @property
@@ -257,7 +257,7 @@ class DecodedPixels:
         images: The encoded images.
         preprocessing: How one becomes a square, the same as for stored ones.
         workers: Processes; 0 decodes in a thread of this one.
-        block_rows: Neighbouring rows that an order leaves together; ``None`` asks for it where
+        block_rows: Neighboring rows that an order leaves together; ``None`` asks for it where
             ``images`` is slow in random order.
     """
 
@@ -281,8 +281,8 @@ class DecodedPixels:
     def batches(self, batches: Sequence[Rows], *, pin: bool) -> Iterator[Batch]:
         """Yield the pixels of each batch, in order.
 
-        Where rows stay with their neighbours, several batches are decoded together, so that
-        workers read neighbours in rising order.
+        Where rows stay with their neighbors, several batches are decoded together, so that
+        workers read neighbors in rising order.
 
         Raises:
             TrainingError: An image that could be read before cannot be any more, or a worker died.
@@ -292,7 +292,7 @@ class DecodedPixels:
         together = 1
         if self.block_rows > 1:
             together = max(1, WINDOW_BYTES // (self._bytes * max(map(len, batches))))
-        windows = neighbours(batches, together)
+        windows = neighbors(batches, together)
         yield from _one_by_one_ahead(self._decoded(windows, pin=pin), len(batches), AHEAD)
 
     def _decoded(self, windows: list[Sequence[Rows]], *, pin: bool) -> Iterator[Batch]:

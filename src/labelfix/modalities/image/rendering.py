@@ -23,7 +23,7 @@ from labelfix.utils.progress import OnProgress, Progress, no_progress
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ThumbnailRequest:
     """A picture that a page wants: the row of a sample, and how many pixels a side at most."""
 
     row: int
@@ -35,18 +35,18 @@ class Pictures:
     """Who draws for a page.
 
     Args:
-        draw: Takes wishes, the most important first, and returns ``data:`` addresses for those that
-            can be had and fit.
-        why_not: A sentence that says why none can be had; ``None`` if they can.
+        draw: Takes requests, the most important first, and returns ``data:`` addresses for those
+            that can be had and fit.
+        exclusion_reason: A sentence that says why none can be had; ``None`` if they can.
     """
 
-    draw: Callable[[Sequence[Wish]], Mapping[Wish, str]]
-    why_not: str | None
+    draw: Callable[[Sequence[ThumbnailRequest]], Mapping[ThumbnailRequest, str]]
+    exclusion_reason: str | None
 
 
-def no_pictures(why_not: str) -> Pictures:
+def no_pictures(exclusion_reason: str) -> Pictures:
     """Return pictures of which none can be had, and say why."""
-    return Pictures(lambda wishes: {}, why_not)
+    return Pictures(lambda requests: {}, exclusion_reason)
 
 
 QUALITY = 82
@@ -60,48 +60,53 @@ BUDGET = 9_000_000
 
 def draw_thumbnails(
     images: ImageStore,
-    wishes: Sequence[Wish],
+    requests: Sequence[ThumbnailRequest],
     *,
     budget: int = BUDGET,
     decoding: Decoding = USUAL,
     on_progress: OnProgress = no_progress,
-) -> Mapping[Wish, str]:
-    """Return ``data:`` addresses for wishes, for as many as the budget holds.
+) -> Mapping[ThumbnailRequest, str]:
+    """Return ``data:`` addresses for requests, for as many as the budget holds.
 
     Args:
         images: The encoded images.
-        wishes: The most important first; one that comes twice is paid for twice.
+        requests: The most important first; one that comes twice is paid for twice.
         budget: Bytes that all of them may take together.
         decoding: How encoded images become pixels, as in the audit.
         on_progress: Told how many are drawn.
     """
-    uses = Counter(wishes)
-    drawn = dict(_draw(images, sorted(uses, key=lambda wish: wish.row), decoding, on_progress))
-    kept: dict[Wish, str] = {}
-    for wish in uses:  # in the order of their first use
-        address = drawn.get(wish)
-        price = len(address or "") * uses[wish]
+    uses = Counter(requests)
+    drawn = dict(
+        _draw(images, sorted(uses, key=lambda request: request.row), decoding, on_progress)
+    )
+    kept: dict[ThumbnailRequest, str] = {}
+    for request in uses:  # in the order of their first use
+        address = drawn.get(request)
+        price = len(address or "") * uses[request]
         if address is not None and price <= budget:
-            kept[wish] = address
+            kept[request] = address
             budget -= price
     return kept
 
 
 def _draw(
-    images: ImageStore, wishes: Sequence[Wish], decoding: Decoding, on_progress: OnProgress
-) -> Iterator[tuple[Wish, str]]:
+    images: ImageStore,
+    requests: Sequence[ThumbnailRequest],
+    decoding: Decoding,
+    on_progress: OnProgress,
+) -> Iterator[tuple[ThumbnailRequest, str]]:
     """Yield the pictures that can be had; rows rise, which is fast for every store."""
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(wishes), AT_ONCE):
-            some = wishes[start : start + AT_ONCE]
-            data = [_read(images, wish.row) for wish in some]
-            for wish, address in zip(
+        for start in range(0, len(requests), AT_ONCE):
+            some = requests[start : start + AT_ONCE]
+            data = [_read(images, request.row) for request in some]
+            for request, address in zip(
                 some, pool.map(_address, data, some, repeat(decoding)), strict=True
             ):
                 if address is not None:
-                    yield wish, address
+                    yield request, address
             done = start + len(some)
-            on_progress(Progress("drawing the page", done, len(wishes), "pictures"))
+            on_progress(Progress("drawing the page", done, len(requests), "pictures"))
 
 
 def _read(images: ImageStore, row: int) -> bytes:
@@ -111,12 +116,12 @@ def _read(images: ImageStore, row: int) -> bytes:
         return b""
 
 
-def _address(data: bytes, wish: Wish, decoding: Decoding) -> str | None:
+def _address(data: bytes, request: ThumbnailRequest, decoding: Decoding) -> str | None:
     try:
-        picture = decode_image(data, at_least=wish.side, decoding=decoding)
+        picture = decode_image(data, at_least=request.side, decoding=decoding)
     except (UnreadableImage, MemoryError):
         return None
-    picture.thumbnail((wish.side, wish.side))
+    picture.thumbnail((request.side, request.side))
     picture.info.clear()  # comments and places stay out of the page
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)

@@ -51,7 +51,7 @@ class Preprocessing:
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the ``(S, S, 3)`` central square of an RGB image.
 
-        The square is cut first and resized then, which gives what timm's resize and centre crop
+        The square is cut first and resized then, which gives what timm's resize and center crop
         give, up to rounding, and touches fewer pixels. torch resizes bytes many times faster than
         Pillow does.
         """
@@ -178,7 +178,7 @@ def draw_crops(rows: Tensor, augment: Augment, *, seed: int, epoch: int) -> Crop
     return Crops(left, top, wide, tall, is_flipped=torch.from_numpy(coin < augment.flip))
 
 
-class ImageLens:
+class BatchTransform:
     """Turns stored pixels into what a network sees.
 
     Args:
@@ -195,18 +195,18 @@ class ImageLens:
         self._shift = (mean / std).float().view(3, 1, 1).to(device)
         self._device = device
 
-    def training_view(self, pixels: Tensor, crops: Crops) -> Tensor:
-        """Return ``(B, 3, T, T)`` float32: the crops, enlarged, flipped and normalised.
+    def train_inputs(self, pixels: Tensor, crops: Crops) -> Tensor:
+        """Return ``(B, 3, T, T)`` float32: the crops, enlarged, flipped and normalized.
 
         Args:
             pixels: ``(B, S, S, 3)`` uint8.
             crops: Which part of each.
         """
         # (2, B, T): where in [-1, 1] each column and each row of a view lies in its image
-        centres = (torch.arange(self._size) + 0.5) / self._size
-        turned = torch.where(crops.is_flipped[:, None], 1 - centres, centres)
+        centers = (torch.arange(self._size) + 0.5) / self._size
+        turned = torch.where(crops.is_flipped[:, None], 1 - centers, centers)
         columns = crops.left[:, None] + crops.width[:, None] * turned
-        lines = crops.top[:, None] + crops.height[:, None] * centres
+        lines = crops.top[:, None] + crops.height[:, None] * centers
         axes = self.moved(torch.stack([columns, lines]).mul_(2).sub_(1))
         shape = (len(pixels), self._size, self._size)
         grid = torch.stack(
@@ -216,10 +216,10 @@ class ImageLens:
         views = grid_sample(
             images, grid, mode="bilinear", padding_mode="border", align_corners=False
         )
-        return self._normalised(views)
+        return self._normalized(views)
 
-    def judging_view(self, pixels: Tensor) -> Tensor:
-        """Return ``(B, 3, T, T)`` float32: the central square, normalised.
+    def eval_inputs(self, pixels: Tensor) -> Tensor:
+        """Return ``(B, 3, T, T)`` float32: the central square, normalized.
 
         Args:
             pixels: ``(B, S, S, 3)`` uint8.
@@ -235,7 +235,7 @@ class ImageLens:
             images = interpolate(
                 images, size=(self._size, self._size), mode="bilinear", antialias=True
             )
-        return self._normalised(images)
+        return self._normalized(images)
 
     def moved(self, tensor: Tensor) -> Tensor:
         """Return a tensor on the device, without waiting for the copy."""
@@ -243,8 +243,8 @@ class ImageLens:
             tensor = tensor.pin_memory()
         return tensor.to(self._device, non_blocking=True)
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        """Normalise in place; the values still run to 255."""
+    def _normalized(self, images: Tensor) -> Tensor:
+        """Normalize in place; the values still run to 255."""
         images = images.mul_(self._factor).sub_(self._shift)
         return images.contiguous(memory_format=torch.channels_last)
 

@@ -19,7 +19,7 @@ from labelfix.modalities.batching import (
     training_steps,
 )
 from labelfix.modalities.image.pixels import Batch, PixelSource
-from labelfix.modalities.image.transforms import Augment, ImageLens, Preprocessing, draw_crops
+from labelfix.modalities.image.transforms import Augment, BatchTransform, Preprocessing, draw_crops
 
 
 class TrainingImages:
@@ -133,7 +133,7 @@ class ImageViews:
         self._source = source
         self._augment = augment
         self._device = device
-        self._lens = ImageLens(preprocessing, device)
+        self._lens = BatchTransform(preprocessing, device)
         self._rank, self._world_size = rank, world_size
 
     def step_sizes(self, rows: NDArray[np.int64], batch_size: int) -> list[int]:
@@ -161,7 +161,7 @@ class ImageViews:
         images = self._images(rows, batch_size, seed=seed)
         for numbers, pixels in images.training(epoch, start_batch=start_batch):
             crops = draw_crops(numbers, self._augment, seed=seed, epoch=epoch)
-            yield self._lens.moved(numbers), self._lens.training_view(pixels, crops)
+            yield self._lens.moved(numbers), self._lens.train_inputs(pixels, crops)
 
     def judging(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows ``(B,)`` and plain inputs ``(B, 3, T, T)``, each row once over all processes.
@@ -171,7 +171,7 @@ class ImageViews:
             batch_size: B.
         """
         for numbers, pixels in self._images(rows, batch_size, seed=0).judging():
-            yield self._lens.moved(numbers), self._lens.judging_view(pixels)
+            yield self._lens.moved(numbers), self._lens.eval_inputs(pixels)
 
     def _images(self, rows: NDArray[np.int64], batch_size: int, *, seed: int) -> TrainingImages:
         return TrainingImages(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.data.decisions import Decision, Verdict
+from labelfix.data.decisions import Decision, DecisionAction
 from labelfix.report.types import Report
 from labelfix.report.view import floats, truths
 
@@ -106,7 +106,7 @@ def _bins(wrong: NDArray[np.float64]) -> tuple[Bin, ...]:
 REVIEWED_BINS = 10
 
 LEAST_REVIEWED = 20
-"""Fewer verdicts than that say nothing of calibration."""
+"""Fewer actions than that say nothing of calibration."""
 
 Z_90 = 1.6448536269514722
 """The normal quantile of a two-sided interval of 90 %."""
@@ -136,12 +136,12 @@ class Reviewed:
     """The decisions in force.
 
     Args:
-        counts: How many there are of each verdict.
-        bins: The tenths that hold a sample; empty where too few are decided. A relabelled sample
+        counts: How many there are of each action.
+        bins: The tenths that hold a sample; empty where too few are decided. A relabeled sample
             was wrong, a kept one right; unsure and dropped ones do not count.
     """
 
-    counts: Mapping[Verdict, int]
+    counts: Mapping[DecisionAction, int]
     bins: tuple[CheckedBin, ...]
 
     @property
@@ -155,14 +155,14 @@ def tally(report: Report, decisions: Mapping[str, Decision]) -> Reviewed:
     names = pa.array(decisions, pa.string())
     rows = pc.index_in(names, report.table["sample_id"].combine_chunks())
     held = [
-        (row, decision.verdict)
+        (row, decision.action)
         for row, decision in zip(rows.to_pylist(), decisions.values(), strict=True)
         if row is not None
     ]
-    counts = Counter(verdict for _, verdict in held)
+    counts = Counter(action for _, action in held)
     error = floats(report, "label_error_probability")
     said = np.array(
-        [(error[row], verdict == "relabel") for row, verdict in held if verdict in _SAYS_IT],
+        [(error[row], action == "relabel") for row, action in held if action in _SAYS_IT],
         np.float64,
     ).reshape(-1, 2)
     return Reviewed(dict(sorted(counts.items())), _reviewed_bins(said[~np.isnan(said[:, 0])]))

@@ -1,4 +1,4 @@
-"""The curves of the page as SVG. Colours come from the page's own style sheet, by class.
+"""The curves of the page as SVG. Colors come from the page's own style sheet, by class.
 
 Every picture says in its title what it shows; its figures are also in the text beside it.
 """
@@ -245,12 +245,12 @@ def text_at(
     size: int,
     anchor: str = "start",
     weight: str = "normal",
-    colour: str = INK,
+    color: str = INK,
 ) -> str:
     """Return text as an element."""
     return (
         f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' text-anchor='{anchor}' "
-        f"font-weight='{weight}' fill='{colour}'>{safe(text)}</text>"
+        f"font-weight='{weight}' fill='{color}'>{safe(text)}</text>"
     )
 
 
@@ -322,12 +322,11 @@ def _bars(layers: Sequence[LayerDistance]) -> list[str]:
             is_off = layer.relative > longest
             figure = f"{layer.relative:.3f}{' (off the scale)' if is_off else ''}"
             length = BARS * min(layer.relative / longest, 1.0)
-        colour = ORANGE if layer.at_boundary else BLUE
+        color = ORANGE if layer.at_boundary else BLUE
         parts += [
             f"<g><title>{safe(_told(layer))}</title>",
             text_at(NAMES - 6, middle + 4, _short(layer.name), size=10, anchor="end"),
-            f"<rect x='{NAMES}' y='{middle - 5}' width='{length:.1f}' height='10' "
-            f"fill='{colour}'/>",
+            f"<rect x='{NAMES}' y='{middle - 5}' width='{length:.1f}' height='10' fill='{color}'/>",
             text_at(NAMES + length + 5, middle + 4, figure, size=10),
             "</g>",
         ]
@@ -377,10 +376,10 @@ def _panel(
         across = (point[0] - first) / (last - first) if last > first else 0.5
         return left + across * PANEL_WIDTH, bottom - point[1] / highest * PANEL_HEIGHT
 
-    for number, (name, colour, _) in enumerate(lines):
+    for number, (name, color, _) in enumerate(lines):
         places = [place(point) for point in known[name]]
-        parts += _line(places, colour)
-        parts.append(text_at(left + 130 * number, top - 5, name, size=10, colour=colour))
+        parts += _line(places, color)
+        parts.append(text_at(left + 130 * number, top - 5, name, size=10, color=color))
     return [
         *parts,
         text_at(left - 6, top + 4, f"{highest:.3g}", size=10, anchor="end"),
@@ -390,11 +389,11 @@ def _panel(
     ]
 
 
-def _line(places: Sequence[tuple[float, float]], colour: str) -> list[str]:
+def _line(places: Sequence[tuple[float, float]], color: str) -> list[str]:
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    dots = [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2' fill='{colour}'/>" for x, y in places]
+    dots = [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2' fill='{color}'/>" for x, y in places]
     return [
-        f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='1.5'/>",
+        f"<polyline points='{points}' fill='none' stroke='{color}' stroke-width='1.5'/>",
         *dots,
     ]
 

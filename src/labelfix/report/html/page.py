@@ -19,7 +19,7 @@ from labelfix.data.decisions import Decision, read_decisions
 from labelfix.data.stores import shown_images
 from labelfix.errors import DatasetError
 from labelfix.modalities.image.decode import Decoding
-from labelfix.modalities.image.rendering import Pictures, Wish, no_pictures, pictures_of
+from labelfix.modalities.image.rendering import Pictures, ThumbnailRequest, no_pictures, pictures_of
 from labelfix.report.html.calibration import Expectation, Reviewed, expect, tally
 from labelfix.report.html.charts import (
     calibration_chart,
@@ -48,8 +48,8 @@ from labelfix.report.io import read_report_table, report_file
 from labelfix.report.neighbors import read_neighbors
 from labelfix.report.reopen import open_audited
 from labelfix.report.run_folder import PAGE_NAME, locked
-from labelfix.report.summary import ClassSummary, Summary, summarise
-from labelfix.report.training_log import Training, read_training, summarise_training
+from labelfix.report.summary import ClassSummary, Summary, summarize
+from labelfix.report.training_log import Training, read_training, summarize_training
 from labelfix.report.types import Report, RunInfo
 from labelfix.types import Label, LabeledDataset
 from labelfix.utils.files import atomic_path
@@ -64,7 +64,7 @@ LONGEST_NAME, LONGEST_TEXT = 160, 5000
 """Characters of a name or a sentence that are shown; the middle of a longer one is left out."""
 
 CARD_SIDE, NEAR_SIDE, SET_SIDE = 232, 96, 144
-"""Pixels a side of the pictures: of a suspect, of its neighbours, and of all others."""
+"""Pixels a side of the pictures: of a suspect, of its neighbors, and of all others."""
 
 CHARTS = (review_chart, histogram, calibration_chart, training_charts, layer_chart)
 """What the template draws, by the name of the function."""
@@ -100,7 +100,7 @@ class Page:
         bad_files: What cannot be read.
         unjudged: Why samples were not judged.
         training: How whole networks were trained; ``None`` where none was.
-        run: Where the verdicts came from.
+        run: Where the actions came from.
         pictures: ``data:`` addresses.
         why_no_pictures: A sentence, where there are none.
     """
@@ -119,20 +119,20 @@ class Page:
     unjudged: tuple[Unjudged, ...]
     training: Training | None
     run: RunInfo
-    pictures: Mapping[Wish, str]
+    pictures: Mapping[ThumbnailRequest, str]
     why_no_pictures: str | None
 
 
-def wishes(cards: Sequence[Card], findings: Sequence[Finding]) -> list[Wish]:
+def requests(cards: Sequence[Card], findings: Sequence[Finding]) -> list[ThumbnailRequest]:
     """Return the pictures of a page, the most important first."""
     near = [one for card in cards for one in (card.agreeing, card.disagreeing) if one is not None]
     others = [
         picture for finding in findings for found in finding.sets for picture in found.pictures
     ]
     return [
-        *(Wish(card.row, CARD_SIDE) for card in cards),
-        *(Wish(picture.row, SET_SIDE) for picture in others),
-        *(Wish(one.row, NEAR_SIDE) for one in near),
+        *(ThumbnailRequest(card.row, CARD_SIDE) for card in cards),
+        *(ThumbnailRequest(picture.row, SET_SIDE) for picture in others),
+        *(ThumbnailRequest(one.row, NEAR_SIDE) for one in near),
     ]
 
 
@@ -153,7 +153,7 @@ def render(page: Page) -> str:
         are_long=any(len(_name(page.class_names[code])) > 3 for code in page.map.codes),
         run_rows=_run_rows(page.run),
         sides={"card": CARD_SIDE, "near": NEAR_SIDE, "set": SET_SIDE},
-        picture=lambda row, side: page.pictures.get(Wish(row, side)),
+        picture=lambda row, side: page.pictures.get(ThumbnailRequest(row, side)),
     )
 
 
@@ -215,7 +215,7 @@ def _count(number: float) -> str:
 
 
 def _run_rows(run: RunInfo) -> list[tuple[str, str]]:
-    """Return what shaped the verdicts, as terms and texts."""
+    """Return what shaped the actions, as terms and texts."""
     rows = [
         ("data", f"{run.source.path} ({run.source.kind})"),
         ("backbone", run.backbone),
@@ -295,8 +295,8 @@ def write_page(run: Path, report: Report, pictures: Pictures) -> Path:
 
 
 def _compose(run: Path, report: Report, pictures: Pictures) -> Page:
-    training = summarise_training(run, report)
-    summary = summarise(report, top=12, training=training)
+    training = summarize_training(run, report)
+    summary = summarize(report, top=12, training=training)
     suspects = find_suspects(report)
     shown = heat_map(suspects, len(report.class_names))
     cards = choose_cards(report, suspects, shown, read_neighbors(run, report.table["sample_id"]))
@@ -321,8 +321,8 @@ def _compose(run: Path, report: Report, pictures: Pictures) -> Page:
         unjudged=find_unjudged(report),
         training=read_training(run, training),
         run=report.run,
-        pictures=pictures.draw(wishes(cards, findings)),
-        why_no_pictures=pictures.why_not,
+        pictures=pictures.draw(requests(cards, findings)),
+        why_no_pictures=pictures.exclusion_reason,
     )
 
 

@@ -141,13 +141,13 @@ def heat_map(suspects: Suspects, classes: int) -> HeatMap:
 
 
 def choose_cards(
-    report: Report, suspects: Suspects, shown: HeatMap, neighbours: NeighborLists | None
+    report: Report, suspects: Suspects, shown: HeatMap, neighbors: NeighborLists | None
 ) -> tuple[Card, ...]:
     """Return the cards, most surely wrong first: the worst, and some of each cell of the map."""
     chosen = _chosen(suspects, shown, len(report.class_names))
     rows = suspects.rows[chosen]
     names = ["sample_id", "split", "label_error_probability", "suggested_label_probability"]
-    near = _near(report, suspects, chosen, neighbours)
+    near = _near(report, suspects, chosen, neighbors)
     return tuple(
         Card(row=row, given=given, suggested=suggested, **cells, agreeing=same, disagreeing=other)
         for row, given, suggested, cells, (same, other) in zip(
@@ -201,15 +201,15 @@ def _near(
     report: Report,
     suspects: Suspects,
     chosen: NDArray[np.int64],
-    neighbours: NeighborLists | None,
+    neighbors: NeighborLists | None,
 ) -> list[tuple[Near | None, Near | None]]:
     """Return the nearest agreeing and disagreeing sample of each card."""
-    if neighbours is None:
+    if neighbors is None:
         return [(None, None)] * len(chosen)
     codes = label_codes(report, "given_label")
     found = []
     for position in chosen.tolist():
-        near = neighbours.of(int(suspects.rows[position]))
+        near = neighbors.of(int(suspects.rows[position]))
         labels = codes[[row for row, _ in near]]
         given = suspects.given[position]
         same = _first(labels == given)

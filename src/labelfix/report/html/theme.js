@@ -9,7 +9,7 @@
   const name = () => {
     for (const button of document.querySelectorAll("[data-theme-switch]")) {
       button.textContent = isDark() ? "Light" : "Dark";
-      button.setAttribute("aria-label", `Switch to ${isDark() ? "light" : "dark"} colours`);
+      button.setAttribute("aria-label", `Switch to ${isDark() ? "light" : "dark"} colors`);
       button.hidden = false;
     }
   };

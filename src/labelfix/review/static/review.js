@@ -82,9 +82,9 @@ function writeMine() {
   try { sessionStorage.setItem("labelfix-mine", JSON.stringify(state.mine.slice(-500))); } catch { /* full: undo then asks the log */ }
 }
 
-const PHRASE = { keep: "kept", relabel: "relabelled", unsure: "not sure", drop: "dropped" };
+const PHRASE = { keep: "kept", relabel: "relabeled", unsure: "not sure", drop: "dropped" };
 function phrase(decision) {
-  return decision.verdict === "relabel" ? `relabelled ${decision.label}` : PHRASE[decision.verdict];
+  return decision.verdict === "relabel" ? `relabeled ${decision.label}` : PHRASE[decision.verdict];
 }
 
 // ---- the view -------------------------------------------------------------------------------
@@ -136,14 +136,14 @@ function show() {
   at("stage").classList.toggle("empty", !item);
   at("picture-frame").hidden = !item || !state.start.has_pictures;
   at("no-picture").hidden = !item || state.start.has_pictures;
-  at("near").hidden = !item || !state.start.has_neighbours;
-  at("neighbours").replaceChildren();
+  at("near").hidden = !item || !state.start.has_neighbors;
+  at("neighbors").replaceChildren();
   at("picture-fault").hidden = true;
   document.body.dataset.row = item ? item.row : "";
   if (!item) { showEnd(); return; }
   showLabels(item);
   showPicture(item);
-  showNeighbours(item);
+  showNeighbors(item);
   prefetch();
   if (state.here > state.items.length - 8) loadMore().catch(alarm);
 }
@@ -222,11 +222,11 @@ function prefetch() {
   });
 }
 
-async function showNeighbours(item) {
-  if (!state.start.has_neighbours) return;
+async function showNeighbors(item) {
+  if (!state.start.has_neighbors) return;
   const found = await ask(`/api/sample/${item.row}`).catch(() => null);
-  if (!found || state.items[state.here] !== item || !found.neighbours.length) return;
-  at("neighbours").replaceChildren(...found.neighbours.map((near) => {
+  if (!found || state.items[state.here] !== item || !found.neighbors.length) return;
+  at("neighbors").replaceChildren(...found.neighbors.map((near) => {
     const label = near.decision && near.decision.verdict === "relabel" ? String(near.decision.label) : nameOf(near.given);
     const line = element("li");
     if (label === nameOf(item.given)) line.classList.add("is-given");
@@ -332,7 +332,7 @@ function move(step) {
 function progress(counts) {
   state.version = counts.version;
   at("tally").textContent = `${number(counts.suspects_decided)} of ${number(counts.suspects)} suspects decided` +
-    ` (${number(counts.keep)} kept, ${number(counts.relabel)} relabelled, ${number(counts.unsure)} not sure, ${number(counts.drop)} dropped` +
+    ` (${number(counts.keep)} kept, ${number(counts.relabel)} relabeled, ${number(counts.unsure)} not sure, ${number(counts.drop)} dropped` +
     " in all)";
   state.decided = counts.keep + counts.relabel + counts.unsure + counts.drop;
   clearTimeout(progress.timer);
