@@ -92,13 +92,13 @@ PARTS = (
 )
 
 
-UNLABELLED = SelfLabeling(threshold=1.0, temperature=np.inf)
+NO_SELF_LABELING = SelfLabeling(threshold=1.0, temperature=np.inf)
 """Rules that correct nothing and weigh all alike."""
 
 TRAININGS: tuple[tuple[str, str, object], ...] = (
     ("without neighbors", "SHARE_OF_NEIGHBORS", 0.0),
     ("neighbors without heads", "SHARE_OF_NEIGHBORS", 1.0),
-    ("without self-labeling", "SelfLabeling", lambda: UNLABELLED),
+    ("without self-labeling", "SelfLabeling", lambda: NO_SELF_LABELING),
 )
 """What is left out of training, and what stands in its place."""
 

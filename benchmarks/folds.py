@@ -124,8 +124,8 @@ def judged(
     """Return what cross-fitted networks say of the rows."""
     device, folds = choose_device(device_name), recipe.training.folds
     fold = np.full(len(given), MISSING, dtype=np.int16)
-    dealt = StratifiedKFold(folds, shuffle=True, random_state=recipe.seed)
-    for number, (_, held_out) in enumerate(dealt.split(rows, given[rows])):
+    splits = StratifiedKFold(folds, shuffle=True, random_state=recipe.seed)
+    for number, (_, held_out) in enumerate(splits.split(rows, given[rows])):
         fold[rows[held_out]] = number
     views = ImageViews(
         StoredPixels(data.pixels),

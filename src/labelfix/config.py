@@ -1,4 +1,4 @@
-"""What a run is asked to do: frozen dataclasses, one for each room.
+"""What a run is asked to do: frozen dataclasses, one for each subject.
 
 Every setting is the same for every data set unless the user says otherwise.
 """

@@ -1,4 +1,4 @@
-"""The whole way, from a data set to a report: the only room that knows it."""
+"""The audit pipeline: from a data set to a report."""
 
 import hashlib
 import json

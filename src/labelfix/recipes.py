@@ -60,7 +60,7 @@ class HeadTuning:
 
     @property
     def folds(self) -> int:
-        """Into how many folds the data are dealt."""
+        """How many folds the data are split into."""
         return self.config.training.folds
 
     def look(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> Features:
@@ -109,7 +109,7 @@ class HeadTuning:
         )
 
     def settings(self) -> Mapping[str, Any]:
-        """Return what shaped the verdicts, as JSON values."""
+        """Return the settings that shaped the results, as JSON values."""
         return {
             "tune": "head",
             "image_size": self.backbone.preprocessing.size,
@@ -190,7 +190,7 @@ class FullTuning:
 
     @property
     def folds(self) -> int:
-        """Into how many folds the data are dealt."""
+        """How many folds the data are split into."""
         return self.config.fine_tuning.folds
 
     def look(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> Pixels:
@@ -256,7 +256,7 @@ class FullTuning:
             )
 
     def settings(self, tuned: FineTuned) -> Mapping[str, Any]:
-        """Return what shaped the verdicts, as JSON values."""
+        """Return the settings that shaped the results, as JSON values."""
         share = self.config.fine_tuning.batch_size // self.world.size
         return {
             "tune": "full",

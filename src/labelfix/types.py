@@ -1,4 +1,4 @@
-"""The records that flow between the rooms.
+"""The records that flow between the packages.
 
 Letters: N samples, K classes, D features, F folds. Every ``(N,)`` array of a run is in the order of
 ``LabeledDataset.sample_id``, which is the order of the input. Arrays are read-only once a record
@@ -25,7 +25,7 @@ PRED_PROBS_KIND = "pred_probs"
 
 
 def _freeze_arrays(record: Any) -> None:
-    """Hold a read-only view of every array, so that no room can write into another's record."""
+    """Hold a read-only view of every array, so that no package can write into another's record."""
     for field in fields(record):
         value = getattr(record, field.name)
         if isinstance(value, np.ndarray):

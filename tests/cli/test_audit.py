@@ -351,7 +351,7 @@ def test_export_says_what_it_did(tmp_path: Path) -> None:
     assert json.loads(told.stdout)["changed"] == 2
 
 
-# Usage, bugs, and the rest of the door
+# Usage, bugs, and the rest of the command line
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,8 @@ def test_refresh_tells_what_others_have_decided(tmp_path: Path) -> None:
     assert dict(log.in_force) == dict(other.in_force)
 
 
-VERDICTS = st.sampled_from(["keep", "unsure", "drop", "relabel", "undo"])
-ACTIONS = st.lists(st.tuples(st.sampled_from("abc"), VERDICTS, st.integers(0, 2)), max_size=30)
+CHOICES = st.sampled_from(["keep", "unsure", "drop", "relabel", "undo"])
+ACTIONS = st.lists(st.tuples(st.sampled_from("abc"), CHOICES, st.integers(0, 2)), max_size=30)
 
 
 @given(ACTIONS)

@@ -24,7 +24,7 @@ from labelfix.data.dataset import open_dataset
 from labelfix.errors import ConfigError
 from labelfix.exports.export import export
 from labelfix.modalities.image.rendering import ReviewPictures as Pictures
-from labelfix.modalities.image.rendering import Wish
+from labelfix.modalities.image.rendering import ThumbnailRequest
 from labelfix.report.html.page import find_pictures
 from labelfix.report.io import read_report_table
 from labelfix.report.reopen import open_audited
@@ -106,7 +106,7 @@ def run(request, tmp_path):
 def test_it_is_shown_and_reviewed(run):
     report = read_report_table(run)
     pictures = find_pictures(report, no_progress)
-    drawn = pictures.draw([Wish(row, 32) for row in range(len(report))])
+    drawn = pictures.draw([ThumbnailRequest(row, 32) for row in range(len(report))])
     assert len(drawn) == len(report)
     images = open_audited(report).images
     assert Pictures(images).picture(1, "small").media_type == "image/png"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-import labelfix.issues.neighbors as room
+import labelfix.issues.neighbors as neighbors
 from labelfix.issues.neighbors import NEIGHBORS, embed, find_neighbors
 
 
@@ -53,7 +53,7 @@ def test_rows_at_one_place_come_in_their_order():
 def test_a_graph_finds_nearly_all_that_an_exact_search_finds(monkeypatch):
     vectors = unit(4000)
     exact = find_neighbors(vectors)
-    monkeypatch.setattr(room, "EXACT", 1000)
+    monkeypatch.setattr(neighbors, "EXACT", 1000)
     near = find_neighbors(vectors)
     shared = [len(set(a) & set(b)) for a, b in zip(exact.rows, near.rows, strict=True)]
     assert np.mean(shared) / NEIGHBORS > 0.97
@@ -62,7 +62,7 @@ def test_a_graph_finds_nearly_all_that_an_exact_search_finds(monkeypatch):
 
 
 def test_many_copies_are_their_own_neighbors_in_a_graph_too(monkeypatch):
-    monkeypatch.setattr(room, "EXACT", 100)
+    monkeypatch.setattr(neighbors, "EXACT", 100)
     vectors = np.concatenate([unit(600), np.repeat(unit(1, seed=5), 300, axis=0)])
     found = find_neighbors(vectors)
     assert not (found.rows == np.arange(900)[:, None]).any()
@@ -73,11 +73,11 @@ def test_many_copies_are_their_own_neighbors_in_a_graph_too(monkeypatch):
 @pytest.mark.parametrize("exact", [16_384, 500])
 def test_the_number_of_threads_changes_nothing(monkeypatch, exact):
     values = clustered(2500, 300)
-    monkeypatch.setattr(room, "EXACT", exact)
+    monkeypatch.setattr(neighbors, "EXACT", exact)
     results = []
     for cores in (1, 3):
         monkeypatch.setattr("labelfix.utils.threads.cores", lambda cores=cores: cores)
-        monkeypatch.setattr(room, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(neighbors, "cores", lambda cores=cores: cores)
         embedding = embed(values, np.arange(2500))
         found = find_neighbors(embedding.vectors)
         results.append((embedding.vectors, embedding.lengths, found.rows, found.similarities))

@@ -159,15 +159,15 @@ def test_the_same_probabilities_are_dealt_to_all_that_nobody_looked_at(seed):
         actions = ReviewedSamples.on(priors, reviewed, np.arange(300))
         judged = posteriors(priors, matrices, pool)
         weighted = posteriors(priors, matrices, pool, np.array([0.1, 1.9]))
-    dealt = rerank_scores(judged, weighted, actions)
+    ranked = rerank_scores(judged, weighted, actions)
     rest = np.delete(np.arange(300), rows)
-    np.testing.assert_array_equal(np.sort(dealt.wrong[rest]), np.sort(judged.wrong[rest]))
+    np.testing.assert_array_equal(np.sort(ranked.wrong[rest]), np.sort(judged.wrong[rest]))
     order = np.lexsort((judged.wrong[rest], weighted.wrong[rest]))  # float32 has equals
-    assert (np.diff(dealt.wrong[rest][order]) >= 0).all()
-    np.testing.assert_array_equal(dealt.wrong[rows], judged.wrong[rows])
-    assert (dealt.alternative_probability <= dealt.wrong).all()
-    np.testing.assert_allclose(dealt.under.mean(axis=0), dealt.wrong, atol=1e-6)
-    np.testing.assert_array_equal(np.sort(dealt.under), np.sort(judged.under))
+    assert (np.diff(ranked.wrong[rest][order]) >= 0).all()
+    np.testing.assert_array_equal(ranked.wrong[rows], judged.wrong[rows])
+    assert (ranked.alternative_probability <= ranked.wrong).all()
+    np.testing.assert_allclose(ranked.under.mean(axis=0), ranked.wrong, atol=1e-6)
+    np.testing.assert_array_equal(np.sort(ranked.under), np.sort(judged.under))
 
 
 def test_a_sharp_hypothesis_that_rules_all_others_out_leaves_numbers():

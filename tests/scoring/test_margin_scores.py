@@ -43,13 +43,13 @@ def evidence_of(size, classes=4, seed=0):
 )
 def test_the_same_probabilities_are_dealt_in_the_order_of_both_ranks(pair):
     wrong, margin = pair
-    dealt = wrong[in_order_of_both(wrong, margin)]
-    assert np.array_equal(np.sort(dealt), np.sort(wrong))
+    ranked = wrong[in_order_of_both(wrong, margin)]
+    assert np.array_equal(np.sort(ranked), np.sort(wrong))
     ranks = rankdata(wrong) + rankdata(-margin)
     for one in range(len(wrong)):
         for other in range(len(wrong)):
             if ranks[one] < ranks[other]:
-                assert dealt[one] <= dealt[other]
+                assert ranked[one] <= ranked[other]
 
 
 def test_both_views_together_find_more_than_either():

@@ -15,7 +15,7 @@ from labelfix.report.io import write_report
 from labelfix.types import MISSING, Label
 
 LEAST = 0.9
-VERDICTS = st.sampled_from([None, None, "keep", "relabel", "unsure", "drop"])
+CHOICES = st.sampled_from([None, None, "keep", "relabel", "unsure", "drop"])
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Fate:
 def fates(classes: Sequence[Label], new: Sequence[Label] = ()) -> st.SearchStrategy[Fate]:
     return st.builds(
         Fate,
-        VERDICTS,
+        CHOICES,
         st.sampled_from([*classes, *new]),
         st.sampled_from([None, *classes]),
         st.sampled_from([0.5, 0.95]),

@@ -23,15 +23,15 @@ def weights(tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp("weights"))
 
 
-ROOM = 5
+FITTING = 5
 
 
 @register_model
 def test_resnet_in_little_memory(**settings):
-    """A network that has room for so many images at once."""
+    """A network whose memory holds so many images at once."""
 
     def look(model, arguments):
-        if len(arguments[0]) > ROOM:
+        if len(arguments[0]) > FITTING:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     model = timm.create_model("test_resnet", **settings)

@@ -148,7 +148,7 @@ def test_the_schedule_rises_to_1_and_falls_to_0():
     assert all(a >= b for a, b in pairwise(values[10:]))
 
 
-class Room:
+class SmallMemory:
     """Memory for so many images: a forward pass of more raises what a GPU would."""
 
     def __init__(self, model, most):
@@ -184,10 +184,10 @@ def test_portions_of_a_batch_add_up_to_the_step_of_the_whole(rules, limit, most,
     # not Adam, which makes a whole step of a gradient that is nothing but rounding
     settings = {"name": "test_vit", "rules": rules, "limit": limit, "optimizer": "sgd"}
     whole, cut = tuning_of(**settings), tuning_of(**settings)
-    room = Room(cut.model, most)
+    memory = SmallMemory(cut.model, most)
     losses = [[tuning.run_epoch(silent).loss for _ in range(2)] for tuning in (whole, cut)]
-    assert room.refused == (16 // size) // 2, "what does not fit is tried once"
-    assert set(room.trained_on) == {size}
+    assert memory.refused == (16 // size) // 2, "what does not fit is tried once"
+    assert set(memory.trained_on) == {size}
     assert (whole.micro_batch_size, cut.micro_batch_size) == (None, size)
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     for expected, found in (
@@ -222,13 +222,13 @@ def test_a_batch_norm_never_trains_on_one_image(name, rules):
     seen = set()
     for norm in norms:
         norm.register_forward_pre_hook(lambda norm, given: seen.add(len(given[0])))
-    Room(tuning.model, 3)
+    SmallMemory(tuning.model, 3)
     tuning.run_epoch(silent)
     assert tuning.micro_batch_size == 3
     assert seen == {2, 3}
     assert {int(norm.num_batches_tracked) for norm in norms} == {4}, "once a portion, and no more"
     tight = tuning_of(name=name, rules=rules, epochs=1, steps=(7, 2))
-    Room(tight.model, 1)
+    SmallMemory(tight.model, 1)
     with pytest.raises(TrainingError, match="memory runs out with 3 images at a time"):
         tight.run_epoch(silent)
 
@@ -239,7 +239,7 @@ def test_several_processes_leave_batches_whole():
     shared = FineTuning(
         tuning.model, replace(alone, processes=2), tuning.config, wrapped=tuning.model
     )
-    Room(tuning.model, 8)
+    SmallMemory(tuning.model, 8)
     with pytest.raises(TrainingError, match="with 16 images at a time, and fewer cannot be taken"):
         shared.run_epoch(silent)
 
@@ -249,7 +249,7 @@ def test_judging_goes_on_in_smaller_portions():
     inputs, _ = pictures()
     batch = (torch.arange(COUNT), inputs)
     ((_, whole),) = predict(tuning.model, iter([batch]), tuning.config)
-    Room(tuning.model, 7)
+    SmallMemory(tuning.model, 7)
     ((rows, cut),) = predict(tuning.model, iter([batch]), tuning.config)
     assert torch.equal(rows, batch[0])
     torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-5)

@@ -18,7 +18,7 @@ def logits_of(*probs):
     return torch.tensor(probs, dtype=torch.float64).log().float()
 
 
-def lessons(seed, epochs, *, count=COUNT, sharpness=3.0):
+def training_steps(seed, epochs, *, count=COUNT, sharpness=3.0):
     """Yield epoch, rows and logits of several epochs in random order; the last batch is short."""
     source = torch.Generator().manual_seed(seed)
     for epoch in range(1, epochs + 1):
@@ -81,7 +81,7 @@ def test_paper_is_the_authors_loop(
     given_label = labels_for(seed)
     labeler, naive = SelfLabeler(given_label, CLASSES, config), NaivePaper(given_label, config)
     epoch = 1
-    for now, rows, logits in lessons(seed, 8):
+    for now, rows, logits in training_steps(seed, 8):
         if now > epoch:
             naive.end_epoch(epoch)
             epoch = now
@@ -142,7 +142,7 @@ def test_no_gradient_flows_and_given_labels_stay(config, dtype):
     given_label = labels_for(1)
     before = given_label.clone()
     labeler = SelfLabeler(given_label, CLASSES, config)
-    for epoch, rows, logits in lessons(1, 12, sharpness=8.0):
+    for epoch, rows, logits in training_steps(1, 12, sharpness=8.0):
         label, weight = labeler.step(rows, logits.to(dtype).requires_grad_(), epoch)
         assert not weight.requires_grad
         assert (label.dtype, weight.dtype) == (torch.int64, torch.float32)
@@ -205,7 +205,7 @@ def test_safe_is_a_naive_loop(seed, correct_from, reweight_from, momentum):
     config = SelfLabelingConfig(
         correct_from=correct_from, reweight_from=reweight_from, momentum=momentum
     )
-    given_label, steps = labels_for(seed), list(lessons(seed, 6))
+    given_label, steps = labels_for(seed), list(training_steps(seed, 6))
     labeler = SelfLabeler(given_label, CLASSES, config)
     results, belief = naive_safe(given_label, config, steps)
     for (epoch, rows, logits), (naive_label, naive_weight) in zip(steps, results, strict=True):
@@ -277,7 +277,7 @@ def test_a_batch_of_only_wrong_labels_takes_a_full_step_in_the_paper_alone(prese
 def test_safe_weights_are_one_on_average_over_the_data_set():
     labeler = SelfLabeler(labels_for(5), CLASSES, SelfLabelingConfig(momentum=0.0))
     for epoch in range(1, 4):  # the same views again and again: beliefs stand still
-        for _, rows, logits in lessons(5, 1):
+        for _, rows, logits in training_steps(5, 1):
             labeler.step(rows, logits, epoch)
     torch.testing.assert_close(
         labeler.state_dict()["weight"].mean(), torch.tensor(1.0), rtol=2e-3, atol=0
@@ -308,7 +308,7 @@ CONFIGS = [
 @pytest.mark.parametrize("config", CONFIGS, ids=["safe", "paper"])
 @pytest.mark.parametrize("stop", [7, 12, 13])
 def test_a_saved_state_goes_on_just_the_same(config, stop):
-    steps = list(lessons(3, 6))
+    steps = list(training_steps(3, 6))
     whole = SelfLabeler(labels_for(3), CLASSES, config)
     for epoch, rows, logits in steps[:stop]:
         whole.step(rows, logits, epoch)
@@ -343,7 +343,7 @@ def test_two_processes_that_exchange_rows_know_what_one_knows():
     one = SelfLabeler(given_label, CLASSES, config)
     ranks = [SelfLabeler(given_label, CLASSES, config) for _ in range(2)]
     for epoch in range(1, 6):
-        for rows, logits in [(r, x) for e, r, x in lessons(9, 5) if e == epoch]:
+        for rows, logits in [(r, x) for e, r, x in training_steps(9, 5) if e == epoch]:
             label, _ = one.step(rows, logits, epoch)
             halves = [rank.step(rows[i::2], logits[i::2], epoch)[0] for i, rank in enumerate(ranks)]
             for i, half in enumerate(halves):
@@ -408,7 +408,7 @@ def test_trusted_labels_are_never_corrected_and_weigh_as_if_surely_right(seed, p
         config = SelfLabelingConfig(correct_from=1, reweight_from=1, threshold=0.1, floor=0.3)
     labeler = SelfLabeler(given_label, CLASSES, config, trusted)
     corrected = 0
-    for epoch, rows, logits in lessons(seed, 4):
+    for epoch, rows, logits in training_steps(seed, 4):
         label, weight = labeler.step(rows, logits, epoch)
         is_trusted = trusted[rows] != MISSING
         assert torch.equal(label[is_trusted], trusted[rows][is_trusted])
@@ -425,7 +425,7 @@ def test_to_trust_nothing_changes_nothing(config):
     given_label = labels_for(3)
     plain = SelfLabeler(given_label, CLASSES, config)
     other = SelfLabeler(given_label, CLASSES, config, torch.full_like(given_label, MISSING))
-    for epoch, rows, logits in lessons(3, 12):
+    for epoch, rows, logits in training_steps(3, 12):
         for one, two in zip(
             plain.step(rows, logits, epoch), other.step(rows, logits, epoch), strict=True
         ):

@@ -36,10 +36,10 @@ class Looked:
         self.decoded, self.notes = [], []
         lock = threading.Lock()
 
-        def counting(data, **wishes):
+        def counting(data, **options):
             with lock:
                 self.decoded.append(data)
-            return decode_with_size(data, **wishes)
+            return decode_with_size(data, **options)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("labelfix.modalities.image.decode.decode_with_size", counting)

@@ -34,19 +34,19 @@ def test_portions_hold_every_image_once_and_are_as_equal_as_can_be(count, size, 
 
 
 @given(st.integers(1, 100), st.integers(1, 2), st.integers(3, 100))
-def test_the_size_is_halved_until_it_fits_and_stays_there(count, least, room):
+def test_the_size_is_halved_until_it_fits_and_stays_there(count, least, memory):
     portions = MicroBatcher(least=least)
     tried = []
 
     def work(parts):
         tried.append(max(sizes(parts)))
-        if max(sizes(parts)) > room:
+        if max(sizes(parts)) > memory:
             raise out_of_memory()
         return sizes(parts)
 
     assert sum(portions.run(count, work)) == count
     assert all(later <= earlier // 2 + 1 for earlier, later in pairwise(tried))
-    assert 2 * tried[-1] + least > min(count, room), "no smaller than it need be"
+    assert 2 * tried[-1] + least > min(count, memory), "no smaller than it need be"
     before = len(tried)
     assert sum(portions.run(count, work)) == count
     assert len(tried) == before + 1, "what did not fit is not tried again"

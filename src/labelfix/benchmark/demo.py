@@ -1,7 +1,7 @@
 """A small data set with known mistakes, to see an audit at work.
 
-scikit-learn's 1,797 handwritten digits as class folders. The truth lies beside the data; no other
-room reads it, `labelfix.benchmark.demo_score` apart.
+scikit-learn's 1,797 handwritten digits as class folders. The true labels lie beside the data; only
+`labelfix.benchmark.demo_score` reads them.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""How well an audit found the mistakes of the demo data: the only room that reads their truth."""
+"""How well an audit found the planted errors: only this module reads the demo's true labels."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Wrong labels made on purpose, for benchmarks: each kind of mistake that papers study.
 
 Every function takes true labels ``(N,)`` in ``[0, K)``, changes nothing and returns new int64
-labels; the same seed gives the same ones. No room of labelfix may use this one: an audit must not
-know the truth.
+labels; the same seed gives the same ones. No other package of labelfix may use it: an audit must
+not know the truth.
 
 Letters: N samples, K classes, r the rate.
 """

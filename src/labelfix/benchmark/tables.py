@@ -127,7 +127,7 @@ def _order(name: str, rows: Sequence[BenchmarkRow]) -> tuple[Any, ...]:
     return place, base, not rows[-1].settings.get("is_default_score", True), name
 
 
-COLOURS = (
+COLORS = (
     "#2563a8", "#123a68", "#5aa0e0", "#c8641b", "#8f3d0a", "#e89a5c", "#b58900", "#3b8f4a",
     "#7fbf6b", "#8a4fa3", "#c47fd1", "#7a8088",
 )  # fmt: skip
@@ -269,7 +269,7 @@ def _legend(methods: Sequence[MethodRows]) -> list[str]:
 
 def _color(base: str) -> str:
     names = list(METHODS)
-    return COLOURS[names.index(base) % len(COLOURS)] if base in names else GREY
+    return COLORS[names.index(base) % len(COLORS)] if base in names else GREY
 
 
 def _power(exponent: int) -> str:

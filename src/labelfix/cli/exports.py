@@ -40,7 +40,7 @@ Drop = Annotated[
 
 
 def add_export_commands(app: typer.Typer) -> None:
-    """Add the commands of this room to the command line."""
+    """Add the commands of this module to the command line."""
     for command in (export, diff, check):
         app.command()(command)
 

@@ -228,7 +228,7 @@ TrainBatchSize: TypeAlias = Annotated[
     typer.Option(
         metavar="N",
         help=f"With --tune full: images a step, over all GPUs. {_FULL.batch_size} if left out. "
-        "Where memory has no room for them, a step takes them in portions by itself.",
+        "Where they do not fit into memory, a step takes them in portions by itself.",
     ),
 ]
 Distance: TypeAlias = Annotated[

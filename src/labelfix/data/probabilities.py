@@ -5,7 +5,7 @@
     .csv .tsv .parquet    sample_id, given_label and a column prob:<class> for each class
     .npz                  arrays pred_probs, labels and, if wanted, class_names
 
-The rooms ``pred_probs_tables`` and ``pred_probs_npz`` read one form each; the checks that are
+``probability_tables`` reads the first form; the checks that are
 common to all are here.
 
 Letters: N samples, K classes.

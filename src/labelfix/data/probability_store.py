@@ -1,6 +1,6 @@
 """The probabilities of N samples, wherever they lie, read a block at a time.
 
-A block has as many rows as its K columns leave room for in a core's cache. That number depends on K
+A block has as many rows as its K columns let fit into a core's cache. That number depends on K
 alone: whatever is summed block by block, in order, comes out the same however the rows were read.
 
 Letters: N samples, K classes, B rows of a block.

@@ -117,7 +117,7 @@ def export(
     Args:
         run: A RUN folder, or its report.
         to: The file or the folder to write. A folder may be there if it is empty.
-        min_probability: How sure both verdicts have to be, 0 to 1.
+        min_probability: How sure both probabilities have to be, 0 to 1.
         drop: Leave out the flagged rows that are as surely wrong but whose suggestion is not as
             sure, and the unreadable ones, unless somebody decided otherwise.
         link: Link the files of a folder instead of copying them.

@@ -132,7 +132,7 @@ def rerank_scores(
     reviewed_samples: ReviewedSamples,
     copies: Copies | None = None,
 ) -> Posteriors:
-    """Return the first reviewed_samples with their probabilities dealt in the order of the second.
+    """Return the first posteriors with their probabilities assigned in the order of the second.
 
     Decisions on the most suspicious labels tell which hypothesis ranks labels best, and little of
     how many of all others are wrong: so nothing but the order of those is learned from them
@@ -143,7 +143,7 @@ def rerank_scores(
         weighted: Of the same, the hypotheses weighted by the decisions.
         reviewed_samples: The decisions; the samples that they are on keep what they have.
         copies: Byte-identical images among the samples: those whose labels differ, or of which one
-            is decided, keep what they have, and all others are dealt the same.
+            is decided, keep what they have, and all others are assigned the same.
     """
     is_open = np.ones(len(judged.wrong), np.bool_)
     is_open[reviewed_samples.samples] = False
@@ -151,9 +151,9 @@ def rerank_scores(
         is_open[copies.settled_samples] = False
     rows = np.flatnonzero(is_open)
     order = rows[np.lexsort((judged.wrong[rows], weighted.wrong[rows]))]
-    dealt = rows[np.argsort(judged.wrong[rows], kind="stable")]
+    sorted_rows = rows[np.argsort(judged.wrong[rows], kind="stable")]
     wrong, under = judged.wrong.copy(), judged.under.copy()
-    wrong[order], under[:, order] = judged.wrong[dealt], judged.under[:, dealt]
+    wrong[order], under[:, order] = judged.wrong[sorted_rows], judged.under[:, sorted_rows]
     if copies is not None:
         wrong, under = copies.evened(wrong), copies.evened(under)
     least = np.finfo(np.float32).tiny  # a sharp hypothesis alone can leave next to nothing

@@ -76,7 +76,7 @@ def score_labels(
 
     What people decided is taken as the truth: it replaces what the model says of those samples, so
     that their probabilities are 0 or 1 and the matrices follow it. All other probabilities are
-    dealt anew in the order that the hypotheses give if each weighs as much as it makes the
+    reassigned in the order that the hypotheses give if each weighs as much as it makes the
     decisions likely (`labelfix.scoring.decisions`): how many are wrong stays as all hypotheses
     together have it.
 
@@ -416,13 +416,13 @@ def score_with_margins(
     rows = np.flatnonzero(is_open)
     source = np.arange(len(wrong))
     source[rows] = rows[in_order_of_both(wrong[rows], margin[rows])]
-    dealt = same.evened(wrong[source])
-    share = np.divide(dealt, wrong, out=np.zeros_like(wrong), where=wrong > 0)
+    evened = same.evened(wrong[source])
+    share = np.divide(evened, wrong, out=np.zeros_like(wrong), where=wrong > 0)
     return replace(
         scores,
-        label_error_probability=dealt,
+        label_error_probability=evened,
         under_hypotheses=same.evened(scores.under_hypotheses[:, source]),
-        alternative_probability=np.minimum(scores.alternative_probability * share, dealt),
+        alternative_probability=np.minimum(scores.alternative_probability * share, evened),
     )
 
 

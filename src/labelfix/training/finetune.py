@@ -182,7 +182,7 @@ class FineTuning:
         Raises:
             Diverged: Loss or weights are no longer finite; the message names step and learning
                 rate. What `state_dict` then gives must not be kept.
-            TrainingError: Memory has no room for the smallest portion of a batch.
+            TrainingError: Memory is too small for the smallest portion of a batch.
         """
         self.epoch += 1
         self._gradients.train()
@@ -271,7 +271,7 @@ def predict(
     """Yield rows ``(B,)`` and ``(B, K)`` probabilities of a network in eval mode.
 
     Raises:
-        TrainingError: Memory has no room for a single image.
+        TrainingError: Memory is too small for a single image.
     """
     model.eval()
     portions = MicroBatcher()

@@ -65,7 +65,7 @@ class BatchTargets:
 
 
 class Gradients:
-    """Adds up the gradient of a batch where memory has no room for all its images at once.
+    """Adds up the gradient of a batch where memory is too small for all its images at once.
 
     The optimizer still sees that of the batch. Weights that depend on the whole batch come from a
     forward pass of their own before; batch norms take the statistics of a portion, of two images
@@ -116,7 +116,7 @@ class Gradients:
             share: What each weight is multiplied by.
 
         Raises:
-            TrainingError: Memory has no room for the smallest portion of the batch.
+            TrainingError: Memory is too small for the smallest portion of the batch.
         """
         return self.portions.run(
             len(inputs), lambda portions: self._compiled_or_not(portions, inputs, targets, share)

@@ -39,7 +39,7 @@ def blocks_of(size: int, length: int) -> list[slice]:
 
 
 RUNS_PER_THREAD = 4
-"""Work is dealt in so many runs to each thread: few, for each costs; several, for none to wait."""
+"""Each thread gets so many runs of work: few, for each costs; several, for none to wait."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -59,14 +59,14 @@ class MicroBatcher:
     def run(self, count: int, work: Callable[[list[slice]], T]) -> T:
         """Return what work on a batch returns, done anew in smaller portions while memory lacks.
 
-        A size that memory had no room for is not tried again on a later batch.
+        A size that did not fit into memory is not tried again on a later batch.
 
         Args:
             count: B.
             work: Takes the portions of the batch, in order; may be called several times.
 
         Raises:
-            TrainingError: There is no room for the smallest portions either.
+            TrainingError: Memory is too small for the smallest portions, too.
         """
         while True:
             portions = self.split(count)

@@ -105,7 +105,7 @@ def test_pixels_over_the_limit_are_not_kept_but_what_is_unreadable_is(tmp_path):
         decode(MemoryImages(mixed()), tmp_path / "seen", limit=0)
     assert len(decoded) == 3, "those that could not be decoded are tried again"
     assert decode(MemoryImages(mixed()), tmp_path / "seen").values is not None, (
-        "room was made since"
+        "space was made since"
     )
 
 
@@ -129,14 +129,14 @@ def test_a_disk_that_fills_up_is_a_clear_error_and_leaves_no_false_claim(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("size", "share", "room", "stored"),
+    ("size", "share", "margin", "stored"),
     [(96, 1.0, 1.0, 96), (224, 0.875, 1.0, 256), (96, 1.0, 1.15, 110), (224, 0.9, 1.0, 250)],
 )
-def test_the_stored_square_has_room_for_the_central_one(size, share, room, stored):
+def test_the_stored_square_holds_the_central_one(size, share, margin, stored):
     wanted = Preprocessing(
         size=size, crop_share=share, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3
     )
-    square = stored_square(wanted, room=room)
+    square = stored_square(wanted, margin=margin)
     assert (square.size, square.crop_share) == (stored, 1.0)
 
 

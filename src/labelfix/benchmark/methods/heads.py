@@ -132,13 +132,13 @@ def _fit(
 ) -> LinearHeads:
     device = targets.device
 
-    def lesson(rows: NDArray[np.int64]) -> Batch:
+    def targets_of(rows: NDArray[np.int64]) -> Batch:
         return Batch(label[rows].to(device), weight[rows].float().to(device))
 
     return fit_heads(
         features,
         targets.rows,
-        lesson,
+        targets_of,
         classes=targets.classes,
         radius=radii,
         config=config,

@@ -108,7 +108,7 @@ def extract(
         width: D.
 
     Raises:
-        TrainingError: Memory has no room for a single image.
+        TrainingError: Memory is too small for a single image.
     """
     portions = MicroBatcher()
     on_cpu = backbone.device.type == "cpu"

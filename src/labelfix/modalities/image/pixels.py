@@ -51,7 +51,7 @@ class Pixels:
 
     Args:
         values: ``(N, S, S, 3)`` uint8, mapped from disk, 0 where an image cannot be read; ``None``
-            if they would take more room than there is.
+            if they would take more space than there is.
         content: ``(N,)`` 16-byte digests of the encoded images; equal means byte-identical.
         unreadable: Row to reason, for the images that could not be read.
         preprocessing: How an encoded image becomes a stored square.
@@ -65,7 +65,7 @@ class Pixels:
     assumptions: tuple[Assumption, ...] = ()
 
 
-def stored_square(preprocessing: Preprocessing, *, room: float = 1.0) -> Preprocessing:
+def stored_square(preprocessing: Preprocessing, *, margin: float = 1.0) -> Preprocessing:
     """Return how images are stored for a network that wants ``preprocessing``.
 
     The stored square covers the whole shorter side, so that random crops may reach its edges. Its
@@ -74,9 +74,9 @@ def stored_square(preprocessing: Preprocessing, *, room: float = 1.0) -> Preproc
 
     Args:
         preprocessing: What the network sees in evaluation.
-        room: 1.15 stores 15 % more pixels a side, so that small random crops keep more detail.
+        margin: 1.15 stores 15 % more pixels a side, so that small random crops keep more detail.
     """
-    size = max(preprocessing.size, round(preprocessing.size / preprocessing.crop_share * room))
+    size = max(preprocessing.size, round(preprocessing.size / preprocessing.crop_share * margin))
     size += (size - preprocessing.size) % 2  # an even rest has a center
     return replace(preprocessing, size=size, crop_share=1.0)
 

@@ -84,7 +84,7 @@ function writeMine() {
 
 const PHRASE = { keep: "kept", relabel: "relabeled", unsure: "not sure", drop: "dropped" };
 function phrase(decision) {
-  return decision.verdict === "relabel" ? `relabeled ${decision.label}` : PHRASE[decision.verdict];
+  return decision.action === "relabel" ? `relabeled ${decision.label}` : PHRASE[decision.action];
 }
 
 // ---- the view -------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ async function showNeighbors(item) {
   const found = await ask(`/api/sample/${item.row}`).catch(() => null);
   if (!found || state.items[state.here] !== item || !found.neighbors.length) return;
   at("neighbors").replaceChildren(...found.neighbors.map((near) => {
-    const label = near.decision && near.decision.verdict === "relabel" ? String(near.decision.label) : nameOf(near.given);
+    const label = near.decision && near.decision.action === "relabel" ? String(near.decision.label) : nameOf(near.given);
     const line = element("li");
     if (label === nameOf(item.given)) line.classList.add("is-given");
     else if (item.suggested >= 0 && label === nameOf(item.suggested)) line.classList.add("is-suggested");
@@ -246,14 +246,14 @@ async function showNeighbors(item) {
 
 // ---- deciding -------------------------------------------------------------------------------
 
-async function decide(verdict, label) {
+async function decide(action, label) {
   const item = state.items[state.here];
   if (!item || state.busy) return;
   state.busy = true;
   alarm(null);
   try {
     const seen = item.decision ? item.decision.decided_at : null;
-    const wanted = { row: item.row, sample_id: item.sample_id, verdict, label, seen };
+    const wanted = { row: item.row, sample_id: item.sample_id, action, label, seen };
     const done = await ask("/api/decide", { decisions: [wanted] });
     if (done.conflict_count) {
       Object.assign(item, done.conflicts[0]);
@@ -507,13 +507,13 @@ function pickNone() {
   countPicked();
 }
 
-async function decideGrid(verdict) {
+async function decideGrid(action) {
   if (state.busy) return;
   state.busy = true;
   const { pair, items, picked } = state.grid;
-  const label = verdict === "relabel" ? pair.suggested : undefined;
+  const label = action === "relabel" ? pair.suggested : undefined;
   const decisions = items.filter((item) => picked.has(item.row))
-    .map((item) => ({ row: item.row, sample_id: item.sample_id, verdict, label, seen: null }));
+    .map((item) => ({ row: item.row, sample_id: item.sample_id, action, label, seen: null }));
   try {
     const done = await ask("/api/decide", { decisions, batch: true });
     if (done.changed_count) remember(done.changed);
