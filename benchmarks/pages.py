@@ -140,6 +140,7 @@ def _run_info(error: np.ndarray[Any, np.dtype[np.float32]]) -> RunInfo:
         fingerprint="0" * 32,
         noise_rate=rate,
         noise_rate_interval=(rate * 0.8, rate * 1.2),
+        modality="image",
         backbone="tf_efficientnet_lite0",
         seed=0,
         versions={},

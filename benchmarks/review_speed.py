@@ -94,7 +94,8 @@ def write_run(data: Path, run: Path, suspects: int, rng: np.random.Generator) ->
         kinds=None,
         run=RunInfo(
             source=dataset.source, fingerprint=dataset.fingerprint, noise_rate=0.2,
-            noise_rate_interval=(0.1, 0.3), backbone="none", seed=0, versions={}, settings={},
+            noise_rate_interval=(0.1, 0.3), modality="image",
+            backbone="none", seed=0, versions={}, settings={},
         ),
     )  # fmt: skip
     run.mkdir()

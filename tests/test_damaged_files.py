@@ -170,6 +170,7 @@ def test_reports_whose_cells_do_not_fit_are_told(tmp_path: Path) -> None:
     for key, value in (
         ("source", []), ("noise_rate", "much"), ("noise_rate_interval", [1]), ("seed", "0"),
         ("settings", {"notes": 3}), ("assumptions", [{"topic": 1}]), ("versions", None),
+        ("modality", 1),
     ):  # fmt: skip
         assert key in told(run={**run, key: value})
     place = good.column_names.index("sample_id")

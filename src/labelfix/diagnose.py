@@ -30,9 +30,8 @@ from labelfix.errors import ConfigError, DatasetError, RunError, UnreadableImage
 from labelfix.modalities.image.backbone import Network, choose_device, load_network, normalize
 from labelfix.modalities.image.decode import Decoding, decode_image
 from labelfix.modalities.image.transforms import Preprocessing
-from labelfix.report.build import RUN_NAME, UNFINISHED_NAME
 from labelfix.report.html.charts import diagnosis_svg
-from labelfix.report.io import read_report_table
+from labelfix.report.io import RUN_NAME, UNFINISHED_NAME, read_report_table
 from labelfix.report.reopen import config_of
 from labelfix.report.run_folder import (
     LAYERS_NAME,

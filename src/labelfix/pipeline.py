@@ -42,7 +42,7 @@ from labelfix.modalities.image.backbone import choose_device
 from labelfix.modalities.image.decode import quiet_pillow
 from labelfix.modalities.image.rendering import no_pictures
 from labelfix.recipes import FullTuning, HeadTuning
-from labelfix.report.build import build_report, build_report_table, row_group_rows
+from labelfix.report.build import build_report, build_report_table
 from labelfix.report.html.page import NO_IMAGES, pictures_in, write_page
 from labelfix.report.io import (
     NOISE_MATRIX_NAME,
@@ -61,6 +61,7 @@ from labelfix.report.run_folder import (
     NETWORK_NAMES,
     RunFolder,
 )
+from labelfix.report.schema import row_group_rows
 from labelfix.report.types import Report, RunInfo
 from labelfix.scoring.flags import correct
 from labelfix.scoring.scores import score_probabilities, score_with_margins
@@ -300,6 +301,7 @@ def _score(
             fingerprint=dataset.fingerprint,
             noise_rate=scores.noise_rate,
             noise_rate_interval=scores.noise_rate_interval,
+            modality="image",
             backbone=context.config.backbone.name,
             seed=context.config.seed,
             versions={name: version(name) for name in LIBRARIES},
@@ -461,6 +463,7 @@ def _score_given_probabilities(
             fingerprint=fingerprint,
             noise_rate=scores.noise_rate,
             noise_rate_interval=scores.noise_rate_interval,
+            modality=None,
             backbone=None,
             seed=None,
             versions={name: version(name) for name in LIBRARIES_OF_PROBABILITIES},

@@ -15,6 +15,7 @@ from small_report import CLASS_NAMES, Sample, report_of, samples_of
 from labelfix.errors import ReportError, RunError
 from labelfix.report.io import read_report, read_report_table, write_report
 from labelfix.report.schema import COLUMNS, ROW_GROUP_SIZE, schema_page
+from labelfix.report.types import RunInfo
 from labelfix.types import MISSING
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -285,6 +286,14 @@ def test_a_missing_report_is_named(tmp_path):
 def test_an_unwritable_place_is_an_expected_failure(tmp_path):
     with pytest.raises(RunError, match="cannot write"):
         write_report(report_of([Sample("a")]), tmp_path / "gone" / "report.parquet")
+
+
+@pytest.mark.parametrize(("backbone", "modality"), [(None, None), ("resnet", "image")])
+def test_a_run_record_without_a_modality_tells_it_by_its_backbone(backbone, modality):
+    record = {**report_of([Sample("a")]).run.to_json(), "backbone": backbone}
+    assert RunInfo.from_json({**record, "modality": "text"}).modality == "text"
+    del record["modality"]
+    assert RunInfo.from_json(record).modality == modality
 
 
 def test_the_page_on_the_report_is_fresh():

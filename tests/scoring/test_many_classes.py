@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from labelfix.data import probability_store
 from labelfix.data.probability_store import ArrayStore
 from labelfix.pipeline import audit_pred_probs
-from labelfix.report import build as report
+from labelfix.report import schema as report
 from labelfix.scoring import many_classes, scores
 from labelfix.scoring.many_classes import SparseMixture
 from labelfix.scoring.scores import score_labels, score_probabilities

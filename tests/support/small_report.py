@@ -80,6 +80,7 @@ def run_info(dataset: LabeledDataset) -> RunInfo:
         fingerprint=dataset.fingerprint,
         noise_rate=0.25,
         noise_rate_interval=(0.125, 0.375),
+        modality="image",
         backbone="tf_efficientnet_lite0",
         seed=7,
         versions={"labelfix": "0.1.0"},

@@ -21,7 +21,6 @@ from labelfix.report.io import (
 )
 from labelfix.report.schema import (
     PRED_PROBS,
-    ROW_GROUP_SIZE,
     arrow_schema,
     kind_columns,
     label_type,
@@ -262,13 +261,6 @@ def _scatter(rows: NDArray[np.int64], texts: pa.StringArray, size: int) -> pa.St
     return texts.take(_codes(position))
 
 
-RUN_NAME = "run.json"
-UNFINISHED_NAME = "unfinished.json"
-
-ROW_GROUP_VALUES = 1 << 25
-"""Probabilities in a row group at most: with more than 512 classes it has fewer rows."""
-
-
 def build_report(
     *,
     dataset: LabeledDataset,
@@ -376,8 +368,3 @@ def _numbers(values: NDArray[np.integer]) -> pa.Array:
 
 def _floats(values: NDArray[np.floating], is_known: NDArray[np.bool_]) -> pa.FloatArray:
     return pa.array(values.astype(np.float32), mask=~is_known)
-
-
-def row_group_rows(classes: int) -> int:
-    """Return how many rows of a report are written, and held in memory, at a time."""
-    return max(1, min(ROW_GROUP_SIZE, ROW_GROUP_VALUES // max(classes, 1)))

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from labelfix.arguments import checks_arguments
 from labelfix.data.decisions import read_decisions
 from labelfix.errors import ReportError
-from labelfix.report.build import RUN_NAME, UNFINISHED_NAME, row_group_rows
 from labelfix.report.decisions import join_decisions
 from labelfix.report.schema import (
     CLASSES_KEY,
@@ -28,6 +27,7 @@ from labelfix.report.schema import (
     VERSION_KEY,
     arrow_schema,
     label_type,
+    row_group_rows,
     with_late_columns,
 )
 from labelfix.report.types import Report, RunInfo
@@ -50,6 +50,9 @@ def write_noise_table(table: pa.Table, path: Path) -> None:
     with atomic_path(path) as draft:
         pq.write_table(table, draft, compression="zstd")
 
+
+RUN_NAME = "run.json"
+UNFINISHED_NAME = "unfinished.json"
 
 REPORT_NAME = "report.parquet"
 """What the report is called in a RUN folder."""
@@ -75,6 +78,7 @@ def _check_run(values: Any) -> None:
         "noise_rate": values["noise_rate"] is None or is_number(values["noise_rate"]),
         "noise_rate_interval": interval is None
         or (isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))),
+        "modality": isinstance(values.get("modality"), str | None),
         "backbone": isinstance(values["backbone"], str | None),
         "seed": values["seed"] is None or type(values["seed"]) is int,
         "versions": _is_text_to_text(values["versions"]),

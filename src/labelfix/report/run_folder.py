@@ -18,8 +18,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from labelfix.errors import RunError
-from labelfix.report.build import RUN_NAME, UNFINISHED_NAME
-from labelfix.report.io import NOISE_MATRIX_NAME, REPORT_NAME, read_report_table
+from labelfix.report.io import (
+    NOISE_MATRIX_NAME,
+    REPORT_NAME,
+    RUN_NAME,
+    UNFINISHED_NAME,
+    read_report_table,
+)
 from labelfix.report.neighbors import NEIGHBORS_NAME
 from labelfix.report.types import Report
 from labelfix.types import Evidence

@@ -358,9 +358,11 @@ A *label* is text or a 64-bit integer, as the labels came: the label columns hav
 | `{run_key}` | JSON object: `source` (`kind`, `path` and `columns` of the data), `fingerprint` \
 of the images or files, `noise_rate` (estimated share of wrong labels among the judged samples), \
 `noise_rate_interval` (it lies between these two with a probability of 90 %), \
-`backbone`, `seed`, `versions`, `settings` (with `decisions`, how many of them shaped the report, \
-where there were any). Where probabilities were given, `source` has the kind \
-`pred_probs`, `backbone` and `seed` are null, and what is said of images is false or null |
+`modality` (`image`), `backbone`, `seed`, `versions`, `settings` (with `decisions`, \
+how many of them shaped the report, where there were any). Where probabilities were given, \
+`source` has the kind `pred_probs`, `modality`, `backbone` and `seed` \
+are null, and what is said of images \
+is false or null |
 
 The file holds no dates, no timings and no place of output: two runs on one machine with the same
 data, settings and seed give the same bytes. Timings are in `RUN/run.json`.
@@ -445,3 +447,11 @@ PRED_PROBS = "pred_probs"
 
 ROW_GROUP_SIZE = 65_536
 """Fixed, so that the same rows always make the same bytes."""
+
+ROW_GROUP_VALUES = 1 << 25
+"""Probabilities in a row group at most: with more than 512 classes it has fewer rows."""
+
+
+def row_group_rows(classes: int) -> int:
+    """Return how many rows of a report are written, and held in memory, at a time."""
+    return max(1, min(ROW_GROUP_SIZE, ROW_GROUP_VALUES // max(classes, 1)))

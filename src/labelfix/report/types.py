@@ -28,7 +28,9 @@ class RunInfo:
         noise_rate: The estimated share of wrong labels among the judged samples; ``None`` when
             nothing was judged.
         noise_rate_interval: Between which shares it lies with a probability of 90 %.
-        backbone: The network that looked at the images; ``None`` where probabilities were given.
+        modality: The kind of the samples, ``"image"`` say; ``None`` where only probabilities were
+            given.
+        backbone: The network that made features of the samples; ``None`` where there was none.
         seed: What every random choice was drawn from; ``None`` where there was none.
         versions: Library to version.
         settings: The rest of what shaped the actions, as JSON values.
@@ -41,6 +43,7 @@ class RunInfo:
     fingerprint: str
     noise_rate: float | None
     noise_rate_interval: tuple[float, float] | None
+    modality: str | None
     backbone: str | None
     seed: int | None
     versions: Mapping[str, str]
@@ -57,6 +60,7 @@ class RunInfo:
             "fingerprint": self.fingerprint,
             "noise_rate": None if rate is None or not np.isfinite(rate) else float(rate),
             "noise_rate_interval": self.noise_rate_interval and list(self.noise_rate_interval),
+            "modality": self.modality,
             "backbone": self.backbone,
             "seed": self.seed,
             "versions": dict(self.versions),
@@ -73,7 +77,8 @@ class RunInfo:
             KeyError: A key is missing.
         """
         source, interval = values["source"], values["noise_rate_interval"]
-        own = {"source", "noise_rate_interval", "assumptions", "run_id"}
+        own = {"source", "noise_rate_interval", "modality", "assumptions", "run_id"}
+        images = None if values["backbone"] is None else "image"  # in reports without the key
         return cls(
             source=DatasetSource(
                 source["kind"],
@@ -82,6 +87,7 @@ class RunInfo:
                 follow_links=bool(source.get("follow_links", False)),
             ),
             noise_rate_interval=None if interval is None else (interval[0], interval[1]),
+            modality=values.get("modality", images),
             assumptions=tuple(Assumption(**found) for found in values.get("assumptions", ())),
             run_id=values.get("run_id"),
             **{name: values[name] for name in cls.__slots__ if name not in own},
