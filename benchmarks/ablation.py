@@ -14,11 +14,9 @@ JSON row each.
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +34,20 @@ from labelfix.benchmark.noise import (
     instance_dependent_noise,
     symmetric_noise,
 )
-from labelfix.config import AuditConfig, BackboneConfig, DatasetConfig, FlagConfig
+from labelfix.config import (
+    AuditConfig,
+    BackboneConfig,
+    DatasetConfig,
+    FlagConfig,
+    HeadConfig,
+    ScoringConfig,
+)
 from labelfix.data.dataset import open_dataset
 from labelfix.data.duplicates import find_duplicates
 from labelfix.recipes import HeadTuning
-from labelfix.scoring import scores
 from labelfix.scoring.flags import flag
 from labelfix.scoring.scores import score_labels, score_with_margins
-from labelfix.training import cross_fit_heads as training
 from labelfix.training.folds import plan_folds
-from labelfix.training.self_labeling import SelfLabeling
 from labelfix.types import Evidence, Features, LabeledDataset, LabelScores
 from labelfix.utils.cache import default_cache
 from labelfix.utils.progress import no_progress
@@ -54,53 +56,55 @@ MISTAKEN_BY = 32
 """Principal components that the model knows whose mistakes are planted."""
 
 RESULTS = Path(__file__).parent / "results" / "ablation.jsonl"
-Score = Callable[[Evidence, NDArray[np.int64]], LabelScores]
+Score = Callable[[Evidence, NDArray[np.int64], ScoringConfig], LabelScores]
 
 
-def by_mean_hypothesis(evidence: Evidence, given: NDArray[np.int64]) -> LabelScores:
+def scored(evidence: Evidence, given: NDArray[np.int64], config: ScoringConfig) -> LabelScores:
+    """Return the scores as an audit has them."""
+    return score_with_margins(evidence, given, config=config)
+
+
+def by_mean_hypothesis(
+    evidence: Evidence, given: NDArray[np.int64], config: ScoringConfig
+) -> LabelScores:
     """Return the scores of the default, as if there were one hypothesis."""
-    scores = score_with_margins(evidence, given)
+    scores = scored(evidence, given, config)
     return replace(scores, under_hypotheses=scores.label_error_probability[None])
 
 
-def by_self_confidence(evidence: Evidence, given: NDArray[np.int64]) -> LabelScores:
+def by_self_confidence(
+    evidence: Evidence, given: NDArray[np.int64], config: ScoringConfig
+) -> LabelScores:
     """Return 1 - the probability that the heads give the label."""
     wrong = 1 - evidence.pred_probs[np.arange(len(given)), given]
-    scores = score_labels(evidence, given)
+    scores = score_labels(evidence, given, config=config)
     return replace(scores, label_error_probability=wrong, under_hypotheses=wrong[None])
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One way to score: what is left out while it runs, and what runs."""
+    """One way to score: the settings that leave a part out, and what scores by them."""
 
     name: str
-    without: Callable[[], AbstractContextManager[object]] = nullcontext
-    score: Score = score_with_margins
+    config: ScoringConfig = ScoringConfig()
+    score: Score = scored
 
 
 PARTS = (
     Part("all parts"),
     Part("flags by the mean hypothesis", score=by_mean_hypothesis),
-    Part("without margins", score=score_labels),
-    Part(
-        "without taking class noise out",
-        lambda: patch.object(scores, "without_class_noise", lambda priors, *_: priors),
-    ),
-    Part("without sharper hypotheses", lambda: patch.object(scores, "HYPOTHESES", 1)),
+    Part("without margins", ScoringConfig(margin_weight=0)),
+    Part("without taking class noise out", ScoringConfig(remove_class_noise=False)),
+    Part("without sharper hypotheses", ScoringConfig(hypotheses=1)),
     Part("1 - self_confidence alone", score=by_self_confidence),
 )
 
-
-NO_SELF_LABELING = SelfLabeling(threshold=1.0, temperature=np.inf)
-"""Rules that correct nothing and weigh all alike."""
-
-TRAININGS: tuple[tuple[str, str, object], ...] = (
-    ("without neighbors", "SHARE_OF_NEIGHBORS", 0.0),
-    ("neighbors without heads", "SHARE_OF_NEIGHBORS", 1.0),
-    ("without self-labeling", "SelfLabeling", lambda: NO_SELF_LABELING),
-)
-"""What is left out of training, and what stands in its place."""
+TRAININGS = {
+    "without neighbors": HeadConfig(neighbor_share=0),
+    "neighbors without heads": HeadConfig(neighbor_share=1),
+    "without self-labeling": HeadConfig(self_label_threshold=1, self_label_temperature=np.inf),
+}
+"""The settings that leave a part out of training."""
 
 
 def main() -> None:
@@ -139,13 +143,12 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         }
         evidence = trained(tuning, dataset, seen)
         for part in PARTS:
-            with part.without():
-                yield {**common, "part": part.name, **figures(part.score(evidence, given), wrong)}
-        for part_name, what, instead in TRAININGS:
-            with patch.object(training, what, instead):
-                evidence = trained(tuning, dataset, seen)
-            found = figures(score_with_margins(evidence, given), wrong)
-            yield {**common, "part": part_name, **found}
+            scores = part.score(evidence, given, part.config)
+            yield {**common, "part": part.name, **figures(scores, wrong)}
+        for part_name, heads in TRAININGS.items():
+            other = replace(tuning, config=replace(config, heads=heads))
+            scores = score_with_margins(trained(other, dataset, seen), given)
+            yield {**common, "part": part_name, **figures(scores, wrong)}
 
 
 def audited(

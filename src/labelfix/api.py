@@ -13,12 +13,12 @@ from labelfix.config import (
     Device,
     FineTuningConfig,
     FlagConfig,
+    HeadConfig,
     ImageConfig,
     IssueConfig,
     RegularizationConfig,
     SelfLabelingConfig,
     SelfLabelingRules,
-    TrainingConfig,
     Tune,
 )
 from labelfix.errors import ConfigError
@@ -145,9 +145,7 @@ def audit(
             device=device,
         ),
         tune=tune,
-        training=TrainingConfig()
-        if folds is None or tune == "full"
-        else TrainingConfig(folds=folds),
+        heads=HeadConfig() if folds is None or tune == "full" else HeadConfig(folds=folds),
         fine_tuning=FineTuningConfig(
             **_given(
                 folds=None if tune == "head" else folds,

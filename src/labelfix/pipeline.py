@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from labelfix.arguments import checks_arguments, named
-from labelfix.config import EMBEDDED_BACKBONE, AuditConfig, FlagConfig
+from labelfix.config import EMBEDDED_BACKBONE, AuditConfig, FlagConfig, settings_to_report
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import read_decisions
 from labelfix.data.duplicates import find_duplicates
@@ -190,7 +190,11 @@ def find_by_heads(context: AuditContext) -> AuditFindings:
         evidence = tuning.train(dataset, seen, plan.judgeable, reviewed, on_progress)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         scores = score_with_margins(
-            evidence, dataset.given_label, reviewed, plan.duplicates.exact_duplicate_set
+            evidence,
+            dataset.given_label,
+            reviewed,
+            plan.duplicates.exact_duplicate_set,
+            config.scoring,
         )
         report = _score(context, plan, evidence, scores, kinds, tuning.settings())
     return AuditFindings(report, evidence, kinds)
@@ -219,7 +223,11 @@ def find_by_networks(
         kinds = _compare(context, _frozen_features(context), plan.duplicates)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         scores = score_with_margins(
-            tuned.evidence, dataset.given_label, reviewed, plan.duplicates.exact_duplicate_set
+            tuned.evidence,
+            dataset.given_label,
+            reviewed,
+            plan.duplicates.exact_duplicate_set,
+            config.scoring,
         )
         report = _score(context, plan, tuned.evidence, scores, kinds, tuning.settings(tuned))
     return AuditFindings(report, tuned.evidence, kinds, tuned)
@@ -282,6 +290,8 @@ def _score(
     )
     settings = {**settings, "notes": [*notes, *settings.get("notes", [])]}
     settings = {**settings_with(context.reviewed, settings), "issues": limits}
+    if scoring := settings_to_report(context.config.scoring):
+        settings["scoring"] = scoring
     if dataset.test_splits:
         settings["test_splits"] = dataset.test_splits
     if dataset.label_missing:
@@ -526,7 +536,7 @@ def _run_json_of_probabilities(
 def audit(
     data: Path,
     out: Path,
-    config: AuditConfig = AuditConfig(),  # noqa: B008 - frozen
+    config: AuditConfig = AuditConfig(),
     *,
     overwrite: bool = False,
     resume: bool = False,

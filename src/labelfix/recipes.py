@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from labelfix.config import EMBEDDED_BACKBONE, AuditConfig, FineTuningConfig, RegularizationConfig
+from labelfix.config import (
+    EMBEDDED_BACKBONE,
+    AuditConfig,
+    FineTuningConfig,
+    RegularizationConfig,
+    settings_to_report,
+)
 from labelfix.modalities.image.backbone import (
     Backbone,
     Network,
@@ -35,6 +41,10 @@ from labelfix.types import Evidence, Features, FoldAssignment, LabeledDataset, R
 from labelfix.utils.cache import StoredRows
 from labelfix.utils.progress import OnProgress
 from labelfix.utils.torch_utils import explain_out_of_memory
+
+_ALWAYS_REPORTED_OF_HEADS = (
+    "folds", "epochs", "least_steps", "batch_size", "learning_rate", "radii",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +71,7 @@ class HeadTuning:
     @property
     def folds(self) -> int:
         """How many folds the data are split into."""
-        return self.config.training.folds
+        return self.config.heads.folds
 
     def look(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> Features:
         """Return the features of every image.
@@ -101,7 +111,7 @@ class HeadTuning:
             dataset.given_label,
             judgeable,
             classes=len(dataset.class_names),
-            config=self.config.training,
+            config=self.config.heads,
             seed=self.config.seed,
             device=self.backbone.device,
             trusted_label=None if reviewed is None else reviewed.label,
@@ -118,7 +128,7 @@ class HeadTuning:
             "device": self.backbone.device.type,
             "weights_digest": self.backbone.weights_digest,
             "decoding": self.survey.decoding.to_json(),
-            **asdict(self.config.training),
+            **settings_to_report(self.config.heads, always=_ALWAYS_REPORTED_OF_HEADS),
         }
 
 

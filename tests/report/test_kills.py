@@ -14,7 +14,7 @@ from given_probs import noisy, write
 from kill_points import drafts_below, kills, run_to_the_end
 from PIL import Image
 
-from labelfix.config import AuditConfig, BackboneConfig, TrainingConfig
+from labelfix.config import AuditConfig, BackboneConfig, HeadConfig
 from labelfix.errors import RunError
 from labelfix.exports.export import export
 from labelfix.pipeline import audit, audit_pred_probs
@@ -51,7 +51,7 @@ def heads(folder, **more):
     return AuditConfig(
         backbone=BackboneConfig(image_size=32, device="cpu"),
         tune="head",
-        training=TrainingConfig(folds=3, epochs=1, least_steps=2, radii=(5.0,)),
+        heads=HeadConfig(folds=3, epochs=1, least_steps=2, radii=(5.0,)),
         cache=folder / "cache",
         **more,
     )

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from labelfix.benchmark.noise import class_dependent_noise
+from labelfix.config import ScoringConfig
 from labelfix.data.probability_store import ArrayStore
 from labelfix.scoring.class_noise import anchor_matrix, without_class_noise
 from labelfix.scoring.priors import sharpened_priors
@@ -41,7 +42,7 @@ def test_the_surest_samples_show_how_classes_are_mistaken(pool):
     rng = np.random.default_rng(0)
     matrix = noise_matrix(4, 0.3)
     probs = peaked(rng, 8000, 4) @ matrix
-    found = anchor_matrix(priors_of(probs, pool, probs.argmax(axis=1)))
+    found = anchor_matrix(priors_of(probs, pool, probs.argmax(axis=1)), ScoringConfig())
     np.testing.assert_allclose(found, matrix, atol=0.02)
 
 
@@ -52,7 +53,7 @@ def test_unmixing_finds_what_was_mixed(seed, classes, rate):
     true = peaked(rng, 200, classes)
     matrix = noise_matrix(classes, rate)
     with ThreadPoolExecutor(2) as threads:
-        priors = without_class_noise(priors_of(true @ matrix, threads), matrix, threads)
+        priors = without_class_noise(priors_of(true @ matrix, threads), matrix, threads, rounds=10)
     found = (priors.values / priors.values.sum(axis=1, keepdims=True))[priors.order.argsort()]
     assert np.abs(found - true).mean() < 0.9 * np.abs(true @ matrix - true).mean()
 
@@ -60,7 +61,7 @@ def test_unmixing_finds_what_was_mixed(seed, classes, rate):
 def test_without_class_noise_nothing_is_changed(pool):
     probs = np.random.default_rng(1).dirichlet(np.ones(5), 50).astype(np.float32)
     identity = np.eye(5, dtype=np.float32)
-    values = without_class_noise(priors_of(probs, pool), identity, pool).values
+    values = without_class_noise(priors_of(probs, pool), identity, pool, rounds=10).values
     found = values / values.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found, probs, atol=1e-5)
 

@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelfix.config import FlagConfig
+from labelfix.config import FlagConfig, ScoringConfig
 from labelfix.data.probability_store import ArrayStore
 from labelfix.pipeline import audit_pred_probs
 from labelfix.report.io import read_report_table
-from labelfix.scoring import scores as scores_module
-from labelfix.scoring.flags import LEAST_PRECISION, correct
+from labelfix.scoring.flags import correct
 from labelfix.scoring.scores import score_labels, score_probabilities, score_with_margins
 from labelfix.types import MISSING, Evidence, Reviewed
 
@@ -64,7 +63,7 @@ def test_the_noise_rate_of_classes_that_are_told_apart_is_that_of_their_odd_rows
     assert scores.noise_rate <= odd / count + 0.01
     assert scores.noise_rate_interval[0] <= odd / count + 1e-6
     assert scores.noise_rate_interval[1] <= odd / count + 0.03 + 4 * np.sqrt(odd) / count
-    assert (scores.label_error_probability[flags] >= LEAST_PRECISION).all()
+    assert (scores.label_error_probability[flags] >= FlagConfig().least_probability).all()
     assert not flags[given_label == true].any()
 
 
@@ -168,24 +167,22 @@ def test_a_class_that_nobody_was_given_is_never_suggested(
         label[:3] = names[-1]
         reviewed = Reviewed(label, np.arange(count) == 5)
     evidence = evidence_of(probs, rng.normal(size=count))
-    with pytest.MonkeyPatch.context() as patch:
-        if is_sparse:
-            patch.setattr(scores_module, "DENSE_CLASSES", 1)
-        for score in (score_labels, score_with_margins):
-            scores = score(evidence, given_label, reviewed)
-            asked = np.arange(count) >= (3 if is_reviewed else 0)
-            assert np.isin(scores.predicted_label, known).all()
-            assert np.isin(scores.alternative_label[asked], known).all()
-            assert (scores.alternative_label != given_label).all()
-            if is_reviewed:
-                assert (scores.alternative_label[:3] == names[-1]).all()
-                np.testing.assert_array_equal(scores.label_error_probability[:3], 1)
-                np.testing.assert_array_equal(scores.alternative_probability[:3], 1)
-            matrix = scores.noise.whole(scores.noise.probability)
-            np.testing.assert_array_equal(
-                matrix[names[classes:]], np.eye(classes + unknown)[names[classes:]]
-            )
-            assert not matrix[np.ix_(known, names[classes:])].any()
+    config = ScoringConfig(dense_classes=1) if is_sparse else ScoringConfig()
+    for score in (score_labels, score_with_margins):
+        scores = score(evidence, given_label, reviewed, config=config)
+        asked = np.arange(count) >= (3 if is_reviewed else 0)
+        assert np.isin(scores.predicted_label, known).all()
+        assert np.isin(scores.alternative_label[asked], known).all()
+        assert (scores.alternative_label != given_label).all()
+        if is_reviewed:
+            assert (scores.alternative_label[:3] == names[-1]).all()
+            np.testing.assert_array_equal(scores.label_error_probability[:3], 1)
+            np.testing.assert_array_equal(scores.alternative_probability[:3], 1)
+        matrix = scores.noise.whole(scores.noise.probability)
+        np.testing.assert_array_equal(
+            matrix[names[classes:]], np.eye(classes + unknown)[names[classes:]]
+        )
+        assert not matrix[np.ix_(known, names[classes:])].any()
     plain = score_labels(
         evidence_of(probs[:, known], evidence.margin), np.searchsorted(known, given_label)
     )

@@ -12,7 +12,6 @@ from noisy_evidence import evidence_of, noisy_data, priors_of
 from sklearn.metrics import average_precision_score
 
 from labelfix.scoring.decisions import (
-    SLIPS,
     ReviewedSamples,
     posterior_over_noise_models,
     rerank_scores,
@@ -88,7 +87,7 @@ def test_a_hypothesis_weighs_what_a_naive_loop_finds(seed, classes, count):
     with ThreadPoolExecutor(1) as pool:
         priors = priors_of(probs, given_label, pool)
         found = posterior_over_noise_models(
-            ReviewedSamples.on(priors, reviewed, np.arange(100)), matrices
+            ReviewedSamples.on(priors, reviewed, np.arange(100)), matrices, error_rate=0.01
         )
 
     likelihood = []
@@ -97,7 +96,7 @@ def test_a_hypothesis_weighs_what_a_naive_loop_finds(seed, classes, count):
         for row, label in labels.items():
             prior = [float(p) ** 2**number for p in probs[row]]
             joint = [p * matrix[k][given_label[row]] for k, p in enumerate(prior)]
-            said = SLIPS + (1 - 2 * SLIPS) * joint[label] / sum(joint)
+            said = 0.01 + 0.98 * joint[label] / sum(joint)
             total += math.log(said)
         likelihood.append(total)
     weights = np.exp(likelihood) / np.exp(likelihood).sum()
@@ -186,7 +185,7 @@ def test_one_slip_rules_no_hypothesis_out():
     with ThreadPoolExecutor(1) as pool:
         priors = priors_of(probs, given_label, pool)
         slip = ReviewedSamples.on(priors, reviewed_of(2, {0: 1}), np.arange(2))
-        weights = posterior_over_noise_models(slip, matrices)
+        weights = posterior_over_noise_models(slip, matrices, error_rate=0.01)
     np.testing.assert_allclose(weights, 1, atol=0.01)
 
 

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from labelfix.config import FlagConfig
 from labelfix.errors import ConfigError
-from labelfix.scoring.flags import LEAST_PRECISION, expected_quality, flag
+from labelfix.scoring.flags import expected_quality, flag
+
+LEAST = FlagConfig().least_probability
 
 probabilities = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12).map(
     lambda values: np.array(values, np.float32)
@@ -29,9 +31,9 @@ def test_no_other_credible_flags_have_a_higher_expected_f1(wrong):
     flags = flag(wrong, FlagConfig())
     best = expected_f1(wrong, flags)
     every = ((np.arange(2 ** len(wrong))[:, None] >> np.arange(len(wrong))) & 1).astype(bool)
-    credible = [one for one in every if (wrong[one] >= LEAST_PRECISION).all()]
+    credible = [one for one in every if (wrong[one] >= LEAST).all()]
     assert best >= max(expected_f1(wrong, one) for one in credible) - 1e-9
-    assert (wrong[flags] >= LEAST_PRECISION).all()
+    assert (wrong[flags] >= LEAST).all()
 
 
 @given(st.integers(1, 4), st.integers(1, 8), st.integers(0, 10_000))
@@ -40,7 +42,7 @@ def test_no_other_number_of_flags_reaches_more_of_what_each_hypothesis_allows(ma
     under = rng.beta(0.4, 1, (many, size)) * rng.random((many, 1))
     wrong = under.mean(axis=0)
     order = np.argsort(-wrong)
-    credible = int((wrong >= LEAST_PRECISION).sum())
+    credible = int((wrong >= LEAST).sum())
 
     def share(count):
         flags = np.isin(np.arange(size), order[:count])

@@ -4,18 +4,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import given as given_that
 from hypothesis import settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
+from labelfix.config import ScoringConfig
 from labelfix.data import probability_store
 from labelfix.data.probability_store import ArrayStore
 from labelfix.pipeline import audit_pred_probs
 from labelfix.report import schema as report
-from labelfix.scoring import many_classes, scores
 from labelfix.scoring.many_classes import SparseMixture
 from labelfix.scoring.scores import score_labels, score_probabilities
 from labelfix.types import MISSING, Evidence, Reviewed
@@ -54,12 +53,10 @@ def evidence_of(probs):
 def test_where_all_cells_are_told_apart_nothing_is_lost(seed, classes, count):
     probs, given, _ = noisy(count, classes, seed)
     dense = score_labels(evidence_of(probs), given)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scores, "DENSE_CLASSES", 1)
-        patch.setattr(many_classes, "MISTAKES", classes)
-        patch.setattr(many_classes, "CANDIDATES", classes)
-        patch.setattr(many_classes, "NEGLIGIBLE", 0)
-        sparse = score_labels(evidence_of(probs), given)
+    every_cell = ScoringConfig(
+        dense_classes=1, distinct_mistakes=classes, candidate_classes=classes, negligible_cell=0
+    )
+    sparse = score_labels(evidence_of(probs), given, config=every_cell)
     for name in ("label_error_probability", "under_hypotheses", "alternative_probability"):
         np.testing.assert_allclose(getattr(sparse, name), getattr(dense, name), atol=2e-3)
     np.testing.assert_allclose(sparse.noise_matrix, dense.noise_matrix, atol=2e-3)
@@ -71,18 +68,17 @@ def test_where_all_cells_are_told_apart_nothing_is_lost(seed, classes, count):
         np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
-def test_the_order_of_labels_is_nearly_that_of_dense_matrices(monkeypatch):
+def test_the_order_of_labels_is_nearly_that_of_dense_matrices():
     probs, given, true = noisy(4000, 300)
     sparse = score_labels(evidence_of(probs), given)
-    monkeypatch.setattr(scores, "DENSE_CLASSES", 300)
-    dense = score_labels(evidence_of(probs), given)
+    dense = score_labels(evidence_of(probs), given, config=ScoringConfig(dense_classes=300))
     found, expected = sparse.label_error_probability, dense.label_error_probability
     assert spearmanr(found, expected)[0] > 0.998
     is_wrong = given != true
     loss = average_precision_score(is_wrong, expected) - average_precision_score(is_wrong, found)
     assert loss < 0.02
     assert abs(sparse.noise_rate - dense.noise_rate) < 0.01
-    assert len(sparse.noise.probability) <= 300 * many_classes.CANDIDATES
+    assert len(sparse.noise.probability) <= 300 * ScoringConfig().candidate_classes
 
 
 def test_neither_threads_nor_blocks_change_anything(monkeypatch):
@@ -128,7 +124,7 @@ def test_hard_probabilities_do_no_harm():
 @given_that(st.integers(0, 1000), st.integers(12, 60))
 def test_the_rows_of_a_sparse_mixture_sum_to_one(seed, classes):
     rows = np.random.default_rng(seed).dirichlet(np.full(classes, 0.2), classes)
-    mixture = SparseMixture.of_rows(rows, classes)
+    mixture = SparseMixture.of_rows(rows, classes, mistakes=8)
     matrix = mixture.mix(np.eye(classes, dtype=np.float32)).T
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-4)
     np.testing.assert_allclose(np.diag(matrix), np.diag(rows), atol=1e-5)
@@ -155,7 +151,7 @@ def test_the_table_of_many_classes_leaves_out_what_is_negligible(tmp_path):
     is_own = np.array(table["true_label"]) == np.array(table["given_label"])
     assert is_own.sum() == 300
     assert len(probability) < 300 * 300 / 2
-    assert (probability[~is_own] >= many_classes.NEGLIGIBLE).all()
+    assert (probability[~is_own] >= ScoringConfig().negligible_cell).all()
     sums = np.bincount(np.array(table["true_label"], np.int64), probability)
     assert (sums <= 1 + 1e-9).all()
     assert sums.mean() > 0.6
@@ -177,7 +173,7 @@ def test_a_report_of_many_classes_is_written_a_few_rows_at_a_time(tmp_path, monk
 
 def test_threads_share_the_work_of_unmixing():
     rows = np.random.default_rng(0).dirichlet(np.full(300, 0.1), 300)
-    mixture = SparseMixture.of_rows(rows, 300)
+    mixture = SparseMixture.of_rows(rows, 300, mistakes=8)
     weights = np.full((300, 32), 1 / 300, np.float32)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: mixture.mix(weights), range(8)))

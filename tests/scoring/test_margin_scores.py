@@ -43,7 +43,7 @@ def evidence_of(size, classes=4, seed=0):
 )
 def test_the_same_probabilities_are_dealt_in_the_order_of_both_ranks(pair):
     wrong, margin = pair
-    ranked = wrong[in_order_of_both(wrong, margin)]
+    ranked = wrong[in_order_of_both(wrong, margin, 0.5)]
     assert np.array_equal(np.sort(ranked), np.sort(wrong))
     ranks = rankdata(wrong) + rankdata(-margin)
     for one in range(len(wrong)):

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from noisy_evidence import evidence_of, noisy_data, priors_of
 
+from labelfix.config import ScoringConfig
 from labelfix.data import probability_store
 from labelfix.data.probability_store import ArrayStore, block_rows
 from labelfix.scoring.priors import expected_counts, posteriors
@@ -16,10 +17,12 @@ from labelfix.scoring.scores import (
 )
 from labelfix.types import MISSING
 
+RANGE = ScoringConfig().log_temperature_range
+
 
 def test_em_recovers_the_noise_matrix_when_the_prior_is_right(pool):
     probs, given_label, _ = noisy_data(0, count=20_000)
-    matrix = fit_noise_matrix(priors_of(probs, given_label, pool), pool)
+    matrix = fit_noise_matrix(priors_of(probs, given_label, pool), ScoringConfig(), pool)
     expected = np.full((4, 4), 0.05)
     np.fill_diagonal(expected, 0.85)
     np.testing.assert_allclose(matrix, expected, atol=0.02)
@@ -31,8 +34,8 @@ def test_temperature_undoes_a_known_sharpening():
     logits = 2 * rng.normal(size=(20_000, 5))
     log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     label = (np.exp(log_probs).cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
-    assert abs(temperature_of(log_probs, label) - 1) < 0.05
-    assert abs(temperature_of(3 * log_probs, label) - 3) < 0.15
+    assert abs(temperature_of(log_probs, label, RANGE) - 1) < 0.05
+    assert abs(temperature_of(3 * log_probs, label, RANGE) - 3) < 0.15
 
 
 def test_wrong_labels_score_higher_than_right_ones():

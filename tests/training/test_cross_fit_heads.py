@@ -6,13 +6,13 @@ from hypothesis import given as given_that
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from labelfix.config import TrainingConfig
+from labelfix.config import HeadConfig
 from labelfix.errors import TrainingError
 from labelfix.training.cross_fit_heads import cross_fit_heads
 from labelfix.training.heads import LinearHeads, scale_features
 from labelfix.types import MISSING, Features, FoldAssignment
 
-CONFIG = TrainingConfig(epochs=3, least_steps=60)
+CONFIG = HeadConfig(epochs=3, least_steps=60)
 CPU = torch.device("cpu")
 
 

@@ -7,9 +7,9 @@ from hypothesis import given as given_that
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from labelfix.config import HeadConfig
 from labelfix.errors import TrainingError
 from labelfix.issues.neighbors import embed
-from labelfix.training import neighbor_votes as neighbor_votes
 from labelfix.training.heads import scale_features
 from labelfix.training.neighbor_votes import (
     ReferenceSet,
@@ -39,7 +39,7 @@ def case(seed=0, count=200, width=12):
     return values, true, fold, label, weight
 
 
-def asked(values, fold, label, weight, rows=None, voting=None):
+def asked(values, fold, label, weight, rows=None, voting=None, **limits):
     """Return ``(n, K)`` the probabilities of some rows, by the votes of some."""
     voting = np.arange(len(values)) if voting is None else voting
     rows = np.arange(len(values)) if rows is None else rows
@@ -51,7 +51,15 @@ def asked(values, fold, label, weight, rows=None, voting=None):
     )
     features = scale_features(values, voting, CPU)
     blocks = list(
-        neighbor_probabilities(features, rows, torch.from_numpy(fold), voters, classes=CLASSES)
+        neighbor_probabilities(
+            features,
+            rows,
+            torch.from_numpy(fold),
+            voters,
+            classes=CLASSES,
+            config=HeadConfig(),
+            **limits,
+        )
     )
     assert np.concatenate([part for part, _ in blocks]).tolist() == rows.tolist()
     return torch.cat([probs for _, probs in blocks]).numpy()
@@ -142,22 +150,22 @@ def test_a_sample_of_no_fold_hears_everybody_by_the_last_column():
     assert (probs.argmax(axis=1) == true[:50]).mean() > 0.9
 
 
-def test_blocks_are_only_a_matter_of_memory(monkeypatch):
+def test_blocks_are_only_a_matter_of_memory():
     values, _, fold, label, weight = case(8)
     whole = asked(values, fold, label, weight)
-    monkeypatch.setattr(neighbor_votes, "SIMILARITIES", 1000)
-    np.testing.assert_allclose(asked(values, fold, label, weight), whole, atol=1e-5)
+    blocks = asked(values, fold, label, weight, similarities=1000)
+    np.testing.assert_allclose(blocks, whole, atol=1e-5)
 
 
-def test_of_many_samples_some_are_drawn(monkeypatch):
+def test_of_many_samples_some_are_drawn():
     rows = np.arange(0, 1000, 2)
-    assert draw_voters(rows, 0) is rows
-    monkeypatch.setattr(neighbor_votes, "VOTERS", 100)
-    drawn = draw_voters(rows, 0)
+    assert draw_voters(rows, 500, 0) is rows
+    drawn = draw_voters(rows, 100, 0)
     assert len(np.unique(drawn)) == 100
     assert set(drawn) <= set(rows)
     assert (np.diff(drawn) > 0).all()
-    assert draw_voters(rows, 0).tolist() == drawn.tolist() != draw_voters(rows, 1).tolist()
+    again, other = draw_voters(rows, 100, 0), draw_voters(rows, 100, 1)
+    assert again.tolist() == drawn.tolist() != other.tolist()
 
 
 def poor_features(kind, rows, width):

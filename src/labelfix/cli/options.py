@@ -10,9 +10,9 @@ from labelfix.arguments import expand_path
 from labelfix.config import (
     Device,
     FineTuningConfig,
+    HeadConfig,
     RegularizationConfig,
     SelfLabelingRules,
-    TrainingConfig,
     Tune,
     refuse_unknown_device,
 )
@@ -205,7 +205,7 @@ Folds: TypeAlias = Annotated[
     typer.Option(
         metavar="F",
         help="Each sample is judged by models that saw the other folds only. If left out, "
-        f"{TrainingConfig().folds} for heads, {_FULL.folds} for whole networks.",
+        f"{HeadConfig().folds} for heads, {_FULL.folds} for whole networks.",
     ),
 ]
 Epochs: TypeAlias = Annotated[

@@ -13,35 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from labelfix.config import ScoringConfig
 from labelfix.scoring.many_classes import SparseMixture, unmixed
 from labelfix.scoring.priors import LabelPriors
 from labelfix.utils.threads import in_order
-
-ANCHOR_SHARE = 0.02
-"""The share of a class of average size that serves as its anchors."""
-
-LEAST_ANCHORS = 20
-"""Anchors of a class at least, where it is large enough; fewer, and chance decides."""
-
-MOST_OF_CLASS = 0.05
-"""The share of the samples that were given a class that may serve as its anchors: of a rare class
-the twentieth is no sure sample any more, but one of another class."""
-
-NOISELESS_ANCHORS = 1.0
-"""Anchors without noise that each class is taken to have before any is seen."""
 
 COLUMNS_AT_ONCE = 16
 """Classes whose probabilities are laid side by side at a time: one alone is slow to gather, all of
 them would be a second copy."""
 
-UNMIXING_ROUNDS = 10
-"""Of expectation maximization for each sample; up to 50, the scores hardly change."""
-
 LEAST_SHARE = 1e-6
 """No class is taken to be less likely than this share of the likeliest."""
 
 
-def anchor_matrix(priors: LabelPriors) -> NDArray[np.float32]:
+def anchor_matrix(priors: LabelPriors, config: ScoringConfig) -> NDArray[np.float32]:
     """Return ``(K, K)``: in row j what the model expects as the label of a sure sample of class j.
 
     The mean of the probabilities over the anchors of the class, the samples to which it gives most
@@ -50,16 +35,18 @@ def anchor_matrix(priors: LabelPriors) -> NDArray[np.float32]:
 
     Args:
         priors: P(given | x), of samples enough to find anchors among.
+        config: How many anchors a class has.
     """
-    return np.stack([row.astype(np.float32) for row in anchor_rows(priors)])
+    return np.stack([row.astype(np.float32) for row in anchor_rows(priors, config)])
 
 
-def anchor_rows(priors: LabelPriors) -> Iterator[NDArray[np.float64]]:
+def anchor_rows(priors: LabelPriors, config: ScoringConfig) -> Iterator[NDArray[np.float64]]:
     """Yield the rows of `anchor_matrix`, ``(K,)`` each, one after the other."""
     count, classes = priors.values.shape
     of_class = np.bincount(priors.given, minlength=classes)
-    most = np.ceil(MOST_OF_CLASS * of_class).astype(np.int64)
-    wanted = np.minimum(most, max(LEAST_ANCHORS, int(ANCHOR_SHARE * count / classes)))
+    most = np.ceil(config.most_of_class * of_class).astype(np.int64)
+    of_average = int(config.anchor_share * count / classes)
+    wanted = np.minimum(most, max(config.least_anchors, of_average))
     total = priors.values.sum(axis=1)
     for start in range(0, classes, COLUMNS_AT_ONCE):
         some = slice(start, start + COLUMNS_AT_ONCE)
@@ -68,12 +55,16 @@ def anchor_rows(priors: LabelPriors) -> Iterator[NDArray[np.float64]]:
             first = count - wanted[label]
             surest = np.sort(np.argpartition(column, min(first, count - 1))[first:])
             seen = (priors.values[surest] / total[surest, None]).sum(axis=0, dtype=np.float64)
-            seen[label] += NOISELESS_ANCHORS
+            seen[label] += config.noiseless_anchors
             yield seen / seen.sum()
 
 
 def without_class_noise(
-    priors: LabelPriors, matrix: NDArray[np.float32] | SparseMixture, pool: ThreadPoolExecutor
+    priors: LabelPriors,
+    matrix: NDArray[np.float32] | SparseMixture,
+    pool: ThreadPoolExecutor,
+    *,
+    rounds: int,
 ) -> LabelPriors:
     """Return P(true | x), up to a factor, whose mixture by the matrix is nearest to P(given | x).
 
@@ -85,9 +76,10 @@ def without_class_noise(
         priors: P(given | x) of n samples, up to a factor.
         matrix: ``(K, K)`` P(given = k | true = j) in row j.
         pool: The threads to use.
+        rounds: Of expectation maximization.
     """
     if isinstance(matrix, SparseMixture):
-        return unmixed(priors, matrix, pool, rounds=UNMIXING_ROUNDS, least_share=LEAST_SHARE)
+        return unmixed(priors, matrix, pool, rounds=rounds, least_share=LEAST_SHARE)
     classes = priors.classes
     back = np.ascontiguousarray(matrix.T)
 
@@ -95,7 +87,7 @@ def without_class_noise(
         part = priors.values[rows]
         part /= part.sum(axis=1, keepdims=True)
         weights = np.full_like(part, 1 / classes)
-        for _ in range(UNMIXING_ROUNDS):
+        for _ in range(rounds):
             mixed = weights @ matrix
             np.maximum(mixed, np.float32(1e-12), out=mixed)
             weights *= (part / mixed) @ back

@@ -13,9 +13,6 @@ from labelfix.scoring.copies import Copies
 from labelfix.scoring.priors import LabelPriors, NoiseColumns, Posteriors, noise_columns, squared
 from labelfix.types import MISSING, Reviewed
 
-SLIPS = 0.01
-"""The share of decisions that are wrong: one slip of a person must not rule a hypothesis out."""
-
 NEVER = np.float32(1e-36)
 """The prior of a class that a person has ruled out."""
 
@@ -81,20 +78,24 @@ class ReviewedSamples:
 
 
 def posterior_over_noise_models(
-    reviewed_samples: ReviewedSamples, matrices: Sequence[NDArray[np.float64] | NoiseColumns]
+    reviewed_samples: ReviewedSamples,
+    matrices: Sequence[NDArray[np.float64] | NoiseColumns],
+    *,
+    error_rate: float,
 ) -> NDArray[np.float64]:
     """Return ``(H,)`` how likely the decisions make each hypothesis, with a mean of 1.
 
     A weight is the likelihood of the decisions: the product of ``P(true = decided | x, given)``
     over the samples whose label a person chose or kept. People look at the most suspicious labels
     first. That biases nothing: they were selected by a function of the very x and given labels that
-    the probability is conditioned on. People err too, in ``SLIPS`` of their decisions. A dropped
+    the probability is conditioned on. People err too, in a share of their decisions. A dropped
     sample says nothing of the hypotheses; without decisions all are as likely.
 
     Args:
         reviewed_samples: The decisions; their priors are P(true | x) under the first hypothesis,
             squared for each further one.
         matrices: H of ``(K, K)``, P(given = k | true = j) in row j, or what gives its columns.
+        error_rate: The share of decisions that are taken to be wrong.
     """
     known = reviewed_samples.label != MISSING
     if not known.any():
@@ -110,7 +111,7 @@ def posterior_over_noise_models(
             values = squared(values)
         joint = values.astype(np.float64) * _columns(matrix, given)
         decided = joint[np.arange(len(label)), label] / joint.sum(axis=1)
-        likelihood.append(np.log(SLIPS + (1 - 2 * SLIPS) * decided).sum())
+        likelihood.append(np.log(error_rate + (1 - 2 * error_rate) * decided).sum())
     weights = np.exp(np.array(likelihood) - max(likelihood))
     return np.asarray(weights / weights.mean())
 

@@ -28,11 +28,6 @@ class ExpectedQuality:
     recall: float
 
 
-LEAST_PRECISION = 0.05
-"""Unless the user says how many to flag, no label is flagged that is less probably wrong than this:
-where all are right, none is."""
-
-
 def flag(
     wrong: NDArray[np.floating],
     config: FlagConfig,
@@ -43,9 +38,9 @@ def flag(
 
     By default as many as make the expected F1 of the flags the highest: the harmonic mean of
     precision and recall, ``2 sum(flagged p) / (flags + sum(all p))``; but none that is less
-    probably wrong than `LEAST_PRECISION`. Where there are hypotheses, each has a highest F1 of its
-    own, and as many are flagged as reach the largest share of it, in the mean over them: otherwise
-    those under which many labels are wrong, and F1 is easily high, would decide alone.
+    probably wrong than ``config.least_probability``. Where there are hypotheses, each has a highest
+    F1 of its own, and as many are flagged as reach the largest share of it, in the mean over them:
+    otherwise those under which many labels are wrong, and F1 is easily high, would decide alone.
 
     A budget that ends between labels that are as probably wrong leaves all of those out.
 
@@ -97,7 +92,7 @@ def _how_many(
         found = np.cumsum(falling, dtype=np.float64)
         ends = ends[(found / _ranks(found))[ends - 1] >= config.precision]
     else:
-        ends = ends[falling[ends - 1] >= LEAST_PRECISION]
+        ends = ends[falling[ends - 1] >= config.least_probability]
         if len(ends):
             shares = [_shares_of_best_f1(one, possible) for one in under]
             return int(ends[np.argmax(np.mean(shares, axis=0)[ends - 1])])

@@ -17,20 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from labelfix.config import ScoringConfig
 from labelfix.data.probability_store import BLOCK_ELEMENTS, blocks
 from labelfix.scoring.priors import LEAST_PRIOR, LabelPriors, prior_samples
 from labelfix.types import NoiseCells
 from labelfix.utils.threads import in_order
-
-DENSE_CLASSES = 256
-"""Up to so many classes, matrices are whole."""
-
-MISTAKES = 8
-"""M: so many mistakes of each class are told apart in what the model expects of its samples."""
-
-CANDIDATES = 64
-"""C: for each given label so many true classes are told apart, those that its samples most probably
-are."""
 
 LEAST_COLUMNS = 32
 """Samples that are unmixed at a time, at least: a sparse product of fewer spends its time on
@@ -38,9 +29,6 @@ finding its cells."""
 
 RUNS = 16
 """So many runs of labels the candidates are picked in: each holds sums of its own."""
-
-NEGLIGIBLE = 1e-4
-"""Cells with less are left out of the table; what a class is given wrongly is mostly in others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +48,9 @@ class SparseMixture:
     background: NDArray[np.float32]
 
     @classmethod
-    def of_rows(cls, rows: Iterable[NDArray[np.float64]], classes: int) -> "SparseMixture":
+    def of_rows(
+        cls, rows: Iterable[NDArray[np.float64]], classes: int, *, mistakes: int
+    ) -> "SparseMixture":
         """Return the mixture that is nearest to some rows.
 
         The diagonal and the M largest other cells of a row are kept as they are; the rest of the
@@ -69,8 +59,9 @@ class SparseMixture:
         Args:
             rows: K of ``(K,)``, each sums to 1.
             classes: K.
+            mistakes: M, at most.
         """
-        kept = min(MISTAKES, classes - 1)
+        kept = min(mistakes, classes - 1)
         places = np.empty((classes, kept + 1), np.int64)
         values = np.empty((classes, kept + 1))
         background = np.full(classes, 1e-12)
@@ -190,20 +181,20 @@ class CandidatePriors:
 
     @classmethod
     def of(
-        cls, priors: LabelPriors, *, limit: int, hypotheses: int, pool: ThreadPoolExecutor
+        cls, priors: LabelPriors, config: ScoringConfig, pool: ThreadPoolExecutor
     ) -> "CandidatePriors":
-        """Return those of at most ``limit`` samples, evenly spaced; nothing of K by n is copied.
+        """Return those of some samples, evenly spaced; nothing of K by n is copied.
 
         Args:
             priors: Of n samples.
-            limit: How many at most.
-            hypotheses: H.
+            config: How many samples and candidates at most, and how many hypotheses.
             pool: The threads to use.
         """
-        step = max(1, -(-len(priors.values) // limit))
+        hypotheses = config.hypotheses
+        step = max(1, -(-len(priors.values) // config.fitted_samples))
         given = priors.given[::step]
         classes, count = priors.classes, len(given)
-        kept = min(CANDIDATES, classes)
+        kept = min(config.candidate_classes, classes)
         truth = np.empty((classes, kept), np.int64)
         values = np.empty((hypotheses, count, kept), np.float32)
         others = np.empty((hypotheses, count), np.float32)
@@ -263,6 +254,7 @@ class CandidatePriors:
         self,
         parameters: NDArray[np.float64],
         hypothesis: int,
+        config: ScoringConfig,
         pool: ThreadPoolExecutor,
     ) -> NDArray[np.float64]:
         """Return the parameters after one round of expectation maximization.
@@ -270,6 +262,7 @@ class CandidatePriors:
         Args:
             parameters: As `start` has them.
             hypothesis: Which power of the priors.
+            config: What is taken for granted of each class.
             pool: The threads to use.
         """
         noise = self.noise(parameters)
@@ -297,7 +290,9 @@ class CandidatePriors:
             outside += more
         cells = ratios * noise.cells
         is_own = self.truth == np.arange(len(self.truth))[:, None]
-        right, wrong = prior_samples(float(cells[is_own].sum()), len(self.given), len(cells))
+        right, wrong = prior_samples(
+            float(cells[is_own].sum()), len(self.given), len(cells), config
+        )
         cells += np.where(is_own, right, wrong) + 1e-9
         number = self._number_of_rests()
         rest = np.full(len(cells), wrong + 1e-9)
@@ -315,24 +310,26 @@ class CandidatePriors:
 
 
 def noise_cells(
-    noises: Sequence[SparseNoise], of_class: NDArray[np.float64], deviations: float
+    noises: Sequence[SparseNoise], of_class: NDArray[np.float64], config: ScoringConfig
 ) -> NoiseCells:
     """Return the cells that are not negligible, and the diagonal.
 
     Args:
         noises: Of H hypotheses, with the same cells.
         of_class: ``(K,)`` the expected samples of each true class.
-        deviations: So many standard deviations of a share of so many samples an interval is wider.
+        config: How wide intervals are, and which cells are negligible.
     """
     cells = np.stack([noise.cells for noise in noises])
     truth = noises[0].truth
     probability = cells.mean(axis=0)
     bounds = np.stack([cells.min(axis=0), cells.max(axis=0)])
-    spread = deviations * np.sqrt(bounds * (1 - bounds) / np.maximum(of_class, 1)[truth])
+    spread = config.interval_deviations * np.sqrt(
+        bounds * (1 - bounds) / np.maximum(of_class, 1)[truth]
+    )
     spread[0] *= -1
     low, high = np.clip(bounds + spread, 0, 1)
     given = np.broadcast_to(np.arange(len(truth))[:, None], truth.shape)
-    kept = (probability >= NEGLIGIBLE) | (truth == given)
+    kept = (probability >= config.negligible_cell) | (truth == given)
     order = np.lexsort((given[kept], truth[kept]))
     return NoiseCells(
         classes=len(truth),

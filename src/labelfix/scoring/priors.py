@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from labelfix.config import ScoringConfig
 from labelfix.data.probability_store import ProbabilityStore, block_rows, blocks
 from labelfix.utils.threads import in_order
 
@@ -158,15 +159,9 @@ def expected_counts(
     return (total * columns).T
 
 
-PRIOR_SAMPLES = 5.0
-"""So many samples each true class is taken to have before any is seen, mistaken as often as the
-samples of all classes are: rows of few samples would otherwise learn their mistakes from chance."""
-
-PRIOR_RATE = 0.1
-"""The share of wrong labels in one sample that is added before that share is taken."""
-
-
-def prior_samples(right: float, count: float, classes: int) -> tuple[float, float]:
+def prior_samples(
+    right: float, count: float, classes: int, config: ScoringConfig
+) -> tuple[float, float]:
     """Return how many samples each true class is taken to have before any is seen.
 
     Returns:
@@ -176,9 +171,11 @@ def prior_samples(right: float, count: float, classes: int) -> tuple[float, floa
         right: The expected samples with the right label, of all classes.
         count: All samples.
         classes: K.
+        config: How many samples are taken for granted, and how often they are mistaken.
     """
-    rate = (count - right + PRIOR_RATE) / (count + 1)
-    return PRIOR_SAMPLES * (1 - rate), PRIOR_SAMPLES * rate / max(classes - 1, 1)
+    rate = (count - right + config.prior_noise_rate) / (count + 1)
+    samples = config.class_prior_samples
+    return samples * (1 - rate), samples * rate / max(classes - 1, 1)
 
 
 class NoiseColumns(Protocol):

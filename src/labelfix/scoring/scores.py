@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import rankdata
 
+from labelfix.config import ScoringConfig
 from labelfix.data.probability_store import ArrayStore, ChosenColumns, ProbabilityStore, blocks
 from labelfix.scoring.class_noise import anchor_matrix, anchor_rows, without_class_noise
 from labelfix.scoring.copies import Copies
 from labelfix.scoring.decisions import ReviewedSamples, posterior_over_noise_models, rerank_scores
 from labelfix.scoring.many_classes import (
-    DENSE_CLASSES,
     CandidatePriors,
     SparseMixture,
     SparseNoise,
@@ -35,35 +35,13 @@ from labelfix.scoring.priors import (
 from labelfix.types import MISSING, Evidence, LabelScores, NoiseCells, Reviewed
 from labelfix.utils.threads import one_thread_each
 
-EM_LEAPS = 34
-EM_TOLERANCE = 1e-4
-
-HYPOTHESES = 4
-"""How much of a model's doubt is put down to the labels cannot be told from its probabilities:
-between all of it to the model and seven eighths to the labels, each halving is as likely."""
-
-FITTED_SAMPLES = 1 << 16
-"""The matrices are fitted to so many samples at most, evenly spaced; all samples are judged."""
-
-TEMPERATURE_ROWS = 1 << 14
-"""The temperature, one number, is fitted to so many samples at most: it is then known to about one
-part in a hundred, and a pass over all samples for each of its fifteen guesses is saved."""
-
-TEMPERATURE_VALUES = 1 << 24
-"""So many probabilities at most are held for that: with 10,000 classes, of 1,677 samples."""
-
-DEVIATIONS = 1.645
-"""Standard deviations on each side that hold 90 %."""
-
-LOG_TEMPERATURES = (-2.0, 3.0)
-"""Where the temperature is looked for; sharper, and powers would leave what float32 can hold."""
-
 
 def score_labels(
     evidence: Evidence,
     given_label: NDArray[np.int64],
     reviewed: Reviewed | None = None,
     copies: NDArray[np.int64] | None = None,
+    config: ScoringConfig = ScoringConfig(),
 ) -> LabelScores:
     """Return how probable it is that each given label is wrong, from given labels and decisions.
 
@@ -91,9 +69,12 @@ def score_labels(
         reviewed: What people decided about them; ``None`` for nothing.
         copies: ``(N,)`` the same number for byte-identical images, ``MISSING`` for one that has no
             copy; ``None`` if that is not known.
+        config: How to score.
     """
     rows = np.flatnonzero(~np.isnan(evidence.pred_probs[:, 0]))
-    return score_probabilities(ArrayStore(evidence.pred_probs), rows, given_label, reviewed, copies)
+    return score_probabilities(
+        ArrayStore(evidence.pred_probs), rows, given_label, reviewed, copies, config
+    )
 
 
 def score_probabilities(
@@ -102,6 +83,7 @@ def score_probabilities(
     given_label: NDArray[np.int64],
     reviewed: Reviewed | None = None,
     copies: NDArray[np.int64] | None = None,
+    config: ScoringConfig = ScoringConfig(),
 ) -> LabelScores:
     """Return what `score_labels` does, of probabilities that need not lie in memory.
 
@@ -113,11 +95,12 @@ def score_probabilities(
         given_label: ``(N,)`` codes.
         reviewed: What people decided about the N samples; ``None`` for nothing.
         copies: ``(N,)`` as `score_labels` has them.
+        config: How to score.
     """
     decisions = Reviewed.nothing(len(probs)) if reviewed is None else reviewed
     known = np.unique(given_label[rows])
     if len(known) in (0, probs.classes):
-        return _score(probs, rows, given_label, decisions, copies)
+        return _score(probs, rows, given_label, decisions, copies, config)
     code = np.full(probs.classes, MISSING)
     code[known] = np.arange(len(known))
     scores = _score(
@@ -132,8 +115,10 @@ def score_probabilities(
             | ((decisions.label != MISSING) & (_coded(decisions.label, code) == MISSING)),
         ),
         copies,
+        config,
     )
-    return _of_all_classes(scores, known, probs.classes, given_label, decisions)
+    whole = probs.classes <= config.dense_classes
+    return _of_all_classes(scores, known, probs.classes, given_label, decisions, whole=whole)
 
 
 def _coded(label: NDArray[np.int64], code: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -146,6 +131,8 @@ def _of_all_classes(
     classes: int,
     given_label: NDArray[np.int64],
     reviewed: Reviewed,
+    *,
+    whole: bool,
 ) -> LabelScores:
     """Return the scores in the codes of all K classes, from those of the known ones alone."""
     is_judged = ~np.isnan(scores.label_error_probability)
@@ -161,7 +148,7 @@ def _of_all_classes(
         predicted_label=predicted,
         alternative_label=alternative,
         alternative_probability=probability,
-        noise=scores.noise.among(known, classes, whole=classes <= DENSE_CLASSES),
+        noise=scores.noise.among(known, classes, whole=whole),
     )
 
 
@@ -171,23 +158,27 @@ def _score(
     given_label: NDArray[np.int64],
     decisions: Reviewed,
     sets: NDArray[np.int64] | None,
+    config: ScoringConfig,
 ) -> LabelScores:
     given = given_label[rows]
     copies = Copies.among(sets, rows, given, decisions)
-    temperature = _temperature(probs, rows, given)
+    temperature = _temperature(probs, rows, given, config)
     # our threads share the work, so a BLAS library must not start its own; nor must sums depend on
     # how many it would take
     with one_thread_each() as pool:
         priors = sharpened_priors(probs, rows, given, temperature, pool)
-        anchors = _anchors(priors)
-        priors = without_class_noise(priors, anchors, pool)
+        if config.remove_class_noise:
+            anchors = _anchors(priors, config)
+            priors = without_class_noise(priors, anchors, pool, rounds=config.unmixing_rounds)
         reviewed_samples = ReviewedSamples.on(priors, decisions, rows)
         reviewed_samples.clamp_priors(priors)
-        noises = _noises(priors, pool)
+        noises = _noises(priors, config, pool)
         judged = posteriors(priors, noises, pool)
         is_best = copies.judge(judged, priors, noises)
         if len(reviewed_samples):
-            weights = posterior_over_noise_models(reviewed_samples, noises)
+            weights = posterior_over_noise_models(
+                reviewed_samples, noises, error_rate=config.decision_error_rate
+            )
             weighted = posteriors(priors, noises, pool, weights)
             copies.judge(weighted, priors, noises, weights)
             judged = rerank_scores(judged, weighted, reviewed_samples, copies)
@@ -199,14 +190,16 @@ def _score(
         alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
         alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
         is_best_of_copies=_spread(is_best, rows, len(probs), False),
-        noise=_cells(noises, judged.of_class),
+        noise=_cells(noises, judged.of_class, config),
         noise_rate=float(judged.wrong.mean(dtype=np.float64)),
-        noise_rate_interval=rate_interval(judged.under.mean(axis=1, dtype=np.float64), len(rows)),
+        noise_rate_interval=rate_interval(
+            judged.under.mean(axis=1, dtype=np.float64), len(rows), config.interval_deviations
+        ),
     )
 
 
-def rate_interval(rates: NDArray[np.float64], count: int) -> tuple[float, float]:
-    """Return the interval that holds the share of wrong labels with a probability of 90 %.
+def rate_interval(rates: NDArray[np.float64], count: int, deviations: float) -> tuple[float, float]:
+    """Return the interval that holds the share of wrong labels, by default with 90 %.
 
     From the lowest to the highest of the hypotheses, wider by what chance does to a share among so
     many samples. Each of four is as likely: an interval without one would hold no more than 75 %.
@@ -214,68 +207,76 @@ def rate_interval(rates: NDArray[np.float64], count: int) -> tuple[float, float]
     Args:
         rates: ``(H,)`` the share under each hypothesis.
         count: n.
+        deviations: So many standard deviations it is wider on each side.
     """
     low, high = rates.min(), rates.max()
-    spread = DEVIATIONS * np.sqrt(np.array([low * (1 - low), high * (1 - high)]) / count)
+    spread = deviations * np.sqrt(np.array([low * (1 - low), high * (1 - high)]) / count)
     return max(0.0, float(low - spread[0])), min(1.0, float(high + spread[1]))
 
 
 def matrix_interval(
-    matrices: NDArray[np.float64], of_class: NDArray[np.float64]
+    matrices: NDArray[np.float64], of_class: NDArray[np.float64], deviations: float
 ) -> NDArray[np.float64]:
-    """Return ``(2, K, K)`` between which each cell lies with a probability of 90 %.
+    """Return ``(2, K, K)`` between which each cell lies, by default with 90 %.
 
     As `rate_interval`; a row is a share among as many samples as are expected of its class.
 
     Args:
         matrices: ``(H, K, K)`` under each hypothesis.
         of_class: ``(K,)`` the expected samples of each true class.
+        deviations: As `rate_interval` has them.
     """
     bounds: NDArray[np.float64] = np.stack([matrices.min(axis=0), matrices.max(axis=0)])
-    spread = DEVIATIONS * np.sqrt(bounds * (1 - bounds) / np.maximum(of_class, 1)[None, :, None])
+    spread = deviations * np.sqrt(bounds * (1 - bounds) / np.maximum(of_class, 1)[None, :, None])
     spread[0] *= -1
     return np.clip(bounds + spread, 0, 1)
 
 
-def _anchors(priors: LabelPriors) -> NDArray[np.float32] | SparseMixture:
-    if priors.classes <= DENSE_CLASSES:
-        return anchor_matrix(priors.spaced(FITTED_SAMPLES))
-    some = priors.spaced(FITTED_SAMPLES, as_view=True)
-    return SparseMixture.of_rows(anchor_rows(some), priors.classes)
+def _anchors(priors: LabelPriors, config: ScoringConfig) -> NDArray[np.float32] | SparseMixture:
+    if priors.classes <= config.dense_classes:
+        return anchor_matrix(priors.spaced(config.fitted_samples), config)
+    rows = anchor_rows(priors.spaced(config.fitted_samples, as_view=True), config)
+    return SparseMixture.of_rows(rows, priors.classes, mistakes=config.distinct_mistakes)
 
 
 def _noises(
-    priors: LabelPriors, pool: ThreadPoolExecutor
+    priors: LabelPriors, config: ScoringConfig, pool: ThreadPoolExecutor
 ) -> list[NDArray[np.float64]] | list[SparseNoise]:
     """Return the noise of each hypothesis, from the priors to the power 1, 2, 4 ..."""
-    if priors.classes > DENSE_CLASSES:
-        some = CandidatePriors.of(priors, limit=FITTED_SAMPLES, hypotheses=HYPOTHESES, pool=pool)
-        return [fit_sparse_noise(some, number, pool) for number in range(HYPOTHESES)]
+    if priors.classes > config.dense_classes:
+        some = CandidatePriors.of(priors, config, pool)
+        return [fit_sparse_noise(some, number, config, pool) for number in range(config.hypotheses)]
     matrices = []
-    priors = priors.spaced(FITTED_SAMPLES)
-    for number in range(HYPOTHESES):
+    priors = priors.spaced(config.fitted_samples)
+    for number in range(config.hypotheses):
         if number:
             priors = priors.squared()
-        matrices.append(fit_noise_matrix(priors, pool))
+        matrices.append(fit_noise_matrix(priors, config, pool))
     return matrices
 
 
 def _cells(
-    noises: list[NDArray[np.float64]] | list[SparseNoise], of_class: NDArray[np.float64]
+    noises: list[NDArray[np.float64]] | list[SparseNoise],
+    of_class: NDArray[np.float64],
+    config: ScoringConfig,
 ) -> NoiseCells:
     sparse = [noise for noise in noises if isinstance(noise, SparseNoise)]
     if sparse:
-        return noise_cells(sparse, of_class, DEVIATIONS)
+        return noise_cells(sparse, of_class, config)
     matrices = np.stack([noise for noise in noises if isinstance(noise, np.ndarray)])
-    return NoiseCells.of_matrix(matrices.mean(axis=0), matrix_interval(matrices, of_class))
+    interval = matrix_interval(matrices, of_class, config.interval_deviations)
+    return NoiseCells.of_matrix(matrices.mean(axis=0), interval)
 
 
-def temperature_of(log_probs: NDArray[np.floating], label: NDArray[np.int64]) -> float:
+def temperature_of(
+    log_probs: NDArray[np.floating], label: NDArray[np.int64], log_range: tuple[float, float]
+) -> float:
     """Return the temperature that makes the labels most likely (Guo et al., ICML 2017).
 
     Args:
         log_probs: ``(N, K)``.
         label: ``(N,)`` codes.
+        log_range: Between which logarithms it is looked for.
     """
     shift = np.log(log_probs.shape[1]) / 2  # as in `sharpened_priors`
     logits = (log_probs + shift).astype(np.float32)
@@ -287,11 +288,13 @@ def temperature_of(log_probs: NDArray[np.floating], label: NDArray[np.int64]) ->
         totals = [np.log(_exp(part * power).sum(axis=1)).sum(dtype=np.float64) for part in parts]
         return float(sum(totals) / len(label) - power * own)
 
-    best = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded", options={"xatol": 1e-3})
+    best = minimize_scalar(loss, bounds=log_range, method="bounded", options={"xatol": 1e-3})
     return float(np.exp(best.x))
 
 
-def fit_noise_matrix(priors: LabelPriors, pool: ThreadPoolExecutor) -> NDArray[np.float64]:
+def fit_noise_matrix(
+    priors: LabelPriors, config: ScoringConfig, pool: ThreadPoolExecutor
+) -> NDArray[np.float64]:
     """Return ``(K, K)`` P(given = k | true = j) in row j, by expectation maximization.
 
     After every two rounds it leaps ahead along the way that they took (SQUAREM, scheme S3 of
@@ -300,35 +303,42 @@ def fit_noise_matrix(priors: LabelPriors, pool: ThreadPoolExecutor) -> NDArray[n
 
     Args:
         priors: P(true | x) of n samples.
+        config: When to end, and what is taken for granted of each class.
         pool: The threads to use.
     """
     classes = priors.classes
     start = np.full((classes, classes), 0.1 / max(classes - 1, 1))
     np.fill_diagonal(start, 0.9)
-    return _leaping(start, lambda matrix: _renewed(priors, matrix, pool), _as_rows)
+
+    def renew(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _renewed(priors, matrix, config, pool)
+
+    return _leaping(start, renew, _as_rows, config)
 
 
 def fit_sparse_noise(
-    priors: CandidatePriors, hypothesis: int, pool: ThreadPoolExecutor
+    priors: CandidatePriors, hypothesis: int, config: ScoringConfig, pool: ThreadPoolExecutor
 ) -> SparseNoise:
     """Return what `fit_noise_matrix` does, of many classes.
 
     Args:
         priors: P(true | x) of some samples, for the classes that are told apart.
         hypothesis: Which power of them.
+        config: As `fit_noise_matrix` has it.
         pool: The threads to use.
     """
 
     def renew(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        return priors.renewed(parameters, hypothesis, pool)
+        return priors.renewed(parameters, hypothesis, config, pool)
 
-    return priors.noise(_leaping(priors.start(), renew, priors.as_rows))
+    return priors.noise(_leaping(priors.start(), renew, priors.as_rows, config))
 
 
 def _leaping(
     parameters: NDArray[np.float64],
     renew: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     as_rows: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    config: ScoringConfig,
 ) -> NDArray[np.float64]:
     """Return where rounds of expectation maximization end.
 
@@ -336,12 +346,13 @@ def _leaping(
         parameters: Where they begin.
         renew: A round.
         as_rows: Scales parameters that a leap led to so that they are probabilities again.
+        config: After how many leaps, or how small a change, to end.
     """
-    for _ in range(EM_LEAPS):
+    for _ in range(config.em_leaps):
         first = renew(parameters)
         second = renew(first)
         step = first - parameters
-        if np.abs(step).max() < EM_TOLERANCE:
+        if np.abs(step).max() < config.em_tolerance:
             return second
         bend = second - first - step
         length = max(1.0, float(np.linalg.norm(step)) / max(float(np.linalg.norm(bend)), 1e-300))
@@ -351,10 +362,13 @@ def _leaping(
 
 
 def _renewed(
-    priors: LabelPriors, matrix: NDArray[np.float64], pool: ThreadPoolExecutor
+    priors: LabelPriors,
+    matrix: NDArray[np.float64],
+    config: ScoringConfig,
+    pool: ThreadPoolExecutor,
 ) -> NDArray[np.float64]:
     counts = expected_counts(priors, matrix, pool)
-    right, wrong = prior_samples(float(np.trace(counts)), float(counts.sum()), len(counts))
+    right, wrong = prior_samples(float(np.trace(counts)), float(counts.sum()), len(counts), config)
     counts += wrong + 1e-9
     counts[np.diag_indices_from(counts)] += right - wrong
     return _as_rows(counts)
@@ -369,12 +383,16 @@ def _exp(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _temperature(
-    probs: ProbabilityStore, rows: NDArray[np.int64], given: NDArray[np.int64]
+    probs: ProbabilityStore,
+    rows: NDArray[np.int64],
+    given: NDArray[np.int64],
+    config: ScoringConfig,
 ) -> float:
-    most = max(1, min(TEMPERATURE_ROWS, TEMPERATURE_VALUES // probs.classes))
+    most = max(1, min(config.temperature_samples, config.temperature_values // probs.classes))
     some = np.arange(0, len(rows), -(-len(rows) // most))
     part = probs.read(rows[some])
-    return temperature_of(np.log(np.maximum(part, LEAST_PROBABILITY)), given[some])
+    log_probs = np.log(np.maximum(part, LEAST_PROBABILITY))
+    return temperature_of(log_probs, given[some], config.log_temperature_range)
 
 
 def _spread(values: NDArray[Any], rows: NDArray[np.int64], size: int, empty: float) -> NDArray[Any]:
@@ -389,12 +407,13 @@ def score_with_margins(
     given_label: NDArray[np.int64],
     reviewed: Reviewed | None = None,
     copies: NDArray[np.int64] | None = None,
+    config: ScoringConfig = ScoringConfig(),
 ) -> LabelScores:
     """Return what `score_labels` does, in the order that margins and probabilities share.
 
     How many labels are wrong with which probability stays as the out-of-sample probabilities have
-    it; who gets which goes by the mean of two ranks, that of the probability and that of the mean
-    margin (AUM: Pleiss et al., NeurIPS 2020, equation 1).
+    it; who gets which goes by the weighted mean of two ranks, that of the probability and that of
+    the mean margin (AUM: Pleiss et al., NeurIPS 2020, equation 1).
 
     Args:
         evidence: Of N samples; those without a margin, which no network was trained on, keep their
@@ -404,8 +423,11 @@ def score_with_margins(
         copies: ``(N,)`` the same number for byte-identical images, ``MISSING`` for one that has no
             copy; ``None`` if that is not known. Where their labels differ they keep their
             probability, so that at most one of them can be right; else all have the same one.
+        config: How to score, and how much margins count.
     """
-    scores = score_labels(evidence, given_label, reviewed, copies)
+    scores = score_labels(evidence, given_label, reviewed, copies, config)
+    if config.margin_weight == 0:
+        return scores
     wrong = scores.label_error_probability
     decisions = Reviewed.nothing(len(wrong)) if reviewed is None else reviewed
     judged = np.flatnonzero(np.isfinite(wrong))
@@ -415,7 +437,7 @@ def score_with_margins(
     is_open[same.settled_samples] = False
     rows = np.flatnonzero(is_open)
     source = np.arange(len(wrong))
-    source[rows] = rows[in_order_of_both(wrong[rows], margin[rows])]
+    source[rows] = rows[in_order_of_both(wrong[rows], margin[rows], config.margin_weight)]
     evened = same.evened(wrong[source])
     share = np.divide(evened, wrong, out=np.zeros_like(wrong), where=wrong > 0)
     return replace(
@@ -426,14 +448,17 @@ def score_with_margins(
     )
 
 
-def in_order_of_both(wrong: NDArray[np.float32], margin: NDArray[np.float32]) -> NDArray[np.int64]:
+def in_order_of_both(
+    wrong: NDArray[np.float32], margin: NDArray[np.float32], margin_weight: float
+) -> NDArray[np.int64]:
     """Return ``(N,)`` whose probability each gets: the highest goes to whom both ranks put first.
 
     Args:
         wrong: ``(N,)`` the probability that the given label is wrong.
         margin: ``(N,)`` logit units; low is probably wrong.
+        margin_weight: How much the rank by margin counts, 0 to 1.
     """
-    ranks = rankdata(wrong) + rankdata(-margin)
+    ranks = (1 - margin_weight) * rankdata(wrong) + margin_weight * rankdata(-margin)
     order = np.lexsort((-margin, wrong, ranks))
     source = np.empty(len(wrong), np.int64)
     source[order] = np.argsort(wrong, kind="stable")

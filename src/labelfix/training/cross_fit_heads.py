@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labelfix.config import TrainingConfig
+from labelfix.config import HeadConfig
 from labelfix.training.heads import (
     Batch,
     LinearHeads,
@@ -40,13 +40,6 @@ from labelfix.training.recorder import MarginRecorder
 from labelfix.training.self_labeling import SelfLabeling, self_label
 from labelfix.types import MISSING, Evidence, Features, FoldAssignment
 from labelfix.utils.progress import OnProgress, Progress, no_progress
-
-SHARE_OF_NEIGHBORS = 0.5
-"""How much of a probability is the neighbors' word; the rest is the heads'."""
-
-RADIUS_AFTER_WEIGHTING = 1.5
-"""How much wider the ball is once doubtful labels count less: there is less noise to fit."""
-
 
 SMALL_STEP = 2**26
 """Multiplications of a step, at most, that one thread does as fast as several: these would wait for
@@ -67,7 +60,7 @@ class _Task:
     label: Tensor
     is_trusted: Tensor
     classes: int
-    config: TrainingConfig
+    config: HeadConfig
     seed: int
     on_progress: OnProgress
 
@@ -104,7 +97,7 @@ def cross_fit_heads(
     judgeable: FoldAssignment,
     *,
     classes: int,
-    config: TrainingConfig,
+    config: HeadConfig,
     seed: int,
     device: torch.device,
     trusted_label: NDArray[np.int64] | None = None,
@@ -157,10 +150,10 @@ def cross_fit_heads(
     pred_probs = np.full((len(given_label), classes), np.nan, dtype=np.float32)
     pred_probs[judged] = 0
     for part, probs in head_probabilities(heads, task.features, judged):
-        own = (1 - SHARE_OF_NEIGHBORS) * _of_own_fold(probs, task.fold[part])
+        own = (1 - config.neighbor_share) * _of_own_fold(probs, task.fold[part])
         pred_probs[part[:, None], names] = own.float().cpu().numpy()
     for part, probs in _ask_neighbors(task, pseudo_labels, judged):
-        pred_probs[part[:, None], names] += SHARE_OF_NEIGHBORS * probs.cpu().numpy()
+        pred_probs[part[:, None], names] += config.neighbor_share * probs.cpu().numpy()
     self_label_ = np.full(len(given_label), MISSING, dtype=np.int64)
     self_label_[rows] = names[pseudo_labels.majority[rows].cpu().numpy()]
     return Evidence(
@@ -242,7 +235,9 @@ def _learn_from_pairs(task: _Task, radius: float) -> PseudoLabels:
     label = task.label[:, None].repeat(1, folds)
     weight = torch.zeros(count, folds, device=task.features.device)
     majority = task.label.clone()
-    rules = SelfLabeling()
+    rules = SelfLabeling(
+        threshold=task.config.self_label_threshold, temperature=task.config.self_label_temperature
+    )
     for part, probs in head_probabilities(heads, task.features, task.rows):
         fold = task.fold[part]
         index = pair_of[fold][:, :, None].expand(-1, -1, task.classes)
@@ -265,14 +260,14 @@ def _fit_final(
         trains = pseudo_labels.weight[rows] > 0
         recorder.update(torch.from_numpy(rows), logits, task.given_label[rows], trains)
 
-    radii = _radii(RADIUS_AFTER_WEIGHTING * radius, task.config.folds)
+    radii = _radii(task.config.radius_after_weighting * radius, task.config.folds)
     return task.fit("training the final heads", pseudo_labels, radii, record)
 
 
 def _ask_neighbors(
     task: _Task, pseudo_labels: PseudoLabels, judged: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    rows = draw_voters(task.rows, task.seed)
+    rows = draw_voters(task.rows, task.config.voters, task.seed)
     weight = pseudo_labels.weight[rows]
     # a sample of no fold hears everybody: the mean weight of the folds that do
     on_the_whole = weight.sum(dim=1, keepdim=True) / (task.config.folds - 1)
@@ -284,7 +279,7 @@ def _ask_neighbors(
     )
     done = 0
     for part, probs in neighbor_probabilities(
-        task.features, judged, task.fold, voters, classes=task.classes
+        task.features, judged, task.fold, voters, classes=task.classes, config=task.config
     ):
         done += len(part)
         task.on_progress(Progress("asking the neighbors", done, len(judged), "samples"))

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from labelfix.config import TrainingConfig
+from labelfix.config import HeadConfig
 from labelfix.errors import TrainingError
 from labelfix.training.regularization import project_onto_balls
 from labelfix.utils.torch_utils import warm_up_and_cosine
@@ -108,7 +108,7 @@ def fit_heads(
     *,
     classes: int,
     radius: Tensor,
-    config: TrainingConfig,
+    config: HeadConfig,
     seed: int,
     on_epoch: Callable[[int, int, float], None],
     on_logits: Callable[[NDArray[np.int64], Tensor], None] | None = None,

@@ -17,23 +17,19 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, eigh
 from torch import Tensor
 
+from labelfix.config import HeadConfig
 from labelfix.errors import TrainingError
 from labelfix.training.heads import ScaledFeatures
 from labelfix.utils.threads import one_blas_thread
 
-NEIGHBORS = 50
-"""k: so many vote, fewer where there are less than 20 voters for each, but ``FEWEST``."""
+VOTERS_PER_NEIGHBOR = 20
+"""Fewer neighbors vote where there are fewer voters than this for each."""
 
-FEWEST = 5
-
-COMPONENTS = 128
-"""C: so many principal components are compared, fewer where there are less than 8 voters each."""
-
-VOTERS = 50_000
-"""R: of more samples, so many drawn at random vote, so that time grows with N and not N squared."""
+VOTERS_PER_COMPONENT = 8
+"""Fewer principal components are compared where there are fewer voters than this for each."""
 
 SIMILARITIES = 2**24
-"""So many similarities are held in memory at once."""
+"""So many similarities are held in memory at once; no result depends on it."""
 
 NOTHING = 1e-6
 """The votes that all classes share where nobody votes."""
@@ -56,11 +52,11 @@ class ReferenceSet:
     weight: Tensor
 
 
-def draw_voters(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Return the rows that vote, in order: all, or ``VOTERS`` drawn at random."""
-    if len(rows) <= VOTERS:
+def draw_voters(rows: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
+    """Return the rows that vote, in order: all, or ``limit`` of them drawn at random."""
+    if len(rows) <= limit:
         return rows
-    drawn = np.random.default_rng([seed, VOTERS]).choice(len(rows), VOTERS, replace=False)
+    drawn = np.random.default_rng([seed, limit]).choice(len(rows), limit, replace=False)
     return rows[np.sort(drawn)]
 
 
@@ -72,6 +68,8 @@ def neighbor_probabilities(
     voters: ReferenceSet,
     *,
     classes: int,
+    config: HeadConfig,
+    similarities: int = SIMILARITIES,
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
     """Yield, block by block, rows and their ``(B, K)`` probabilities by the vote of neighbors.
 
@@ -86,11 +84,13 @@ def neighbor_probabilities(
         fold: int64, by row number: the fold that a row is in, ``MISSING`` for none.
         voters: Who votes.
         classes: K.
+        config: How many neighbors vote, and how many components are compared.
+        similarities: So many are held in memory at once.
     """
-    axes = _whitened_axes(features, voters.rows)
+    axes = _whitened_axes(features, voters.rows, config.neighbor_components)
     known = _directions(features, voters.rows, axes)
-    count = _how_many(voters)
-    size = max(1, SIMILARITIES // len(voters.rows))
+    count = _how_many(voters, config)
+    size = max(1, similarities // len(voters.rows))
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         listens = fold[part]
@@ -106,10 +106,11 @@ def neighbor_probabilities(
         yield part, votes / votes.sum(dim=1, keepdim=True)
 
 
-def _how_many(voters: ReferenceSet) -> int:
+def _how_many(voters: ReferenceSet, config: HeadConfig) -> int:
     """Return k, at most the number of voters that the largest fold hears."""
     largest = int(torch.bincount(voters.fold).max())
-    wanted = min(max(len(voters.rows) // 20, FEWEST), NEIGHBORS)
+    usual = max(len(voters.rows) // VOTERS_PER_NEIGHBOR, config.least_neighbors)
+    wanted = min(usual, config.neighbors)
     return max(min(wanted, len(voters.rows) - largest), 1)
 
 
@@ -125,7 +126,7 @@ def _distance_weights(likeness: Tensor) -> Tensor:
     return torch.where(likeness.isfinite(), closeness, 0.0)
 
 
-def _whitened_axes(features: ScaledFeatures, rows: NDArray[np.int64]) -> Tensor:
+def _whitened_axes(features: ScaledFeatures, rows: NDArray[np.int64], components: int) -> Tensor:
     """Return ``(D, C)``: the principal axes of some rows, each divided by its spread."""
     width = len(features.mean)
     covariance = torch.zeros(width, width, dtype=torch.float64)
@@ -134,7 +135,7 @@ def _whitened_axes(features: ScaledFeatures, rows: NDArray[np.int64]) -> Tensor:
         covariance += (part.T @ part).cpu().double()
     covered = covariance.numpy() / len(rows)
     varies = np.flatnonzero(covered.diagonal() > 0)
-    count = min(COMPONENTS, len(varies), max(len(rows) // 8, 1))
+    count = min(components, len(varies), max(len(rows) // VOTERS_PER_COMPONENT, 1))
     whitened = np.zeros((width, max(count, 1)), np.float32)
     if count:
         spread, axes = leading_eigenvectors(covered[np.ix_(varies, varies)], count)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labelfix.config import TrainingConfig
+from labelfix.config import HeadConfig
 from labelfix.training.heads import (
     Batch,
     LinearHeads,
@@ -60,7 +60,7 @@ class HeadTargets:
         return scale_features(self.values, self.rows, self.device)
 
 
-def choose_radii(targets: HeadTargets, config: TrainingConfig = TrainingConfig()) -> Tensor:  # noqa: B008 - frozen
+def choose_radii(targets: HeadTargets, config: HeadConfig = HeadConfig()) -> Tensor:
     """Return ``(M,)`` radii under which each head's labels of the held-out part are likeliest."""
     radii = torch.tensor(config.radii) * targets.classes**0.5
     heads = targets.label.shape[1]
@@ -84,7 +84,7 @@ def fit(
     targets: HeadTargets,
     radii: Tensor,
     on_logits: OnLogits | None = None,
-    config: TrainingConfig = TrainingConfig(),  # noqa: B008 - frozen
+    config: HeadConfig = HeadConfig(),
 ) -> LinearHeads:
     """Return M heads trained on all their samples.
 
@@ -127,7 +127,7 @@ def _fit(
     label: Tensor,
     weight: Tensor,
     radii: Tensor,
-    config: TrainingConfig,
+    config: HeadConfig,
     on_logits: OnLogits | None = None,
 ) -> LinearHeads:
     device = targets.device

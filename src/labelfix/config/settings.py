@@ -5,9 +5,10 @@ Every setting is the same for every data set unless the user says otherwise.
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from labelfix.arguments import check_fields, named
 from labelfix.errors import ConfigError
@@ -58,6 +59,44 @@ def _refuse_folds(folds: int, least: int) -> None:
             f"{folds} folds are too {few_or_many}",
             hint=f"choose {named('folds')} {least} or more, {_MOST_FOLDS:,} at most",
         )
+
+
+def settings_to_report(config: Any, *, always: Collection[str] = ()) -> dict[str, Any]:
+    """Return the settings that a report tells: some always, others where they are not the default.
+
+    Args:
+        config: A dataclass of settings.
+        always: Names of those that are told whatever they are.
+    """
+    values, usual = asdict(config), asdict(type(config)())
+    return {name: values[name] for name in values if name in always or values[name] != usual[name]}
+
+
+def _refuse_outside(config: Any, low: float, high: float, *names: str) -> None:
+    for name in names:
+        if not low <= getattr(config, name) <= high:  # NaN fails too
+            raise ConfigError(
+                f"{name} is {getattr(config, name)}, which is not between {low:g} and {high:g}",
+                hint=f"choose a number from {low:g} to {high:g}",
+            )
+
+
+def _refuse_below(config: Any, least: float, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) >= least:  # NaN fails too
+            raise ConfigError(
+                f"{name} is {getattr(config, name)}, which is below {least:g}",
+                hint=f"choose {least:g} or more",
+            )
+
+
+def _refuse_not_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:  # NaN fails too
+            raise ConfigError(
+                f"{name} is {getattr(config, name)}, which is not above 0",
+                hint="choose a number above 0",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +196,8 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingConfig:
-    """How the heads are trained.
+class HeadConfig:
+    """How linear heads on frozen features, and votes of neighbors beside them, are trained.
 
     Args:
         folds: F; each sample is judged by models that were trained on the other folds.
@@ -169,6 +208,19 @@ class TrainingConfig:
         radii: The candidates for the radius of the ball around zero that holds each head, in
             units of sqrt(K); the one under which the given labels of held-out samples are most
             likely is taken.
+        radius_after_weighting: How much wider the ball of the final heads is: once doubtful labels
+            count less, there is less noise to fit.
+        self_label_threshold: p_t: a label is corrected where another class is believed more than
+            this; 1 corrects none.
+        self_label_temperature: tau: a sample weighs its label's believed probability to the power
+            1 / tau; infinity weighs all alike.
+        neighbor_share: How much of a probability is the vote of neighbors, 0 to 1; the rest is the
+            heads'.
+        neighbors: How many neighbors vote on a sample, at most; fewer where the data are small.
+        least_neighbors: How many at least, where there are so many.
+        neighbor_components: Principal components of the features that are compared, at most.
+        voters: Of more samples than this, so many drawn at random may vote, so that time grows
+            with N and not with N squared.
     """
 
     folds: int = 5
@@ -177,11 +229,32 @@ class TrainingConfig:
     batch_size: int = 512
     learning_rate: float = 0.04
     radii: tuple[float, ...] = (2.5, 5.0, 10.0, 20.0, 40.0)
+    radius_after_weighting: float = 1.5
+    self_label_threshold: float = 0.9
+    self_label_temperature: float = 2.0
+    neighbor_share: float = 0.5
+    neighbors: int = 50
+    least_neighbors: int = 5
+    neighbor_components: int = 128
+    voters: int = 50_000
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         check_fields(self)
         _refuse_folds(self.folds, 3)
+        _refuse_outside(self, 0, 1, "self_label_threshold", "neighbor_share")
+        _refuse_below(self, 0, "least_steps")
+        _refuse_below(
+            self, 1, "epochs", "batch_size", "neighbors", "least_neighbors", "neighbor_components",
+            "voters",
+        )  # fmt: skip
+        _refuse_not_positive(
+            self, "learning_rate", "radius_after_weighting", "self_label_temperature"
+        )
+        if not self.radii or not all(radius > 0 for radius in self.radii):
+            raise ConfigError(
+                f"radii {list(self.radii)} are not all above 0, or none", hint="name one or more"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,16 +463,114 @@ class RegularizationConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringConfig:
+    """How probabilities of classes become the probability that a given label is wrong.
+
+    Letters: K classes, H hypotheses.
+
+    Args:
+        hypotheses: H. How much of a model's doubt comes from wrong labels cannot be told from its
+            probabilities: under hypothesis h they stand for the true label's distribution to the
+            power 2^h, h from 0 to H - 1, and the scores are the mean.
+        remove_class_noise: Whether mistakes that classes are prone to, whatever a sample looks
+            like, are taken out of the probabilities first.
+        margin_weight: How much the rank by the mean margin counts in the order of the labels, 0 to
+            1; the rest is the rank by probability. 0 leaves margins out.
+        fitted_samples: The noise matrices are fitted to so many samples at most, evenly spaced; all
+            samples are scored.
+        em_leaps: Leaps of expectation maximization at most, of three passes each.
+        em_tolerance: Expectation maximization ends where no cell of the noise matrix changes more.
+        class_prior_samples: So many samples each true class is taken to have before any is seen,
+            mistaken as often as the samples of all classes are: rows of few samples would
+            otherwise learn their mistakes from chance.
+        prior_noise_rate: The share of wrong labels in the one sample that is added before the
+            overall share is taken.
+        temperature_samples: The temperature, one number, is fitted to so many samples at most.
+        temperature_values: So many probabilities at most are held for that: with 10,000 classes,
+            of 1,677 samples.
+        log_temperature_range: Between which logarithms the temperature is looked for; sharper, and
+            powers would leave what float32 can hold.
+        anchor_share: The share of a class of average size that serves as its anchors, the samples
+            that the model is surest of.
+        least_anchors: Anchors of a class at least, where it is large enough; fewer, and chance
+            decides.
+        most_of_class: The share of the samples given a class that may serve as its anchors: of a
+            rare class the next one is not sure, but one of another class.
+        noiseless_anchors: Anchors without noise that each class is taken to have before any is
+            seen.
+        unmixing_rounds: Rounds of expectation maximization that take class noise out of the
+            probabilities of each sample; up to 50, the scores hardly change.
+        decision_error_rate: The share of reviewers' decisions that are taken to be wrong: one slip
+            must not rule a hypothesis out.
+        interval_deviations: Standard deviations on each side of an interval; 1.645 hold 90 %.
+        dense_classes: Up to so many classes, matrices are held whole; beyond, the next three count.
+        distinct_mistakes: So many mistakes of each class are told apart in what the model expects
+            of its samples.
+        candidate_classes: For each given label so many true classes are told apart, those that its
+            samples most probably are.
+        negligible_cell: Cells of the noise matrix with less are left out of its table.
+    """
+
+    hypotheses: int = 4
+    remove_class_noise: bool = True
+    margin_weight: float = 0.5
+    fitted_samples: int = 1 << 16
+    em_leaps: int = 34
+    em_tolerance: float = 1e-4
+    class_prior_samples: float = 5.0
+    prior_noise_rate: float = 0.1
+    temperature_samples: int = 1 << 14
+    temperature_values: int = 1 << 24
+    log_temperature_range: tuple[float, float] = (-2.0, 3.0)
+    anchor_share: float = 0.02
+    least_anchors: int = 20
+    most_of_class: float = 0.05
+    noiseless_anchors: float = 1.0
+    unmixing_rounds: int = 10
+    decision_error_rate: float = 0.01
+    interval_deviations: float = 1.645
+    dense_classes: int = 256
+    distinct_mistakes: int = 8
+    candidate_classes: int = 64
+    negligible_cell: float = 1e-4
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        check_fields(self)
+        _refuse_outside(self, 1, 6, "hypotheses")  # float32 holds no higher powers
+        _refuse_outside(self, 0, 0.49, "decision_error_rate")
+        _refuse_outside(
+            self, 0, 1, "margin_weight", "prior_noise_rate", "anchor_share", "most_of_class",
+            "negligible_cell",
+        )  # fmt: skip
+        _refuse_below(
+            self, 1, "fitted_samples", "em_leaps", "temperature_samples", "temperature_values",
+            "least_anchors", "dense_classes", "distinct_mistakes", "candidate_classes",
+        )  # fmt: skip
+        _refuse_below(self, 0, "unmixing_rounds", "class_prior_samples", "interval_deviations")
+        _refuse_not_positive(self, "em_tolerance", "noiseless_anchors")
+        low, high = self.log_temperature_range
+        if not -math.inf < low < high < math.inf:  # NaN fails too
+            raise ConfigError(
+                f"log_temperature_range from {low:g} to {high:g} is not a range",
+                hint="give the lower end first, such as -2, 3",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FlagConfig:
     """How many labels are flagged; by default as many as make the expected F1 the highest.
 
     Args:
         precision: As many as leave this share of the flags right, as far as can be expected.
         budget: This many; fewer rather than some of equally doubtful ones.
+        least_probability: Where neither is given, no label is flagged whose probability of an error
+            is below this: where all labels are right, none is.
     """
 
     precision: float | None = None
     budget: int | None = None
+    least_probability: float = 0.05
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
@@ -418,6 +589,7 @@ class FlagConfig:
                 f"a budget of {self.budget} flags is below 0",
                 hint=f"choose {named('budget')} 0 or more",
             )
+        _refuse_outside(self, 0, 1, "least_probability")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -464,10 +636,11 @@ class AuditConfig:
         backbone: Which network looks at the images.
         tune: What is trained: ``"head"``, linear heads on frozen features; ``"full"``, the whole
             network; ``"auto"``, the whole network where there is a GPU.
-        training: How heads are trained.
+        heads: How heads are trained.
         fine_tuning: How a whole network is trained.
         regularization: How far a whole network may go from where it was pretrained.
         self_labeling: Which labels a whole network is trained on.
+        scoring: How probable errors are computed from what training saw.
         flags: How many labels are flagged.
         issues: Which images have an issue besides their label.
         seed: The one source of every random choice.
@@ -478,10 +651,11 @@ class AuditConfig:
     images: ImageConfig = ImageConfig()
     backbone: BackboneConfig = BackboneConfig()
     tune: Tune = "auto"
-    training: TrainingConfig = TrainingConfig()
+    heads: HeadConfig = HeadConfig()
     fine_tuning: FineTuningConfig = FineTuningConfig()
     regularization: RegularizationConfig = RegularizationConfig()
     self_labeling: SelfLabelingConfig = SelfLabelingConfig()
+    scoring: ScoringConfig = ScoringConfig()
     flags: FlagConfig = FlagConfig()
     issues: IssueConfig = IssueConfig()
     seed: int = 0
