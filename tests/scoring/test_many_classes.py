@@ -86,7 +86,6 @@ def test_neither_threads_nor_blocks_change_anything(monkeypatch):
     rows = np.arange(0, 700, 2)
     expected = score_probabilities(ArrayStore(probs), rows, given)
     for cores in (1, 3):
-        monkeypatch.setattr(probability_store, "cores", lambda cores=cores: cores)
         monkeypatch.setattr("labelfix.utils.threads.cores", lambda cores=cores: cores)
         found = score_probabilities(ArrayStore(np.asfortranarray(probs)), rows, given)
         np.testing.assert_array_equal(

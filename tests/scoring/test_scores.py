@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from noisy_evidence import evidence_of, noisy_data, priors_of
 
 from labelfix.config import ScoringConfig
-from labelfix.data import probability_store
 from labelfix.data.probability_store import ArrayStore, block_rows
 from labelfix.scoring.priors import expected_counts, posteriors
 from labelfix.scoring.scores import (
@@ -115,7 +114,6 @@ def test_scores_depend_on_neither_the_threads_nor_the_layout(monkeypatch):
         np.repeat(probs, 2, axis=0)[::2],
     ]
     for cores, values in zip((1, 2, 3, 8), layouts, strict=True):
-        monkeypatch.setattr(probability_store, "cores", lambda cores=cores: cores)
         monkeypatch.setattr("labelfix.utils.threads.cores", lambda cores=cores: cores)
         found = score_probabilities(ArrayStore(values), rows, given_label)
         for name in ("label_error_probability", "alternative_probability", "noise_matrix"):
