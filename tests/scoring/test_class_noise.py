@@ -1,7 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
@@ -13,12 +12,6 @@ from labelfix.scoring.class_noise import anchor_matrix, without_class_noise
 from labelfix.scoring.priors import sharpened_priors
 from labelfix.scoring.scores import score_labels
 from labelfix.types import Evidence
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
 
 
 def priors_of(probs, pool, given_label=None):

@@ -1,9 +1,6 @@
 """Helpers of several tests, first written for test_scores."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
-import pytest
 
 from labelfix.data.probability_store import ArrayStore
 from labelfix.scoring.priors import sharpened_priors
@@ -35,9 +32,3 @@ def noisy_data(seed, count=4000, classes=4, noise=0.15, sharpness=4.0):
 def priors_of(probs, given_label, pool, temperature=1.0):
     store = ArrayStore(np.asarray(probs, np.float32))
     return sharpened_priors(store, np.arange(len(probs)), given_label, temperature, pool)
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
