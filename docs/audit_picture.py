@@ -13,6 +13,7 @@ from labelfix.api import audit
 from labelfix.benchmark.demo import write_demo
 from labelfix.cli.tables import print_audit
 from labelfix.report.summary import summarize
+from labelfix.report.view import ReportView
 from labelfix.utils.files import atomic_path
 
 PICTURE = Path(__file__).parent / "images" / "audit.svg"
@@ -29,7 +30,7 @@ def main() -> None:
         run = Path("demo-run")
         print_audit(
             console,
-            summarize(result.report, top=12),
+            summarize(ReportView(result.report), top=12),
             run,
             [run / name for name in FILES],
         )

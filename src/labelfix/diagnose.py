@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -25,14 +23,13 @@ from torch.nn.functional import cross_entropy
 
 from labelfix.arguments import checks_arguments
 from labelfix.config import BackboneConfig, Device
-from labelfix.data.dataset import open_dataset
 from labelfix.errors import ConfigError, DatasetError, RunError, UnreadableImage
 from labelfix.modalities.image.backbone import Network, choose_device, load_network, normalize
 from labelfix.modalities.image.decode import Decoding, decode_image
 from labelfix.modalities.image.transforms import Preprocessing
 from labelfix.report.html.charts import diagnosis_svg
 from labelfix.report.io import RUN_NAME, UNFINISHED_NAME, read_report_table
-from labelfix.report.reopen import config_of
+from labelfix.report.reopen import open_audited
 from labelfix.report.run_folder import (
     LAYERS_NAME,
     LOG_NAME,
@@ -54,7 +51,8 @@ from labelfix.report.training_log import (
     with_limits,
 )
 from labelfix.report.types import Report
-from labelfix.types import ImageStore
+from labelfix.report.view import ReportView
+from labelfix.types import MISSING, ImageStore
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 
@@ -351,12 +349,14 @@ def _diagnose(
     limits = read_layers(run / LAYERS_NAME)
     entries = read_log(run / LOG_NAME)
     report = read_report_table(run, pred_probs=False)
+    view = ReportView(report)
     where = choose_device(device)
     on_progress(Progress("loading the networks", 0, None, "steps"))
     network = _pretrained(run, report)
     pretrained = {name: value.detach().clone() for name, value in weights_of(network.model).items()}
     model = _tuned(run / MODEL_NAME, network.model, len(report.class_names)).to(where)
-    held = _samples(report, network.preprocessing, samples, where, on_progress)
+    trained = len(_trained_rows(view))
+    held = _samples(view, network.preprocessing, samples, where, on_progress)
     distances = layer_distances(weights_of(model), pretrained)
     loss_bound = math.log(len(report.class_names))
     noise = noise_stability(
@@ -380,7 +380,7 @@ def _diagnose(
                 distances,
                 perturbed_loss=record.clipped_loss,
                 sigma=record.sigma,
-                samples=len(_trained_rows(report)),
+                samples=trained,
                 loss_bound=loss_bound,
             )
             for record in noise
@@ -462,24 +462,22 @@ def _tuned(path: Path, model: Any, classes: int) -> nn.Module:
     return tuned
 
 
-def _trained_rows(report: Report) -> NDArray[np.int64]:
+def _trained_rows(view: ReportView) -> NDArray[np.int64]:
     """Return the rows that the network of the run was trained on: those of the other folds."""
-    fold = report.table["fold"].to_numpy(zero_copy_only=False)  # NaN where a row has none
-    return np.flatnonzero(np.isfinite(fold) & (fold != KEPT_FOLD))
+    return np.flatnonzero((view.fold != MISSING) & (view.fold != KEPT_FOLD))
 
 
 def _samples(
-    report: Report,
+    view: ReportView,
     preprocessing: Preprocessing,
     count: int,
     device: torch.device,
     on_progress: OnProgress,
 ) -> _Samples:
+    report = view.report
     images = _images(report, on_progress)
     decoding = Decoding.from_json(report.run.settings.get("decoding"))
-    names = pa.array(report.class_names, report.table["given_label"].type)
-    labels = pc.index_in(report.table["given_label"], names)
-    trained = _trained_rows(report)
+    trained = _trained_rows(view)
     places = np.linspace(0, len(trained) - 1, min(count, len(trained))).round().astype(np.int64)
     pixels, rows = [], []
     for done, row in enumerate(trained[places].tolist(), start=1):
@@ -496,7 +494,7 @@ def _samples(
         )
     return _Samples(
         images=torch.stack(pixels),
-        labels=torch.tensor(labels.take(rows).to_pylist()),
+        labels=torch.from_numpy(view.given[rows]),
         preprocessing=preprocessing,
         device=device,
     )
@@ -508,14 +506,10 @@ def _images(report: Report, on_progress: OnProgress) -> ImageStore:
     Raises:
         DatasetError: They are gone, or are not those that were audited.
     """
-    source = report.run.source
-    hint = "put the audited data back, or audit again"
-    if not source.path.exists():
-        raise DatasetError(f"{source.path}, the audited data set, is gone", hint=hint)
-    config = config_of(report)
-    dataset = open_dataset(source.path, config, on_progress)
-    ids = pa.chunked_array([dataset.sample_id])
-    is_same = dataset.fingerprint == report.run.fingerprint
-    if not is_same or not ids.equals(report.table["sample_id"]):
-        raise DatasetError(f"{source.path} has changed since the audit", hint=hint)
+    dataset = open_audited(report, on_progress)
+    if dataset is None:
+        raise DatasetError(
+            f"{report.run.source.path} holds probabilities, and no images",
+            hint="diagnose a run of images, not of --pred-probs",
+        )
     return dataset.images

@@ -11,8 +11,8 @@ from small_classes import CLASSES
 import labelfix
 from labelfix.errors import ConfigError
 from labelfix.exports.plan import plan_export
-from labelfix.report.decisions import join_decisions
 from labelfix.report.reopen import open_audited
+from labelfix.report.view import ReportView
 
 
 def test_an_audit_of_splits_with_its_run_inside_the_data(small_data: Path, tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_an_audit_of_splits_with_its_run_inside_the_data(small_data: Path, tmp_p
     said = json.loads((data / "run" / "run.json").read_text())["assumptions"]
     assert "'Testing', 'odd' are for testing" in " ".join(one["text"] for one in said)
 
-    plan = plan_export(report, join_decisions(report, {}), min_probability=0, drop=True)
+    plan = plan_export(ReportView(report), min_probability=0, drop=True)
     kept = table.take(pa.array(plan.rows))
     is_changed = kept.filter(pa.array(plan.is_changed))
     assert set(is_changed["split"].to_pylist()) <= {"Training"}
@@ -44,7 +44,7 @@ def test_an_audit_of_splits_with_its_run_inside_the_data(small_data: Path, tmp_p
 
     # what a second audit would read
     assert open_audited(report).fingerprint == report.run.fingerprint
-    with pytest.raises(ConfigError, match=r"--out .* is the data set"):
+    with pytest.raises(ConfigError, match=r"out .* is the data set"):
         labelfix.audit(data, data, **options)
     with pytest.raises(ConfigError, match=r"--out .* holds the data set"):
         labelfix.audit(data, tmp_path, **options)

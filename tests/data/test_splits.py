@@ -1,19 +1,11 @@
 """``labelfix.data.splits``: which names mean a split, and what lies in several."""
 
-from dataclasses import replace
-
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from small_report import Sample, report_of
 
 from labelfix.data.splits import is_split_name, rows_for_testing, split_key, split_names, split_role
-from labelfix.report.checks import LEAKAGE, check_report
-from labelfix.report.decisions import join_decisions
-from labelfix.report.html.findings import find_findings
-from labelfix.report.summary import summarize
-from labelfix.types import MISSING
 
 NAMES = {
     "train": ["train", "training", "trn"],
@@ -80,56 +72,3 @@ def test_any_name_has_a_key(names):
     assert all(
         split_key(name) == split_key(name.strip()) for name in names if name and name.strip()
     )
-
-
-SPLITS = st.sampled_from([None, "train", "Train", "training", "test", "TEST", "val", "a", "A", "b"])
-SAME = {"Train": "train", "training": "train", "TEST": "test", "A": "a"}
-
-
-def leaks_of(splits, *, near):
-    """Return how many samples leak by ``show``, by ``check`` and by the page, and the reasons.
-
-    Args:
-        splits: The splits of the samples of each set of copies.
-        near: Whether they are near-copies, or exact ones.
-    """
-    rows = [(split, number) for number, inside in enumerate(splits) for split in inside]
-    samples = [
-        Sample(f"{row}.png", split=split, duplicate_set=MISSING if near else number)
-        for row, (split, number) in enumerate(rows)
-    ]
-    report = report_of(samples)
-    table = report.table
-    if near:
-        found = {
-            "near_duplicate_set": pa.array([number for _, number in rows], pa.int64()),
-            "near_duplicate_score": pa.array([0.0] * len(rows), pa.float32()),
-        }
-        for name, column in found.items():
-            table = table.set_column(table.column_names.index(name), name, column)
-    run = replace(report.run, settings={**report.run.settings, "issues": {}})
-    report = replace(report, table=table, run=run)
-    check = check_report(report, join_decisions(report, {}), fail_on=[LEAKAGE]).checks[0]
-    page = [finding.samples for finding in find_findings(report) if "leaks" in finding.key]
-    return summarize(report).leaks, len(check.sample_ids), sum(page)
-
-
-@pytest.mark.parametrize("near", [True, False])
-@pytest.mark.parametrize(
-    ("splits", "leaks"),
-    [
-        ([None, "train"], 2), (["Train", "train"], 0), (["train", "test"], 2),
-        (["train", "train"], 0), ([None, None], 0), (["train", "train", "val"], 3),
-    ],
-)  # fmt: skip
-def test_show_check_and_the_page_say_the_same_of_leakage(splits, leaks, near):
-    assert leaks_of([splits], near=near) == (leaks, leaks, leaks)
-
-
-@settings(max_examples=30)
-@given(splits=st.lists(st.lists(SPLITS, min_size=2, max_size=4), min_size=1, max_size=4))
-def test_a_set_leaks_if_its_splits_differ(splits):
-    wanted = sum(
-        len(inside) for inside in splits if len({SAME.get(split, split) for split in inside}) > 1
-    )
-    assert leaks_of(splits, near=True) == (wanted, wanted, wanted)

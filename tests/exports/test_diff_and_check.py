@@ -31,7 +31,7 @@ from labelfix.report.checks import (
     write_junit,
     write_sarif,
 )
-from labelfix.report.decisions import join_decisions
+from labelfix.report.view import ReportView
 
 
 def run(*args: str | Path) -> Result:
@@ -58,7 +58,7 @@ def test_what_the_diff_says_is_what_the_export_writes(data, drop, least):
     drawn = data.draw(st.lists(st.sampled_from(actions), max_size=len(samples)))
     decisions = decisions_on(samples, *drawn, label=data.draw(st.sampled_from(class_names)))
     report = report_of(samples, class_names)
-    plan = plan_export(report, join_decisions(report, decisions), min_probability=least, drop=drop)
+    plan = plan_export(ReportView(report, decisions), min_probability=least, drop=drop)
     rows = manifest_table(report, plan, Path("t.csv")).to_pylist()
     written = {row["sample_id"]: row["label"] for row in rows}
     said = report.table.select(["sample_id", "given_label"]).to_pylist()
@@ -119,7 +119,7 @@ def test_diff_never_writes_over_what_was_read(tmp_path):
 
 def rate_of(samples, decisions=None):
     report = report_of(samples)  # which says .25, between .125 and .375
-    return error_rate(report, join_decisions(report, decisions or {}))
+    return error_rate(ReportView(report, decisions or {}))
 
 
 def test_without_decisions_the_rate_is_that_of_the_report():
@@ -155,8 +155,8 @@ def test_without_anything_judged_there_is_no_rate():
 )
 def test_the_estimate_or_its_upper_end_is_compared(most, sure, passed):
     report = report_of([Sample("a", 0, 0.25), Sample("b", 1, 0.25)])
-    decided = join_decisions(report, {})
-    result = check_report(report, decided, max_error_rate=most, sure=sure)
+    view = ReportView(report)
+    result = check_report(view, max_error_rate=most, sure=sure)
     assert result.passed == passed
     assert ("within" in result.reason) == passed
 
@@ -176,8 +176,8 @@ COPIES = [
 
 def failed_on(kind: str, decisions=None, samples=COPIES) -> tuple[str, ...]:
     report = report_of(samples)
-    decided = join_decisions(report, decisions or {})
-    return check_report(report, decided, fail_on=[kind]).checks[0].sample_ids
+    view = ReportView(report, decisions or {})
+    return check_report(view, fail_on=[kind]).checks[0].sample_ids
 
 
 def test_kinds_of_issue_are_the_columns_of_the_report():
@@ -199,9 +199,7 @@ def test_near_copies_in_two_splits_leak_where_the_report_knows_of_them():
     for name, column in columns.items():
         table = table.set_column(table.column_names.index(name), name, column)
     report = replace(report, table=table)
-    result = check_report(
-        report, join_decisions(report, {}), fail_on=["leakage", "near-duplicates"]
-    )
+    result = check_report(ReportView(report), fail_on=["leakage", "near-duplicates"])
     assert [check.sample_ids for check in result.checks] == [("a", "b"), ("a", "b")]
 
 
@@ -209,7 +207,7 @@ def test_near_copies_in_two_splits_leak_where_the_report_knows_of_them():
 def test_a_report_that_never_looked_cannot_pass(kind):
     report = report_of(SAMPLES)  # whose images nobody looked at
     with pytest.raises(ReportError, match=f"cannot tell of {kind}"):
-        check_report(report, join_decisions(report, {}), fail_on=[kind])
+        check_report(ReportView(report), fail_on=[kind])
 
 
 def test_a_label_that_somebody_kept_is_no_issue():
@@ -293,8 +291,8 @@ def test_sarif_lists_no_more_than_its_readers_take(tmp_path):
 
 def test_a_run_of_probabilities_cannot_tell_of_images(tmp_path):
     report = report_of(SAMPLES)
-    object.__setattr__(report.run, "backbone", None)
-    decided = join_decisions(report, {})
+    object.__setattr__(report.run, "modality", None)
+    view = ReportView(report)
     with pytest.raises(ReportError, match="no image was looked at"):
-        check_report(report, decided, fail_on=["conflicting-duplicates"])
-    assert not check_report(report, decided, fail_on=["label"]).passed
+        check_report(view, fail_on=["conflicting-duplicates"])
+    assert not check_report(view, fail_on=["label"]).passed

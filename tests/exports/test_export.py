@@ -20,8 +20,8 @@ from labelfix.errors import ConfigError, DatasetError, ReportError, RunError
 from labelfix.exports.export import export
 from labelfix.exports.folder import safe_name
 from labelfix.exports.plan import ExportPlan, plan_export
-from labelfix.report.decisions import join_decisions
 from labelfix.report.io import write_report
+from labelfix.report.view import ReportView
 from labelfix.types import MISSING
 
 
@@ -40,7 +40,7 @@ def audited(run: Path, data: Path, suggestions: dict[str, str] | None = None, **
 
 
 def plan_of(report, decisions=None, **options) -> ExportPlan:
-    return plan_export(report, join_decisions(report, decisions or {}), **options)
+    return plan_export(ReportView(report, decisions or {}), **options)
 
 
 def manifest(path: Path) -> pd.DataFrame:
@@ -284,15 +284,16 @@ def test_reading_summarizing_and_exporting_import_nothing_heavy(tmp_path, folder
     code = f"""
 import sys
 from pathlib import Path
-from labelfix.exports.exporting import export
-from labelfix.report import read_report_table
-from labelfix.summary import summarize
+from labelfix.exports.export import export
+from labelfix.report.io import read_report_table
+from labelfix.report.summary import summarize
+from labelfix.report.view import ReportView
 assert "pandas" not in sys.modules
 run, place = Path({str(folder_run)!r}), Path({str(tmp_path)!r})
-summarize(read_report_table(run))
+summarize(ReportView(read_report_table(run)))
 export(run, place / "clean")
 export(run, place / "clean.csv")
-from labelfix.report_frame import read_report
+from labelfix.report.io import read_report
 read_report(run)
 print([name for name in {HEAVY!r} if name in sys.modules])
 """

@@ -34,7 +34,7 @@ def test_suspects_come_by_falling_probability_with_random_checks(visitor: Visito
     assert checks
     assert {place % CHECK_EVERY for place in checks} == {CHECK_EVERY - 1}
     assert {item["is_flagged"] for item in items if item["is_check"]} == {True, False}
-    flagged = {row for row in range(80) if visitor.session.rows.is_flagged[row]}
+    flagged = {row for row in range(80) if visitor.session.view.is_flagged[row]}
     assert flagged <= {item["row"] for item in items}
 
 
@@ -79,7 +79,7 @@ def test_a_decision_is_on_disk_before_the_answer(visitor: Visitor) -> None:
     visitor.decide(second, "drop")
     held = read_decisions(visitor.session.run)
     taken = held[first["sample_id"]]
-    name = visitor.session.rows.name(first["suggested"])
+    name = visitor.session.view.label(first["suggested"])
     assert (taken.action, taken.label, taken.decided_by) == ("relabel", name, "Ann")
     assert taken.flagged
     assert held[second["sample_id"]].action == "drop"
@@ -165,7 +165,7 @@ def test_pictures_are_encoded_anew(tmp_path: Path) -> None:
     tail = b"<script>alert(1)</script>"
     with (data / "cat" / "001.png").open("ab") as file:
         file.write(tail)
-    names = visitor.session.rows.sample_id.to_pylist()
+    names = visitor.session.view.sample_id.to_pylist()
     rows = {name: row for row, name in enumerate(names)}
     for size in ("small", "large", "full"):
         answer = visitor.get(f"/picture/{rows['cat/001.png']}/{size}")

@@ -131,7 +131,7 @@ def test_neighbors_come_with_their_labels(run: Path, tmp_path: Path) -> None:
     found = visitor.get("/api/sample/5").json()["neighbors"]
     assert [n["row"] for n in found] == [6, 7]
     assert np.allclose([n["similarity"] for n in found], [0.9, 0.5])
-    assert found[0]["given"] == int(visitor.session.rows.given[6])
+    assert found[0]["given"] == int(visitor.session.view.given[6])
     assert visitor.get("/api/sample/1").json()["neighbors"] == []
 
 

@@ -27,7 +27,8 @@ from labelfix.report.neighbors import read_neighbors, write_neighbors
 from labelfix.report.run_folder import RunFolder
 from labelfix.report.summary import summarize
 from labelfix.report.training_log import _farthest, read_json, read_layers, read_log, summarize_log
-from labelfix.review.rows import read_rows
+from labelfix.report.view import ReportView
+from labelfix.review.top_classes import read_top_classes
 from labelfix.utils.progress import no_progress
 
 JSON_BOMBS = (
@@ -167,8 +168,8 @@ def readers_of_runs(folder: Path) -> list[Reader]:
 
     def whole_report() -> None:
         found = read_report_table(run)
-        summarize(found)
-        read_rows(found, run)
+        summarize(ReportView(found))
+        read_top_classes(run, len(found), len(found.class_names))
 
     def reopened() -> None:
         held = RunFolder(run)

@@ -9,7 +9,7 @@ HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy"}
 
 PROGRAM = """
 import json, sys
-from labelfix.cli import app
+from labelfix.cli.main import app
 try:
     app({args!r}, prog_name="labelfix")
 except SystemExit as end:

@@ -15,6 +15,7 @@ from labelfix.errors import ConfigError, RunError, TrainingError
 from labelfix.pipeline import audit
 from labelfix.report.io import read_report_table
 from labelfix.report.summary import summarize
+from labelfix.report.view import ReportView
 from whole_networks import Killed, config_of, log_of, settings_of, write_weights
 
 
@@ -212,7 +213,7 @@ def test_a_start_from_random_weights_holds_nothing_but_the_head(whole, small_dat
         "the networks began with random weights: only their heads were held",
         "images were compared with each other by tf_efficientnet_lite0",
     ]
-    assert list(summarize(read_report_table(run)).notes) == settings["notes"]
+    assert list(summarize(ReportView(read_report_table(run))).notes) == settings["notes"]
     audit(small_data, tmp_path / "again", config)
     first, again = ((tmp_path / name / "report.parquet").read_bytes() for name in ("run", "again"))
     assert first == again

@@ -205,9 +205,10 @@ def _tell_audit(result: "AuditResult", as_json: bool, quiet: bool) -> None:
     from labelfix.cli.tables import print_audit, stdout_console
     from labelfix.report.summary import summarize
     from labelfix.report.training_log import summarize_training
+    from labelfix.report.view import ReportView
 
     training = summarize_training(result.run, result.report)
-    summary = summarize(result.report, training=training)
+    summary = summarize(ReportView(result.report), training=training)
     if as_json:
         _print_json({**_places(result.run), **summary.to_json()})
     elif not quiet:
@@ -245,10 +246,11 @@ def show(
     from labelfix.report.io import read_report_table
     from labelfix.report.summary import summarize
     from labelfix.report.training_log import summarize_training
+    from labelfix.report.view import ReportView
 
     report = read_report_table(run, pred_probs=False)
     training = summarize_training(run, report)
-    summary = summarize(report, class_name=of_class, top=top, training=training)
+    summary = summarize(ReportView(report), class_name=of_class, top=top, training=training)
     if as_json:
         _print_json({**_places(run if run.is_dir() else run.parent), **summary.to_json()})
         return

@@ -75,6 +75,7 @@ def print_figures(console: Console, summary: Summary) -> None:
     if summary.backbone is not None:
         size = f"{summary.image_size or '?'}"
         rows.insert(1, ("image size", size, f"pixels, as {summary.backbone} saw them"))
+    if summary.unreadable is not None:
         rows += [
             ("unreadable", f"{summary.unreadable:,}", "images that cannot be read"),
             (
@@ -102,12 +103,10 @@ def assumption_lines(assumptions: Sequence[str]) -> list[str]:
 
 
 def _kinds(summary: Summary) -> list[tuple[str, str, str]]:
-    """Return what was found of the images; nothing where it was not looked for."""
-    if summary.near_duplicates is None:
-        return []
-    conflicts = f"{summary.conflicting_near_duplicates:,} of them with different labels"
+    """Return what was found of the images; nothing of what was not looked for."""
+    conflicts = f"{summary.conflicting_near_duplicates or 0:,} of them with different labels"
     leaks = f", {summary.leaks:,} across splits" if summary.leaks else ""
-    pictures = f"images of {summary.near_duplicate_sets:,} pictures, {conflicts}{leaks}"
+    pictures = f"images of {summary.near_duplicate_sets or 0:,} pictures, {conflicts}{leaks}"
     rows = [
         ("near-duplicates", summary.near_duplicates, pictures),
         ("outliers", summary.outliers, "images unlike all others"),
@@ -116,7 +115,7 @@ def _kinds(summary: Summary) -> list[tuple[str, str, str]]:
         ("blurry", summary.blurry, "images with hardly an edge"),
         ("odd size", summary.odd_size, "images much larger or smaller than the others"),
     ]
-    return [(name, f"{count:,}", remark) for name, count, remark in rows]
+    return [(name, f"{count:,}", remark) for name, count, remark in rows if count is not None]
 
 
 def _interval(summary: Summary) -> str:

@@ -190,21 +190,6 @@ def in_several(sets: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.
     return found
 
 
-def leaking_rows(table: pa.Table) -> NDArray[np.bool_]:
-    """Return ``(N,)`` whether a copy of a sample, exact or near, is in another split.
-
-    Args:
-        table: A report with the column ``split`` and those of the sets that it has.
-    """
-    codes = split_codes(table["split"])
-    leaks = np.zeros(len(table), np.bool_)
-    for name in ("exact_duplicate_set", "near_duplicate_set"):
-        if name in table.column_names:
-            sets = pc.fill_null(table[name], MISSING).to_numpy().astype(np.int64)
-            leaks |= in_several(sets, codes)
-    return leaks
-
-
 def check_named(split: pa.StringArray, named: Sequence[str], where: str) -> None:
     """Refuse names of test splits that the data do not have.
 

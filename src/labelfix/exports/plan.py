@@ -5,7 +5,6 @@ Letters: N rows of the report, M rows of the export.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +12,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.data.decisions import read_decisions
-from labelfix.data.splits import rows_for_testing
 from labelfix.errors import ConfigError, DatasetError
-from labelfix.report.decisions import Decided, join_decisions
+from labelfix.report.decisions import Decided
 from labelfix.report.io import read_report_table
 from labelfix.report.reopen import open_audited
 from labelfix.report.schema import label_type
 from labelfix.report.types import Report
-from labelfix.report.view import one_array
+from labelfix.report.view import ReportView
 from labelfix.types import MISSING, Label, LabeledDataset
 from labelfix.utils.progress import OnProgress
 
@@ -81,13 +79,11 @@ def plan_of_run(run: Path, *, min_probability: float, drop: bool) -> tuple[Repor
         ConfigError: ``min_probability`` is no probability.
     """
     report = read_report_table(run, pred_probs=False)
-    decided = join_decisions(report, read_decisions(run))
-    return report, plan_export(report, decided, min_probability=min_probability, drop=drop)
+    view = ReportView(report, read_decisions(run))
+    return report, plan_export(view, min_probability=min_probability, drop=drop)
 
 
-def plan_export(
-    report: Report, decided: Decided, *, min_probability: float, drop: bool
-) -> ExportPlan:
+def plan_export(view: ReportView, *, min_probability: float, drop: bool) -> ExportPlan:
     """Decide on every row of a report.
 
     A decision counts before all else: a row is relabeled, kept, or left out. Of the others, a
@@ -105,43 +101,39 @@ def plan_export(
             hint="choose --min-probability between 0 and 1, such as 0.95",
         )
     least = np.float32(min_probability)  # as coarse as the report, so that equal is equal
+    decided, table = view.decided, view.report.table
     is_decided = decided.columns["decision"].is_valid().to_numpy()
-    is_test = rows_for_testing(report.table["split"], report.run.settings.get("test_splits", ()))
-    is_open = ~is_test & ~is_decided
-    is_wrong = _column(report, "is_label_issue") & is_open
-    is_wrong &= _column(report, "label_error_probability") >= least
-    is_sure = _column(report, "suggested_label_probability") >= least
+    is_open = ~view.is_test & ~is_decided
+    is_wrong = view.is_flagged & is_open & (view.error_probability >= least)
+    is_sure = view.suggested_probability >= least
+    is_readable = ~view.issue("unreadable")
     is_kept = ~decided.has("drop")
     if drop:
-        is_kept &= ~(is_wrong & ~is_sure) & ~(_column(report, "is_unreadable_issue") & is_open)
-    given = one_array(report.table["given_label"])
-    label = pc.if_else(
-        pa.array(is_wrong & is_sure), one_array(report.table["suggested_label"]), given
-    )
+        is_kept &= ~(is_wrong & ~is_sure) & (is_readable | ~is_open)
+    given, suggested = (table[name].combine_chunks() for name in ("given_label", "suggested_label"))
+    label = pc.if_else(pa.array(is_wrong & is_sure), suggested, given)
     label = pc.if_else(pa.array(decided.has("relabel")), decided.final_label, label)
     is_changed = pc.fill_null(pc.not_equal(label, given), True).to_numpy(zero_copy_only=False)
     is_changed = is_changed & label.is_valid().to_numpy(zero_copy_only=False)
-    probability = _column(report, "label_score").astype(np.float32)
-    suggested = _column(report, "suggested_label_probability")
-    probability = np.where(is_wrong & is_sure, suggested, probability)
+    probability = np.where(is_wrong & is_sure, view.suggested_probability, view.label_score)
     has_label = decided.final_label.is_valid().to_numpy(zero_copy_only=False)
     is_known = decided.has("keep", "relabel") & has_label
     probability[is_known] = 1
-    has_new_weight = (is_wrong & is_sure) | (is_known & ~_column(report, "is_unreadable_issue"))
-    weight = _weight_of_exported_label(report, has_new_weight, probability)[is_kept]
+    has_new_weight = (is_wrong & is_sure) | (is_known & is_readable)
+    weight = _weight_of_exported_label(view, has_new_weight, probability)[is_kept]
     return ExportPlan(
         rows=np.flatnonzero(is_kept),
         label=label.filter(pa.array(is_kept)),
         sample_weight=_with_mean_1(weight),
         label_probability=probability[is_kept],
         is_changed=is_changed[is_kept],
-        test_rows=int(np.count_nonzero(is_test & ~is_decided)),
+        test_rows=int(np.count_nonzero(view.is_test & ~is_decided)),
         decided=decided,
     )
 
 
 def _weight_of_exported_label(
-    report: Report, is_new: NDArray[np.bool_], probability: NDArray[np.float32]
+    view: ReportView, is_new: NDArray[np.bool_], probability: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Return ``(N,)`` weights, not yet of mean 1.
 
@@ -149,8 +141,8 @@ def _weight_of_exported_label(
     ``label_score``; a label that is new, or newly known to be right, weighs in the same proportion
     to its own ``probability``.
     """
-    weight = _column(report, "sample_weight").astype(np.float64)
-    score = np.nan_to_num(_column(report, "label_score").astype(np.float64))
+    weight = view.sample_weight.astype(np.float64)
+    score = np.nan_to_num(view.label_score.astype(np.float64))
     is_used = weight > 0
     total = score[is_used].sum()
     scale = weight[is_used].sum() / total if total > 0 else 1.0
@@ -160,11 +152,6 @@ def _weight_of_exported_label(
 def _with_mean_1(weight: NDArray[np.float64]) -> NDArray[np.float32]:
     mean = weight.mean() if len(weight) else 0.0
     return (weight / mean if mean > 0 else np.zeros_like(weight)).astype(np.float32)
-
-
-def _column(report: Report, name: str) -> NDArray[Any]:
-    values: NDArray[Any] = report.table[name].to_numpy()
-    return values
 
 
 _TABLE = ", or export a table, which needs no images: --format csv, parquet or jsonl"
@@ -183,7 +170,7 @@ def reopen_dataset(report: Report, on_progress: OnProgress) -> LabeledDataset:
             f"{source.path} holds probabilities, and no images or manifest to write again",
             hint="export a table: end the name in .csv, .parquet or .jsonl",
         )
-    if not _labels_of(dataset).equals(one_array(report.table["given_label"])):
+    if not _labels_of(dataset).equals(report.table["given_label"].combine_chunks()):
         raise DatasetError(
             f"{source.path} has changed since the audit: its labels are not those of the report",
             hint="audit it again, or put the labels back that were audited",

@@ -15,25 +15,16 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.data.decisions import decisions_file, read_decisions
-from labelfix.data.splits import leaking_rows
 from labelfix.errors import ConfigError, ReportError
-from labelfix.report.decisions import Decided, join_decisions
 from labelfix.report.io import read_report_table, report_file
-from labelfix.report.types import Report
+from labelfix.report.view import LABEL, ReportView
 from labelfix.utils.files import atomic_path, refuse_overwriting_inputs
-
-LEAKAGE = "leakage"
-"""The kind of issue of copies, exact or near, that lie in more than one split."""
 
 ERROR_RATE = "max-error-rate"
 """The name of the check of the share of wrong labels."""
-
-_ISSUE = re.compile(r"is_(.+)_issue")
-_ABOUT_LABELS = {"label"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +114,12 @@ def check_run(
     refuse_overwriting_inputs(
         outputs, [report_file(run), decisions_file(run), report.run.source.path]
     )
-    decided = join_decisions(report, read_decisions(run))
-    return check_report(report, decided, max_error_rate=max_error_rate, sure=sure, fail_on=fail_on)
+    view = ReportView(report, read_decisions(run))
+    return check_report(view, max_error_rate=max_error_rate, sure=sure, fail_on=fail_on)
 
 
 def check_report(
-    report: Report,
-    decided: Decided,
+    view: ReportView,
     *,
     max_error_rate: float | None = None,
     sure: bool = False,
@@ -138,8 +128,7 @@ def check_report(
     """Check the labels of a data set *as they were given*.
 
     Args:
-        report: N rows.
-        decided: What people decided on them. A label that somebody kept is no label issue.
+        view: N rows, and what people decided on them. A label that somebody kept is no label issue.
         max_error_rate: The highest share of wrong labels that passes, 0 to 1; see `error_rate`.
         sure: Compare the upper end of the interval, instead of the estimate.
         fail_on: Kinds of issue that must not be there at all: ``label``,
@@ -155,14 +144,14 @@ def check_report(
             f"max_error_rate is {max_error_rate}, which is no share",
             hint="choose --max-error-rate between 0 and 1, such as 0.02",
         )
-    rate = None if max_error_rate is None else error_rate(report, decided)
-    checks = [_check_kind(report, decided, kind) for kind in dict.fromkeys(fail_on)]
+    rate = None if max_error_rate is None else error_rate(view)
+    checks = [_check_kind(view, kind) for kind in dict.fromkeys(fail_on)]
     if rate is not None and max_error_rate is not None:
         checks.insert(0, _check_rate(rate, max_error_rate, sure=sure))
     return CheckResult(tuple(checks), rate)
 
 
-def error_rate(report: Report, decided: Decided) -> ErrorRate:
+def error_rate(view: ReportView) -> ErrorRate:
     """Return the share of wrong labels among those that were judged or decided.
 
     A decided label is wrong if the sample was relabeled to another class or dropped, right if it
@@ -173,40 +162,28 @@ def error_rate(report: Report, decided: Decided) -> ErrorRate:
     Raises:
         ReportError: Nothing was judged or decided.
     """
-    is_wrong = decided.has("drop") | (decided.has("relabel") & _differs(report, decided))
-    is_decided = decided.has("keep", "relabel", "drop")
-    probability = report.table["label_error_probability"].to_numpy().astype(np.float64)
-    is_judged = ~np.isnan(probability)
-    is_open = is_judged & ~is_decided
+    is_decided = view.decided.has("keep", "relabel", "drop")
+    is_open = view.is_scored & ~is_decided
     samples = int(np.count_nonzero(is_open | is_decided))
-    rate, interval = report.run.noise_rate, report.run.noise_rate_interval
+    rate, interval = view.report.run.noise_rate, view.report.run.noise_rate_interval
     if not samples or (is_open.any() and (rate is None or interval is None)):
         raise ReportError(
             "the report does not say how many labels are wrong: none was judged",
             hint="leave out --max-error-rate, or audit data whose labels can be judged",
         )
-    known = float(np.count_nonzero(is_wrong))
+    known = float(np.count_nonzero(view.is_decided_wrong))
     low, high = interval or (0.0, 0.0)
     estimate, low, high = (
-        float(known + _expected(probability, is_judged, is_open, share)) / samples
+        float(known + _expected(view, is_open, share)) / samples
         for share in (rate or 0.0, low, high)
     )
     return ErrorRate(estimate, low, high, int(np.count_nonzero(is_decided)), samples)
 
 
-def _differs(report: Report, decided: Decided) -> NDArray[np.bool_]:
-    given = report.table["given_label"]
-    return pc.fill_null(pc.not_equal(decided.columns["final_label"], given), True).to_numpy()  # type: ignore[no-any-return]
-
-
-def _expected(
-    probability: NDArray[np.float64],
-    is_judged: NDArray[np.bool_],
-    is_open: NDArray[np.bool_],
-    share: float,
-) -> float:
-    """Return how many of the open labels are wrong, if this share of all judged ones is."""
-    mean = probability[is_judged].mean() if is_judged.any() else 0.0
+def _expected(view: ReportView, is_open: NDArray[np.bool_], share: float) -> float:
+    """Return how many of the open labels are wrong, if this share of all scored ones is."""
+    probability = view.error_probability.astype(np.float64)
+    mean = probability[view.is_scored].mean() if view.is_scored.any() else 0.0
     many = float(np.count_nonzero(is_open))
     if mean == 0:
         return share * many
@@ -225,46 +202,35 @@ def _check_rate(rate: ErrorRate, most: float, *, sure: bool) -> Check:
     return Check(ERROR_RATE, passed, f"{what}: {action}", ())
 
 
-def _check_kind(report: Report, decided: Decided, wanted: str) -> Check:
-    kind = _kind_of(report, wanted)
-    if report.run.backbone is None and kind not in _ABOUT_LABELS:
-        raise ReportError(
-            f"the report cannot tell of {wanted}: no image was looked at",
-            hint="check a run of images, not of --pred-probs",
-        )
-    score = f"{kind.removeprefix('conflicting_')}_score"
-    if score in report.table.column_names and report.table[score].null_count == len(report):
-        raise ReportError(
-            f"the report cannot tell of {wanted}: it looked at no image for it",
-            hint="audit again: the report may be older than this kind of issue",
-        )
-    is_issue = leaking_rows(report.table) if kind == LEAKAGE else _issues(report, kind)
-    if kind == "label":
-        is_issue = is_issue & ~decided.has("keep")
-    ids = tuple(report.table["sample_id"].filter(pa.array(is_issue)).to_pylist())
+def _check_kind(view: ReportView, wanted: str) -> Check:
+    kind = _kind_of(view, wanted)
+    if not view.tells_of(kind):
+        if view.has_samples:
+            why = "it looked at no image for it"
+            hint = "audit again: the report may be older than this kind of issue"
+        else:
+            why, hint = "no image was looked at", "check a run of images, not of --pred-probs"
+        raise ReportError(f"the report cannot tell of {wanted}: {why}", hint=hint)
+    is_issue = view.issue(kind)
+    if kind == LABEL:
+        is_issue = is_issue & ~view.decided.has("keep")
+    ids = tuple(view.report.table["sample_id"].filter(pa.array(is_issue)).to_pylist())
     name = kind.replace("_", "-")
     many = "1 sample has" if len(ids) == 1 else f"{len(ids):,} samples have"
     return Check(name, not ids, f"{many} the issue {name}", ids)
 
 
-def _issues(report: Report, kind: str) -> NDArray[np.bool_]:
-    column = report.table[f"is_{kind}_issue"]
-    return pc.fill_null(column, False).to_numpy()  # type: ignore[no-any-return]
-
-
-def _kind_of(report: Report, wanted: str) -> str:
+def _kind_of(view: ReportView, wanted: str) -> str:
     """Return the kind as the columns spell it; hyphens and a plural will do.
 
     Raises:
         ConfigError: The report has no such kind.
     """
-    found = (_ISSUE.fullmatch(name) for name in report.table.column_names)
-    kinds = [match.group(1) for match in found if match] + [LEAKAGE]
     plain = wanted.strip().lower().replace("-", "_")
     for name in (plain, plain.removesuffix("s")):
-        if name in kinds:
+        if name in view.kinds:
             return name
-    listed = ", ".join(kind.replace("_", "-") for kind in kinds)
+    listed = ", ".join(kind.replace("_", "-") for kind in view.kinds)
     raise ConfigError(
         f"the report knows no issue of the kind {wanted!r}", hint=f"choose from: {listed}"
     )

@@ -3,7 +3,7 @@
 Letters: N rows of the report.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ from labelfix.data.decisions import Decision
 from labelfix.errors import DecisionsError
 from labelfix.report.schema import DECISION_COLUMNS, label_type
 from labelfix.report.types import Report
-from labelfix.report.view import one_array
 from labelfix.types import Label
 
 
@@ -36,7 +35,7 @@ class Decided:
     @property
     def final_label(self) -> pa.Array:
         """Return the ``(N,)`` labels that were decided, null without a decision or if dropped."""
-        return one_array(self.columns["final_label"])
+        return self.columns["final_label"].combine_chunks()
 
     def has(self, *actions: str) -> NDArray[np.bool_]:
         """Return ``(N,)`` whether the decision on a row is one of these."""
@@ -69,37 +68,36 @@ def join_decisions(report: Report, decisions: Mapping[str, Decision]) -> Decided
     Raises:
         DecisionsError: A chosen label is text where the classes are integers, or the other way.
     """
-    size = len(report)
     kind = label_type(report.class_names)
     found = pc.index_in(pa.array(list(decisions), pa.string()), report.table["sample_id"])
-    rows = {
-        row: decision
+    held = [
+        (row, decision)
         for row, decision in zip(found.to_pylist(), decisions.values(), strict=True)
         if row is not None
-    }
-    chosen: list[Label | None] = [None] * size
-    for row, decision in rows.items():
-        if decision.label is not None:
-            chosen[row] = _fitting(decision, kind)
-    action = _spread(size, {row: decision.action for row, decision in rows.items()})
+    ]
+    spread = _Spread(len(report), [row for row, _ in held])
+    action = spread(pa.array([decision.action for _, decision in held], pa.string()))
+    chosen = spread(pa.array([_fitting(decision, kind) for _, decision in held], kind))
     is_given = pc.fill_null(pc.is_in(action, pa.array(["keep", "unsure"])), False)
-    final = pc.if_else(is_given, one_array(report.table["given_label"]), pa.array(chosen, kind))
+    final = pc.if_else(is_given, report.table["given_label"].combine_chunks(), chosen)
     columns = {
         "decision": action,
         "final_label": final,
-        "decided_at": _spread(size, {row: d.decided_at for row, d in rows.items()}),
-        "decided_by": _spread(size, {row: d.decided_by for row, d in rows.items()}),
+        "decided_at": spread(pa.array([d.decided_at for _, d in held], pa.string())),
+        "decided_by": spread(pa.array([d.decided_by for _, d in held], pa.string())),
     }
-    labels = {decision.label for decision in rows.values() if decision.label is not None}
+    labels = {decision.label for _, decision in held if decision.label is not None}
     return Decided(
         columns=pa.table([columns[c.name] for c in DECISION_COLUMNS], names=list(columns)),
-        unmatched=len(decisions) - len(rows),
+        unmatched=len(decisions) - len(held),
         new_classes=tuple(sorted(labels - set(report.class_names))),
     )
 
 
 def _fitting(decision: Decision, kind: pa.DataType) -> Label | None:
-    """Return the chosen label, if it is of the type of the report's labels."""
+    """Return the chosen label, if there is one, of the type of the report's labels."""
+    if decision.label is None:
+        return None
     wanted = int if kind == pa.int64() else str
     if isinstance(decision.label, wanted):
         return decision.label
@@ -110,8 +108,13 @@ def _fitting(decision: Decision, kind: pa.DataType) -> Label | None:
     )
 
 
-def _spread(size: int, values: Mapping[int, str | None]) -> pa.Array:
-    spread: list[str | None] = [None] * size
-    for row, value in values.items():
-        spread[row] = value
-    return pa.array(spread, pa.string())
+class _Spread:
+    """Puts values, one for each of some rows, into a column that is null elsewhere."""
+
+    def __init__(self, size: int, rows: Sequence[int]) -> None:
+        place = np.full(size, -1)
+        place[np.array(rows, np.int64)] = np.arange(len(rows))
+        self._place = pa.array(place, mask=place < 0)
+
+    def __call__(self, values: pa.Array) -> pa.Array:
+        return values.take(self._place)

@@ -10,16 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.data.splits import leaking_rows
 from labelfix.errors import ReportError
-from labelfix.report.schema import label_type
 from labelfix.report.training_log import TrainingSummary
-from labelfix.report.types import Report
-from labelfix.scoring.flags import ExpectedQuality, expected_quality
+from labelfix.report.view import LABEL, LEAKAGE, ReportView, count_pairs
+from labelfix.scoring.flags import expected_quality
 from labelfix.types import MISSING, Label
 
 
@@ -137,7 +133,7 @@ class Summary:
 
 
 def summarize(
-    report: Report,
+    view: ReportView,
     *,
     class_name: str | None = None,
     top: int = 20,
@@ -146,7 +142,7 @@ def summarize(
     """Return a report in figures; ``pred_probs`` is not looked at.
 
     Args:
-        report: The report.
+        view: The report; decisions on it are not looked at.
         class_name: Show in ``worst``, ``confused`` and ``by_class`` only the samples that came with
             this label or should have it; the figures above them stay those of the whole.
         top: How many rows ``worst`` and ``confused`` hold at most.
@@ -155,36 +151,52 @@ def summarize(
     Raises:
         ReportError: The report has no such class.
     """
-    given = _codes(report, "given_label")
-    suggested = _codes(report, "suggested_label")
-    rows = np.flatnonzero(_column(report, "is_label_issue"))
-    class_code = None if class_name is None else find_class(report.class_names, class_name)
+    run, names = view.report.run, view.class_names
+    rows = view.suspects
+    class_code = None if class_name is None else find_class(names, class_name)
     if class_code is not None:
-        rows = rows[(given[rows] == class_code) | (suggested[rows] == class_code)]
-    by_class = _by_class(report, given)
-    expected = _expected(report)
+        is_of_class = (view.given[rows] == class_code) | (view.suggested[rows] == class_code)
+        rows = rows[is_of_class]
+    by_class = _by_class(view)
+    expected = expected_quality(np.nan_to_num(view.error_probability), view.is_flagged)
     return Summary(
-        samples=len(report),
-        judged=len(report) - report.table["label_error_probability"].null_count,
-        classes=len(report.class_names),
-        noise_rate=report.run.noise_rate,
-        noise_rate_interval=report.run.noise_rate_interval,
+        samples=len(view),
+        judged=int(np.count_nonzero(view.is_scored)),
+        classes=len(names),
+        noise_rate=run.noise_rate,
+        noise_rate_interval=run.noise_rate_interval,
         expected_precision=_finite(expected.precision),
         expected_recall=_finite(expected.recall),
-        backbone=report.run.backbone,
-        image_size=report.run.settings.get("image_size"),
-        notes=tuple(report.run.settings.get("notes") or ()),
-        assumptions=tuple(assumption.text for assumption in report.run.assumptions),
-        flagged=_count(report, "is_label_issue"),
-        unreadable=_count_images(report, "is_unreadable_issue"),
-        duplicates=_count_images(report, "is_exact_duplicate_issue"),
-        conflicting=_count_images(report, "is_conflicting_duplicate_issue"),
-        **_kinds(report),
-        worst=_worst(report, rows, top),
-        confused=_confused(report.class_names, given[rows], suggested[rows], top),
-        by_class=by_class if class_code is None else _only(by_class, report, class_code),
+        backbone=run.backbone,
+        image_size=run.settings.get("image_size"),
+        notes=tuple(run.settings.get("notes") or ()),
+        assumptions=tuple(assumption.text for assumption in run.assumptions),
+        flagged=view.count(LABEL) or 0,
+        **{name: view.count(kind) for name, kind in _KINDS.items()},
+        near_duplicate_sets=_near_duplicate_sets(view),
+        worst=_worst(view, rows[:top]),
+        confused=_confused(view, rows, top),
+        by_class=tuple(
+            row for row in by_class if class_code is None or row.label == names[class_code]
+        ),
         training=training,
     )
+
+
+_KINDS = {
+    "unreadable": "unreadable",
+    "duplicates": "exact_duplicate",
+    "conflicting": "conflicting_duplicate",
+    "near_duplicates": "near_duplicate",
+    "conflicting_near_duplicates": "conflicting_near_duplicate",
+    "leaks": LEAKAGE,
+    "outliers": "outlier",
+    "dark": "dark",
+    "bright": "bright",
+    "blurry": "blurry",
+    "odd_size": "odd_size",
+}
+"""Which kind of issue a figure counts."""
 
 
 def find_class(class_names: Sequence[Label], name: str) -> int:
@@ -200,92 +212,45 @@ def find_class(class_names: Sequence[Label], name: str) -> int:
     raise ReportError(f"no class is called {name!r}", hint=f"choose one of: {', '.join(near)}")
 
 
-def _expected(report: Report) -> ExpectedQuality:
-    wrong = _column(report, "label_error_probability")
-    return expected_quality(np.nan_to_num(wrong), _column(report, "is_label_issue"))
-
-
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _only(
-    by_class: tuple[ClassSummary, ...], report: Report, code: int
-) -> tuple[ClassSummary, ...]:
-    return tuple(row for row in by_class if row.label == report.class_names[code])
+def _near_duplicate_sets(view: ReportView) -> int | None:
+    if not view.tells_of("near_duplicate"):
+        return None
+    return len(np.unique(view.near_set[view.near_set != MISSING]))
 
 
-def _column(report: Report, name: str) -> NDArray[Any]:
-    values: NDArray[Any] = report.table[name].to_numpy()
-    return values
+def _worst(view: ReportView, rows: NDArray[np.int64]) -> tuple[FlaggedRow, ...]:
+    return tuple(FlaggedRow(**row) for row in view.cells(rows, FlaggedRow.__slots__))
 
 
-def _count(report: Report, name: str) -> int:
-    return int(np.count_nonzero(_column(report, name)))
-
-
-def _count_images(report: Report, name: str) -> int | None:
-    return None if report.run.backbone is None else _count(report, name)
-
-
-def _kinds(report: Report) -> dict[str, int | None]:
-    """Return how many samples have an issue of each kind; ``None`` where none was looked for."""
-    counts = {
-        "near_duplicates": _count(report, "is_near_duplicate_issue"),
-        "near_duplicate_sets": pc.count_distinct(report.table["near_duplicate_set"]).as_py(),
-        "conflicting_near_duplicates": _count(report, "is_conflicting_near_duplicate_issue"),
-        "leaks": int(np.count_nonzero(leaking_rows(report.table))),
-        "outliers": _count(report, "is_outlier_issue"),
-        **{kind: _count(report, f"is_{kind}_issue") for kind in ("dark", "bright", "blurry")},
-        "odd_size": _count(report, "is_odd_size_issue"),
-    }
-    was_looked = report.run.settings.get("issues") is not None
-    return counts if was_looked else dict.fromkeys(counts)
-
-
-def _codes(report: Report, name: str) -> NDArray[np.int64]:
-    """Return ``(N,)`` positions in ``class_names``, ``MISSING`` where the label is null."""
-    names = pa.array(report.class_names, label_type(report.class_names))
-    codes = pc.index_in(report.table[name], names).fill_null(MISSING)
-    return codes.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
-
-
-def _worst(report: Report, rows: NDArray[np.int64], top: int) -> tuple[FlaggedRow, ...]:
-    error = _column(report, "label_error_probability")[rows]
-    worst = rows[np.argsort(-error, kind="stable")[:top]]
-    names = list(FlaggedRow.__slots__)
-    table = report.table.select(names).take(pa.array(worst, pa.int64()))
-    return tuple(FlaggedRow(**row) for row in table.to_pylist())
-
-
-def _confused(
-    class_names: Sequence[Label],
-    given: NDArray[np.int64],
-    suggested: NDArray[np.int64],
-    top: int,
-) -> tuple[ConfusedPair, ...]:
-    size = len(class_names)
-    pairs, counts = np.unique(given * size + suggested, return_counts=True)
-    most = np.argsort(-counts, kind="stable")[:top]
+def _confused(view: ReportView, rows: NDArray[np.int64], top: int) -> tuple[ConfusedPair, ...]:
+    names = view.class_names
+    pairs = count_pairs(view.given[rows], view.suggested[rows], len(names))
     return tuple(
-        ConfusedPair(class_names[pair // size], class_names[pair % size], count)
-        for pair, count in zip(pairs[most].tolist(), counts[most].tolist(), strict=True)
+        ConfusedPair(names[given], names[suggested], count)
+        for given, suggested, count in pairs.first(top)
     )
 
 
-def _by_class(report: Report, given: NDArray[np.int64]) -> tuple[ClassSummary, ...]:
-    size = len(report.class_names)
-    is_flagged = _column(report, "is_label_issue")
-    samples = np.bincount(given[given != MISSING], minlength=size)
-    flagged = np.bincount(given[is_flagged & (given != MISSING)], minlength=size)
+def _by_class(view: ReportView) -> tuple[ClassSummary, ...]:
+    """Return a row for each class, those with the most flags first."""
+    names, given, wrong = view.class_names, view.given, view.error_probability
+    has_label = given != MISSING
+
+    def of_class(is_it: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.bincount(given[is_it & has_label], minlength=len(names))
+
+    samples, flagged = of_class(has_label), of_class(view.is_flagged)
     share = flagged / np.maximum(samples, 1)
-    wrong = _column(report, "label_error_probability")
-    is_judged = ~np.isnan(wrong) & (given != MISSING)
-    judged = np.bincount(given[is_judged], minlength=size)
-    expected = np.bincount(given[is_judged], wrong[is_judged], minlength=size)
+    is_judged = view.is_scored & has_label
+    judged = of_class(is_judged)
+    expected = np.bincount(given[is_judged], wrong[is_judged], minlength=len(names))
     return tuple(
         ClassSummary(
-            report.class_names[code],
+            names[code],
             int(samples[code]),
             int(flagged[code]),
             float(share[code]),

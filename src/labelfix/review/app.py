@@ -20,6 +20,7 @@ from labelfix.modalities.image.rendering import ReviewPictures as Pictures
 from labelfix.review.queue import QueueFilter
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
+from labelfix.types import MISSING
 
 LONGEST_PAGE = 200
 """Samples in one answer."""
@@ -83,13 +84,13 @@ class _Routes:
             "token": self._keys.token,
             "run": str(session.run),
             "reviewer": session.reviewer,
-            "classes": list(session.rows.class_names),
-            "splits": list(session.rows.split_names),
+            "classes": list(session.view.class_names),
+            "splits": list(session.view.split_names),
             "kinds": session.kinds,
             "has_pictures": self._pictures is not None,
             "has_neighbors": session.neighbors is not None,
             "version": session.fingerprint[:16],
-            "samples": len(session.rows),
+            "samples": len(session.view),
         })  # fmt: skip
 
     def queue(self, request: Request) -> Response:
@@ -110,7 +111,7 @@ class _Routes:
 
     def sample(self, request: Request) -> Response:
         row = _row_of_path(request)
-        if row >= len(self._session.rows):
+        if row >= len(self._session.view):
             raise HTTPException(404, "the report has no such row")
         neighbors = self._session.neighbors
         near = [] if neighbors is None else neighbors.of(row)
@@ -158,7 +159,7 @@ class _Routes:
 
     def picture(self, request: Request) -> Response:
         row, size = _row_of_path(request), request.path_params["size"]
-        if self._pictures is None or size not in SIZES or row >= len(self._session.rows):
+        if self._pictures is None or size not in SIZES or row >= len(self._session.view):
             raise HTTPException(404, "there is no such picture")
         try:
             picture = self._pictures.picture(row, size)
@@ -177,23 +178,24 @@ class _Routes:
         })  # fmt: skip
 
     def _item(self, row: int) -> dict[str, Any]:
-        rows = self._session.rows
+        view, top = self._session.view, self._session.top
+        split = view.split_name[row]
         return {
             "row": row,
-            "sample_id": rows.sample_id[row].as_py(),
-            "given": int(rows.given[row]),
-            "predicted": int(rows.predicted[row]),
-            "suggested": int(rows.suggested[row]),
-            "is_flagged": bool(rows.is_flagged[row]),
-            "probability": _or_none(rows.probability[row]),
-            "suggested_probability": _or_none(rows.suggested_probability[row]),
-            "split": None if rows.split[row] < 0 else rows.split_names[rows.split[row]],
-            "issues": [kind for kind, has in rows.issues.items() if has[row]],
-            "reason": rows.reason[row].as_py(),
+            "sample_id": view.sample_id[row].as_py(),
+            "given": int(view.given[row]),
+            "predicted": int(view.predicted[row]),
+            "suggested": int(view.suggested[row]),
+            "is_flagged": bool(view.is_flagged[row]),
+            "probability": _or_none(view.error_probability[row]),
+            "suggested_probability": _or_none(view.suggested_probability[row]),
+            "split": None if split == MISSING else view.split_names[split],
+            "issues": [kind for kind in view.kinds if view.issue(kind)[row]],
+            "reason": view.report.table["reason"][row].as_py(),
             "top": [
                 [int(code), _or_none(value)]
-                for code, value in zip(rows.top[row], rows.top_probability[row], strict=True)
-                if code >= 0
+                for code, value in zip(top.code[row], top.probability[row], strict=True)
+                if code != MISSING
             ],
             "decision": _decision_json(self._session.decision(row)),
         }
@@ -216,7 +218,7 @@ def _queue_filter(request: Request, session: Session) -> QueueFilter:
     kind, state = asked.get("kind", "label"), asked.get("state", "undecided")
     if kind not in session.kinds or state not in _STATES:
         raise HTTPException(400, "the report has no such kind of issue, or that is no state")
-    classes, splits = len(session.rows.class_names), len(session.rows.split_names)
+    classes, splits = len(session.view.class_names), len(session.view.split_names)
     pair = None
     if "given" in asked and "suggested" in asked:
         pair = (_number(asked["given"], below=classes), _number(asked["suggested"], below=classes))
@@ -235,7 +237,7 @@ def _wanted(values: Any, session: Session) -> Wanted:
         raise HTTPException(400, "action is not keep, relabel, unsure or drop")
     if seen is not None:
         seen = _text(values, "seen")
-    classes = session.rows.class_names
+    classes = session.view.class_names
     if action == "relabel" and not (type(label) is int and 0 <= label < len(classes)):
         raise HTTPException(400, "choose a class by its number")
     chosen = classes[label] if action == "relabel" else None
@@ -252,9 +254,9 @@ def _text(values: Any, key: str) -> str:
 def _row(values: Any, session: Session) -> int:
     """Return the row of a sample; its name has to fit, so that no old page decides on another."""
     row = values.get("row")
-    if not (type(row) is int and 0 <= row < len(session.rows)):
+    if not (type(row) is int and 0 <= row < len(session.view)):
         raise HTTPException(400, "the report has no such row")
-    if _text(values, "sample_id") != session.rows.sample_id[row].as_py():
+    if _text(values, "sample_id") != session.view.sample_id[row].as_py():
         raise HTTPException(409, "the page shows another report: load it again")
     return row
 

@@ -15,7 +15,7 @@ from itertools import cycle
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.review.rows import LABEL, Rows
+from labelfix.report.view import LABEL, ReportView, count_pairs
 
 CHECK_EVERY = 8
 """One place in so many goes to a sample drawn at random."""
@@ -83,33 +83,33 @@ class Page:
     more: int
 
 
-def order_of(rows: Rows, kind: str, seed: int) -> Order:
+def order_of(view: ReportView, kind: str, seed: int) -> Order:
     """Return the samples with a kind of issue, the worst first.
 
     Args:
-        rows: N samples.
+        view: N samples.
         kind: The kind of issue; random checks are mixed in where it is `LABEL`.
         seed: What the checks are drawn from: the same seed always gives the same order.
     """
     if kind == LABEL:
-        return order_with_checks(rows.probability, rows.is_flagged, seed)
-    has_it = np.ones(len(rows), np.bool_) if kind == ALL else rows.issues[kind]
-    found = np.flatnonzero(has_it)
-    worst = rows.scores.get(kind, -rows.probability)
+        return order_with_checks(view.error_probability, view.is_flagged, seed)
+    found = np.arange(len(view)) if kind == ALL else np.flatnonzero(view.issue(kind))
+    score = None if kind == ALL else view.score(kind)
+    worst = -view.error_probability if score is None else score
     ranked = found[np.argsort(worst[found], kind="stable")]  # NaN comes last
     return Order(ranked, np.zeros(len(ranked), np.bool_))
 
 
-def select(order: Order, rows: Rows, queue_filter: QueueFilter) -> NDArray[np.bool_]:
+def select(order: Order, view: ReportView, queue_filter: QueueFilter) -> NDArray[np.bool_]:
     """Return ``(M,)`` which samples of an order a queue_filter leaves, decided or not."""
-    given, suggested = rows.given[order.row], rows.suggested[order.row]
+    given, suggested = view.given[order.row], view.suggested[order.row]
     left = np.ones(len(order), np.bool_)
     if queue_filter.of_class is not None:
         left &= (given == queue_filter.of_class) | (suggested == queue_filter.of_class)
     if queue_filter.pair is not None:
         left &= (given == queue_filter.pair[0]) & (suggested == queue_filter.pair[1])
     if queue_filter.split is not None:
-        left &= rows.split[order.row] == queue_filter.split
+        left &= view.split_name[order.row] == queue_filter.split
     return left
 
 
@@ -142,21 +142,16 @@ def page(
     )
 
 
-def pairs(rows: Rows, is_decided: NDArray[np.bool_], limit: int) -> list[tuple[int, int, int]]:
+def pairs(
+    view: ReportView, is_decided: NDArray[np.bool_], limit: int
+) -> list[tuple[int, int, int]]:
     """Return given class, suggested class and number of flagged samples without a decision.
 
     The largest numbers come first.
     """
-    is_open = rows.is_flagged & ~is_decided & (rows.given >= 0) & (rows.suggested >= 0)
-    classes = len(rows.class_names)
-    cells, counts = np.unique(
-        rows.given[is_open] * classes + rows.suggested[is_open], return_counts=True
-    )
-    best = np.argsort(-counts, kind="stable")[:limit]
-    return [
-        (int(cell) // classes, int(cell) % classes, int(count))
-        for cell, count in zip(cells[best], counts[best], strict=True)
-    ]
+    is_open = view.is_flagged & ~is_decided
+    counted = count_pairs(view.given[is_open], view.suggested[is_open], len(view.class_names))
+    return counted.first(limit)
 
 
 def order_with_checks(

@@ -17,9 +17,10 @@ from labelfix.data.decisions import Decision, DecisionAction, DecisionLog
 from labelfix.report.io import read_report_table
 from labelfix.report.neighbors import NeighborLists, read_neighbors
 from labelfix.report.types import Report
+from labelfix.report.view import LABEL, ReportView
 from labelfix.review.estimate import Estimate, estimate
 from labelfix.review.queue import ALL, Order, Page, QueueFilter, order_of, page, pairs, select
-from labelfix.review.rows import LABEL, Rows, read_rows
+from labelfix.review.top_classes import TopClasses, read_top_classes
 from labelfix.types import Label
 
 _UNKNOWN, _RIGHT, _WRONG = -1, 0, 1
@@ -82,10 +83,11 @@ class Session:
         self.fingerprint = report.run.fingerprint
         # a name from the command line may hold bytes that are no text, which no log can keep
         self.reviewer = reviewer and reviewer.encode("utf-8", "replace").decode()
-        self.rows: Rows = read_rows(report, run)
+        self.view = ReportView(report)  # the log is live: decisions are replayed from it
+        self.top: TopClasses = read_top_classes(run, len(report), len(report.class_names))
         folder = run if run.is_dir() else run.parent
-        self.neighbors: NeighborLists | None = read_neighbors(folder, self.rows.sample_id)
-        self._row_of = {name: row for row, name in enumerate(self.rows.sample_id.to_pylist())}
+        self.neighbors: NeighborLists | None = read_neighbors(folder, self.view.sample_id)
+        self._row_of = {name: row for row, name in enumerate(self.view.sample_id.to_pylist())}
         self._log = DecisionLog(run, report.class_names)
         self._orders: dict[str, Order] = {}
         self._is_decided = np.zeros(len(report), np.bool_)
@@ -104,26 +106,26 @@ class Session:
     @property
     def kinds(self) -> dict[str, int]:
         """Return the kinds of issue that can be asked for, and how many samples have each."""
-        counts = {kind: int(np.count_nonzero(has)) for kind, has in self.rows.issues.items()}
-        return {LABEL: counts.pop(LABEL), **counts, ALL: len(self.rows)}
+        counts = {kind: int(np.count_nonzero(self.view.issue(kind))) for kind in self.view.kinds}
+        return {LABEL: counts.pop(LABEL), **counts, ALL: len(self.view)}
 
     def decision(self, row: int) -> Decision | None:
         """Return the decision in force on a row."""
-        return self._log.in_force.get(self.rows.sample_id[row].as_py())
+        return self._log.in_force.get(self.view.sample_id[row].as_py())
 
     def find(self, queue_filter: QueueFilter, *, after: int = -1, limit: int = 20) -> Page:
         """Return the next samples that a queue_filter leaves; see `labelfix.review.queue.page`."""
         with self._lock:
             self._refresh()
             order = self._order(queue_filter.kind)
-            left = select(order, self.rows, queue_filter)
+            left = select(order, self.view, queue_filter)
             return page(order, left, self._is_decided, queue_filter, after=after, limit=limit)
 
     def pairs(self, limit: int = 100) -> list[tuple[int, int, int]]:
         """Return the pairs of classes with the most suspects that nobody has decided."""
         with self._lock:
             self._refresh()
-            return pairs(self.rows, self._is_decided, limit)
+            return pairs(self.view, self._is_decided, limit)
 
     def decide(self, wanted: Sequence[Wanted], *, as_batch: bool = False) -> Done:
         """Put decisions on disk, but for samples that somebody else has decided meanwhile.
@@ -178,7 +180,7 @@ class Session:
         with self._lock:
             self._refresh()
             actions = [d.action for d in self._log.in_force.values()]
-            flagged = self.rows.is_flagged
+            flagged = self.view.is_flagged
             return Counts(
                 keep=actions.count("keep"),
                 relabel=actions.count("relabel"),
@@ -201,14 +203,14 @@ class Session:
                 version, is_wrong = self._version, self._is_wrong.copy()
             if self._estimated is None or self._estimated[0] != version:
                 with threadpool_limits(1, "blas"):
-                    found = estimate(self.rows.probability, self.rows.is_flagged, is_wrong)
+                    found = estimate(self.view.error_probability, self.view.is_flagged, is_wrong)
                 self._estimated = version, found
             return self._estimated[1]
 
     def _order(self, kind: str) -> Order:
         if kind not in self._orders:
             seed = int.from_bytes(self.fingerprint.encode()[:8], "little")
-            self._orders[kind] = order_of(self.rows, kind, seed)
+            self._orders[kind] = order_of(self.view, kind, seed)
         return self._orders[kind]
 
     def _seen(self, row: int) -> str | None:
@@ -217,11 +219,11 @@ class Session:
 
     def _decision(self, wanted: Wanted, batch: str | None) -> Decision:
         return Decision(
-            sample_id=self.rows.sample_id[wanted.row].as_py(),
+            sample_id=self.view.sample_id[wanted.row].as_py(),
             action=wanted.action,
             label=wanted.label,
             decided_by=self.reviewer,
-            flagged=bool(self.rows.is_flagged[wanted.row]),
+            flagged=bool(self.view.is_flagged[wanted.row]),
             batch=batch,
         )
 
@@ -236,7 +238,7 @@ class Session:
         for row in rows:
             decision = self.decision(row)
             self._is_decided[row] = decision is not None
-            given = self.rows.name(int(self.rows.given[row]))
+            given = self.view.label(int(self.view.given[row]))
             self._is_wrong[row] = _action_on_label(decision, given)
 
 

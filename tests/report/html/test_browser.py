@@ -7,6 +7,7 @@ from page_run import PageRun, every_issue, make_run, write_neighbors
 from labelfix.modalities.image.rendering import pictures_of
 from labelfix.report.html.page import write_page
 from labelfix.report.html.suspects import find_suspects
+from labelfix.report.view import ReportView
 from labelfix.utils.progress import no_progress
 
 DARK, LIGHT = "rgb(20, 23, 28)", "rgb(250, 249, 246)"
@@ -55,7 +56,7 @@ def test_no_name_runs(page):
 
 def test_a_number_of_the_map_filters_the_cards(page, pets):
     assert cards(page) == 24
-    suspects = find_suspects(pets.report)
+    suspects = find_suspects(ReportView(pets.report))
     for cell in page.find_all("button.heat")[:3]:
         pair = int(cell.get_attribute("data-given")), int(cell.get_attribute("data-suggested"))
         known = sum(pair == p for p in zip(suspects.given, suspects.suggested, strict=True))

@@ -40,6 +40,7 @@ from labelfix.report.html.suspects import MAP_CLASSES, MOST, choose_cards, find_
 from labelfix.report.io import read_report_table, write_report
 from labelfix.report.neighbors import read_neighbors
 from labelfix.report.summary import summarize
+from labelfix.report.view import ReportView
 from labelfix.types import DatasetSource
 from labelfix.utils.progress import no_progress
 
@@ -128,7 +129,7 @@ def test_the_page_holds_all_that_it_shows(pets):
     assert policy.startswith("default-src 'none'; img-src data:;")
     assert "unsafe" not in policy
     assert {len(image["alt"]) > 0 for image in page.of("img")} == {True}
-    names = [finding.key for finding in find_findings(every_issue(pets.report))]
+    names = [finding.key for finding in find_findings(ReportView(every_issue(pets.report)))]
     assert set(names) == {
         "near-leaks", "conflicting-copies", "conflicting-near-copies", "near-copies", "outlier",
         "dark", "bright", "blurry", "odd_size",
@@ -164,7 +165,7 @@ def test_any_report_makes_a_page(tmp_path_factory, data):
     first = write_page(run, report, no_pictures("none")).read_bytes()
     assert write_page(run, report, no_pictures("none")).read_bytes() == first
     page = read_page(run)
-    assert len(page.of("li")) >= min(summarize(report).flagged, MOST)
+    assert len(page.of("li")) >= min(summarize(ReportView(report)).flagged, MOST)
 
 
 def test_a_page_stays_small_whatever_the_names_and_pictures_are(tmp_path):
@@ -269,10 +270,12 @@ def test_the_nearest_that_agree_and_disagree(pets):
     rows[row] = [by_label[third], by_label[suggested], by_label["cat"]]
     rows[22] = [by_label[third]]
     write_neighbors(pets.run, rows, [[0.9, 0.8, 0.7][: len(r)] for r in rows])
-    suspects = find_suspects(pets.report)
+    suspects = find_suspects(ReportView(pets.report))
     shown = heat_map(suspects, 3)
     neighbors = read_neighbors(pets.run, pets.report.table["sample_id"])
-    cards = {card.row: card for card in choose_cards(pets.report, suspects, shown, neighbors)}
+    cards = {
+        card.row: card for card in choose_cards(ReportView(pets.report), suspects, shown, neighbors)
+    }
     assert cards[row].agreeing.given_label == "cat"
     assert cards[row].agreeing.similarity == pytest.approx(0.7)
     assert cards[row].disagreeing.given_label == suggested
@@ -293,7 +296,7 @@ def test_the_map_counts_the_flags_and_each_number_has_cards(classes, size, seed)
         for row, (g, o, e) in enumerate(zip(given_, other, rng.random(size), strict=True))
     ]
     report = report_of(samples, [f"c{code:02}" for code in range(classes)])
-    suspects = find_suspects(report)
+    suspects = find_suspects(ReportView(report))
     shown = heat_map(suspects, classes)
     counts = Counter((s.given, s.suggested) for s in samples)
     assert len(shown.codes) <= MAP_CLASSES
@@ -304,7 +307,7 @@ def test_the_map_counts_the_flags_and_each_number_has_cards(classes, size, seed)
         if cell.count
     }
     assert held == {p: n for p, n in counts.items() if set(p) <= set(shown.codes)}
-    cards = choose_cards(report, suspects, shown, None)
+    cards = choose_cards(ReportView(report), suspects, shown, None)
     errors = [card.label_error_probability for card in cards]
     assert errors == sorted(errors, reverse=True)
     assert len(cards) == len({card.row for card in cards}) <= MOST
@@ -317,7 +320,7 @@ def test_the_map_counts_the_flags_and_each_number_has_cards(classes, size, seed)
 def test_the_curve_is_what_a_loop_counts(data):
     names = data.draw(CLASS_NAMES)
     report = report_of(data.draw(samples_of(len(names))), names)
-    expectation, summary = expect(report), summarize(report)
+    expectation, summary = expect(ReportView(report)), summarize(ReportView(report))
     errors = report.table["label_error_probability"].drop_null().to_pylist()
     assert sum(bin.count for bin in expectation.bins) == len(errors)
     ranked = sorted(errors, reverse=True)
@@ -332,8 +335,8 @@ def test_the_curve_is_what_a_loop_counts(data):
 
 def test_the_expected_precision_of_the_curve_is_that_of_the_summary(small_run):
     report = read_report_table(small_run, pred_probs=False)
-    summary = summarize(report)
-    point = next(p for p in expect(report).points if p.reviewed == summary.flagged)
+    summary = summarize(ReportView(report))
+    point = next(p for p in expect(ReportView(report)).points if p.reviewed == summary.flagged)
     assert point.precision == pytest.approx(summary.expected_precision)
     assert point.recall == pytest.approx(summary.expected_recall)
 
@@ -350,12 +353,12 @@ def test_decisions_are_told_and_checked_against_the_probabilities(pets):
     log = DecisionLog(pets.run)
     log.append([Decision(r["sample_id"], "relabel", r["suggested_label"]) for r in rows[:18]])
     log.append([Decision(rows[18]["sample_id"], "keep"), Decision("elsewhere.png", "keep")])
-    few = tally(pets.report, log.in_force)
+    few = tally(ReportView(pets.report, log.in_force))
     assert (few.total, few.bins) == (19, ())
     log.append([Decision(r["sample_id"], "unsure") for r in rows[19:22]])
-    assert tally(pets.report, log.in_force).bins == ()
+    assert tally(ReportView(pets.report, log.in_force)).bins == ()
     log.append([Decision(r["sample_id"], "keep") for r in rows[22:24]])
-    bins = tally(pets.report, log.in_force).bins
+    bins = tally(ReportView(pets.report, log.in_force)).bins
     assert sum(bin.count for bin in bins) == 21 >= LEAST
     assert sum(round(bin.count * bin.wrong) for bin in bins) == 18
     write_page(pets.run, pets.report, no_pictures("none"))

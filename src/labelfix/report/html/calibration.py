@@ -9,13 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.data.decisions import Decision, DecisionAction
-from labelfix.report.types import Report
-from labelfix.report.view import floats, truths
+from labelfix.data.decisions import DecisionAction
+from labelfix.report.view import ReportView
 
 POINTS = 160
 """Places of the curve at most."""
@@ -73,11 +70,10 @@ class Expectation:
         return reviewed.index(self.flagged) if self.flagged in reviewed else len(reviewed) - 1
 
 
-def expect(report: Report) -> Expectation:
+def expect(view: ReportView) -> Expectation:
     """Return what to expect of a review of a report."""
-    wrong = floats(report, "label_error_probability").astype(np.float64)
-    wrong = wrong[~np.isnan(wrong)]
-    flagged = int(np.count_nonzero(truths(report, "is_label_issue")))
+    wrong = view.error_probability[view.is_scored].astype(np.float64)
+    flagged = len(view.suspects)
     return Expectation(flagged, _points(wrong, flagged), _bins(wrong))
 
 
@@ -137,8 +133,9 @@ class Reviewed:
 
     Args:
         counts: How many there are of each action.
-        bins: The tenths that hold a sample; empty where too few are decided. A relabeled sample
-            was wrong, a kept one right; unsure and dropped ones do not count.
+        bins: The tenths that hold a sample; empty where too few are decided. A sample that
+            was relabeled to another class was wrong, one that was kept right; unsure and dropped
+            ones do not count.
     """
 
     counts: Mapping[DecisionAction, int]
@@ -150,25 +147,14 @@ class Reviewed:
         return sum(self.counts.values())
 
 
-def tally(report: Report, decisions: Mapping[str, Decision]) -> Reviewed:
+def tally(view: ReportView) -> Reviewed:
     """Return the decisions on a report in figures; those on samples that it lacks do not count."""
-    names = pa.array(decisions, pa.string())
-    rows = pc.index_in(names, report.table["sample_id"].combine_chunks())
-    held = [
-        (row, decision.action)
-        for row, decision in zip(rows.to_pylist(), decisions.values(), strict=True)
-        if row is not None
-    ]
-    counts = Counter(action for _, action in held)
-    error = floats(report, "label_error_probability")
-    said = np.array(
-        [(error[row], action == "relabel") for row, action in held if action in _SAYS_IT],
-        np.float64,
-    ).reshape(-1, 2)
-    return Reviewed(dict(sorted(counts.items())), _reviewed_bins(said[~np.isnan(said[:, 0])]))
-
-
-_SAYS_IT = frozenset({"keep", "relabel"})
+    counts = Counter(view.decided.columns["decision"].drop_null().to_pylist())
+    says_it = view.decided.has("keep", "relabel") & view.is_scored
+    said = np.column_stack(
+        [view.error_probability[says_it].astype(np.float64), view.is_decided_wrong[says_it]]
+    )
+    return Reviewed(dict(sorted(counts.items())), _reviewed_bins(said))
 
 
 def _reviewed_bins(

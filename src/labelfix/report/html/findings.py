@@ -6,12 +6,11 @@ Letters: N samples.
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.data.splits import in_several, split_codes
-from labelfix.report.types import Report
-from labelfix.report.view import floats, has_columns, numbers, rows_of, truths
+from labelfix.report.view import ReportView
 from labelfix.types import MISSING, Label
 
 SETS, OF_A_SET = 12, 6
@@ -88,58 +87,39 @@ class BadFiles:
     listed: tuple[BadFile, ...]
 
 
-_SETS = (
+_COPIES = (
     (
         "conflicting-copies",
         "Copies with different labels",
         "The same file, byte for byte, under two labels: at least one is wrong.",
-        "exact_duplicate_set",
-        "is_conflicting_duplicate_issue",
-        None,
-    ),
-    (
-        "conflicting-near-copies",
-        "Near-copies with different labels",
-        "Almost the same picture under two labels: at least one is probably wrong.",
-        "near_duplicate_set",
-        "is_conflicting_near_duplicate_issue",
+        "conflicting_duplicate",
         None,
     ),
     (
         "copies",
         "Copies with the same label",
         "The same file, byte for byte, more than once. A copy counts twice in training.",
-        "exact_duplicate_set",
-        "is_exact_duplicate_issue",
-        "is_conflicting_duplicate_issue",
+        "exact_duplicate",
+        "conflicting_duplicate",
+    ),
+)
+_NEAR_COPIES = (
+    (
+        "conflicting-near-copies",
+        "Near-copies with different labels",
+        "Almost the same picture under two labels: at least one is probably wrong.",
+        "conflicting_near_duplicate",
+        None,
     ),
     (
         "near-copies",
         "Near-copies with the same label",
         "Almost the same picture more than once: resized, cropped or saved again.",
-        "near_duplicate_set",
-        "is_near_duplicate_issue",
-        "is_conflicting_near_duplicate_issue",
+        "near_duplicate",
+        "conflicting_near_duplicate",
     ),
 )
-"""Key, title, lead, the column of the sets, the column that says which samples are concerned, and
-that which says which of them are not: those that are told of elsewhere."""
-
-_LEAKS = (
-    (
-        "leaks",
-        "Copies in several splits",
-        "A model that is tested on what it was trained on looks better than it is.",
-        "exact_duplicate_set",
-    ),
-    (
-        "near-leaks",
-        "Near-copies in several splits",
-        "A model that is tested on almost what it was trained on looks better than it is.",
-        "near_duplicate_set",
-    ),
-)
-"""Key, title, lead, the column of the sets."""
+"""Key, title, lead, the kind of issue, and the kind whose samples are told of elsewhere."""
 
 _SINGLES = (
     ("outlier", "Outliers", "Pictures unlike the rest: perhaps of none of the classes."),
@@ -151,58 +131,71 @@ _SINGLES = (
 """The columns are ``is_<name>_issue`` and ``<name>_score``, of which a low one is worse."""
 
 
-def find_findings(report: Report) -> tuple[Finding, ...]:
+def find_findings(view: ReportView) -> tuple[Finding, ...]:
     """Return the kinds of issue that occur, apart from wrong labels and unreadable files."""
-    found = _leaks(report)
-    found += [
-        _of_sets(report, key, title, lead, numbers(report, sets), _apart(report, concerned, but))
-        for key, title, lead, sets, concerned, but in _SETS
-        if has_columns(report, sets, concerned)
-    ]
-    found += [
-        _of_singles(report, name, title, lead)
-        for name, title, lead in _SINGLES
-        if has_columns(report, f"is_{name}_issue", f"{name}_score")
+    found = [
+        *_leaks(view),
+        # conflicts come before copies that agree
+        *(
+            _of_sets(view, key, title, lead, sets, _apart(view, kind, elsewhere))
+            for of_both in zip(_COPIES, _NEAR_COPIES, strict=True)
+            for sets, (key, title, lead, kind, elsewhere) in zip(
+                (view.exact_set, view.near_set), of_both, strict=True
+            )
+            if kind in view.kinds
+        ),
+        *(_of_singles(view, *single) for single in _SINGLES if single[0] in view.kinds),
     ]
     return tuple(finding for finding in found if finding.samples)
 
 
-def find_bad_files(report: Report) -> BadFiles:
+def find_bad_files(view: ReportView) -> BadFiles:
     """Return the files that cannot be read, in the order of the report."""
-    rows = np.flatnonzero(truths(report, "is_unreadable_issue"))
-    cells = rows_of(report, rows[:LISTED], ["sample_id", "given_label", "reason"])
+    rows = np.flatnonzero(view.issue("unreadable"))
+    cells = view.cells(rows[:LISTED], ["sample_id", "given_label", "reason"])
     listed = tuple(BadFile(c["sample_id"], c["given_label"], c["reason"] or "") for c in cells)
     return BadFiles(len(rows), listed)
 
 
-def find_unjudged(report: Report) -> tuple[Unjudged, ...]:
+def find_unjudged(view: ReportView) -> tuple[Unjudged, ...]:
     """Return why readable samples were not judged, the most frequent reason first."""
-    error = report.table["label_error_probability"]
-    is_it = pc.and_(pc.is_null(error), pc.invert(report.table["is_unreadable_issue"]))
-    counted = pc.value_counts(pc.fill_null(report.table["reason"].filter(is_it), "")).to_pylist()
+    is_it = pa.array(~view.is_scored & ~view.issue("unreadable"))
+    reasons = pc.fill_null(view.report.table["reason"].filter(is_it), "")
+    counted = pc.value_counts(reasons).to_pylist()
     counted.sort(key=lambda one: (-one["counts"], one["values"]))
     return tuple(Unjudged(one["values"], one["counts"]) for one in counted[:LISTED])
 
 
-def _leaks(report: Report) -> list[Finding]:
+def _leaks(view: ReportView) -> tuple[Finding, Finding]:
     """Return the copies, and the near-copies, that lie in several splits."""
-    codes = split_codes(report.table["split"])
-    return [
-        _of_sets(report, key, title, lead, sets, in_several(sets, codes))
-        for key, title, lead, column in _LEAKS
-        if has_columns(report, column)
-        for sets in [numbers(report, column)]
-    ]
+    return (
+        _of_sets(
+            view,
+            "leaks",
+            "Copies in several splits",
+            "A model that is tested on what it was trained on looks better than it is.",
+            view.exact_set,
+            view.is_exact_leak,
+        ),
+        _of_sets(
+            view,
+            "near-leaks",
+            "Near-copies in several splits",
+            "A model that is tested on almost what it was trained on looks better than it is.",
+            view.near_set,
+            view.is_near_leak,
+        ),
+    )
 
 
-def _apart(report: Report, name: str, but: str | None) -> NDArray[np.bool_]:
-    """Return ``(N,)`` whether one column is true, and the other is not, if there is one."""
-    is_it = truths(report, name)
-    return is_it & ~truths(report, but) if but and has_columns(report, but) else is_it
+def _apart(view: ReportView, kind: str, elsewhere: str | None) -> NDArray[np.bool_]:
+    """Return ``(N,)`` which samples have an issue of one kind, and not of another."""
+    is_it = view.issue(kind)
+    return is_it if elsewhere is None else is_it & ~view.issue(elsewhere)
 
 
 def _of_sets(
-    report: Report,
+    view: ReportView,
     key: str,
     title: str,
     lead: str,
@@ -214,20 +207,21 @@ def _of_sets(
     _, starts, sizes = np.unique(sets[rows], return_index=True, return_counts=True)
     largest = np.argsort(-sizes, kind="stable")[:SETS]
     shown = tuple(
-        _picture_set(report, rows[start : start + size], OF_A_SET)
+        _picture_set(view, rows[start : start + size], OF_A_SET)
         for start, size in zip(starts[largest].tolist(), sizes[largest].tolist(), strict=True)
     )
     return Finding(key, title, lead, len(rows), len(starts), shown)
 
 
-def _of_singles(report: Report, name: str, title: str, lead: str) -> Finding:
-    rows = np.flatnonzero(truths(report, f"is_{name}_issue"))
-    rows = rows[np.argsort(floats(report, f"{name}_score")[rows], kind="stable")]
-    return Finding(name, title, lead, len(rows), None, (_picture_set(report, rows, SINGLES),))
+def _of_singles(view: ReportView, name: str, title: str, lead: str) -> Finding:
+    rows, score = np.flatnonzero(view.issue(name)), view.score(name)
+    if score is not None:
+        rows = rows[np.argsort(score[rows], kind="stable")]
+    return Finding(name, title, lead, len(rows), None, (_picture_set(view, rows, SINGLES),))
 
 
-def _picture_set(report: Report, rows: NDArray[np.int64], most: int) -> PictureSet:
+def _picture_set(view: ReportView, rows: NDArray[np.int64], most: int) -> PictureSet:
     shown = rows[:most]
-    cells = rows_of(report, shown, ["sample_id", "given_label", "split"])
+    cells = view.cells(shown, ["sample_id", "given_label", "split"])
     pictures = (Picture(row, **cell) for row, cell in zip(shown.tolist(), cells, strict=True))
     return PictureSet(tuple(pictures), len(rows) - len(shown))

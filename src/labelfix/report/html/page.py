@@ -39,7 +39,6 @@ from labelfix.report.html.findings import (
 from labelfix.report.html.suspects import (
     Card,
     HeatMap,
-    Suspects,
     choose_cards,
     find_suspects,
     heat_map,
@@ -51,6 +50,7 @@ from labelfix.report.run_folder import PAGE_NAME, locked
 from labelfix.report.summary import ClassSummary, Summary, summarize
 from labelfix.report.training_log import Training, read_training, summarize_training
 from labelfix.report.types import Report, RunInfo
+from labelfix.report.view import ReportView
 from labelfix.types import Label, LabeledDataset
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, no_progress
@@ -287,38 +287,39 @@ def write_page(run: Path, report: Report, pictures: Pictures) -> Path:
         ReportError: Likewise.
         DecisionsError: Likewise.
     """
-    text = render(_compose(run, report, pictures))
+    view = ReportView(report, read_decisions(run))
+    text = render(_compose(run, view, pictures))
     path = run / PAGE_NAME
     with atomic_path(path) as draft:
         draft.write_text(text, encoding="utf-8")
     return path
 
 
-def _compose(run: Path, report: Report, pictures: Pictures) -> Page:
+def _compose(run: Path, view: ReportView, pictures: Pictures) -> Page:
+    report, decisions = view.report, view.decisions
     training = summarize_training(run, report)
-    summary = summarize(report, top=12, training=training)
-    suspects = find_suspects(report)
-    shown = heat_map(suspects, len(report.class_names))
-    cards = choose_cards(report, suspects, shown, read_neighbors(run, report.table["sample_id"]))
-    findings = find_findings(report)
-    decisions = read_decisions(run)
+    summary = summarize(view, top=12, training=training)
+    suspects = find_suspects(view)
+    shown = heat_map(suspects, len(view.class_names))
+    cards = choose_cards(view, suspects, shown, read_neighbors(run, report.table["sample_id"]))
+    findings = find_findings(view)
     return Page(
         name=report.run.source.path.name or "data set",
-        class_names=report.class_names,
+        class_names=view.class_names,
         summary=summary,
         map=shown,
         cards=cards,
-        classes=_class_rows(report, summary, suspects),
-        expectation=expect(report),
-        reviewed=tally(report, decisions),
+        classes=_class_rows(view, summary),
+        expectation=expect(view),
+        reviewed=tally(view),
         decisions={
             card.sample_id: decisions[card.sample_id]
             for card in cards
             if card.sample_id in decisions
         },
         findings=findings,
-        bad_files=find_bad_files(report),
-        unjudged=find_unjudged(report),
+        bad_files=find_bad_files(view),
+        unjudged=find_unjudged(view),
         training=read_training(run, training),
         run=report.run,
         pictures=pictures.draw(requests(cards, findings)),
@@ -326,9 +327,9 @@ def _compose(run: Path, report: Report, pictures: Pictures) -> Page:
     )
 
 
-def _class_rows(report: Report, summary: Summary, suspects: Suspects) -> tuple[ClassRow, ...]:
-    suggested = np.bincount(suspects.suggested, minlength=len(report.class_names))
-    codes = {name: code for code, name in enumerate(report.class_names)}
+def _class_rows(view: ReportView, summary: Summary) -> tuple[ClassRow, ...]:
+    suggested = np.bincount(view.suggested[view.suspects], minlength=len(view.class_names))
+    codes = {name: code for code, name in enumerate(view.class_names)}
     return tuple(
         ClassRow(codes[row.label], row, int(suggested[codes[row.label]]))
         for row in summary.by_class[:MOST_CLASSES]

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelfix.report.neighbors import NeighborLists
-from labelfix.report.types import Report
-from labelfix.report.view import floats, label_codes, rows_of, truths
+from labelfix.report.view import ClassPairs, ReportView, count_pairs
 from labelfix.types import Label
 
 MAP_CLASSES = 24
@@ -105,28 +104,24 @@ class Card:
     disagreeing: Near | None
 
 
-def find_suspects(report: Report) -> Suspects:
+def find_suspects(view: ReportView) -> Suspects:
     """Return the flagged samples of a report."""
-    rows = np.flatnonzero(truths(report, "is_label_issue"))
-    error = floats(report, "label_error_probability")[rows]
-    rows = rows[np.argsort(-error, kind="stable")]
-    given = label_codes(report, "given_label")[rows]
-    suggested = label_codes(report, "suggested_label")[rows]
-    return Suspects(rows, given, suggested)
+    rows = view.suspects
+    return Suspects(rows, view.given[rows], view.suggested[rows])
 
 
 def heat_map(suspects: Suspects, classes: int) -> HeatMap:
     """Return the heat map of all K classes, or of those that are most confused with one another."""
-    pairs, counts = _pairs(suspects, classes)
+    pairs = count_pairs(suspects.given, suspects.suggested, classes)
     codes = np.arange(classes)
     if classes > MAP_CLASSES:
-        codes = _most_confused(pairs[np.argsort(-counts, kind="stable")], classes)
+        codes = _most_confused(pairs)
     place = np.full(classes, -1)
     place[codes] = np.arange(len(codes))
-    row, column = place[pairs // classes], place[pairs % classes]
+    row, column = place[pairs.given], place[pairs.suggested]
     is_held = (row >= 0) & (column >= 0)
     table = np.zeros((len(codes), len(codes)), np.int64)
-    table[row[is_held], column[is_held]] = counts[is_held]
+    table[row[is_held], column[is_held]] = pairs.count[is_held]
     level = np.ceil(LEVELS * np.sqrt(table / max(table.max(initial=0), 1))).astype(np.int64)
     return HeatMap(
         codes=tuple(codes.tolist()),
@@ -141,36 +136,31 @@ def heat_map(suspects: Suspects, classes: int) -> HeatMap:
 
 
 def choose_cards(
-    report: Report, suspects: Suspects, shown: HeatMap, neighbors: NeighborLists | None
+    view: ReportView, suspects: Suspects, shown: HeatMap, neighbors: NeighborLists | None
 ) -> tuple[Card, ...]:
     """Return the cards, most surely wrong first: the worst, and some of each cell of the map."""
-    chosen = _chosen(suspects, shown, len(report.class_names))
+    chosen = _chosen(suspects, shown, len(view.class_names))
     rows = suspects.rows[chosen]
     names = ["sample_id", "split", "label_error_probability", "suggested_label_probability"]
-    near = _near(report, suspects, chosen, neighbors)
+    near = _near(view, suspects, chosen, neighbors)
     return tuple(
         Card(row=row, given=given, suggested=suggested, **cells, agreeing=same, disagreeing=other)
         for row, given, suggested, cells, (same, other) in zip(
             rows.tolist(),
             suspects.given[chosen].tolist(),
             suspects.suggested[chosen].tolist(),
-            rows_of(report, rows, names),
+            view.cells(rows, names),
             near,
             strict=True,
         )
     )
 
 
-def _pairs(suspects: Suspects, classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pairs that occur, as ``given * classes + suggested``, and how often each does."""
-    return np.unique(suspects.given * classes + suspects.suggested, return_counts=True)
-
-
-def _most_confused(pairs: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+def _most_confused(pairs: ClassPairs) -> NDArray[np.int64]:
     """Return the classes of the first pairs, partners beside each other."""
     codes: dict[int, None] = {}
-    for pair in pairs.tolist():
-        codes.update(dict.fromkeys(divmod(pair, classes)))
+    for given, suggested in zip(pairs.given.tolist(), pairs.suggested.tolist(), strict=True):
+        codes.update(dict.fromkeys((given, suggested)))
         if len(codes) >= MAP_CLASSES:
             break
     return np.array(list(codes)[:MAP_CLASSES], np.int64)
@@ -198,7 +188,7 @@ def _rank_in_pair(pair: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _near(
-    report: Report,
+    view: ReportView,
     suspects: Suspects,
     chosen: NDArray[np.int64],
     neighbors: NeighborLists | None,
@@ -206,18 +196,17 @@ def _near(
     """Return the nearest agreeing and disagreeing sample of each card."""
     if neighbors is None:
         return [(None, None)] * len(chosen)
-    codes = label_codes(report, "given_label")
     found = []
     for position in chosen.tolist():
         near = neighbors.of(int(suspects.rows[position]))
-        labels = codes[[row for row, _ in near]]
+        labels = view.given[[row for row, _ in near]]
         given = suspects.given[position]
         same = _first(labels == given)
         other = _first(labels == suspects.suggested[position])
         if other is None:
             other = _first((labels != given) & (labels >= 0))
         found.append(tuple(None if i is None else near[i] for i in (same, other)))
-    return _named(report, found)
+    return _named(view, found)
 
 
 def _first(is_it: NDArray[np.bool_]) -> int | None:
@@ -225,10 +214,10 @@ def _first(is_it: NDArray[np.bool_]) -> int | None:
 
 
 def _named(
-    report: Report, found: list[tuple[tuple[int, float] | None, ...]]
+    view: ReportView, found: list[tuple[tuple[int, float] | None, ...]]
 ) -> list[tuple[Near | None, Near | None]]:
     rows = sorted({one[0] for pair in found for one in pair if one is not None})
-    cells = dict(zip(rows, rows_of(report, rows, ["sample_id", "given_label"]), strict=True))
+    cells = dict(zip(rows, view.cells(rows, ["sample_id", "given_label"]), strict=True))
 
     def near(one: tuple[int, float] | None) -> Near | None:
         return None if one is None else Near(row=one[0], similarity=one[1], **cells[one[0]])
