@@ -1,14 +1,14 @@
-"""How many planted copies are found, what else is called a copy, and how long it takes.
+"""How many planted copies are found, what else is reported as a copy, and how long it takes.
 
     python benchmarks/duplicates.py flowers128.parquet --rows benchmarks/results/duplicates.jsonl \
         [--copies 200] [--seed 0] [--pictures FOLDER] [--timing 200000 1280]
 
-Plants copies of images drawn at random: a third encoded anew (JPEG of quality 40 to 90), a third
-resized (to 50 to 90 % of each side, or 110 to 150 %), a third slightly cropped (85 to 97 % of each
-side kept, anywhere) and encoded. A copy is found if it is in one near-duplicate set with its
-original. Sets that hold neither a planted copy nor byte-identical images are what only eyes can
-judge: ``--pictures`` writes them as sheets, a set a row. ``--timing`` compares so many made-up
-images with so many features instead, with thumbnails of noise.
+Plants copies of random images: a third are encoded again (JPEG of quality 40 to 90), a third are
+resized (each side to 50 to 90 %, or 110 to 150 %), a third are slightly cropped (each side to 85 to
+97 %, anywhere) and encoded. A copy is found if it is in one near-duplicate set with its original.
+Sets with neither a planted copy nor byte-identical images have to be judged by eye:
+``--pictures`` draws them on sheets, one set in each row. ``--timing`` times N made-up images with D
+features and thumbnails of noise instead.
 """
 
 import argparse
@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelfix.benchmark.cost import source_commit
-from labelfix.config import BackboneConfig, DatasetConfig, IssueConfig
-from labelfix.data.dataset import open_dataset
+from harness import append_row, new_parser, open_labels
+from labelfix.config import BackboneConfig, IssueConfig
 from labelfix.data.duplicates import find_duplicates
 from labelfix.issues.find import find_issue_kinds
 from labelfix.modalities.image.backbone import load_backbone
@@ -58,7 +57,7 @@ class WithCopies:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--copies", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
@@ -69,15 +68,13 @@ def main() -> None:
     parser.add_argument("--timing", type=int, nargs=2, metavar=("N", "D"))
     arguments = parser.parse_args()
     figures = measure_time(*arguments.timing) if arguments.timing else find_planted(arguments)
-    figures = {**figures, "commit": source_commit()}
     print(json.dumps(figures, indent=1))
     if arguments.rows is not None:
-        with arguments.rows.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(figures) + "\n")
+        append_row(arguments.rows, figures)
 
 
 def find_planted(arguments: argparse.Namespace) -> dict[str, Any]:
-    dataset = open_dataset(arguments.data, DatasetConfig(label_column=arguments.label_column))
+    dataset = open_labels(arguments.data, arguments.label_column)
     size = min(len(dataset), arguments.images or len(dataset))
     rng = np.random.default_rng(arguments.seed)
     originals = rng.choice(size, arguments.copies, replace=False)
@@ -107,7 +104,7 @@ def find_planted(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.pictures is not None:
         draw(images, natural, arguments.pictures)
     conflicts = np.unique(duplicates.exact_duplicate_set[duplicates.is_conflicting])
-    told = [
+    reported = [
         bool(kinds.is_conflicting[duplicates.exact_duplicate_set == number].all())
         for number in conflicts.tolist()
     ]
@@ -122,8 +119,8 @@ def find_planted(arguments: argparse.Namespace) -> dict[str, Any]:
         "sets_with_several_originals": mixed_sets(sets, size, originals),
         "natural_sets": len(natural),
         "limit": kinds.limits["near_duplicate"],
-        "conflicting_exact_sets": len(told),
-        "conflicting_exact_sets_reported": sum(told),
+        "conflicting_exact_sets": len(reported),
+        "conflicting_exact_sets_reported": sum(reported),
         "seconds": round(seconds, 2),
     }
 
@@ -175,7 +172,7 @@ def mixed_sets(sets: NDArray[np.int64], size: int, originals: NDArray[np.int64])
 
 
 def draw(images: ImageStore, sets: list[NDArray[np.int64]], folder: Path) -> None:
-    """Write sheets of ten sets, a set a row."""
+    """Write sheets of ten sets, one set in each row."""
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(sets), 10):
         part = sets[start : start + 10]
@@ -207,7 +204,7 @@ def measure_time(size: int, width: int) -> dict[str, Any]:
 
 
 def made_up(size: int, width: int) -> Features:
-    """Return features in clusters, with a spectrum that falls as that of real ones does."""
+    """Return features in clusters, with a spectrum that falls like that of real features."""
     rng = np.random.default_rng(0)
     directions = 300
     falls = np.arange(1, directions + 1, dtype=np.float32)[:, None] ** -0.5

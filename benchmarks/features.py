@@ -3,12 +3,11 @@
     python benchmarks/features.py DATA [--images 4000] [--rounds 5]
 
 Times in turn, round by round: the bare forward pass of the model that extraction uses, on a batch
-that lies in memory; the whole of `compute_features` on DATA (reading, decoding, resizing, forward,
-writing); and the plain eager float32 model. Prints medians, and the rank correlation between the
-similarities that plain and fast features give.
+in memory; the whole of `compute_features` on DATA (reading, decoding, resizing, forward, writing);
+and the plain eager float32 model. Prints medians, and the rank correlation between the similarities
+that plain and fast features give.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -22,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from labelfix.config import BackboneConfig, DatasetConfig
-from labelfix.data.dataset import open_dataset
+from harness import median_ratio, new_parser, open_labels, time_in_turn
+from labelfix.config import BackboneConfig
 from labelfix.modalities.image.backbone import Backbone, embedded_model, load_backbone
 from labelfix.modalities.image.features import compute_features, typical_side
 from labelfix.types import ImageStore
@@ -49,14 +48,14 @@ class FirstImages:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = new_parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--label-column")
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--image-size", type=int)
     arguments = parser.parse_args()
-    dataset = open_dataset(arguments.data, DatasetConfig(label_column=arguments.label_column))
+    dataset = open_labels(arguments.data, arguments.label_column)
     images = FirstImages(dataset.images, arguments.images)
     config = BackboneConfig(image_size=arguments.image_size)
     fast = load_backbone(config, typical_side(images))
@@ -67,37 +66,26 @@ def main() -> None:
     pixels = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8)
     ways: dict[str, Callable[[], float]] = {
         "bare forward pass": lambda: bare(fast, pixels, len(images)),
-        "bare, one batch a core": lambda: bare_side_by_side(fast, pixels, len(images)),
+        "bare, one batch per core": lambda: bare_side_by_side(fast, pixels, len(images)),
         "extraction": lambda: extraction(images, fast, batch_size),
         "plain eager float32 pass": lambda: bare(plain, pixels, min(len(images), 512)),
     }
-    speeds: dict[str, list[float]] = {name: [] for name in ways}
-    for way in ways.values():
-        way()
-    for _ in range(arguments.rounds):
-        for name, way in ways.items():
-            speeds[name].append(way())
+    speeds = time_in_turn(ways, arguments.rounds)
     for name, values in speeds.items():
         median = statistics.median(values)
         print(f"{name:28} {median:7.1f} images/s ({min(values):.1f} to {max(values):.1f})")
-    shares = [e / b for e, b in zip(speeds["extraction"], speeds["bare forward pass"], strict=True)]
-    gains = [
-        b / p
-        for b, p in zip(
-            speeds["bare forward pass"], speeds["plain eager float32 pass"], strict=True
-        )
-    ]
-    floor = [
-        e / b for e, b in zip(speeds["extraction"], speeds["bare, one batch a core"], strict=True)
-    ]
-    print(f"extraction / bare pass       {statistics.median(shares):.3f}")
-    print(f"extraction / bare, one a core {statistics.median(floor):.3f}")
-    print(f"bare pass / plain eager      {statistics.median(gains):.2f}")
+    bare_pass, side_by_side = speeds["bare forward pass"], speeds["bare, one batch per core"]
+    share = median_ratio(speeds["extraction"], bare_pass)
+    floor = median_ratio(speeds["extraction"], side_by_side)
+    gain = median_ratio(bare_pass, speeds["plain eager float32 pass"])
+    print(f"extraction / bare pass       {share:.3f}")
+    print(f"extraction / bare, one per core {floor:.3f}")
+    print(f"bare pass / plain eager      {gain:.2f}")
     print(f"rank correlation of similarities, plain and fast: {agreement(images, plain, fast):.5f}")
 
 
 def bare_side_by_side(backbone: Backbone, pixels: torch.Tensor, count: int) -> float:
-    """Return images a second of the bare pass with one batch a core instead of all on one."""
+    """Return images per second of the bare pass, one batch on each core instead of one on all."""
     threads = torch.get_num_threads()
     start = time.perf_counter()
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

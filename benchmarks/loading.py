@@ -1,4 +1,4 @@
-"""How near a training loop that is fed from a data set comes to one whose data lie in memory.
+"""How near the speed of a training loop fed from disk comes to one with its data in memory.
 
     python benchmarks/loading.py DATA [--model tf_efficientnet_lite0] [--image-size 96]
         [--batch-size 32] [--steps 20] [--rounds 5] [--workers 2] [--device auto]
@@ -6,7 +6,7 @@
 Times in turn, round by round: the bare loop (forward, backward, optimizer step) on one batch that
 lies on the device; the same loop fed by `ImageViews` from pixels on disk (the bar: at least 85 % of
 the bare loop); the batches alone, from disk, with and without augmentation. Then whole epochs that
-worker processes decode anew. Prints medians of images a second.
+worker processes decode again. Prints medians of images per second.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from labelfix.config import DatasetConfig
-from labelfix.data.dataset import open_dataset
+from harness import bar, median_ratio, new_parser, open_labels, time_in_turn
 from labelfix.modalities.image.backbone import choose_device
 from labelfix.modalities.image.pixels import (
     DecodedPixels,
@@ -79,7 +79,7 @@ def main() -> None:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
     )
-    dataset = open_dataset(arguments.data, DatasetConfig(label_column=arguments.label_column))
+    dataset = open_labels(arguments.data, arguments.label_column)
     with tempfile.TemporaryDirectory() as cache:
         start = time.perf_counter()
         pixels = decode_once(
@@ -112,23 +112,23 @@ def compare(
         "batches alone, from disk": (feeds.pixels, nothing, 20),
         "batches and views, from disk": (feeds.views, nothing, 20),
     }
-    speeds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(arguments.rounds + 1):  # the first warms up
-        for name, (feed, use, factor) in ways.items():
-            with closing(feed()) as inputs:  # nothing is loaded on while others are timed
-                speed = timed(inputs, use, arguments.steps * factor if number else 2, loop.wait)
-            speeds[name] += [speed] if number else []
+
+    def speed(feed: Callable[[], Feed], use: Callable[[Tensor], None], factor: int) -> float:
+        with closing(feed()) as inputs:  # nothing is loaded while others are timed
+            return timed(inputs, use, arguments.steps * factor, loop.wait)
+
+    speeds = time_in_turn(
+        {name: partial(speed, *way) for name, way in ways.items()}, arguments.rounds
+    )
     for name, values in speeds.items():
-        share = ratio(values, speeds[BARE])
+        share = median_ratio(values, speeds[BARE])
         print(f"{name:40} {statistics.median(values):8.0f} images/s {share:8.2f} of bare")
     decoding = statistics.median(feeds.decoding() for _ in range(3))
     print(f"{f'an epoch decoded by {arguments.workers} workers':40} {decoding:8.0f} images/s")
-    cost = ratio(speeds[BARE], speeds[AUGMENTED])
+    cost = median_ratio(speeds[BARE], speeds[AUGMENTED])
     print(f"{'augmentation, as a share of a bare step':40} {cost:8.2%}")
-    share = ratio(speeds[FED], speeds[BARE])
-    print(
-        f"{'fed loop / bare loop':40} {share:8.3f} ({'meets' if share >= BAR else 'below'} {BAR})"
-    )
+    share = median_ratio(speeds[FED], speeds[BARE])
+    print(f"{'fed loop / bare loop':40} {share:8.3f} {bar(share >= BAR, str(BAR))}")
 
 
 class Feeds:
@@ -185,18 +185,13 @@ class Feeds:
 
 
 def again_and_again(inputs: Tensor) -> Feed:
-    """Yield the same inputs for ever."""
+    """Yield the same inputs forever."""
     while True:
         yield inputs
 
 
 def nothing(inputs: Tensor) -> None:
     """Only take the batch."""
-
-
-def ratio(values: list[float], others: list[float]) -> float:
-    """Return the median over rounds of one speed by another."""
-    return statistics.median(v / o for v, o in zip(values, others, strict=True))
 
 
 def timed(
@@ -217,16 +212,13 @@ def timed(
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--label-column")
+    parser = new_parser(__doc__, data=True)
     parser.add_argument("--model", default="tf_efficientnet_lite0")
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
 

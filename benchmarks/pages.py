@@ -1,12 +1,13 @@
-"""How long the page of a large report takes to write, how big it is, and how soon it is seen.
+"""How long the page of a large report takes to write, how big it is, and how soon it paints.
 
     python benchmarks/pages.py [--samples 1000000] [--classes 1000] [--side 1024] [--seed 0]
         [--folder DIR] [--keep FILE]
 
-Makes a report of which a fiftieth of the rows is flagged, with near-copies, outliers and neighbors
-as they come, and photographs of noise, so many pixels a side. Then it writes the page, says what
-that cost, and opens it in Chromium if there is one. The bars are 15 MB and a first paint below a
-second. What runs beside it makes times longer: on a shared machine they are upper bounds.
+Makes a report in which a fiftieth of the rows is flagged, with near-copies, outliers and neighbors
+as they usually occur, and photographs of noise with ``--side`` pixels a side. Then it writes the
+page, prints what that cost, and opens it in Chromium where that is installed. The bars are 15 MB
+and a first paint below a second. Other jobs on the machine make times longer: there they are upper
+bounds.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from harness import bar, new_parser
 from labelfix.modalities.image.rendering import pictures_of
 from labelfix.report.html.page import write_page
 from labelfix.report.schema import PRED_PROBS, arrow_schema, with_late_columns
@@ -46,7 +48,7 @@ new PerformanceObserver((list) => {
 """
 
 PHOTOS = 16
-"""So many different photographs are made; the rows take turns."""
+"""How many different photographs are made; the rows share them in turn."""
 
 
 @dataclass
@@ -80,7 +82,7 @@ def make_photos(samples: int, side: int, rng: np.random.Generator) -> Photos:
 
 
 def make_report(samples: int, classes: int, rng: np.random.Generator) -> Report:
-    """Return a report with all the columns that a page looks at."""
+    """Return a report with all the columns that a page reads."""
     names = tuple(f"class {code:04}" for code in range(classes))
     given = rng.integers(0, classes, samples)
     suggested = (given + rng.geometric(0.3, samples)) % classes
@@ -113,7 +115,7 @@ def make_report(samples: int, classes: int, rng: np.random.Generator) -> Report:
     more = _more_columns(samples, rng)
     for name in [name for name in more if name not in table.column_names]:
         table = table.append_column(name, more[name])
-    assert PRED_PROBS not in table.column_names  # a page does not look at them
+    assert PRED_PROBS not in table.column_names  # a page does not read them
     return Report(with_late_columns(table), names, _run_info(error))
 
 
@@ -163,11 +165,11 @@ def write_neighbors(run: Path, report: Report, rng: np.random.Generator) -> None
 
 
 def first_paint(page: Path, profile: Path) -> float | None:
-    """Return after how many seconds something of a page is seen; ``None`` without a browser."""
+    """Return the seconds until the first paint of a page; ``None`` without a browser."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if program is None or driver is None:
         return None
-    from selenium import webdriver  # noqa: PLC0415 - not everybody has it
+    from selenium import webdriver  # noqa: PLC0415 - an optional package
 
     options = webdriver.ChromeOptions()
     options.binary_location = program
@@ -200,22 +202,17 @@ def main() -> None:
         print(f"{arguments.samples:,} samples, {arguments.classes:,} classes")
         print(f"the page is written in  {wall:6.1f} s, with {work:.1f} s of work")
         print(f"memory beyond the rest  {(peak - before) / 2**10:6.0f} MiB")
-        print(f"its size                {size:6.2f} MB ({action(size < MEGABYTES)} {MEGABYTES})")
+        print(f"its size                {size:6.2f} MB {bar(size < MEGABYTES, str(MEGABYTES))}")
         paint = first_paint(page, profile)
         if paint is not None:
-            is_met = action(paint < PAINT_SECONDS)
-            print(f"first paint after       {paint:6.2f} s ({is_met} {PAINT_SECONDS})")
+            told = bar(paint < PAINT_SECONDS, str(PAINT_SECONDS))
+            print(f"first paint after       {paint:6.2f} s {told}")
         if arguments.keep is not None:
             shutil.copy(page, arguments.keep)
 
 
-def action(is_met: bool) -> str:  # noqa: FBT001
-    """Return what to say of a bar."""
-    return "meets" if is_met else "MISSES"
-
-
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--side", type=int, default=1024, help="pixels a side of the photographs")

@@ -1,24 +1,22 @@
 """The table of the paper: test accuracy after training on labels that are partly wrong.
 
     python benchmarks/paper_rows.py DATA [--rates .2 .4] [--seeds 0 1 2] [--train 1000]
-    python benchmarks/paper_rows.py DATA --labeller-epochs 2      # correlated noise
+    python benchmarks/paper_rows.py DATA --labeler-epochs 2      # correlated noise
     python benchmarks/paper_rows.py DATA --rates 0 --train 100    # few samples, all of them right
 
-Splits a data set whose labels are right into a training and a test part, spoils the labels of the
+Splits a data set whose labels are right into a training and a test part, plants wrong labels in the
 training part, and fine-tunes the same network in four ways: plainly, with layer-wise
-regularization, with self-labeling, with both (a fifth, the authors' own self-labeling rules, is
-there to ask for). Independent noise is drawn as in the authors' code; correlated noise is what the
-same network answers after a few epochs on the right labels. ``--backbone`` takes any of timm, such
-as a ResNet or a ViT. The test labels stay as they are and are looked at
-once, after the last epoch: no epoch, no setting is chosen on them. Appends a JSON row a network.
+regularization, with self-labeling, and with both (``--ways`` also offers the authors' own
+self-labeling rules). Independent noise is drawn as in the authors' code; correlated noise is what
+the same network predicts after a few epochs on the right labels. ``--backbone`` takes any model of
+timm, such as a ResNet or a ViT. The test labels stay right and are read once, after the last epoch:
+they choose no epoch and no setting. Appends a JSON row for each network.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,15 +30,14 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from harness import append_row, new_parser, open_labels
 from labelfix.benchmark.noise import correlated_noise, independent_noise
 from labelfix.config import (
     BackboneConfig,
-    DatasetConfig,
     FineTuningConfig,
     RegularizationConfig,
     SelfLabelingConfig,
 )
-from labelfix.data.dataset import open_dataset
 from labelfix.modalities.image.backbone import (
     Network,
     choose_device,
@@ -58,7 +55,6 @@ from labelfix.training.regularization import LayerBalls
 from labelfix.training.self_labeling import SelfLabeler
 from labelfix.types import MISSING
 
-RESULTS = Path(__file__).parent / "results" / "paper_rows.jsonl"
 NO_LIMIT = RegularizationConfig(form="none")
 NO_SELF_LABELS = SelfLabelingConfig(correct_from=None, reweight_from=None)
 PLAIN, BOTH = "plain", "both"
@@ -120,7 +116,7 @@ def main() -> None:
         f"{arguments.backbone} at {data.network.preprocessing.size} px, {config.epochs} epochs"
     )
     accuracies: dict[tuple[float | str, str], list[float]] = {}
-    for rate in [CORRELATED] if arguments.labeller_epochs else arguments.rates:
+    for rate in [CORRELATED] if arguments.labeler_epochs else arguments.rates:
         for seed in arguments.seeds:
             task = split(data, arguments.train, arguments.test, seed)
             if rate == CORRELATED:
@@ -142,7 +138,7 @@ def main() -> None:
                     "seconds": round(time.perf_counter() - start, 1),
                     "fine_tuning": asdict(config),
                 }
-                append(row, arguments.results)
+                append_row(arguments.results, row)
                 accuracies.setdefault((rate, way), []).append(figures["accuracy"])
                 print(f"rate {rate} seed {seed} {way:20} {figures} {row['seconds']} s", flush=True)
     show(accuracies)
@@ -150,7 +146,7 @@ def main() -> None:
 
 def load(arguments: argparse.Namespace) -> Data:
     """Return all images, decoded once."""
-    dataset = open_dataset(arguments.data, DatasetConfig(label_column=arguments.label_column))
+    dataset = open_labels(arguments.data, arguments.label_column)
     backbone = BackboneConfig(name=arguments.backbone, image_size=arguments.image_size)
     network = load_network(backbone, typical_side(dataset.images))
     with tempfile.TemporaryDirectory() as cache:
@@ -194,10 +190,10 @@ def with_correlated_noise(
     data: Data, task: Task, config: FineTuningConfig, arguments: argparse.Namespace, seed: int
 ) -> Task:
     """Return the task with the labels that a briefly trained network gives the same images."""
-    brief = replace(config, epochs=arguments.labeller_epochs)
-    labeller = train(data, task, PLAIN, brief, seed + 1000, arguments.device)
+    brief = replace(config, epochs=arguments.labeler_epochs)
+    weak = train(data, task, PLAIN, brief, seed + 1000, arguments.device)
     given = task.given_label.copy()
-    rows, names = answers(labeller.average, labeller.views, task.train, config)
+    rows, names = answers(weak.average, weak.views, task.train, config)
     given[rows] = correlated_noise(names)
     return replace(task, given_label=given)
 
@@ -289,13 +285,6 @@ def common(
     wrong_share: float,
 ) -> dict[str, Any]:
     """Return what every row says of its origin."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    ).stdout.strip()
     return {
         "data": arguments.data.stem,
         "backbone": arguments.backbone,
@@ -306,14 +295,7 @@ def common(
         "device": f"{platform.machine()} {arguments.device}, {torch.get_num_threads()} threads of "
         f"{os.cpu_count()} cores",
         "versions": {name: version(name) for name in ("labelfix", "torch", "timm", "numpy")},
-        "commit": commit,
     }
-
-
-def append(row: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 def show(accuracies: dict[tuple[float | str, str], list[float]]) -> None:
@@ -329,13 +311,11 @@ def show(accuracies: dict[tuple[float | str, str], list[float]]) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--label-column")
+    parser = new_parser(__doc__, data=True, rows="paper_rows.jsonl")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.2, 0.4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=BY_DEFAULT)
-    parser.add_argument("--labeller-epochs", type=int, help="correlated noise, from so many")
+    parser.add_argument("--labeler-epochs", type=int, help="correlated noise, from so many")
     parser.add_argument("--train", type=int, default=1000)
     parser.add_argument("--test", type=int, default=10_000, help="test images at most")
     parser.add_argument("--backbone", default=BackboneConfig().name)
@@ -343,8 +323,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--half", action=argparse.BooleanOptionalAction)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args()
 
 

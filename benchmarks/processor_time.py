@@ -1,13 +1,13 @@
-"""What processor time an audit takes of small data, with all threads and with one.
+"""How much processor time an audit of small data takes, with all threads and with one.
 
     python benchmarks/processor_time.py [--images 24 300 3000] [--rounds 3] [--busy 0 1]
         [--side 32] [--folder DIR]
 
-Writes so many pictures of ten classes or fewer, a twentieth of them with a wrong label, and runs
-``labelfix audit`` on them as a process of its own, each time with an empty cache: as it is, and
+Writes pictures of ten classes or fewer, a twentieth of them with a wrong label, and runs
+``labelfix audit`` on them in a process of its own, each time with an empty cache: as it is, and
 with ``OMP_NUM_THREADS=1``. Prints the medians of user and system time together; the bar is 1.3
-times that of one thread. With ``--busy 1`` a process that does nothing but count takes a core
-meanwhile. Whatever else runs beside it makes times longer.
+times that of one thread. With ``--busy 1`` another process keeps one core busy meanwhile. Other
+jobs on the machine make times longer.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from harness import bar, new_parser
+
 RATIO = 1.3
 """The bar."""
 
@@ -34,7 +36,7 @@ COUNT = "import os\nwhile os.getppid() != 1: pass"
 """What a busy process does, until the one that started it has ended."""
 
 OURS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
-"""Variables that are taken out of the environment, so that labelfix chooses."""
+"""Variables that are removed from the environment, so that labelfix chooses."""
 
 
 def write(folder: Path, images: int, side: int) -> None:
@@ -103,13 +105,13 @@ def main() -> None:
                     found = compare(Path(folder) / str(images), Path(folder), arguments.rounds)
                 ratio = found["as it is"][0] / found["one thread"][0]
                 told = ", ".join(f"{n} {cpu:.1f} s ({w:.1f} s)" for n, (cpu, w) in found.items())
-                met = "meets" if ratio <= RATIO else "MISSES"
                 beside = "beside a busy process" if busy else "alone"
-                print(f"{images:6,} images {beside}: {told}: {ratio:.2f} ({met} {RATIO})")
+                met = bar(ratio <= RATIO, str(RATIO))
+                print(f"{images:6,} images {beside}: {told}: {ratio:.2f} {met}")
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[24, 300, 3000])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--busy", type=int, nargs="+", choices=(0, 1), default=[0, 1])

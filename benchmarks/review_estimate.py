@@ -4,15 +4,16 @@
         [--run RUN --truth TRUTH.csv] [--out benchmarks/results/review_estimate.jsonl]
 
 A review takes the samples in the order of the page, random checks included, and stops at several
-points; the truth plays the person. At each stop the estimate is made, and the row says in which
-share of the reviews its 90 % intervals held the truth, and how wide they were. Populations:
+points; the truth answers in place of a reviewer. At each stop the estimate is made, and the row
+tells in which share of the reviews its 90 % intervals held the truth, and how wide they were.
+Populations:
 
-- ``drawn``: in each review another number of samples, another spread of probabilities, and another
+- ``drawn``: each review draws its number of samples, the spread of the probabilities, and a
   miscalibration (offset, slope and two bumps, in logits) from which the truth is drawn;
 - ``--pred-probs``: what labelfix makes of published probabilities (`SET__p`, `SET__given`,
-  `SET__true` in an `.npz`), 2,000 to 20,000 rows drawn anew for each review;
-- ``--run``: the report of a run whose truth is known (a CSV with `sample_id` and `true`), half of
-  its rows drawn anew for each review.
+  `SET__true` in an `.npz`); each review draws 2,000 to 20,000 rows;
+- ``--run``: the report of a run whose truth is known (a CSV with `sample_id` and `true`); each
+  review draws half of its rows.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import new_parser
 from labelfix.config import FlagConfig
 from labelfix.report.io import read_report_table
 from labelfix.review.estimate import Count, estimate
@@ -46,7 +48,7 @@ class Population:
 
 
 def drawn(rng: np.random.Generator) -> Population:
-    """Draw probabilities, and a truth that they tell wrongly."""
+    """Draw probabilities, and a truth for which they are miscalibrated."""
     size = int(np.exp(rng.uniform(np.log(800), np.log(20_000))))
     looks_wrong = rng.random(size) < rng.uniform(0.02, 0.3)
     high = rng.normal(rng.uniform(0.5, 3), rng.uniform(1, 2), size)
@@ -163,7 +165,7 @@ def _populations(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--reviews", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pred-probs", type=Path)

@@ -9,10 +9,10 @@ class with five others, and given labels of which a tenth are wrong, half of tho
 confused classes. On the same arrays, round by round, it times labelfix's scoring and
 `cleanlab.filter.find_label_issues`, with one process and with cleanlab's own choice, and prints
 medians; the bar is a tenth of cleanlab's time. Then it runs `labelfix audit --pred-probs` on a
-larger file as a process of its own; the bars are a minute, and a peak of memory below twice the
-file. With ``--shapes`` it does nothing but that, for files of N x K each, and says how many times
-as long scoring takes as it does for the first of them; the bar is 1.5. What runs beside it makes
-times longer: on a shared machine they are upper bounds.
+larger file in a process of its own; the bars are a minute, and a peak of memory below twice the
+file. With ``--shapes`` it only runs the command, once for each N x K, and prints how many times as
+long scoring takes as for the first of them; the bar is 1.5. Other jobs on the machine make times
+longer: there they are upper bounds.
 """
 
 import argparse
@@ -22,14 +22,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from cleanlab.filter import find_label_issues
 from numpy.typing import NDArray
 
+from harness import bar, median_ratio, new_parser, seconds_of, time_in_turn
 from labelfix.scoring.scores import score_labels
 from labelfix.types import Evidence
 
@@ -87,7 +88,7 @@ def main() -> None:
             ratio = seconds / times[0]
             print(
                 f"{samples:,} x {classes:,}: scored in {seconds:.1f} s, "
-                f"{ratio:.2f} times the first ({action(ratio <= LONGER)} {LONGER})"
+                f"{ratio:.2f} times the first {bar(ratio <= LONGER, str(LONGER))}"
             )
     else:
         compare(arguments)
@@ -108,22 +109,19 @@ def compare(arguments: argparse.Namespace) -> None:
         DEFAULT: lambda: np.asarray(find_label_issues(given, probs)),
     }
     print(f"{len(probs):,} samples, {probs.shape[1]} classes, {np.mean(given != true):.1%} wrong")
-    walls: dict[str, list[float]] = {name: [] for name in ways}
-    flagged = {}
-    for number in range(arguments.rounds + 1):  # the first warms up
-        for name, way in ways.items():
-            start = time.perf_counter()
-            flagged[name] = way()
-            walls[name] += [time.perf_counter() - start] if number else []
-    for name, is_flagged in flagged.items():
+    walls = time_in_turn(
+        {name: partial(seconds_of, way) for name, way in ways.items()}, arguments.rounds
+    )
+    for name, way in ways.items():
+        is_flagged = way()
         found, right = np.mean(is_flagged[given != true]), np.mean((given != true)[is_flagged])
         print(
             f"{name:26} {statistics.median(walls[name]):7.3f} s (fastest {min(walls[name]):.3f}), "
             f"flags {found:.1%} of the wrong labels, {right:.1%} of its flags are wrong labels"
         )
     for name in (ALONE, DEFAULT):
-        ratio = statistics.median(c / o for c, o in zip(walls[name], walls[OURS], strict=True))
-        print(f"{name + ' / labelfix':36} {ratio:5.1f} ({action(ratio >= FASTER)} {FASTER:.0f})")
+        ratio = median_ratio(walls[name], walls[OURS])
+        print(f"{name + ' / labelfix':36} {ratio:5.1f} {bar(ratio >= FASTER, f'{FASTER:.0f}')}")
 
 
 def audit(samples: int, classes: int, arguments: argparse.Namespace) -> float:
@@ -145,15 +143,10 @@ def audit(samples: int, classes: int, arguments: argparse.Namespace) -> float:
         ).stdout.split()
         scoring = float(json.loads((run / "run.json").read_text())["seconds"]["scoring"])
     wall, peak = float(told[0]), float(told[1]) / 2**10
-    print(f"{'labelfix audit --pred-probs':36} {wall:5.1f} s ({action(wall < SECONDS)} {SECONDS})")
+    print(f"{'labelfix audit --pred-probs':36} {wall:5.1f} s {bar(wall < SECONDS, str(SECONDS))}")
     print(f"{'peak memory':36} {peak:5.0f} MiB, {peak / size:.2f} of the file", end=" ")
-    print(f"({action(peak / size < MEMORY)} {MEMORY})")
+    print(bar(peak / size < MEMORY, str(MEMORY)))
     return scoring
-
-
-def action(is_met: bool) -> str:  # noqa: FBT001
-    """Return what to say of a bar."""
-    return "meets" if is_met else "MISSES"
 
 
 def shape(text: str) -> tuple[int, int]:
@@ -163,7 +156,7 @@ def shape(text: str) -> tuple[int, int]:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--samples", type=int, default=200_000)
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)

@@ -3,24 +3,24 @@
 import statistics
 import subprocess
 import sys
-import time
+from functools import partial
+
+from harness import seconds_of
 
 RUNS = 7
 COMMANDS = (["--version"], ["--help"], ["audit", "--help"])
 
 
-def seconds(args: list[str]) -> float:
-    """Return the wall time of one start."""
-    began = time.perf_counter()
+def start(args: list[str]) -> None:
+    """Run one command to its end."""
     command = [sys.executable, "-m", "labelfix", *args]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
 
 
 def main() -> None:
     """Print the least and the median time of each command."""
     for args in COMMANDS:
-        times = [seconds(args) for _ in range(RUNS)]
+        times = [seconds_of(partial(start, args)) for _ in range(RUNS)]
         middle = statistics.median(times)
         print(f"labelfix {' '.join(args):<14} least {min(times):.2f} s, median {middle:.2f} s")
 

@@ -3,6 +3,7 @@
 import random
 import re
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,8 +13,9 @@ import pytest
 from benchmark_row import ROW, scored_row
 from typer.main import get_command
 
+from labelfix.benchmark.grouping import Figure, group_rows
 from labelfix.benchmark.rows import append_rows
-from labelfix.benchmark.tables import Figure, format_figure, group_rows, write_pages
+from labelfix.benchmark.tables import format_figure, write_pages
 from labelfix.cli.main import app
 from labelfix.errors import BenchmarkError
 
@@ -86,15 +88,24 @@ def test_pictures_show_each_method_once_and_are_well_formed(tmp_path: Path) -> N
     other = replace(odd, method="own/other", settings={**odd.settings, "is_default_score": False})
     _, written = page_of([*ROWS, odd, other], tmp_path)
     assert len(written) == 3
-    space = "{http://www.w3.org/2000/svg}"
     picture = ElementTree.parse(written[1]).getroot()
-    lines = picture.findall(f".//{space}polyline")
-    methods = {"labelfix-head", "cleanlab-logistic", "random", "own"}
-    assert len(lines) == 2 * len(methods), "precision and recall, and reliability"
-    assert len(picture.findall(f".//{space}circle")) == len(methods)
-    shown = [text.text for text in picture.iter(f"{space}text")]
-    assert all(shown.count(name) == 1 for name in methods)
+    drawn = [item.get("id", "") for item in picture.iter("{http://www.w3.org/2000/svg}g")]
+    names = {"labelfix-head", "cleanlab-logistic/self_confidence", "random", "own/<method>"}
+    for name in names:
+        assert drawn.count(f"line-{name}") == 2, "precision and recall, and reliability"
+        assert drawn.count(f"cost-{name}") == 1
+    shown = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert all(shown.count(name.partition("/")[0]) == 1 for name in names)
     assert "own/other" not in written[1].read_text(encoding="utf-8")
+
+
+def test_plots_name_the_extra_that_they_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(BenchmarkError) as raised:
+        page_of(ROWS, tmp_path)
+    assert raised.value.hint == "run pip install 'labelfix[benchmark]'"
 
 
 def test_the_last_row_of_a_seed_counts_and_commits_are_not_mixed() -> None:

@@ -12,12 +12,12 @@ import pytest
 from command import labelfix as command
 from given_probs import noisy, write
 from small_classes import CLASSES
+from whole_networks import Killed, config_of, write_weights
 
 import labelfix
 from labelfix.data.decisions import Decision, DecisionLog
 from labelfix.errors import DecisionsError, RunError
 from labelfix.pipeline import audit, audit_pred_probs
-from whole_networks import Killed, config_of, write_weights
 
 
 def decide(run: Path, decisions: Sequence[Decision]) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from whole_networks import Killed, config_of, log_of, write_weights
 
 from labelfix.diagnose import diagnose
 from labelfix.errors import RunError
 from labelfix.pipeline import audit
-from whole_networks import Killed, config_of, log_of, write_weights
 
 CHECKPOINTS = ["fold-0-of-2.pt", "fold-1-of-2.pt"]
 SHORT = {"epochs": 2}

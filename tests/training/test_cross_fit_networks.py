@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from timm.models import register_model
+from whole_networks import Killed, config_of, log_of, settings_of, write_weights
 
 import labelfix
 from labelfix.config import BackboneConfig
@@ -16,7 +17,6 @@ from labelfix.pipeline import audit
 from labelfix.report.io import read_report_table
 from labelfix.report.summary import summarize
 from labelfix.report.view import ReportView
-from whole_networks import Killed, config_of, log_of, settings_of, write_weights
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from labelfix.benchmark.cost import library_versions
+from labelfix.benchmark.grouping import group_rows
 from labelfix.benchmark.methods.registry import METHODS, REFERENCE, is_installed
 from labelfix.benchmark.rows import BenchmarkRow
-from labelfix.benchmark.tables import format_figure, group_rows
+from labelfix.benchmark.tables import format_figure
 from labelfix.benchmark.tasks import IMAGE_DATA, PLANTED, REAL_TASKS, ImageData
 from labelfix.cli.console import cell
 from labelfix.cli.options import WhereItRuns, path_of
