@@ -57,8 +57,11 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_what_waits_for_a_person_is_run_elsewhere() -> None:
-    """`test_review_browser` runs the page, `test_decided_audit` the audit after it."""
-    assert blocks("bash") == ["pip install 'labelfix[review]'\nlabelfix review photos-run\n"]
+    """CI installs the package, `test_review_browser` runs the page."""
+    assert blocks("bash") == [
+        "pip install .\n",
+        "pip install 'labelfix[review]'\nlabelfix review photos-run\n",
+    ]
     assert set(BLOCK.findall(README)) == {
         pair for pair in BLOCK.findall(README) if pair[0] in ("", "sh", "bash", "python")
     }

@@ -28,7 +28,7 @@ STYLE: Mapping[str, Any] = {
     "svg.hashsalt": "labelfix",  # ids of clip paths and markers; random without it
     "svg.fonttype": "none",  # text stays text: small files, searchable, no font is embedded
     "font.family": "sans-serif",
-    "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans", "sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same layout everywhere
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -128,6 +128,7 @@ def _draw_costs(axes: "Axes", methods: Sequence[MethodRows]) -> None:
         if (point := cost_point(method)) is not None:
             axes.plot(*point, "o", color=_color(method.base), gid=f"cost-{_text(method.method)}")
     axes.set_xscale("log")
+    axes.minorticks_off()
     axes.set(
         ylim=(0, 1.02),
         title="Average precision and time",

@@ -68,22 +68,22 @@ DOWNSTREAM = (
 
 HEAD = """# How well wrong labels are found
 
-Written by `labelfix benchmark tables`; do not edit. [docs/benchmark.md](../docs/benchmark.md) says
-what the tasks and the methods are, how to get the data, and how to run it.
+Written by `labelfix benchmark tables`; do not edit. [docs/benchmark.md](../docs/benchmark.md)
+describes the tasks and the methods, how to get the data, and how to run the benchmark.
 
 - **AP**, **AUROC**: of the score, for finding the wrong labels. **F1**, precision, recall: of the
   flags that the method's default rule sets. **P@100**, **P@errors**: the share of wrong labels
   among the first 100 samples, and among as many as there are wrong labels.
-- Columns with * are chosen with the truth in hand: no user can have them.
+- Columns with * are chosen by the true labels, which no user has.
 - **suggestion right**: share of the flagged samples whose suggested label is the true one; **of
   found errors**: of those flagged samples whose label is wrong.
-- **prediction right**: share of all samples whose predicted class is the true one; for `small-loss`
-  of classes predicted for the very samples that it trained on.
-- Figures are the mean over seeds ± their standard deviation; of one seed, in brackets, the standard
-  error: bootstrap over samples, or binomial for shares. Where the seed changes neither the task nor
-  the method, the deviation is 0.
-- **wall**, **CPU**, **peak**: of the method in a process of its own, start of Python and imports
-  aside. What looking at the images once costs, for all methods that read features, stands apart.
+- **prediction right**: share of all samples whose predicted class is the true one; `small-loss`
+  predicts the classes of samples that it trained on.
+- Figures are the mean over seeds ± their standard deviation; of one seed, with the standard error in
+  parentheses: bootstrap over samples, or binomial for shares. Where the seed changes neither the
+  task nor the method, the deviation is 0.
+- **wall**, **CPU**, **peak**: of the method in its own process, without the start of Python and
+  imports. The cost of extracting features once, for all methods that read them, has its own columns.
 """
 
 
