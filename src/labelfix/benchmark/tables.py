@@ -79,11 +79,11 @@ describes the tasks and the methods, how to get the data, and how to run the ben
   found errors**: of those flagged samples whose label is wrong.
 - **prediction right**: share of all samples whose predicted class is the true one; `small-loss`
   predicts the classes of samples that it trained on.
-- Figures are the mean over seeds ± their standard deviation; of one seed, with the standard error in
-  parentheses: bootstrap over samples, or binomial for shares. Where the seed changes neither the
+- Figures are the mean over seeds ± their standard deviation; of one seed, with the standard error
+  in parentheses: bootstrap over samples, or binomial for shares. Where the seed changes neither the
   task nor the method, the deviation is 0.
 - **wall**, **CPU**, **peak**: of the method in its own process, without the start of Python and
-  imports. The cost of extracting features once, for all methods that read them, has its own columns.
+  imports. Extracting the features once, for all methods that read them, has columns of its own.
 """
 
 
