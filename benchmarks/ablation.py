@@ -1,18 +1,16 @@
-"""What each part of the default earns: heads on frozen features, with one part at a time left out.
+"""What each part of the default contributes: heads on frozen features, less one part at a time.
 
     python benchmarks/ablation.py DATA --truth COLUMN --given COLUMN [COLUMN ...] [--cache FOLDER]
     python benchmarks/ablation.py DATA --truth COLUMN --plant KIND:RATE [KIND:RATE ...]
 
-Audits DATA by heads once for each column of given labels, or with mistakes that are planted into
-the true ones, and once more without neighbors, without heads and without self-labeling. Then
-scores the same evidence with all parts, and without each of them, and prints average precision, F1
-of the flags, calibration error, how far the estimated share of wrong labels is off, and between
-which shares it is said to lie, all against the true labels, which nothing else reads. Appends a
-JSON row each.
+Audits DATA by heads once for each column of given labels, or with errors planted into the true
+labels, and again without neighbors, without heads and without self-labeling. Then scores the same
+evidence with all parts, and without each of them. Prints average precision, F1 of the flags,
+calibration error, the error of the estimated share of wrong labels, and its interval, all against
+the true labels, which nothing else reads. Appends a JSON row each.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,42 +18,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.metrics import average_precision_score, f1_score
-from sklearn.model_selection import cross_val_predict
-from sklearn.naive_bayes import GaussianNB
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from labelfix.benchmark.cost import source_commit
-from labelfix.benchmark.metrics import calibration_error, reliability
-from labelfix.benchmark.noise import (
-    class_dependent_noise,
-    instance_dependent_noise,
-    symmetric_noise,
-)
-from labelfix.config import (
-    AuditConfig,
-    BackboneConfig,
-    DatasetConfig,
-    FlagConfig,
-    HeadConfig,
-    ScoringConfig,
-)
-from labelfix.data.dataset import open_dataset
-from labelfix.data.duplicates import find_duplicates
-from labelfix.recipes import HeadTuning
+from harness import HeadAudit, append_row, detection_figures, new_parser, open_labels
+from labelfix.config import FlagConfig, HeadConfig, ScoringConfig
 from labelfix.scoring.flags import flag
 from labelfix.scoring.scores import score_labels, score_with_margins
-from labelfix.training.folds import plan_folds
-from labelfix.types import Evidence, Features, LabeledDataset, LabelScores
-from labelfix.utils.cache import default_cache
-from labelfix.utils.progress import no_progress
+from labelfix.types import Evidence, LabelScores
 
-MISTAKEN_BY = 32
-"""Principal components that the model knows whose mistakes are planted."""
-
-RESULTS = Path(__file__).parent / "results" / "ablation.jsonl"
 Score = Callable[[Evidence, NDArray[np.int64], ScoringConfig], LabelScores]
 
 
@@ -112,9 +81,7 @@ def main() -> None:
     print("| given labels | wrong | | AP | F1 | calibration error | noise off by | interval |")
     print("|---|---|---|---|---|---|---|---|")
     for row in rows(arguments):
-        arguments.results.parent.mkdir(exist_ok=True)
-        with arguments.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(arguments.results, row)
         figures = " | ".join(
             f"{row[name]:.4f}"
             for name in ("average_precision", "f1", "calibration_error", "rate_error")
@@ -125,108 +92,62 @@ def main() -> None:
 
 def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the figures of each part, for each column of given labels."""
-    config = AuditConfig(tune="head", backbone=BackboneConfig(device=arguments.device))
-    truth = labels(arguments.data, arguments.truth)
-    true = truth.given_label
-    tuning = HeadTuning.load(truth, config)
-    seen = tuning.look(truth, arguments.cache or default_cache(), no_progress)
-    for name, dataset in audited(arguments, truth, seen, config.seed):
-        given, wrong = dataset.given_label, dataset.given_label != true
+    truth = HeadAudit.load(arguments.data, arguments.truth, arguments.device, arguments.cache)
+    config = truth.config
+    for name, audit in audited(arguments, truth):
+        given, is_wrong = audit.given, audit.given != truth.given
         common = {
             "data": arguments.data.name,
-            "samples": len(true),
+            "samples": len(given),
             "given": name,
-            "wrong": float(wrong.mean()),
+            "wrong": float(is_wrong.mean()),
             "backbone": config.backbone.name,
             "seed": config.seed,
-            "commit": source_commit(),
         }
-        evidence = trained(tuning, dataset, seen)
+        evidence = audit.train()
         for part in PARTS:
             scores = part.score(evidence, given, part.config)
-            yield {**common, "part": part.name, **figures(scores, wrong)}
+            yield {**common, "part": part.name, **figures_of(scores, is_wrong)}
         for part_name, heads in TRAININGS.items():
-            other = replace(tuning, config=replace(config, heads=heads))
-            scores = score_with_margins(trained(other, dataset, seen), given)
-            yield {**common, "part": part_name, **figures(scores, wrong)}
+            evidence = audit.with_heads(heads).train()
+            scores = score_with_margins(evidence, given)
+            yield {**common, "part": part_name, **figures_of(scores, is_wrong)}
 
 
-def audited(
-    arguments: argparse.Namespace, truth: LabeledDataset, seen: Features, seed: int
-) -> Iterator[tuple[str, LabeledDataset]]:
-    """Yield each data set and what its labels are called."""
+def audited(arguments: argparse.Namespace, truth: HeadAudit) -> Iterator[tuple[str, HeadAudit]]:
+    """Yield the data with each kind of given labels, and the name of those labels."""
     for column in arguments.given:
-        dataset = labels(arguments.data, column)
-        if dataset.class_names != truth.class_names:
+        dataset = open_labels(arguments.data, column)
+        if dataset.class_names != truth.dataset.class_names:
             raise SystemExit(f"{column} and {arguments.truth} do not have the same classes")
-        yield column, dataset
-    for kind, rate in map(kind_and_rate, arguments.plant):
-        given = planted(kind, rate, truth, seen, seed)
-        yield f"{kind} {rate:g}", replace(truth, given_label=given)
+        yield column, truth.with_labels(dataset.given_label)
+    for kind, rate in arguments.plant:
+        yield f"{kind} {rate:g}", truth.planted(kind, rate, truth.config.seed)
+
+
+def figures_of(scores: LabelScores, is_wrong: NDArray[np.bool_]) -> dict[str, float]:
+    """Return how well the judged samples are scored."""
+    is_judged = ~np.isnan(scores.label_error_probability)
+    found = scores.label_error_probability[is_judged]
+    flags = flag(found, FlagConfig(), scores.under_hypotheses[:, is_judged])
+    judged = replace(scores, label_error_probability=found)
+    return detection_figures(judged, is_wrong[is_judged], flags)
 
 
 def kind_and_rate(text: str) -> tuple[str, float]:
-    """Return what ``KIND:RATE`` says."""
+    """Return the parts of ``KIND:RATE``."""
     kind, _, rate = text.partition(":")
     return kind, float(rate)
 
 
-def planted(
-    kind: str, rate: float, truth: LabeledDataset, seen: Features, seed: int
-) -> NDArray[np.int64]:
-    """Return labels of which some are wrong."""
-    true, classes = truth.given_label, len(truth.class_names)
-    if kind == "symmetric":
-        return symmetric_noise(true, rate, classes, seed)
-    if kind == "class-dependent":
-        return class_dependent_noise(true, rate, classes, seed)
-    if kind == "instance-dependent":
-        model = make_pipeline(StandardScaler(), PCA(MISTAKEN_BY, random_state=seed), GaussianNB())
-        probs = cross_val_predict(
-            model, seen.values.astype(np.float32), true, method="predict_proba"
-        )
-        return instance_dependent_noise(true, probs, rate, seed)
-    raise SystemExit(f"{kind} is no kind of noise that can be planted here")
-
-
-def labels(data: Path, column: str) -> LabeledDataset:
-    """Return the data set with one column as its labels."""
-    return open_dataset(data, DatasetConfig(label_column=column))
-
-
-def trained(tuning: HeadTuning, dataset: LabeledDataset, seen: Features) -> Evidence:
-    """Return what the heads say."""
-    duplicates = find_duplicates(seen, dataset.given_label)
-    plan = plan_folds(dataset, seen, duplicates, folds=tuning.folds, seed=tuning.config.seed)
-    return tuning.train(dataset, seen, plan, None, no_progress)
-
-
-def figures(scores: LabelScores, wrong: NDArray[np.bool_]) -> dict[str, float]:
-    """Return how good some scores are, over the samples that were judged."""
-    is_judged = ~np.isnan(scores.label_error_probability)
-    found, wrong = scores.label_error_probability[is_judged], wrong[is_judged]
-    low, high = scores.noise_rate_interval
-    return {
-        "average_precision": float(average_precision_score(wrong, found)),
-        "f1": float(
-            f1_score(wrong, flag(found, FlagConfig(), scores.under_hypotheses[:, is_judged]))
-        ),
-        "calibration_error": calibration_error(reliability(found.astype(np.float64), wrong)),
-        "rate_error": float(found.mean(dtype=np.float64) - wrong.mean()),
-        "rate_low": low,
-        "rate_high": high,
-    }
-
-
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = new_parser(__doc__, rows="ablation.jsonl")
     parser.add_argument("data", type=Path)
     parser.add_argument("--truth", required=True)
     parser.add_argument("--given", nargs="+", default=[], metavar="COLUMN")
-    parser.add_argument("--plant", nargs="+", default=[], metavar="KIND:RATE")
+    parser.add_argument("--plant", nargs="+", default=[], type=kind_and_rate, metavar="KIND:RATE")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cache", type=Path)
-    parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args()
 
 

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from labelfix.benchmark.cost import source_commit
 from labelfix.benchmark.data import needs_clean_probs, plant
 from labelfix.benchmark.metrics import calibration_error, reliability
-from labelfix.config import AuditConfig, BackboneConfig, DatasetConfig
+from labelfix.config import AuditConfig, BackboneConfig, DatasetConfig, HeadConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.duplicates import find_duplicates
 from labelfix.data.trusted_labels import plan_with
@@ -102,6 +102,11 @@ class HeadAudit:
     def with_labels(self, given: NDArray[np.int64]) -> "HeadAudit":
         """Return the same data with other ``(N,)`` labels."""
         return replace(self, dataset=replace(self.dataset, given_label=given))
+
+    def with_heads(self, heads: HeadConfig) -> "HeadAudit":
+        """Return the same data with other settings of the heads."""
+        config = replace(self.config, heads=heads)
+        return replace(self, tuning=replace(self.tuning, config=config))
 
     def planted(self, kind: str, rate: float, seed: int) -> "HeadAudit":
         """Return the same data with wrong labels of a kind: see `labelfix.benchmark.data.plant`."""

@@ -1,6 +1,7 @@
 """The scripts whose figures the docs quote still run: on small data, printing what they measure."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,24 @@ def test_decisions_are_measured_on_the_undecided_rest(small_data: Path, tmp_path
     for row in rows:
         assert 0 <= row["average_precision"] <= 1
         assert f"| symmetric | 0.2 | 5 | {row['decisions_in']} |" in printed
+
+
+def test_ablation_scores_each_part_left_out(small_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_data, tmp_path / "data")
+    files = sorted(path.relative_to(tmp_path) for path in (tmp_path / "data").rglob("*.png"))
+    lines = ["image,label", *(f"{path.as_posix()},{path.parent.name}" for path in files)]
+    (tmp_path / "listed.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    results = tmp_path / "rows.jsonl"
+    printed = run(
+        "ablation.py",
+        *(tmp_path / "listed.csv", "--truth", "label", "--plant", "instance-dependent:0.2"),
+        *("--device", "cpu", "--cache", tmp_path / "cache", "--results", results),
+    )
+    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    parts = {row["part"]: row for row in rows}
+    assert len(parts) == len(rows) == 9
+    assert {row["wrong"] for row in rows} == {rows[0]["wrong"]}
+    assert parts["all parts"]["average_precision"] != parts["without margins"]["average_precision"]
+    for part in parts:
+        assert "| instance-dependent 0.2 | 0.2" in printed
+        assert f"| {part} |" in printed

@@ -307,10 +307,10 @@ _NAMES = {pa.float32(): "float32", PROBABILITIES: "list of K float32"}
 _PAGE = """\
 # The report
 
-<!-- Written by docs/generate.py from src/labelfix/report_schema.py: change it there. -->
+<!-- Written by docs/generate.py from src/labelfix/report/schema.py: change it there. -->
 
-`RUN/report.parquet` holds one row a sample, in the order of the input. Every row of the input is
-there: what could not be read or judged says so in `reason`.
+`RUN/report.parquet` holds one row for each sample, in the order of the input. Samples that could
+not be read or judged have a row too; `reason` tells why.
 
 ```python
 import pandas as pd
@@ -335,19 +335,20 @@ An image has an issue of a kind (outlier, dark, bright, blurry, odd size) if its
 threshold, `settings.issues` in the file's metadata; `--issue-threshold dark=0.2` changes one.
 
 `RUN/neighbors.parquet` has a row for each row of the report, in the same order: `sample_id`;
-`neighbors`, the rows of the report (from 0) of up to 10 images that are most like it, nearest
-first; `similarities`, their cosines, -1 to 1. Where probabilities were given there is no such file.
+`neighbors`, the rows of the report (from 0) of up to 10 nearest images, nearest first;
+`similarities`, their cosines, -1 to 1. An audit of given probabilities writes no such file.
 
 ## Decisions
 
-What people decided is kept beside the report, in `RUN/decisions.jsonl`. `labelfix.read_report` and
-the exports `csv`, `parquet` and `jsonl` join the last decision on each sample to its row:
+Decisions of reviewers are stored beside the report, in `RUN/decisions.jsonl`.
+`labelfix.read_report` and the exports `csv`, `parquet` and `jsonl` join the last decision on each
+sample to its row:
 
 | column | type | null | meaning |
 |---|---|---|---|
 {decisions}
 
-A *label* is text or a 64-bit integer, as the labels came: the label columns have the same type.
+A *label* is text or a 64-bit integer, as in the input; all label columns have the same type.
 
 ## File metadata
 
@@ -359,12 +360,12 @@ A *label* is text or a 64-bit integer, as the labels came: the label columns hav
 of the images or files, `noise_rate` (estimated share of wrong labels among the judged samples), \
 `noise_rate_interval` (it lies between these two with a probability of 90 %), \
 `modality` (`image`), `backbone`, `seed`, `versions`, `settings` (with `decisions`, \
-how many of them shaped the report, where there were any). Where probabilities were given, \
+the number of decisions that the audit used, if any). Where probabilities were given, \
 `source` has the kind `pred_probs`, `modality`, `backbone` and `seed` \
-are null, and what is said of images \
-is false or null |
+are null, and columns about images \
+are false or null |
 
-The file holds no dates, no timings and no place of output: two runs on one machine with the same
+The file holds no dates, timings or output path: two runs on one machine with the same
 data, settings and seed give the same bytes. Timings are in `RUN/run.json`.
 
 ```python
