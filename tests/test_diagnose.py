@@ -235,25 +235,23 @@ def test_a_bound_of_impossible_numbers_is_refused(wrong: dict[str, float]) -> No
 def entry(fold: int, epoch: int, **more: float | None) -> dict[str, float | None]:
     return {
         "fold": fold, "epoch": epoch, "loss": 1.0, "learning_rate": 1e-3, "images_per_second": 9.0,
-        "corrected": 0, "correction_precision": None, "mean_weight_kept": 1.0,
-        "mean_weight_corrected": None, "boundary_share": 0.0, **more,
+        "corrected": 0, "mean_weight_kept": 1.0, "mean_weight_corrected": None,
+        "boundary_share": 0.0, **more,
     }  # fmt: skip
 
 
 def test_folds_are_averaged_and_corrections_counted() -> None:
     first, second = summarize_log(
         [
-            entry(0, 2, corrected=30, correction_precision=0.9, mean_weight_corrected=0.5),
+            entry(0, 2, corrected=30, mean_weight_corrected=0.5),
             entry(0, 1, loss=2.0),
             entry(1, 1, loss=4.0, boundary_share=0.5),
-            entry(1, 2, corrected=10, correction_precision=0.5, mean_weight_corrected=0.1),
+            entry(1, 2, corrected=10, mean_weight_corrected=0.1),
         ]
     )
     assert (first.epoch, first.networks, first.loss, first.boundary_share) == (1, 2, 3.0, 0.25)
-    assert first.correction_precision is None
     assert first.mean_weight_corrected is None
     assert second.corrected == 20
-    assert second.correction_precision == pytest.approx(0.8)
     assert second.mean_weight_corrected == pytest.approx(0.4)
 
 

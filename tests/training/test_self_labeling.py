@@ -284,21 +284,6 @@ def test_safe_weights_are_one_on_average_over_the_data_set():
     )
 
 
-def test_beliefs_may_come_from_a_separate_pass():
-    config = SelfLabelingConfig(view="separate", correct_from=1, reweight_from=1, momentum=0.0)
-    labeler = SelfLabeler(torch.tensor([0, 1, 1]), 2, config)
-    rows, misleading = torch.arange(3), torch.tensor([[9.0, 0.0]]).expand(3, 2)
-    label, weight = labeler.step(rows, misleading, 1)
-    assert label.tolist() == [0, 1, 1]
-    torch.testing.assert_close(weight, torch.full((3,), 1 / 3))
-    labeler.observe(torch.arange(2), logits_of([0.1, 0.9], [0.2, 0.8]))
-    label, weight = labeler.step(rows, misleading, 2)
-    assert label.tolist() == [1, 1, 1], "class 1 is usually believed .8: .9 passes .72"
-    values = torch.tensor([0.9, 0.8]).sqrt()
-    expected = [*(values / values.mean()).tolist(), 1.0]  # the third was not observed
-    torch.testing.assert_close(weight * 3, torch.tensor(expected), rtol=1e-3, atol=0)
-
-
 CONFIGS = [
     SelfLabelingConfig(),
     SelfLabelingConfig.paper(correct_from=3, reweight_from=2, threshold=0.7),

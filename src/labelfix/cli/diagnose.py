@@ -19,7 +19,7 @@ UNKNOWN = "-"
 LAYER_COLUMNS = ("layer", "role", "depth", "distance", "relative", "radius", "at boundary")
 NOISE_COLUMNS = ("sigma", "loss", "+- over draws", "increase", "draws")
 EPOCH_COLUMNS = (
-    "epoch", "networks", "loss", "corrected", "corrections right", "weight kept",
+    "epoch", "networks", "loss", "corrected", "weight kept",
     "weight corrected", "at boundary",
 )  # fmt: skip
 
@@ -99,8 +99,8 @@ def _bound_rows(bounds: Sequence[Bound]) -> list[tuple[str, ...]]:
 def _epoch_row(epoch: EpochSummary) -> tuple[str, ...]:
     return (
         str(epoch.epoch), str(epoch.networks), _figure(epoch.loss), _figure(epoch.corrected),
-        _share(epoch.correction_precision), _figure(epoch.mean_weight_kept),
-        _figure(epoch.mean_weight_corrected), _share(epoch.boundary_share),
+        _figure(epoch.mean_weight_kept), _figure(epoch.mean_weight_corrected),
+        _share(epoch.boundary_share),
     )  # fmt: skip
 
 

@@ -319,8 +319,6 @@ class SelfLabelingConfig:
         decay: Whether tau falls to half from E_r on, as in the authors' code.
         momentum: ``"safe"``: the share of a belief that an epoch leaves in place.
         floor: ``"safe"``: no threshold falls below this.
-        view: ``"safe"``: beliefs come from the forward passes of training, or from a separate pass
-            that the training loop hands to ``SelfLabeler.observe``.
     """
 
     preset: Literal["safe", "paper"] = "safe"
@@ -331,15 +329,13 @@ class SelfLabelingConfig:
     decay: bool = False
     momentum: float = 0.7
     floor: float = 0.5
-    view: Literal["training", "separate"] = "training"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         check_fields(self, {"preset": "self_labeling"})
-        if self.preset not in {"safe", "paper"} or self.view not in {"training", "separate"}:
+        if self.preset not in {"safe", "paper"}:
             raise ConfigError(
-                f"there is no self-labeling {self.preset!r} with view {self.view!r}",
-                hint="choose safe or paper, and training or separate",
+                f"unknown preset of self-labeling: {self.preset!r}", hint="choose safe or paper"
             )
         for name in ("threshold", "floor"):
             if not 0 <= getattr(self, name) <= 1:
@@ -405,8 +401,7 @@ class RegularizationConfig:
         schedule: How the radius grows over the stages i of n. ``"constant"``: D.
             ``"geometric"``: D gamma^(i-1). ``"code"``: D, D, D gamma, D gamma^2 over the four
             quarters of the stages, as Li & Zhang's code has it. ``"relative"``: D times the norm
-            of the pretrained weight. ``"travelled"``: D times the distance that the weight went
-            when it was trained without regularization.
+            of the pretrained weight.
         distance: D. In the form ``"penalty"`` it is a strength, and a gamma above 1 then holds
             the last stages tighter, not looser.
         gamma: Growth from stage to stage; a network of many stages wants it near 1.
@@ -419,7 +414,7 @@ class RegularizationConfig:
     """
 
     form: Literal["projection", "penalty", "none"] = "projection"
-    schedule: Literal["constant", "geometric", "code", "relative", "travelled"] = "relative"
+    schedule: Literal["constant", "geometric", "code", "relative"] = "relative"
     distance: float = 0.3
     gamma: float = 1.0
     head_distance: float = 10.0
@@ -433,7 +428,7 @@ class RegularizationConfig:
         check_fields(self)
         choices = {
             "form": ("projection", "penalty", "none"),
-            "schedule": ("constant", "geometric", "code", "relative", "travelled"),
+            "schedule": ("constant", "geometric", "code", "relative"),
             "norm": ("frobenius", "max_row_sum"),
         }
         for field, allowed in choices.items():
@@ -453,7 +448,7 @@ class RegularizationConfig:
             self._check_penalty()
 
     def _check_penalty(self) -> None:
-        if self.schedule in ("relative", "travelled"):
+        if self.schedule == "relative":
             raise ConfigError(
                 f"the schedule {self.schedule!r} gives radii, not strengths of a penalty",
                 hint="choose the schedule constant, geometric or code",

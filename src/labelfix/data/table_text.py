@@ -13,7 +13,7 @@ import mmap
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -430,9 +430,3 @@ def lines_of(text: TableText) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(stream, 1):
         if line.strip():
             yield number, line
-
-
-def names_listed(names: Sequence[str], most: int = 3) -> str:
-    """Return the first of some names for a message, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(map(repr, names[:most])) + (f" and {more:,} more" if more > 0 else "")

@@ -2,8 +2,8 @@
 
 ``layers.json``: a list with an object for each weight (name, role, depth, distance,
 relative_distance, radius, at_boundary). ``training_log.jsonl``: an object for each fold and epoch
-(fold, epoch, loss, learning_rate, images_per_second, corrected, correction_precision,
-mean_weight_kept, mean_weight_corrected, boundary_share).
+(fold, epoch, loss, learning_rate, images_per_second, corrected, mean_weight_kept,
+mean_weight_corrected, boundary_share).
 """
 
 import math
@@ -113,7 +113,6 @@ class EpochSummary:
         networks: How many folds reached it.
         loss: The training loss.
         corrected: Labels that a network trained on other than given, on average.
-        correction_precision: The share of those corrections that is right; needs the truth.
         mean_weight_kept: Of samples trained on with their given label.
         mean_weight_corrected: Of samples trained on with another one.
         boundary_share: The share of constrained tensors on the boundary of their ball.
@@ -123,7 +122,6 @@ class EpochSummary:
     networks: int
     loss: float | None
     corrected: float | None
-    correction_precision: float | None
     mean_weight_kept: float | None
     mean_weight_corrected: float | None
     boundary_share: float | None
@@ -258,7 +256,7 @@ def boundary_share(limits: Sequence[Mapping[str, Any]]) -> float | None:
 def summarize_log(entries: Sequence[Mapping[str, Any]]) -> tuple[EpochSummary, ...]:
     """Return each epoch averaged over the folds that reached it, in order.
 
-    The precision and the mean weight of corrections count each fold by its corrections.
+    The mean weight of corrected samples counts each fold by its corrections.
     """
     by_epoch: dict[int, list[Mapping[str, Any]]] = {}
     for entry in entries:
@@ -270,19 +268,15 @@ def _epoch(epoch: int, entries: Sequence[Mapping[str, Any]]) -> EpochSummary:
     def mean(key: str) -> float | None:
         return _mean([(entry.get(key), 1.0) for entry in entries])
 
-    def mean_of_corrections(key: str) -> float | None:
-        return _mean(
-            [(entry.get(key), _number(entry.get("corrected")) or 0.0) for entry in entries]
-        )
-
+    corrected = [_number(entry.get("corrected")) or 0.0 for entry in entries]
+    weight_corrected = [entry.get("mean_weight_corrected") for entry in entries]
     return EpochSummary(
         epoch=epoch,
         networks=len(entries),
         loss=mean("loss"),
         corrected=mean("corrected"),
-        correction_precision=mean_of_corrections("correction_precision"),
         mean_weight_kept=mean("mean_weight_kept"),
-        mean_weight_corrected=mean_of_corrections("mean_weight_corrected"),
+        mean_weight_corrected=_mean(zip(weight_corrected, corrected, strict=True)),
         boundary_share=mean("boundary_share"),
     )
 

@@ -14,7 +14,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from labelfix.data.decisions import Decision, DecisionAction, DecisionLog
-from labelfix.report.io import read_report_table
 from labelfix.report.neighbors import NeighborLists, read_neighbors
 from labelfix.report.types import Report
 from labelfix.report.view import LABEL, ReportView
@@ -97,11 +96,6 @@ class Session:
         self._estimating = Lock()
         self._estimated: tuple[int, Estimate] | None = None
         self._refresh()
-
-    @classmethod
-    def open(cls, run: Path, reviewer: str | None = None) -> "Session":
-        """Open the review of a RUN folder."""
-        return cls(read_report_table(run, pred_probs=False), run, reviewer)
 
     @property
     def kinds(self) -> dict[str, int]:

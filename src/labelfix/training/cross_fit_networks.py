@@ -385,7 +385,6 @@ class _Fitting:
             "fold": self.fold,
             **asdict(epoch),
             "corrected": seen.corrected,
-            "correction_precision": None,
             "mean_weight_kept": _finite(seen.kept_weight),
             "mean_weight_corrected": _finite(seen.corrected_weight),
             "boundary_share": (

@@ -172,7 +172,6 @@ def radii(
     config: RegularizationConfig,
     *,
     norms: Mapping[str, float] | None = None,
-    travelled: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Return the radius of every parameter by its name; infinity leaves it free.
 
@@ -180,22 +179,19 @@ def radii(
         layers: All parameters of a network.
         config: The schedule and its numbers.
         norms: Norms of the centers, for the schedule ``"relative"``.
-        travelled: How far each parameter went when it was trained without regularization, for
-            the schedule ``"travelled"``.
 
     Raises:
-        TrainingError: The schedule needs a norm or a distance that was not given.
+        TrainingError: The schedule needs a norm that was not given.
     """
     stages = max((layer.depth for layer in layers if layer.role != "head"), default=0)
-    measured = {"relative": norms, "travelled": travelled}.get(config.schedule)
     result = dict.fromkeys((layer.name for layer in layers), math.inf)
     for layer in layers:
         if not _is_held(layer, config):
             continue
         if layer.role == "head":
             result[layer.name] = config.head_distance
-        elif config.schedule in ("relative", "travelled"):
-            result[layer.name] = _times(config.distance, _lookup(measured, layer, config.schedule))
+        elif config.schedule == "relative":
+            result[layer.name] = _times(config.distance, _norm_of(layer, norms))
         else:
             power = _exponent(config.schedule, layer.depth, stages)
             result[layer.name] = _times(config.distance, config.gamma**power)
@@ -218,13 +214,13 @@ def _exponent(schedule: str, depth: int, stages: int) -> int:
     return CODE_EXPONENTS[(depth - 1) * len(CODE_EXPONENTS) // stages]
 
 
-def _lookup(measured: Mapping[str, float] | None, layer: LayerParameter, schedule: str) -> float:
-    if measured is None or layer.name not in measured:
+def _norm_of(layer: LayerParameter, norms: Mapping[str, float] | None) -> float:
+    if norms is None or layer.name not in norms:
         raise TrainingError(
-            f"the schedule {schedule!r} needs a measurement of {layer.name}, which was not given",
+            f"the schedule 'relative' needs the norm of {layer.name}, which was not given",
             hint="measure the same backbone, or choose the schedule constant or geometric",
         )
-    return measured[layer.name]
+    return norms[layer.name]
 
 
 def _times(distance: float, factor: float) -> float:

@@ -221,12 +221,11 @@ class LayerBalls:
         model: The network with its new head, unwrapped.
         pretrained: Its state dictionary before training: the centers. The head's is zero.
         config: What is held, and how far.
-        travelled: Distances of a run without regularization, for the schedule ``"travelled"``.
         fused: Project with few kernels over all tensors; ``None`` does where there is a GPU.
 
     Raises:
         BackboneError: A parameter fits no group.
-        TrainingError: A parameter has no pretrained value, or no distance in ``travelled``.
+        TrainingError: A parameter has no pretrained value.
     """
 
     def __init__(
@@ -235,7 +234,6 @@ class LayerBalls:
         pretrained: Mapping[str, Tensor],
         config: RegularizationConfig,
         *,
-        travelled: Mapping[str, float] | None = None,
         fused: bool | None = None,
     ) -> None:
         self.config = config
@@ -249,18 +247,13 @@ class LayerBalls:
             variance = _pretrained(pretrained, _sibling(name, "running_var"), self._centers[name])
             self._origins[name] = scale_factor(self._centers[name], variance)
         self._center_norms = self._measure(self._origins)
-        self.radii = radii(self.layers, config, norms=self._center_norms, travelled=travelled)
+        self.radii = radii(self.layers, config, norms=self._center_norms)
         self._held = [name for name, radius in self.radii.items() if math.isfinite(radius)]
         self._projections: list[TensorBalls | ScaleBands] = []
         if config.form == "projection":
             self._projections = self._build(fused=fused)
         weights = [self.radii[name] for name in self._held]
         self._strengths = torch.tensor(weights, device=next(model.parameters()).device)
-
-    @property
-    def is_active(self) -> bool:
-        """Whether anything is held at all."""
-        return bool(self._held)
 
     def project(self) -> None:
         """Put every weight that left its ball back, in place; other forms do nothing here."""
@@ -285,10 +278,7 @@ class LayerBalls:
 
     @torch.no_grad()
     def distances(self) -> list[LayerTravel]:
-        """Return how far every parameter is from its center, free ones too; waits for the device.
-
-        The distances of a run of form ``"none"``, by name, are what ``travelled`` takes.
-        """
+        """Return how far every parameter is from its center, free ones too; waits for the GPU."""
         away = {}
         for name, parameter in self._parameters.items():
             norm = self._norms.get(name)

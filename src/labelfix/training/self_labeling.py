@@ -176,30 +176,6 @@ class SelfLabeler:
         self._touched[rows] = True
         return label, weight
 
-    @torch.no_grad()
-    def observe(self, rows: Tensor, logits: Tensor) -> Tensor:
-        """Take logits into the beliefs of the safe form; return these, ``(B, K)`` float32.
-
-        `step` does this by itself, unless the config says ``view="separate"``: then call it with
-        the logits of a model in eval mode, or of its moving average, before the next epoch.
-
-        Args:
-            rows: ``(B,)`` sample numbers, none twice.
-            logits: ``(B, K)``.
-        """
-        rows = rows.to(self._given.device)
-        probs = logits.float().softmax(dim=1)
-        updates = self._state["updates"][rows] + 1
-        keep = self._config.momentum
-        # Z / (1 - keep^t) of the paper, kept in this form: f16 then always holds a distribution.
-        rate = (1 - keep) / (1 - keep ** updates.float())
-        old = self._state["belief"][rows].float()
-        belief = torch.lerp(old, probs, rate[:, None])
-        self._state["belief"][rows] = belief.half()
-        self._state["updates"][rows] = updates
-        self._touched[rows] = True
-        return belief
-
     def statistics(self, true_label: Tensor | None = None) -> SelfLabelingStatistics:
         """Return what self-labeling does at present, over the samples trained on so far.
 
@@ -296,10 +272,7 @@ class SelfLabeler:
         return label, torch.softmax(-loss / temperature_at(self._config, self._epoch), dim=0)
 
     def _safe(self, rows: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-        if self._config.view == "training":
-            belief = self.observe(rows, log_probs)
-        else:
-            belief = self._state["belief"][rows].float()
+        belief = self._update_belief(rows, log_probs)
         label = self._given[rows].long()
         if self._is_on(self._config.correct_from):
             top, best = belief.max(dim=1)
@@ -310,8 +283,20 @@ class SelfLabeler:
         believed = belief.gather(1, label[:, None]).squeeze(1)
         believed = believed.masked_fill(self._is_trusted[rows], 1.0)
         value = believed ** (1 / temperature_at(self._config, self._epoch))
-        is_known = (self._state["updates"][rows] > 0) & (self._mean_value > 0)
-        return label, torch.where(is_known, value / self._mean_value, 1.0) * weight
+        # before the first epoch's end there is no mean to divide by
+        return label, torch.where(self._mean_value > 0, value / self._mean_value, 1.0) * weight
+
+    def _update_belief(self, rows: Tensor, log_probs: Tensor) -> Tensor:
+        """Take a batch into the running averages; return these, ``(B, K)`` float32."""
+        updates = self._state["updates"][rows] + 1
+        keep = self._config.momentum
+        # Z / (1 - keep^t) of the paper, kept in this form: f16 then always holds a distribution.
+        rate = (1 - keep) / (1 - keep ** updates.float())
+        old = self._state["belief"][rows].float()
+        belief = torch.lerp(old, log_probs.softmax(dim=1), rate[:, None])
+        self._state["belief"][rows] = belief.half()
+        self._state["updates"][rows] = updates
+        return belief
 
     def _corrects(self, rows: Tensor, is_sure: Tensor) -> Tensor:
         """Return ``(B,)`` which labels give way to the class that is believed most."""

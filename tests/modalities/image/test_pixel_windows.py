@@ -72,23 +72,6 @@ def test_the_order_is_of_the_seed_and_the_epoch_alone(source):
     assert rows_of(images(source, seed=6).training(1)) != first
 
 
-def test_a_resumed_epoch_has_the_same_remaining_batches(source):
-    whole = list(images(source).training(3))
-    rest = list(images(source).training(3, start_batch=11))
-    assert len(rest) == len(whole) - 11
-    for one, other in zip(whole[11:], rest, strict=True):
-        assert torch.equal(one.rows, other.rows)
-        assert torch.equal(one.pixels, other.pixels)
-    assert list(images(source).training(3, start_batch=len(whole))) == []
-
-
-def test_batches_left_out_are_not_decoded():
-    store = MemoryImages(STORE.encoded)
-    loader = images(DecodedPixels(store, SQUARE, workers=0))
-    (last,) = loader.training(1, start_batch=len(loader.steps()) - 1)
-    assert sorted(store.reads) == sorted(last.rows.tolist())
-
-
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_together_take_the_steps_of_one_process(source, world_size):
     one = rows_of(images(source, batch_size=8 * world_size).training(1))

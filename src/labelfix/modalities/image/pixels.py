@@ -65,7 +65,7 @@ class Pixels:
     assumptions: tuple[Assumption, ...] = ()
 
 
-def stored_square(preprocessing: Preprocessing, *, margin: float = 1.0) -> Preprocessing:
+def stored_square(preprocessing: Preprocessing) -> Preprocessing:
     """Return how images are stored for a network that wants ``preprocessing``.
 
     The stored square covers the whole shorter side, so that random crops may reach its edges. Its
@@ -74,9 +74,8 @@ def stored_square(preprocessing: Preprocessing, *, margin: float = 1.0) -> Prepr
 
     Args:
         preprocessing: What the network sees in evaluation.
-        margin: 1.15 stores 15 % more pixels a side, so that small random crops keep more detail.
     """
-    size = max(preprocessing.size, round(preprocessing.size / preprocessing.crop_share * margin))
+    size = max(preprocessing.size, round(preprocessing.size / preprocessing.crop_share))
     size += (size - preprocessing.size) % 2  # an even rest has a center
     return replace(preprocessing, size=size, crop_share=1.0)
 

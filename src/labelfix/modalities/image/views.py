@@ -71,12 +71,11 @@ class TrainingImages:
             len(self._rows), batch_size=self._batch_size, world_size=self._world_size
         )
 
-    def training(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
+    def training(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of this process: every row once over all processes, shuffled.
 
         Args:
             epoch: Each has its own order.
-            start_batch: Batches before it are left out, and not read.
 
         Raises:
             TrainingError: There are fewer than two rows for each process, or an image is gone.
@@ -91,7 +90,7 @@ class TrainingImages:
         batches = training_batches(
             order, batch_size=self._batch_size, rank=self._rank, world_size=self._world_size
         )
-        return self._source.batches(batches[start_batch:], pin=self._pin)
+        return self._source.batches(batches, pin=self._pin)
 
     def judging(self) -> Iterator[Batch]:
         """Yield batches to look at without training: every row once over all processes, rising.
@@ -141,13 +140,7 @@ class ImageViews:
         return self._images(rows, batch_size, seed=0).steps()
 
     def training(
-        self,
-        rows: NDArray[np.int64],
-        batch_size: int,
-        *,
-        seed: int,
-        epoch: int,
-        start_batch: int = 0,
+        self, rows: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows ``(B,)`` and augmented inputs ``(B, 3, T, T)``, in a new order each epoch.
 
@@ -156,10 +149,9 @@ class ImageViews:
             batch_size: B.
             seed: Of the order and the augmentation.
             epoch: Each has its own.
-            start_batch: Batches before it are left out, and not read.
         """
         images = self._images(rows, batch_size, seed=seed)
-        for numbers, pixels in images.training(epoch, start_batch=start_batch):
+        for numbers, pixels in images.training(epoch):
             crops = draw_crops(numbers, self._augment, seed=seed, epoch=epoch)
             yield self._lens.moved(numbers), self._lens.train_inputs(pixels, crops)
 

@@ -270,11 +270,6 @@ DiagnosisLine = tuple[str, str, Callable[[EpochSummary], float | None]]
 
 PANELS: tuple[tuple[str, float, tuple[DiagnosisLine, ...]], ...] = (
     (
-        "Corrections: share that is right",
-        1.0,
-        (("precision", BLUE, lambda epoch: epoch.correction_precision),),
-    ),
-    (
         "Mean weight of a sample",
         0.0,
         (
