@@ -35,7 +35,13 @@ from labelfix.modalities.image.pixels import (
     decode_once,
     stored_square,
 )
-from labelfix.modalities.image.transforms import Augment, BatchTransform, Preprocessing, draw_crops
+from labelfix.modalities.image.transforms import (
+    Augment,
+    BatchTransform,
+    Preprocessing,
+    draw_chances,
+    draw_crops,
+)
 from labelfix.modalities.image.views import ImageViews, TrainingImages
 
 Feed = Generator[Tensor, None, None]
@@ -179,9 +185,9 @@ class Feeds:
         lens, size = BatchTransform(self._wanted, self._device), self._wanted.size
         pixels = torch.randint(0, 256, (self._batch_size, size, size, 3), dtype=torch.uint8)
         pixels = lens.moved(pixels)
-        rows = torch.arange(self._batch_size)
+        chances = draw_chances(self._batch_size, seed=0, epoch=1)
         while True:
-            yield lens.train_inputs(pixels, draw_crops(rows, Augment(), seed=0, epoch=1))
+            yield lens.train_inputs(pixels, draw_crops(chances, Augment()))
 
 
 def again_and_again(inputs: Tensor) -> Feed:

@@ -50,21 +50,19 @@ def test_rows_at_one_place_come_in_their_order():
     assert (find_neighbors(vectors).similarities[:14] == 1).all()
 
 
-def test_a_graph_finds_nearly_all_that_an_exact_search_finds(monkeypatch):
+def test_a_graph_finds_nearly_all_that_an_exact_search_finds():
     vectors = unit(4000)
     exact = find_neighbors(vectors)
-    monkeypatch.setattr(neighbors, "EXACT", 1000)
-    near = find_neighbors(vectors)
+    near = find_neighbors(vectors, exact_rows=1000)
     shared = [len(set(a) & set(b)) for a, b in zip(exact.rows, near.rows, strict=True)]
     assert np.mean(shared) / NEIGHBORS > 0.97
     assert (exact.rows[:, 0] == near.rows[:, 0]).mean() > 0.97
     assert not (near.rows == np.arange(4000)[:, None]).any()
 
 
-def test_many_copies_are_their_own_neighbors_in_a_graph_too(monkeypatch):
-    monkeypatch.setattr(neighbors, "EXACT", 100)
+def test_many_copies_are_their_own_neighbors_in_a_graph_too():
     vectors = np.concatenate([unit(600), np.repeat(unit(1, seed=5), 300, axis=0)])
-    found = find_neighbors(vectors)
+    found = find_neighbors(vectors, exact_rows=100)
     assert not (found.rows == np.arange(900)[:, None]).any()
     assert all(len(set(near)) == NEIGHBORS for near in found.rows.tolist())
     np.testing.assert_allclose(found.similarities[600:], 1, atol=1e-5)
@@ -73,13 +71,12 @@ def test_many_copies_are_their_own_neighbors_in_a_graph_too(monkeypatch):
 @pytest.mark.parametrize("exact", [16_384, 500])
 def test_the_number_of_threads_changes_nothing(monkeypatch, exact):
     values = clustered(2500, 300)
-    monkeypatch.setattr(neighbors, "EXACT", exact)
     results = []
     for cores in (1, 3):
         monkeypatch.setattr("labelfix.utils.threads.cores", lambda cores=cores: cores)
         monkeypatch.setattr(neighbors, "cores", lambda cores=cores: cores)
         embedding = embed(values, np.arange(2500))
-        found = find_neighbors(embedding.vectors)
+        found = find_neighbors(embedding.vectors, exact_rows=exact)
         results.append((embedding.vectors, embedding.lengths, found.rows, found.similarities))
     for one, three in zip(*results, strict=True):
         assert one.tobytes() == three.tobytes()

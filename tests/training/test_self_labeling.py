@@ -368,7 +368,6 @@ def test_a_label_that_is_no_class_is_refused_and_a_missing_one_is_not():
     "wrong",
     [
         {"preset": "bold"},
-        {"view": "none"},
         {"threshold": 1.5},
         {"floor": -0.1},
         {"temperature": 0.0},

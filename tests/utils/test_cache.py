@@ -42,7 +42,7 @@ class Looked:
             return decode_with_size(data, **options)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("labelfix.modalities.image.decode.decode_with_size", counting)
+            patch.setattr("labelfix.modalities.image.features.decode_with_size", counting)
             mapped = decode_once(
                 MemoryImages(encoded),
                 fingerprint,
@@ -133,7 +133,7 @@ def test_a_new_decoder_is_enough(tmp_path):
         return decode_with_size(data, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("labelfix.modalities.image.decode.decode_with_size", refuse)
+        patch.setattr("labelfix.modalities.image.features.decode_with_size", refuse)
         old = decode_once(MemoryImages(encoded), "same", SQUARE, cache=tmp_path)
     assert list(old.unreadable) == [1]
     new = Looked(encoded, tmp_path)

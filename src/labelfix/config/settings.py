@@ -333,10 +333,6 @@ class SelfLabelingConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         check_fields(self, {"preset": "self_labeling"})
-        if self.preset not in {"safe", "paper"}:
-            raise ConfigError(
-                f"unknown preset of self-labeling: {self.preset!r}", hint="choose safe or paper"
-            )
         for name in ("threshold", "floor"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(
@@ -426,17 +422,6 @@ class RegularizationConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         check_fields(self)
-        choices = {
-            "form": ("projection", "penalty", "none"),
-            "schedule": ("constant", "geometric", "code", "relative"),
-            "norm": ("frobenius", "max_row_sum"),
-        }
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise ConfigError(
-                    f"unknown {field} of regularization: {getattr(self, field)!r}",
-                    hint=f"choose one of {', '.join(allowed)}",
-                )
         for field in ("distance", "head_distance"):
             if not getattr(self, field) >= 0:  # NaN fails too
                 raise ConfigError(

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 from usearch.index import BatchMatches, Index
 
 from labelfix.issues.types import Neighbors
-from labelfix.utils.threads import blocks_of, cores, one_thread_each
+from labelfix.utils.threads import blocks_of, cores, one_blas_thread, one_thread_each
+from labelfix.utils.torch_utils import one_core_threads
 
 NEIGHBORS = 10
 """k: how many neighbors of each row are found."""
@@ -87,24 +89,28 @@ def embed(values: NDArray[np.floating], rows: NDArray[np.int64]) -> Embedding:
     return Embedding(vectors, lengths[:, 0])
 
 
-def find_neighbors(vectors: Vectors) -> Neighbors:
+def find_neighbors(
+    vectors: Vectors, *, count: int = NEIGHBORS, exact_rows: int = EXACT
+) -> Neighbors:
     """Return the nearest neighbors of each row among the others.
 
-    Up to ``EXACT`` rows the search is exact. Of more, a graph of small worlds (HNSW, Malkov and
-    Yashunin, IEEE TPAMI 2020, by usearch) names the candidates, so that time grows with N and not
-    with its square. One thread builds it: then the same vectors give the same graph.
+    Up to ``exact_rows`` rows the search is exact. Of more, a graph of small worlds (HNSW, Malkov
+    and Yashunin, IEEE TPAMI 2020, by usearch) names the candidates, so that time grows with N and
+    not with its square. One thread builds it: then the same vectors give the same graph.
 
     Args:
         vectors: ``(N, P)``, each of length 1.
+        count: k, fewer where there are fewer others.
+        exact_rows: Of so many rows, or fewer, each is compared with all others.
     """
     size = len(vectors)
-    count = min(NEIGHBORS, max(size - 1, 0))
+    count = min(count, max(size - 1, 0))
     rows = np.zeros((size, count), np.int64)
     similarities = np.zeros((size, count), np.float32)
     if count == 0:
         return Neighbors(rows, similarities)
-    with one_thread_each() as pool:
-        candidates = _by_graph(vectors, count) if size > EXACT else None
+    with one_core_threads(cores()) as pool, one_blas_thread():
+        candidates = _by_graph(vectors, count) if size > exact_rows else None
 
         def search(block: slice) -> None:
             queries = np.arange(size)[block]
@@ -121,7 +127,8 @@ def find_neighbors(vectors: Vectors) -> Neighbors:
 
 def _by_graph(vectors: Vectors, count: int) -> NDArray[np.int64]:
     """Return ``(N, count)`` rows that are probably the nearest to each, none of them itself."""
-    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f32")
+    # half the memory to walk through, and half the time; `_ranked` works with all digits again
+    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f16")
     index.add(np.arange(len(vectors)), vectors, threads=1)
     found = index.search(vectors, count + 1, threads=cores())
     assert isinstance(found, BatchMatches)  # there are many queries
@@ -139,7 +146,8 @@ def _by_comparing(vectors: Vectors, queries: NDArray[np.int64], count: int) -> N
     """Return ``(q, count)`` the rows that are nearest to each query, in no order."""
     scores = vectors[queries] @ vectors.T
     scores[np.arange(len(queries)), queries] = -np.inf
-    return np.argpartition(scores, len(vectors) - count, axis=1)[:, len(vectors) - count :]
+    # eight times as fast as numpy's argpartition, which took longer than the products
+    return torch.from_numpy(scores).topk(count, dim=1, sorted=False).indices.numpy()
 
 
 def _ranked(

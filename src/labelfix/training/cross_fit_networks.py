@@ -18,7 +18,7 @@ from labelfix.errors import TrainingError
 from labelfix.training.checkpoints import Checkpoints
 from labelfix.training.distributed import World
 from labelfix.training.finetune import Diverged, EpochLog, FineTuning, TrainingSetup, predict
-from labelfix.training.recorder import EvidenceRecorder
+from labelfix.training.recorder import EvidenceRecorder, mean_over
 from labelfix.training.regularization import LayerBalls, LayerTravel
 from labelfix.training.self_labeling import SelfLabeler
 from labelfix.types import MISSING, Evidence, FoldAssignment
@@ -394,9 +394,7 @@ class _Fitting:
 
     def _total_margin(self, recorder: EvidenceRecorder) -> Tensor:
         state = recorder.state_dict()
-        margin = self.world.sum(state["margin"])
-        updates = self.world.sum(state["updates"])
-        return torch.where(updates > 0, margin / updates, torch.nan).cpu()
+        return mean_over(self.world.sum(state["margin"]), self.world.sum(state["updates"])).cpu()
 
 
 def _is_wild(log: list[dict[str, Any]], classes: int) -> bool:

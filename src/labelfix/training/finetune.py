@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from timm.optim._optim_factory import create_optimizer_v2
-from timm.utils.model_ema import ModelEmaV3
+from timm.optim import create_optimizer_v2
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from labelfix.config import FineTuningConfig

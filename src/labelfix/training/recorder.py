@@ -15,6 +15,23 @@ from labelfix.errors import ConfigError, TrainingError
 from labelfix.types import TrainingEvidence
 
 
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return ``(...)`` the logit of each label minus the largest other one.
+
+    Args:
+        logits: ``(..., K)``.
+        labels: ``(...)`` int64.
+    """
+    index = labels.unsqueeze(-1)
+    other = logits.scatter(-1, index, -torch.inf).amax(dim=-1)
+    return logits.gather(-1, index).squeeze(-1) - other
+
+
+def mean_over(total: Tensor, count: Tensor) -> Tensor:
+    """Return sums divided by counts, NaN where nothing was counted, in the type of the sums."""
+    return torch.where(count > 0, total / count, torch.nan).to(total.dtype)
+
+
 class MarginRecorder:
     """Averages each sample's margin over training: the area under the margin, or AUM.
 
@@ -37,17 +54,14 @@ class MarginRecorder:
             counts: ``(B, M)`` bool: which models train on which sample.
         """
         with torch.no_grad():
-            index = given_label[:, None, None].expand(-1, logits.shape[1], 1)
-            given = logits.gather(2, index).squeeze(2)
-            other = logits.scatter(2, index, -torch.inf).amax(dim=2)
-            margin = ((given - other) * counts).sum(dim=1)
+            labels = given_label[:, None].expand(-1, logits.shape[1])
+            margin = (margins(logits, labels) * counts).sum(dim=1)
             self._sum[rows] += margin.double().cpu()
             self._updates[rows] += counts.sum(dim=1).cpu()
 
     def margin(self) -> NDArray[np.float32]:
         """Return ``(N,)`` mean margins, logit units, high is clean; NaN where never measured."""
-        mean = torch.where(self._updates > 0, self._sum / self._updates, torch.nan)
-        return mean.float().numpy()
+        return mean_over(self._sum, self._updates).float().numpy()
 
 
 class EvidenceRecorder:
@@ -123,14 +137,12 @@ class EvidenceRecorder:
         self._check(rows, logits, labels, epoch)
         self._move_to(logits.device)
         rows = rows.to(logits.device, torch.int64)
-        labels = labels.to(logits.device, torch.int64)[:, None]
+        labels = labels.to(logits.device, torch.int64)
         values = logits.float()
-        own = values.gather(1, labels)
-        other = values.scatter(1, labels, -torch.inf).amax(dim=1)
-        margin = own.squeeze(1) - other
+        margin = margins(values, labels)
         probs = values.softmax(dim=1)
         self._add("margin", rows, margin)
-        self._add("given_probability", rows, probs.gather(1, labels).squeeze(1))
+        self._add("given_probability", rows, probs.gather(1, labels[:, None]).squeeze(1))
         self._add("updates", rows, torch.ones_like(rows))
         if "probs" in self._state:
             self._add("probs", rows, probs)
@@ -146,11 +158,11 @@ class EvidenceRecorder:
         updates = state["updates"]
         probs, of_epoch = state.get("probs"), state.get("epoch_margin")
         return TrainingEvidence(
-            margin=_mean(state["margin"], updates).numpy(),
-            given_probability=_mean(state["given_probability"], updates).numpy(),
-            mean_probs=None if probs is None else _mean(probs, updates[:, None]).numpy(),
+            margin=mean_over(state["margin"], updates).numpy(),
+            given_probability=mean_over(state["given_probability"], updates).numpy(),
+            mean_probs=None if probs is None else mean_over(probs, updates[:, None]).numpy(),
             epoch_margin=(
-                None if of_epoch is None else _mean(of_epoch, state["epoch_updates"]).numpy()
+                None if of_epoch is None else mean_over(of_epoch, state["epoch_updates"]).numpy()
             ),
             num_updates=updates.numpy().copy(),
         )
@@ -213,7 +225,3 @@ class EvidenceRecorder:
                 "the recorded evidence is of other samples, classes or epochs than this run's",
                 hint="go on with the settings and the data that it was recorded with",
             )
-
-
-def _mean(total: Tensor, count: Tensor) -> Tensor:
-    return torch.where(count > 0, total / count, torch.nan).to(total.dtype)

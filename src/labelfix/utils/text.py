@@ -1,11 +1,8 @@
-"""What every audit does, whatever it takes for evidence."""
+"""Text for people and terminals: figures, times and names, and settings as JSON values."""
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def plain(text: str) -> str:
@@ -39,14 +36,6 @@ def rate(per_second: float) -> str:
 def percent(share: float) -> str:
     """Return a probability so that only certainty reads as 100 %."""
     return f"{share:.1%}" if share <= 0.999 or share == 1 else ">99.9%"
-
-
-def printable(text: str) -> str:
-    r"""Return text without control characters and turns of direction: they become ``\x1b``."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
 
 
 def as_json(value: Any) -> Any:

@@ -7,7 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import ExifTags, Image, ImageOps
 
 from labelfix.errors import UnreadableImage
 from labelfix.modalities.image.decode import decode_image
@@ -131,6 +134,20 @@ def test_exif_orientation_is_applied(form, orientation):
     red, blue = image.getpixel((4, 3)), image.getpixel((28, 13))
     assert red[0] > 200 > 60 > red[2]
     assert blue[2] > 200 > 60 > blue[0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    pixels=arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))),
+    orientation=st.integers(0, 10),
+    form=st.sampled_from(["PNG", "TIFF", "WEBP"]),
+)
+def test_an_image_is_turned_as_pillow_turns_it(pixels, orientation, form):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = encoded(Image.fromarray(pixels), form, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(decode_image(data)), np.asarray(expected))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

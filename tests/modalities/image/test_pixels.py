@@ -37,7 +37,7 @@ def decoded_counted():
         return decode_with_size(data, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("labelfix.modalities.image.decode.decode_with_size", counting)
+        patch.setattr("labelfix.modalities.image.features.decode_with_size", counting)
         yield decoded
 
 

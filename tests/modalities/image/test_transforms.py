@@ -15,6 +15,7 @@ from labelfix.modalities.image.transforms import (
     BatchTransform,
     Crops,
     Preprocessing,
+    draw_chances,
     draw_crops,
     flip_probability,
     mirror_asymmetry,
@@ -57,7 +58,8 @@ def close(one, other, atol=0.01):
 def test_identity_gives_the_pixels_back():
     pixels = noise(3, 32)
     lens = BatchTransform(preprocessing(32), CPU)
-    crops = draw_crops(torch.arange(3), Augment.none(), seed=0, epoch=1)
+    unchanged = Augment(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0)
+    crops = draw_crops(draw_chances(3, seed=0, epoch=1), unchanged)
     close(seen(lens.train_inputs(pixels, crops)), pixels)
     close(seen(lens.eval_inputs(pixels)), pixels)
 
@@ -106,7 +108,7 @@ def test_a_crop_is_enlarged_as_a_naive_loop_does():
 )
 def test_crops_stay_inside_and_keep_to_the_ranges(scale, ratio, seed):
     augment = Augment(scale=scale, ratio=ratio)
-    crops = draw_crops(torch.arange(200), augment, seed=seed, epoch=3)
+    crops = draw_crops(draw_chances(200, seed=seed, epoch=3), augment)
     for start, length in ((crops.left, crops.width), (crops.top, crops.height)):
         assert start.min() >= 0
         assert length.min() > 0
@@ -119,31 +121,24 @@ def test_crops_stay_inside_and_keep_to_the_ranges(scale, ratio, seed):
 
 
 def test_draws_are_uniform_and_independent_of_each_other():
-    rows = torch.arange(40_000)
-    crops = draw_crops(rows, Augment(scale=(0.2, 1)), seed=7, epoch=1)
+    crops = draw_crops(draw_chances(40_000, seed=7, epoch=1), Augment(scale=(0.2, 1)))
     area = (crops.width * crops.height).double()
     assert abs(area.mean() - 0.6) < 0.005
     assert abs(area.var() - 0.8**2 / 12) < 0.002
     x = (crops.left / (1 - crops.width).clamp(min=1e-6)).double()
     y = (crops.top / (1 - crops.height).clamp(min=1e-6)).double()
     assert abs(crops.is_flipped.double().mean() - 0.5) < 0.01
-    other = draw_crops(rows, Augment(scale=(0.2, 1)), seed=7, epoch=2)
+    other = draw_crops(draw_chances(40_000, seed=7, epoch=2), Augment(scale=(0.2, 1)))
     drawn = [area, x, y, crops.is_flipped.double(), (other.width * other.height).double()]
     close(torch.corrcoef(torch.stack(drawn)), torch.eye(5), atol=0.025)
     assert abs(torch.corrcoef(torch.stack([area[1:], area[:-1]]))[0, 1]) < 0.02
 
 
-def test_a_sample_is_seen_alike_in_whatever_batch_it_comes():
-    def crops(rows, seed=3, epoch=4):
-        return torch.stack(list(vars_of(draw_crops(rows, Augment(), seed=seed, epoch=epoch))))
-
-    def vars_of(drawn):
-        return (drawn.left, drawn.top, drawn.width, drawn.height, drawn.is_flipped.float())
-
-    rows = torch.tensor([5, 900, 2, 4_000_000_000])
-    assert torch.equal(crops(rows)[:, [2, 0]], crops(rows[[2, 0]]))
-    assert not torch.equal(crops(rows), crops(rows, epoch=5))
-    assert not torch.equal(crops(rows), crops(rows, seed=4))
+def test_a_sample_has_its_chances_whichever_other_samples_there_are():
+    few, many = (draw_chances(count, seed=3, epoch=4) for count in (10, 1000))
+    np.testing.assert_array_equal(few, many[:10])
+    assert not np.isclose(few, draw_chances(10, seed=3, epoch=5)).any()
+    assert not np.isclose(few, draw_chances(10, seed=4, epoch=4)).any()
 
 
 def test_the_judging_view_is_the_square_that_the_network_was_made_for():
@@ -170,7 +165,7 @@ def test_a_square_stored_with_room_is_judged_at_the_right_size():
 def test_views_come_normalized_and_channels_last():
     pixels = noise(4, 32)
     lens = BatchTransform(preprocessing(32), CPU)
-    views = lens.train_inputs(pixels, draw_crops(torch.arange(4), Augment(), seed=0, epoch=1))
+    views = lens.train_inputs(pixels, draw_crops(draw_chances(4, seed=0, epoch=1), Augment()))
     for tensor in (views, lens.eval_inputs(pixels)):
         assert tensor.shape == (4, 3, 32, 32)
         assert tensor.dtype == torch.float32

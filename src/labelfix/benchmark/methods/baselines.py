@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from labelfix.benchmark.methods.heads import HeadTargets, choose_radii, fit
 from labelfix.benchmark.problem import ANY_SCORE, MethodOutputs, MethodResult, Problem, suggestions
+from labelfix.issues.neighbors import find_neighbors
 from labelfix.modalities.image.backbone import choose_device
 from labelfix.types import MISSING
 
@@ -88,13 +88,11 @@ def neighbor_votes(problem: Problem, neighbors: int) -> NDArray[np.float64]:
     spread = values.std(axis=0)
     values /= np.where(spread > 0, spread, 1)
     values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    found = min(neighbors, len(problem) - 1)
-    index = NearestNeighbors(n_neighbors=found, algorithm="brute").fit(values)
-    near = index.kneighbors(return_distance=False)  # without an argument: oneself is left out
+    near = find_neighbors(values, count=neighbors, exact_rows=len(values)).rows
     votes = np.zeros((len(problem), problem.classes))
     rows = np.arange(len(problem))
     for column in near.T:
-        votes[rows, problem.given_label[column]] += 1 / found
+        votes[rows, problem.given_label[column]] += 1 / near.shape[1]
     return votes
 
 

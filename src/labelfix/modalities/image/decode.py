@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from labelfix.errors import UnreadableImage
 from labelfix.modalities.image.file_kinds import RAW_FILE, is_heic, is_jpeg_xl, kind_of_file
@@ -100,15 +100,6 @@ _HEADER_BYTES = 512  # a file that ends sooner was cut off, not damaged
 _NOT_MINE = (SyntaxError, IndexError, TypeError, struct.error)  # a Pillow plugin passes
 _REFUSED = frozenset({"EPS"})  # a program that Ghostscript would run, not a picture
 _EXIF_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,5 +503,9 @@ def _orientation_of(data: bytes) -> object:
 
 
 def _upright(orientation: object, rgb: Image.Image) -> Image.Image:
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return rgb if turn is None else rgb.transpose(turn)
+    """Turn an image in place as its orientation says, and return it."""
+    if isinstance(orientation, int) and orientation != 1:
+        rgb.info.clear()  # or Pillow would write the EXIF data anew, which may be damaged
+        rgb.getexif()[ExifTags.Base.Orientation] = orientation
+        ImageOps.exif_transpose(rgb, in_place=True)
+    return rgb

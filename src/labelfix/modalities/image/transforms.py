@@ -132,11 +132,6 @@ class Augment:
                 f"the flip {self.flip} is not a probability", hint="0.5 mirrors every other image"
             )
 
-    @classmethod
-    def none(cls) -> "Augment":
-        """Return what leaves every image as it is."""
-        return cls(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crops:
@@ -157,16 +152,30 @@ class Crops:
     is_flipped: Tensor
 
 
-def draw_crops(rows: Tensor, augment: Augment, *, seed: int, epoch: int) -> Crops:
+CHANCES = 5
+"""Random numbers that a crop takes: area, shape, two of place, and whether it is mirrored."""
+
+
+def draw_chances(count: int, *, seed: int, epoch: int) -> NDArray[np.float64]:
+    """Return ``(N, 5)`` uniform numbers in [0, 1): the same for a sample whatever else is drawn.
+
+    Args:
+        count: N, or more than the highest number of a sample.
+        seed: Of the run.
+        epoch: Each has its own.
+    """
+    stream = 1  # not that of the epoch's order
+    return np.random.default_rng([seed, epoch, stream]).random((count, CHANCES))
+
+
+def draw_crops(chances: NDArray[np.float64], augment: Augment) -> Crops:
     """Return the part of each image that an epoch shows, on the CPU.
 
     Args:
-        rows: ``(B,)`` int64 numbers of the samples, on the CPU.
+        chances: ``(B, 5)``, those of `draw_chances` of the samples in the batch.
         augment: What may be drawn.
-        seed: Of the run.
-        epoch: Each has its own parts.
     """
-    area, shape, x, y, coin = _uniform(rows.numpy(), 5, seed=seed, epoch=epoch)
+    area, shape, x, y, coin = chances.T
     area = augment.scale[0] + area * (augment.scale[1] - augment.scale[0])
     # at this area, any ratio between these fits into the square
     low = np.log(np.maximum(augment.ratio[0], area))
@@ -295,26 +304,3 @@ def _left_right(values: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[n
         small = interpolate(grey[:, None], size=(16, 16), mode="area")[:, 0]
         parts.append((small - small.flip(-1)).flatten(1).numpy())
     return np.concatenate(parts)
-
-
-def _uniform(
-    rows: NDArray[np.int64], count: int, *, seed: int, epoch: int
-) -> list[NDArray[np.float64]]:
-    """Return ``count`` arrays ``(B,)`` of uniform numbers in [0, 1) that each row has for itself.
-
-    They are the outputs of splitmix64 from a state that seed, epoch and row make up.
-    """
-    start = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    state = _mixed(start ^ _mixed(rows.astype(np.uint64) * golden))
-    drawn = []
-    for _ in range(count):
-        state = state + golden
-        drawn.append((_mixed(state) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
-    return drawn
-
-
-def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))

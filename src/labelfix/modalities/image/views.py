@@ -19,7 +19,13 @@ from labelfix.modalities.batching import (
     training_steps,
 )
 from labelfix.modalities.image.pixels import Batch, PixelSource
-from labelfix.modalities.image.transforms import Augment, BatchTransform, Preprocessing, draw_crops
+from labelfix.modalities.image.transforms import (
+    Augment,
+    BatchTransform,
+    Preprocessing,
+    draw_chances,
+    draw_crops,
+)
 
 
 class TrainingImages:
@@ -151,8 +157,9 @@ class ImageViews:
             epoch: Each has its own.
         """
         images = self._images(rows, batch_size, seed=seed)
+        chances = draw_chances(int(rows.max(initial=-1)) + 1, seed=seed, epoch=epoch)
         for numbers, pixels in images.training(epoch):
-            crops = draw_crops(numbers, self._augment, seed=seed, epoch=epoch)
+            crops = draw_crops(chances[numbers.numpy()], self._augment)
             yield self._lens.moved(numbers), self._lens.train_inputs(pixels, crops)
 
     def judging(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from labelfix.report.html.calibration import CheckedBin, Expectation
 from labelfix.report.training_log import Diagnosis, EpochSummary, LayerDistance, Training
-from labelfix.utils.text import printable
+from labelfix.utils.text import plain
 
 WIDTH, HEIGHT = 520, 250
 LEFT, RIGHT, TOP, BOTTOM = 48, 22, 14, 44
@@ -256,7 +256,7 @@ def text_at(
 
 def safe(text: str) -> str:
     r"""Return text that XML can hold: marks escaped, control characters as ``\x1b``."""
-    return escape(printable(text), quote=True)
+    return escape(plain(text), quote=True)
 
 
 ROW, DIAGNOSIS_TOP, NAMES, BARS = 14, 76, 250, 260

@@ -54,7 +54,7 @@ from labelfix.report.view import ReportView
 from labelfix.types import Label, LabeledDataset
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, no_progress
-from labelfix.utils.text import printable
+from labelfix.utils.text import plain
 
 NO_IMAGES = "Only probabilities were given to this audit, so there are no pictures to show."
 
@@ -193,7 +193,7 @@ def _digest(text: str) -> str:
 
 def _name(label: Label | None, longest: int = LONGEST_NAME) -> str:
     """Return a name as it is shown: on one line, and not longer than a person reads."""
-    text = "no label" if label is None else printable(str(label))
+    text = "no label" if label is None else plain(str(label))
     if len(text) <= longest:
         return text or "(empty)"
     half = longest // 2
