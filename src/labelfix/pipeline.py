@@ -54,7 +54,6 @@ from labelfix.report.io import (
 from labelfix.report.neighbors import NEIGHBORS_NAME, write_neighbors
 from labelfix.report.run_folder import (
     CHECKPOINTS_NAME,
-    EVIDENCE_NAME,
     LAYERS_NAME,
     LOG_NAME,
     MODEL_NAME,
@@ -682,7 +681,7 @@ def _finish(
     """Write the files of a run; `run.json`, the last, says that all of them are there."""
     dataset = context.dataset
     report = replace(findings.report, run=replace(findings.report.run, run_id=folder.run_id))
-    written = [REPORT_NAME, NOISE_MATRIX_NAME, EVIDENCE_NAME]
+    written = [REPORT_NAME, NOISE_MATRIX_NAME]
     with context.clock.stage("writing the report"):
         if findings.tuned is not None:
             write_network(findings.tuned, folder.path)
@@ -691,7 +690,6 @@ def _finish(
             path = folder.path / NEIGHBORS_NAME
             write_neighbors(findings.kinds.neighbors, dataset.sample_id, path)
             written.append(NEIGHBORS_NAME)
-        folder.write_evidence(findings.evidence)
         write_report(report, folder.report_path)
     folder.remove_replaced(written)
     write_page(folder.path, report, pictures_in(dataset, report, context.on_progress))

@@ -227,7 +227,7 @@ def test_a_run_that_is_replaced_leaves_nothing_of_its_own(small_data, weights, s
         (run / name).write_text("{}")
     other = config_of(weights, stopped / "cache", epochs=1)
     audit(small_data, run, other, overwrite=True)
-    of_any = ["evidence.npz", "neighbors.parquet", "noise_matrix.parquet", "notes-of-mine.txt"]
+    of_any = ["neighbors.parquet", "noise_matrix.parquet", "notes-of-mine.txt"]
     of_any += ["report.html", "report.parquet", "run.json"]
     of_networks = ["layers.json", "model.safetensors", "training_log.jsonl"]
     assert names_in(run) == sorted(of_any + of_networks)

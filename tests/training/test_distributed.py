@@ -81,8 +81,6 @@ def test_two_processes_give_the_evidence_of_one(place, small_data):
     probs = [np.stack(table["pred_probs"].to_pylist()) for table in (one, two)]
     # gradients are summed in another order: float32 rounding, grown over 9 steps of Adam
     np.testing.assert_allclose(probs[0], probs[1], atol=2e-3)
-    margins = [np.load(place / name / "evidence.npz")["margin"] for name in ("one", "two")]
-    np.testing.assert_allclose(margins[0], margins[1], atol=2e-2)
 
 
 def test_several_processes_for_heads_are_refused_by_each(small_data, tmp_path, monkeypatch):

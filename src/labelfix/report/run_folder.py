@@ -8,13 +8,11 @@ import socket
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from labelfix.errors import RunError
@@ -27,7 +25,6 @@ from labelfix.report.io import (
 )
 from labelfix.report.neighbors import NEIGHBORS_NAME
 from labelfix.report.types import Report
-from labelfix.types import Evidence
 from labelfix.utils.files import (
     atomic_path,
     is_draft,
@@ -37,7 +34,6 @@ from labelfix.utils.files import (
 )
 from labelfix.utils.reading import parse_json
 
-EVIDENCE_NAME = "evidence.npz"
 PAGE_NAME = "report.html"
 MODEL_NAME = "model.safetensors"
 LAYERS_NAME = "layers.json"
@@ -56,7 +52,7 @@ IMAGES = "images"
 ATTEMPT = "attempt"
 """Tells the ``run.json`` that an unfinished run has written from the one that it replaces."""
 
-_FILES = (REPORT_NAME, PAGE_NAME, NOISE_MATRIX_NAME, NEIGHBORS_NAME, EVIDENCE_NAME, *NETWORK_NAMES)
+_FILES = (REPORT_NAME, PAGE_NAME, NOISE_MATRIX_NAME, NEIGHBORS_NAME, *NETWORK_NAMES)
 """What an audit may leave behind besides ``run.json``."""
 
 _PLACES = ("cache", "weights")
@@ -307,12 +303,6 @@ class RunFolder:
     def report(self) -> Report:
         """Return the report of a finished run."""
         return read_report_table(self.path)
-
-    def write_evidence(self, evidence: Evidence) -> None:
-        """Keep what training saw, for later stages."""
-        arrays = {field.name: getattr(evidence, field.name) for field in fields(evidence)}
-        with atomic_path(self.path / EVIDENCE_NAME) as path, path.open("wb") as file:
-            np.savez(file, **arrays)
 
     def remove_replaced(self, written: Collection[str]) -> None:
         """Remove the files of a run that was replaced which this one has not written anew.
