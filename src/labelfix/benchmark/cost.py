@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from labelfix.utils.threads import cores
+
 GIB = 2**30
 
 LIBRARIES = (
@@ -102,8 +104,7 @@ def _used_cuda() -> Any:
 
 def device_name(gpu: str = "") -> str:
     """Return the processor, the cores that this process may use, and the GPU if there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores" + (f"; {gpu}" if gpu else "")
+    return f"{_processor()}, {cores()} cores" + (f"; {gpu}" if gpu else "")
 
 
 def _processor() -> str:

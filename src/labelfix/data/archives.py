@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from labelfix.config import DatasetConfig
 from labelfix.data.archive_store import ArchiveImages, Member, index_tar, index_zip, read_member
 from labelfix.data.columns import RawSamples, choose_columns, usable_ids, usable_splits
-from labelfix.data.files import ABSENT, FileTimes, LinksOut, fingerprint, has_ignored_part
+from labelfix.data.files import (
+    ABSENT,
+    IMAGE_ENDINGS,
+    FileTimes,
+    LinksOut,
+    fingerprint,
+    has_ignored_part,
+)
 from labelfix.data.folder import read_folder
 from labelfix.data.json_records import json_of
 from labelfix.data.labels import LabelColumn, blank_to_null, labels_of_column, labels_of_text
@@ -33,10 +40,7 @@ KIND = "archive"
 """The kind of a source whose images lie in archives."""
 
 _SUFFIXES = frozenset({".zip", ".tar"})
-_IMAGE = frozenset({
-    "jpg", "jpeg", "jfif", "png", "webp", "ppm", "pgm", "pbm", "pnm", "bmp", "tif", "tiff", "gif",
-    "jp2", "avif", "heic", "img",
-})  # fmt: skip
+_IMAGE = IMAGE_ENDINGS | {"img"}  # as some WebDatasets call the image of a sample
 _LABEL = ("cls", "cls.txt", "label", "label.txt", "class", "class.txt", "txt")
 _KEY = "__key__"  # as WebDataset calls the name of a sample
 _NOTE_BYTES = 4 << 20  # of a label, a record or a manifest's line

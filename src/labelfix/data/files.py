@@ -31,6 +31,12 @@ ABSENT = -1
 LED_OUT = "leads out of the data folder; an audit with --follow-links reads it"
 """Why an image outside DATA is not read."""
 
+IMAGE_ENDINGS = frozenset({
+    "jpg", "jpeg", "jfif", "png", "gif", "bmp", "webp", "tif", "tiff", "pbm", "pgm", "pnm", "ppm",
+    "avif", "heic", "heif", "jp2", "j2k", "ico", "tga",
+})  # fmt: skip
+"""How the names of image files end. Pillow's own list also has films, documents and fonts."""
+
 MOST = 0.5
 """The share of the samples that may lie outside DATA; if more do, the user is asked."""
 

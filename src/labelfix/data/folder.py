@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from labelfix.data.columns import RawSamples
 from labelfix.data.files import (
     ABSENT,
+    IMAGE_ENDINGS,
     FileTimes,
     LinksOut,
     fingerprint,
@@ -43,7 +44,7 @@ from labelfix.data.stores import FileImages
 from labelfix.errors import DatasetError
 from labelfix.types import Assumption, DatasetSource
 
-_IMAGE_FILE = r"(?i)\.(?:jpe?g|jfif|png|gif|bmp|webp|tiff?|p[bgnp]m|avif|hei[cf]|jp2|j2k|ico|tga)$"
+_IMAGE_FILE = rf"(?i)\.(?:{'|'.join(sorted(IMAGE_ENDINGS))})$"
 _MANIFEST_FILE = r"(?i)^[^/]+\.(?:csv|tsv|jsonl|ndjson|parquet)$"
 
 

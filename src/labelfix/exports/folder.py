@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from labelfix.data.files import IMAGE_ENDINGS
 from labelfix.data.stores import FileImages
 from labelfix.errors import UnreadableImage
 from labelfix.exports.plan import ExportPlan
@@ -23,10 +24,6 @@ from labelfix.utils.progress import OnProgress, Progress
 
 _SAFE = " !#$&'()+,;=@[]^`{}"
 _LONGEST = 200  # bytes; file systems take 255, and a number and a suffix may follow
-_IMAGE_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
-    ".pbm", ".jp2", ".avif", ".heic", ".ico", ".tga",
-})  # fmt: skip
 _SIGNATURES = (
     (b"\xff\xd8\xff", ".jpg"),
     (b"\x89PNG", ".png"),
@@ -89,7 +86,7 @@ def take_image(images: ImageStore, row: int, *, link: bool = False) -> TakenImag
 
 def has_image_suffix(name: str) -> bool:
     """Return whether a file name ends like an image."""
-    return PurePosixPath(name).suffix.lower() in _IMAGE_SUFFIXES
+    return PurePosixPath(name).suffix.lower().removeprefix(".") in IMAGE_ENDINGS
 
 
 def safe_name(text: str) -> str:

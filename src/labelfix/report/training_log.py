@@ -386,12 +386,7 @@ def summarize_training(run: Path, report: Report) -> TrainingSummary | None:
 
 
 def _farthest(layers: Sequence[Mapping[str, Any]]) -> tuple[LayerWay, ...]:
-    ways = [
-        LayerWay(layer["name"], layer["relative_distance"], bool(layer.get("at_boundary")))
-        for layer in layers
-        if layer.get("role") in WEIGHTS and layer.get("relative_distance") is not None
-    ]
-    return tuple(sorted(ways, key=lambda way: -way.relative_distance)[:FARTHEST])
+    return tuple(sorted(_ways(layers), key=lambda way: -way.relative_distance)[:FARTHEST])
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from labelfix.types import ImageStore
 from labelfix.utils.files import atomic_path, make_folder, remove_drafts_in
 from labelfix.utils.progress import OnProgress, Progress
 from labelfix.utils.sample_reader import DIGEST_BYTES, digest_rows
+from labelfix.utils.threads import cores
 
 CHUNK = 2048
 """Rows that share a digest; finished work is marked as such on disk after so many."""
@@ -676,7 +677,7 @@ def _digests(array: NDArray[Any], start: int, stop: int) -> list[str]:
     firsts = range(start, stop, CHUNK)
     if len(firsts) < 2:
         return [digest(first) for first in firsts]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return list(pool.map(digest, firsts))
 
 

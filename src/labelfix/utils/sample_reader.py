@@ -4,7 +4,6 @@ Letters: N samples, B samples of a batch.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from labelfix.errors import UnreadableImage
 from labelfix.types import ImageStore
-from labelfix.utils.threads import Item, Result, map_ahead
+from labelfix.utils.threads import Item, Result, cores, map_ahead
 
 DIGEST_BYTES = 16
 """The length of a ``content_digest``."""
@@ -61,7 +60,7 @@ def digest_rows(
     def digest(batch: tuple[int, list[bytes | str]]) -> tuple[int, Any, dict[int, str]]:
         return digests_of_batch(batch[0], [digest_or_reason(data) for data in batch[1]])
 
-    workers = os.cpu_count() or 1
+    workers = cores()
     if getattr(images, "random_access", False):
         with ThreadPoolExecutor(workers + 2) as pool:  # some of them wait for the disk
             yield from _ahead_and_dropped(pool, read_and_digest, starts, 2 * workers)

@@ -3,7 +3,6 @@
 Letters: N samples, B images of a batch, D features, S pixels a side, T of a thumbnail.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from labelfix.types import Features, ImageStatistics, ImageStore
 from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, StoredRows, cache_key, rows_of
 from labelfix.utils.progress import OnProgress, no_progress
 from labelfix.utils.sample_reader import digest_or_reason, digests_of_batch, read_batches
-from labelfix.utils.threads import map_ahead
+from labelfix.utils.threads import cores, map_ahead
 from labelfix.utils.torch_utils import MicroBatcher, one_core_threads
 
 
@@ -112,7 +111,7 @@ def extract(
     """
     portions = MicroBatcher()
     on_cpu = backbone.device.type == "cpu"
-    workers = torch.get_num_threads() if on_cpu else os.cpu_count() or 1
+    workers = torch.get_num_threads() if on_cpu else cores()
 
     def decode(batch: tuple[int, list[bytes | str]]) -> Decoded:
         start, encoded = batch

@@ -27,7 +27,7 @@ from labelfix.types import Assumption, ImageStore
 from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, cache_key, rows_of
 from labelfix.utils.progress import OnProgress, no_progress
 from labelfix.utils.sample_reader import read_batches, read_rows
-from labelfix.utils.threads import map_ahead
+from labelfix.utils.threads import cores, map_ahead
 from labelfix.utils.torch_utils import one_core_threads
 
 CACHE_VERSION = 2
@@ -168,7 +168,7 @@ def _decode(
         pixels = {name: np.stack(decoded.pixels) for name in columns if decoded.pixels}
         return RowBatch(decoded.content, decoded.decoded, pixels, decoded.unreadable)
 
-    workers = os.cpu_count() or 1
+    workers = cores()
     batches = read_batches(images, batch_size=DECODE_BATCH)
     with one_core_threads(workers) as pool:
         yield from map_ahead(pool, decode, batches, 2 * workers)
@@ -367,13 +367,13 @@ def source_of(images: ImageStore, pixels: Pixels, *, workers: int | None = None)
     if pixels.values is not None:
         return StoredPixels(pixels.values)
     return DecodedPixels(
-        images, pixels.preprocessing, workers=_own_cores() if workers is None else workers
+        images, pixels.preprocessing, workers=_own_share() if workers is None else workers
     )
 
 
-def _own_cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+def _own_share() -> int:
+    """Return how many of the cores are this process's own."""
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _gather(values: NDArray[np.uint8], places: Rows, *, pin: bool) -> Tensor:

@@ -5,7 +5,6 @@ A picture that cannot be had is left out, and never the end of a page.
 
 import base64
 import io
-import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from labelfix.errors import UnreadableImage
 from labelfix.modalities.image.decode import USUAL, Decoding, decode_image
 from labelfix.types import ImageStore
 from labelfix.utils.progress import OnProgress, Progress, no_progress
+from labelfix.utils.threads import cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def _draw(
     on_progress: OnProgress,
 ) -> Iterator[tuple[ThumbnailRequest, str]]:
     """Yield the pictures that can be had; rows rise, which is fast for every store."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, cores())) as pool:
         for start in range(0, len(requests), AT_ONCE):
             some = requests[start : start + AT_ONCE]
             data = [_read(images, request.row) for request in some]
