@@ -322,9 +322,6 @@ class SelfLabelingStatistics:
         kept_weight: The mean weight of samples with their given label.
         corrected_weight: The mean weight of corrected samples.
         right_labels: How many samples are trained on their true label.
-        correction_precision: The share of the corrected samples that got their true label.
-        clean_weight: The mean weight of samples whose given label is true.
-        wrong_weight: The mean weight of the others.
     """
 
     trained: int
@@ -332,9 +329,6 @@ class SelfLabelingStatistics:
     kept_weight: float
     corrected_weight: float
     right_labels: int | None = None
-    correction_precision: float | None = None
-    clean_weight: float | None = None
-    wrong_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -451,11 +445,6 @@ class LabelScores:
     def noise_matrix(self) -> NDArray[np.float64]:
         """Return ``(K, K)``, row j: P(given = k | true = j)."""
         return self.noise.whole(self.noise.probability)
-
-    @property
-    def noise_matrix_interval(self) -> NDArray[np.float64]:
-        """Return ``(2, K, K)``, between which each cell lies with a probability of 90 %."""
-        return np.stack([self.noise.whole(self.noise.low), self.noise.whole(self.noise.high)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -32,9 +32,8 @@ def test_the_matrix_is_how_labels_were_mistaken():
     np.add.at(counts, (true, given_label), 1)
     share = counts / counts.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(scores.noise_matrix, share, atol=0.05)
-    low, high = scores.noise_matrix_interval
-    assert (low <= scores.noise_matrix).all()
-    assert (scores.noise_matrix <= high).all()
+    assert (scores.noise.low <= scores.noise.probability).all()
+    assert (scores.noise.probability <= scores.noise.high).all()
 
 
 def test_the_table_has_a_row_for_each_pair_of_classes():

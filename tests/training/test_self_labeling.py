@@ -349,10 +349,10 @@ def test_statistics_count_corrections_and_know_the_truth_only_when_told():
     logits = torch.tensor([[0.0, 9.0], [0.0, 9.0], [9.0, 0.0], [0.0, 9.0]])
     labeler.step(torch.arange(4), logits, 1)
     plain = labeler.statistics()
-    assert (plain.trained, plain.corrected, plain.correction_precision) == (4, 2, None)
+    assert (plain.trained, plain.corrected, plain.right_labels) == (4, 2, None)
     assert (plain.kept_weight, plain.corrected_weight) == (1.0, 1.0)
     told = labeler.statistics(torch.tensor([1, 0, 0, 1, 0]))
-    assert (told.right_labels, told.correction_precision) == (3, 0.5)
+    assert told.right_labels == 3
     untrained = SelfLabeler(torch.tensor([0]), 2, config).statistics()
     assert untrained.trained == 0
     assert math.isnan(untrained.kept_weight)

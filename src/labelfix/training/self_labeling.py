@@ -195,14 +195,7 @@ class SelfLabeler:
         if true_label is None:
             return record
         true_label = true_label.to(label.device)
-        is_right, was_right = label == true_label, self._given == true_label
-        return replace(
-            record,
-            right_labels=int(is_right[trained].sum()),
-            correction_precision=float(is_right[corrected].float().mean()),
-            clean_weight=float(weight[trained & was_right].mean()),
-            wrong_weight=float(weight[trained & ~was_right].mean()),
-        )
+        return replace(record, right_labels=int((label == true_label)[trained].sum()))
 
     def labels(self) -> NDArray[np.int64]:
         """Return ``(N,)`` the labels last trained on; the given one where there was no training."""
