@@ -9,7 +9,7 @@ from labelfix.benchmark.grouping import MethodRows, TaskRows
 from labelfix.benchmark.methods.registry import METHODS, REFERENCE
 from labelfix.benchmark.problem import BINS
 from labelfix.errors import BenchmarkError
-from labelfix.utils.text import printable
+from labelfix.utils.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,7 +149,7 @@ def _title(task: TaskRows) -> str:
 
 def _text(text: str) -> str:
     """Return text that XML can hold, and that matplotlib does not read as a formula."""
-    return printable(text).replace("$", r"\$")
+    return plain(text).replace("$", r"\$")
 
 
 def _color(base: str) -> str:
