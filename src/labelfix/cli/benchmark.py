@@ -3,7 +3,6 @@
 Nothing heavy is imported before a command needs it.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,18 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from labelfix.benchmark.cost import library_versions
-from labelfix.benchmark.grouping import group_rows
-from labelfix.benchmark.methods.registry import METHODS, REFERENCE, is_installed
-from labelfix.benchmark.rows import BenchmarkRow
-from labelfix.benchmark.tables import format_figure
-from labelfix.benchmark.tasks import IMAGE_DATA, PLANTED, REAL_TASKS, ImageData
-from labelfix.cli.console import cell
+from labelfix.cli.console import print_json, stdout_console
 from labelfix.cli.options import WhereItRuns, path_of
 from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig
 from labelfix.errors import BenchmarkError, LabelfixError
@@ -107,7 +96,7 @@ def list_all(
     from labelfix.benchmark.data import sets_in
     from labelfix.benchmark.methods.registry import METHODS, is_installed
     from labelfix.benchmark.tasks import PROBABILITIES, named_tasks
-    from labelfix.cli.tables import stdout_console
+    from labelfix.cli.benchmark_tables import print_list
 
     sets = [] if data is None else [f"{PROBABILITIES}{name}" for name in sets_in(data)]
     if not as_json:
@@ -122,7 +111,7 @@ def list_all(
         ],
         "versions": library_versions(),
     }
-    typer.echo(json.dumps(values, indent=2))
+    print_json(values)
 
 
 @benchmark.command()
@@ -248,7 +237,7 @@ def inject(
     from labelfix.benchmark.data import choose_rows
     from labelfix.benchmark.run import run_task
     from labelfix.benchmark.tasks import ImageData, planted_task
-    from labelfix.cli.tables import stdout_console
+    from labelfix.cli.benchmark_tables import print_injected
     from labelfix.config import DatasetConfig
     from labelfix.data.dataset import open_dataset
 
@@ -278,7 +267,7 @@ def inject(
                 on_progress=results_so_far,
             )
     if as_json:
-        typer.echo(json.dumps([row.to_json() for row in results_so_far.held], indent=2))
+        print_json([row.to_json() for row in results_so_far.held])
     elif not quiet and results_so_far.held:
         print_injected(stdout_console(), results_so_far.held)
     _end(results_so_far, quiet=True)
@@ -343,7 +332,7 @@ def _collect_results(results: Path | None, *, quiet: bool) -> Iterator[ResultCol
 def _end(results_so_far: ResultCollector, *, quiet: bool) -> None:
     """Say what was measured and what failed; end with exit code 1 if something did."""
     if not quiet:
-        from labelfix.cli.tables import stdout_console
+        from labelfix.cli.benchmark_tables import print_rows
 
         print_rows(stdout_console(), results_so_far.held)
         typer.echo(f"{len(results_so_far.held)} rows were added to {results_so_far.results}")
@@ -360,8 +349,6 @@ def _end(results_so_far: ResultCollector, *, quiet: bool) -> None:
 
 
 def _plain(text: str) -> str:
-    from labelfix.utils.text import plain
-
     return plain(" ".join(text.splitlines()))
 
 
@@ -409,122 +396,3 @@ def _numbers(values: Sequence[str]) -> list[int]:
     if any(number < 0 for number in numbers):
         raise typer.BadParameter("seeds are 0 or more")
     return numbers
-
-
-INJECTED = (
-    ("AP", "average_precision", 3),
-    ("precision", "precision", 3),
-    ("recall", "recall", 3),
-    ("F1", "f1", 3),
-    ("suggestion right", "suggestion_accuracy_of_errors", 3),
-    ("noise found", "noise_rate", 3),
-    ("noise planted", "true_noise_rate", 3),
-    ("seconds", "wall_seconds", 1),
-)
-MEASURED = (
-    ("AP", "average_precision", 4),
-    ("F1", "f1", 4),
-    ("noise", "noise_rate", 4),
-    ("true noise", "true_noise_rate", 4),
-    ("test accuracy", "test_accuracy", 4),
-    ("pruned", "test_accuracy:pruned", 4),
-    ("wall s", "wall_seconds", 1),
-    ("peak GiB", "peak_gib", 2),
-)
-
-
-def print_list(console: Console, data: Path | None, sets: Sequence[str]) -> None:
-    """Print tasks and methods.
-
-    Args:
-        console: Where to.
-        data: The folder of data sets, to say which are there, or ``None``.
-        sets: The tasks of probabilities in that folder.
-    """
-    _heading(console, "Tasks with labels that people gave")
-    table = _table("task", "version", "what", "file")
-    for task in REAL_TASKS.values():
-        what = f"{task.given_column}: {task.data.about}"
-        _add(table, task.name, str(task.version), what, _place(task.data, data))
-    console.print(table)
-    _heading(
-        console, f"Tasks with planted errors: DATA-KIND-RATE, KIND one of {', '.join(PLANTED)}"
-    )
-    table = _table("DATA", "for example", "what", "file")
-    for name, images in IMAGE_DATA.items():
-        _add(table, name, f"{name}-symmetric-20", images.about, _place(images, data))
-    console.print(table)
-    _heading(console, "Tasks of published probabilities: probs/SET, probs/PREFIX__ensemble")
-    for name in sets or ["name --data to see which are there"]:
-        console.print(Text(f"  {plain(name)}"), soft_wrap=True)
-    _heading(console, "Methods")
-    table = _table("method", "what", "reads", "installed")
-    for method in METHODS.values():
-        there = "yes" if is_installed(method) else f"no: {method.package}"
-        about = f"{method.about}{' (only if named)' if method.is_slow else ''}"
-        _add(table, method.name, about, method.needs, there)
-    console.print(table)
-    versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
-    console.print(Text(f"  {versions}", style="dim"), soft_wrap=True)
-
-
-def print_rows(console: Console, rows: Sequence[BenchmarkRow]) -> None:
-    """Print what was measured: the default score of each method."""
-    for task in group_rows(rows):
-        _heading(console, f"{task.task}, {task.samples:,} samples")
-        table = _figures("method", *(heading for heading, _, _ in MEASURED))
-        for method in task.methods:
-            if method.is_default:
-                cells = [format_figure(method.figure(name), digits) for _, name, digits in MEASURED]
-                _add(table, method.method, *cells)
-        console.print(table)
-
-
-def print_injected(console: Console, rows: Sequence[BenchmarkRow]) -> None:
-    """Print how many planted errors were found."""
-    tasks = group_rows(rows)
-    _heading(console, f"Planted errors found, of {tasks[0].samples:,} samples")
-    table = _figures("noise", "method", *(heading for heading, _, _ in INJECTED))
-    for task in tasks:
-        for method in task.methods:
-            if method.is_default and method.base != REFERENCE:
-                cells = [format_figure(method.figure(name), digits) for _, name, digits in INJECTED]
-                _add(table, task.task, method.method, *cells)
-    console.print(table)
-    for line in (
-        "± is the spread over repeats; of one repeat, the standard error is in brackets",
-        "an error that your labels had before counts as a false alarm: precision is rather higher",
-        "planted errors are made by chance or by a model; people's may be harder to find",
-    ):
-        console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
-
-
-def _place(images: ImageData, data: Path | None) -> str:
-    if data is None:
-        return " or ".join(images.places)
-    there = [place for place in images.places if (data / place).exists()]
-    return there[0] if there else f"not there: {images.places[0]}"
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False)
-    for heading in headings:
-        table.add_column(heading)
-    return table
-
-
-def _figures(*headings: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False)
-    for heading in headings:
-        is_name = heading in ("method", "noise")
-        table.add_column(heading, justify="left" if is_name else "right", no_wrap=not is_name)
-    return table
-
-
-def _add(table: Table, *values: str) -> None:
-    table.add_row(*map(cell, values))
-
-
-def _heading(console: Console, text: str) -> None:
-    console.print()
-    console.print(Text(text, style="bold"), soft_wrap=True)

@@ -1,9 +1,13 @@
-"""Text from outside, made fit for a terminal, and figures as people write them."""
+"""What all commands share: how they print, how they end, and how the process runs.
 
+rich's tables and consoles are loaded when the first one is made: ``--help`` needs none.
+"""
+
+import json
 import os
 import sys
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.text import Text
@@ -14,12 +18,56 @@ from labelfix.errors import LabelfixError
 from labelfix.utils.text import plain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from labelfix.types import Label
+
+WIDTH_OF_A_FILE = 160
+"""Columns of the tables where no terminal says how wide it is."""
 
 
 def cell(value: "Label", style: str = "") -> Text:
     """Return a name as one cell of a table: no markup in it counts, and it is shown whole."""
     return Text(plain(str(value)), style=style, overflow="fold")
+
+
+def print_json(values: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Print values as JSON, ASCII only, so that no name can command a terminal."""
+    typer.echo(json.dumps(values, indent=2))
+
+
+def stdout_console() -> "Console":
+    """Return the console of stdout; text that is piped away is not cut to 80 columns."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_OF_A_FILE
+    return console
+
+
+def print_heading(console: "Console", text: str) -> None:
+    """Print a heading, after an empty line."""
+    console.print()
+    console.print(Text(text, style="bold"), soft_wrap=True)
+
+
+def print_line(console: "Console", text: str) -> None:
+    """Print one indented line; what could command a terminal is escaped."""
+    console.print(Text(f"  {plain(text)}"), soft_wrap=True)
+
+
+def make_table(*columns: str | tuple[str, Literal["left", "right"]]) -> "Table":
+    """Return an empty table; a column is a name, or a name and the side that its cells keep to."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False)
+    for column in columns:
+        name, side = (column, "left") if isinstance(column, str) else column
+        table.add_column(name, justify="right" if side == "right" else "left")
+    return table
 
 
 INTERRUPTED = 130
@@ -81,8 +129,6 @@ def run_as_process(app: typer.Typer) -> None:
 
 
 def _say(what: str, text: str, color: str) -> None:
-    from labelfix.utils.text import plain
-
     typer.secho(f"{what}: ", err=True, fg=color, bold=True, nl=False)
     typer.echo(plain(" ".join(text.splitlines())), err=True)
 

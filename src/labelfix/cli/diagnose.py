@@ -3,15 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from labelfix.cli.console import cell
+from labelfix.cli.console import cell, make_table, print_heading, print_line
 from labelfix.report.training_log import Diagnosis, EpochSummary, LayerDistance, NoiseStability
 from labelfix.report.training_log import PacBayesBound as Bound
-from labelfix.utils.text import plain
 
 UNKNOWN = "-"
 """A cell of what is not known, or does not exist."""
@@ -26,33 +22,33 @@ EPOCH_COLUMNS = (
 
 def print_diagnosis(console: Console, diagnosis: Diagnosis, files: Sequence[Path]) -> None:
     """Print a diagnosis as tables, what they mean, and where they are kept."""
-    _heading(console, "Distance travelled by each layer (Frobenius norm)")
+    print_heading(console, "Distance travelled by each layer (Frobenius norm)")
     _print_table(console, LAYER_COLUMNS, [_layer_row(layer) for layer in diagnosis.layers], left=2)
     if diagnosis.boundary_share is not None:
         share = f"{diagnosis.boundary_share:.0%}"
-        _line(console, f"{share} of the tensors that a ball holds lie on its boundary")
-    _heading(console, "Noise stability: the loss with noise of size sigma on every weight")
+        print_line(console, f"{share} of the tensors that a ball holds lie on its boundary")
+    print_heading(console, "Noise stability: the loss with noise of size sigma on every weight")
     _print_table(console, NOISE_COLUMNS, [_noise_row(record) for record in diagnosis.noise])
     calm = diagnosis.noise[0].unperturbed_loss
-    _line(
+    print_line(
         console,
         f"{calm:.4g} without noise, on {diagnosis.images:,} training images against the labels as "
         "they were given",
     )
-    _heading(console, "PAC-Bayes bound on the perturbed loss, each sigma for itself")
+    print_heading(console, "PAC-Bayes bound on the perturbed loss, each sigma for itself")
     sigmas = [f"sigma {bound.sigma:g}" for bound in diagnosis.bounds]
     _print_table(console, ("term", *sigmas), _bound_rows(diagnosis.bounds), left=1)
-    _line(console, _assessment(diagnosis.bounds))
-    _line(
+    print_line(console, _assessment(diagnosis.bounds))
+    print_line(
         console,
         f"the loss in it is an estimate, from {diagnosis.images:,} of the training images and "
         f"{len(diagnosis.noise[0].draws)} draws; biases and norms are taken as given",
     )
-    _heading(console, "The course of training, on average over the networks")
+    print_heading(console, "The course of training, on average over the networks")
     _print_table(console, EPOCH_COLUMNS, [_epoch_row(epoch) for epoch in diagnosis.epochs])
-    _heading(console, "Files")
+    print_heading(console, "Files")
     for file in files:
-        _line(console, str(file))
+        print_line(console, str(file))
 
 
 def _assessment(bounds: Sequence[Bound]) -> str:
@@ -116,18 +112,7 @@ def _print_table(
     console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 0
 ) -> None:
     """Print rows of text; the first ``left`` columns are names, the rest figures."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < left else "right")
+    table = make_table(*columns[:left], *((name, "right") for name in columns[left:]))
     for row in rows:
         table.add_row(*map(cell, row))
     console.print(table)
-
-
-def _heading(console: Console, text: str) -> None:
-    console.print()
-    console.print(Text(text, style="bold"), soft_wrap=True)
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(Text(f"  {plain(text)}"), soft_wrap=True)

@@ -1,20 +1,13 @@
 """The commands that write, compare and check labels: ``export``, ``diff`` and ``check``."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 import labelfix.cli.options as opt
-from labelfix.cli.console import cell
-from labelfix.exports.diff import Change, ChangedPair, Diff
-from labelfix.exports.export import ExportResult
-from labelfix.utils.text import percent, plain
+from labelfix.cli.console import print_json, stdout_console
+from labelfix.utils.text import plain
 
 FAILED = 3
 """How ``labelfix check`` ends if a check fails: 1 and 2 say that nothing could be checked."""
@@ -78,8 +71,8 @@ def export(
     quiet: opt.Quiet = False,
 ) -> None:  # fmt: skip
     """Write the data set with the labels that were decided or that the audit is sure of."""
+    from labelfix.cli.export_tables import print_export
     from labelfix.cli.progress import shown_progress
-    from labelfix.cli.tables import stdout_console
     from labelfix.exports.export import export as run_export
 
     with shown_progress(quiet=quiet) as on_progress:
@@ -94,7 +87,7 @@ def export(
             on_progress=on_progress,
         )
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     elif not quiet:
         print_export(stdout_console(), result)
 
@@ -116,12 +109,12 @@ def diff(
     as_json: opt.AsJson = False,
 ) -> None:
     """Show what an export would change, and write nothing but the FILE asked for."""
-    from labelfix.cli.tables import stdout_console
+    from labelfix.cli.export_tables import print_diff
     from labelfix.exports.diff import diff_run
 
     result = diff_run(run, min_probability=min_probability, drop=drop, csv=csv, overwrite=overwrite)
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     else:
         print_diff(stdout_console(), result, top=top, csv=csv)
 
@@ -170,7 +163,6 @@ def check(
     if sure and max_error_rate is None:
         raise typer.BadParameter("--sure has no use without --max-error-rate")
     from labelfix.report.checks import check_run, write_junit, write_sarif
-    from labelfix.utils.text import plain
 
     result = check_run(
         run,
@@ -184,100 +176,8 @@ def check(
     if sarif is not None:
         write_sarif(result, sarif)
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     elif not quiet:
         typer.echo(plain(f"{'passed' if result.passed else 'failed'}: {result.reason}"))
     if not result.passed:
         raise typer.Exit(FAILED)
-
-
-def _print_json(values: dict[str, Any]) -> None:
-    typer.echo(json.dumps(values, indent=2))  # ASCII only, so that no name can command a terminal
-
-
-def print_export(console: Console, result: ExportResult) -> None:
-    """Print what an export did."""
-    _line(console, f"wrote {result.to}")
-    _line(console, f"{result.changed:,} of {result.rows:,} labels changed")
-    if result.dropped:
-        _line(console, f"{_rows(result.dropped)} left out")
-    if result.without_image:
-        _line(console, f"{_rows(result.without_image)} left out: there is no image file to copy")
-    if result.test_rows:
-        _line(console, f"{_rows(result.test_rows)} of a test split left as they came")
-    _notes(console, result.notes)
-
-
-def print_diff(console: Console, diff: Diff, *, top: int, csv: Path | None) -> None:
-    """Print what an export would change: the first ``top`` rows and pairs of classes."""
-    _line(console, f"{diff.relabeled:,} of {diff.rows:,} labels would change")
-    if diff.dropped:
-        _line(console, f"{_rows(diff.dropped)} would be left out")
-    _notes(console, diff.notes)
-    if diff.changes:
-        console.print()
-        console.print(_changes_table(diff.changes[:top]))
-        if len(diff.changes) > top:
-            _line(console, f"and {len(diff.changes) - top:,} more: --csv FILE writes all")
-        console.print()
-        console.print(_pairs_table(diff.pairs[:top]))
-    if csv is not None:
-        _line(console, f"wrote {csv}")
-
-
-def _changes_table(changes: tuple[Change, ...]) -> Table:
-    table = _table("sample", "- given", "+ new", "because")
-    for change in changes:
-        table.add_row(
-            cell(change.sample_id),
-            _minus(change.given_label),
-            _plus(change.label, change.action),
-            Text(_because(change), style="dim", overflow="fold"),
-        )
-    return table
-
-
-def _pairs_table(pairs: tuple[ChangedPair, ...]) -> Table:
-    table = _table("- given", "+ new")
-    table.add_column("rows", justify="right")
-    for pair in pairs:
-        action = "drop" if pair.label is None else "relabel"
-        table.add_row(_minus(pair.given_label), _plus(pair.label, action), f"{pair.count:,}")
-    return table
-
-
-def _minus(label: object) -> Text:
-    return Text("") if label is None else cell(f"- {label}", "red")
-
-
-def _plus(label: object, action: str) -> Text:
-    return cell("(left out)", "yellow") if action == "drop" else cell(f"+ {label}", "green")
-
-
-def _because(change: Change) -> str:
-    if change.because == "decision":
-        return f"decided by {plain(change.decided_by)}" if change.decided_by else "decided"
-    if change.because == "unreadable":
-        return "cannot be read"
-    wrong = change.label_error_probability
-    return "" if wrong is None else f"wrong with {percent(wrong)}"
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=True)
-    for name in columns:
-        table.add_column(name)
-    return table
-
-
-def _notes(console: Console, notes: tuple[str, ...]) -> None:
-    for note in notes:
-        _line(console, f"note: {note}")
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(Text(f"  {plain(text)}"), soft_wrap=True)

@@ -4,7 +4,6 @@ Nothing heavy is imported before a command needs it: ``--help`` starts without n
 and ``export`` never see torch.
 """
 
-import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,13 @@ import typer
 
 import labelfix.cli.options as opt
 from labelfix.cli.benchmark import benchmark
-from labelfix.cli.console import CommandGroup, refuse_idle_options, run_as_process
+from labelfix.cli.console import (
+    CommandGroup,
+    print_json,
+    refuse_idle_options,
+    run_as_process,
+    stdout_console,
+)
 from labelfix.cli.exports import add_export_commands
 from labelfix.cli.review import review
 from labelfix.config import EMBEDDED_BACKBONE
@@ -37,10 +42,6 @@ app.command()(review)
 def main() -> None:
     """Run the command line as a process."""
     run_as_process(app)
-
-
-def _print_json(values: dict[str, Any]) -> None:
-    typer.echo(json.dumps(values, indent=2))  # ASCII only, so that no name can command a terminal
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -202,7 +203,7 @@ def _audit_pred_probs(
 
 
 def _tell_audit(result: "AuditResult", as_json: bool, quiet: bool) -> None:
-    from labelfix.cli.tables import print_audit, stdout_console
+    from labelfix.cli.tables import print_audit
     from labelfix.report.summary import summarize
     from labelfix.report.training_log import summarize_training
     from labelfix.report.view import ReportView
@@ -210,7 +211,7 @@ def _tell_audit(result: "AuditResult", as_json: bool, quiet: bool) -> None:
     training = summarize_training(result.run, result.report)
     summary = summarize(ReportView(result.report), training=training)
     if as_json:
-        _print_json({**_places(result.run), **summary.to_json()})
+        print_json({**_places(result.run), **summary.to_json()})
     elif not quiet:
         print_audit(stdout_console(), summary, result.run, list(_files(result.run).values()))
 
@@ -242,7 +243,7 @@ def show(
             raise typer.BadParameter("--html and --class exclude each other: the page has a filter")
         _write_page(run, follow_links=follow_links, as_json=as_json)
         return
-    from labelfix.cli.tables import print_show, stdout_console
+    from labelfix.cli.tables import print_show
     from labelfix.report.io import read_report_table
     from labelfix.report.summary import summarize
     from labelfix.report.training_log import summarize_training
@@ -252,7 +253,7 @@ def show(
     training = summarize_training(run, report)
     summary = summarize(ReportView(report), class_name=of_class, top=top, training=training)
     if as_json:
-        _print_json({**_places(run if run.is_dir() else run.parent), **summary.to_json()})
+        print_json({**_places(run if run.is_dir() else run.parent), **summary.to_json()})
         return
     print_show(stdout_console(), summary, of_class=of_class, top=top)
 
@@ -264,7 +265,7 @@ def _write_page(run: Path, *, follow_links: bool, as_json: bool) -> None:
     with shown_progress(quiet=as_json) as on_progress:
         page = rewrite_page(run, on_progress, follow_links=follow_links)
     if as_json:
-        _print_json(_places(page.parent))
+        print_json(_places(page.parent))
     else:
         typer.echo(f"wrote {page}")
 
@@ -303,10 +304,9 @@ def diagnose(
             run, samples=samples, draws=draws, seed=seed, device=device, on_progress=on_progress
         )
     if as_json:
-        _print_json(diagnosis.to_json())
+        print_json(diagnosis.to_json())
     elif not quiet:
         from labelfix.cli.diagnose import print_diagnosis
-        from labelfix.cli.tables import stdout_console
         from labelfix.report.run_folder import DIAGNOSIS_NAMES
 
         print_diagnosis(stdout_console(), diagnosis, [run / name for name in DIAGNOSIS_NAMES])
@@ -341,7 +341,7 @@ def demo(
 
     made = write_demo(folder, seed=seed)
     if as_json:
-        _print_json({"data": str(made.data), "truth": str(made.truth), "planted": made.planted})
+        print_json({"data": str(made.data), "truth": str(made.truth), "planted": made.planted})
         return
     typer.echo(f"wrote {made.images:,} images, {made.planted} of them with a planted wrong label")
     typer.echo(f"data: {made.data}")
@@ -350,12 +350,12 @@ def demo(
 
 def _score_demo(folder: Path, run: Path, *, as_json: bool) -> None:
     from labelfix.benchmark.demo_score import TRUTH_NAME, score_demo
-    from labelfix.cli.tables import print_demo_score, stdout_console
+    from labelfix.cli.tables import print_demo_score
     from labelfix.report.io import read_report_table, report_file
 
     score = score_demo(read_report_table(run, pred_probs=False), folder / TRUTH_NAME)
     if as_json:
-        _print_json(score.to_json())
+        print_json(score.to_json())
     else:
         print_demo_score(stdout_console(), score, report_file(run))
 

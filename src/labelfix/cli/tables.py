@@ -1,34 +1,21 @@
 """What the commands print on stdout, for a person."""
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from labelfix.benchmark.demo_score import DemoScore
-from labelfix.cli.console import cell
+from labelfix.cli.console import cell, make_table, print_heading, print_line
 from labelfix.report.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
 from labelfix.report.training_log import TrainingSummary
 from labelfix.utils.text import percent, plain
 
-WIDTH_OF_A_FILE = 160
-"""Columns of the tables where no terminal says how wide it is."""
-
 SHOWN_ASSUMPTIONS = 3
 """Lines of what was taken for granted that a summary prints; run.json holds all."""
-
-
-def stdout_console() -> Console:
-    """Return the console of stdout; text that is piped away is not cut to 80 columns."""
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = WIDTH_OF_A_FILE
-    return console
 
 
 def print_audit(console: Console, summary: Summary, run: Path, files: Sequence[Path]) -> None:
@@ -37,10 +24,10 @@ def print_audit(console: Console, summary: Summary, run: Path, files: Sequence[P
     print_findings(console, summary)
     if summary.training is not None:
         print_training(console, summary.training)
-    _heading(console, "Files")
+    print_heading(console, "Files")
     for file in files:
-        _line(console, str(file))
-    _heading(console, "What to do next")
+        print_line(console, str(file))
+    print_heading(console, "What to do next")
     clean = run.with_name(f"{run.name}-clean.csv")
     for command, purpose in (
         (["labelfix", "show", str(run), "--top", "100"], "look at more of them"),
@@ -88,9 +75,9 @@ def print_figures(console: Console, summary: Summary) -> None:
     console.print()
     console.print(_grid(rows))
     for note in summary.notes:
-        _line(console, f"note: {note}")
+        print_line(console, f"note: {note}")
     for assumption in assumption_lines(summary.assumptions):
-        _line(console, assumption)
+        print_line(console, assumption)
 
 
 def assumption_lines(assumptions: Sequence[str]) -> list[str]:
@@ -138,19 +125,19 @@ def print_findings(
     """Print the worst rows and the pairs most confused, of one class or all."""
     where = "" if of_class is None else f" as {plain(of_class)}, or better so"
     if not summary.worst:
-        _heading(console, f"No label is flagged{where}")
+        print_heading(console, f"No label is flagged{where}")
         return
     many = len(summary.worst)
     heading = "The label most surely wrong" if many == 1 else f"The {many} labels most surely wrong"
-    _heading(console, heading + where)
+    print_heading(console, heading + where)
     console.print(_worst_table(summary.worst))
-    _heading(console, "The classes most confused")
+    print_heading(console, "The classes most confused")
     console.print(_pairs_table(summary.confused[:pairs]))
 
 
 def print_classes(console: Console, classes: Sequence[ClassSummary], top: int) -> None:
     """Print how many samples of each class are flagged, for the first ``top`` classes."""
-    table = _table(
+    table = make_table(
         ("class", "left"),
         ("samples", "right"),
         ("flagged", "right"),
@@ -165,10 +152,10 @@ def print_classes(console: Console, classes: Sequence[ClassSummary], top: int) -
             f"{row.flagged_share:.1%}",
             "unknown" if row.noise_rate is None else f"{row.noise_rate:.1%}",
         )
-    _heading(console, "Class by class")
+    print_heading(console, "Class by class")
     console.print(table)
     if len(classes) > top:
-        _line(console, f"and {len(classes) - top:,} more: --top {len(classes)} shows all")
+        print_line(console, f"and {len(classes) - top:,} more: --top {len(classes)} shows all")
 
 
 def print_training(console: Console, training: TrainingSummary) -> None:
@@ -184,24 +171,24 @@ def print_training(console: Console, training: TrainingSummary) -> None:
         rows.append(
             ("corrected", f"{training.corrected:,.0f}", "labels a network, in the last epoch")
         )
-    _heading(console, "Training")
+    print_heading(console, "Training")
     console.print(_grid(rows))
     if not training.farthest:
         return
-    table = _table(("farthest from its start", "left"), ("distance", "right"), ("held", "left"))
+    table = make_table(("farthest from its start", "left"), ("distance", "right"), ("held", "left"))
     for way in training.farthest:
         held = "at its boundary" if way.at_boundary else ""
         table.add_row(cell(way.name), f"{way.relative_distance:.1%}", held)
     console.print()
     console.print(table)
-    _line(console, "of the first network; distances as shares of the norm at the start")
+    print_line(console, "of the first network; distances as shares of the norm at the start")
 
 
 def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
     """Print how many of the known mistakes an audit found."""
     found, planted = score.planted_flagged, score.planted
     real, flagged = score.flagged_wrong, score.flagged
-    _heading(console, "Against the truth of the demo data")
+    print_heading(console, "Against the truth of the demo data")
     for line in (
         f"{found} of the {planted} planted errors are flagged ({_share(found, planted)})",
         f"{score.first_wrong} of the first {score.first} rows are really wrong",
@@ -211,7 +198,7 @@ def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
         f"the two identical images with different labels are {_reported(score.pair_reported)}",
         f"the report: {report}",
     ):
-        _line(console, line)
+        print_line(console, line)
 
 
 def _share(part: int, whole: int) -> str:
@@ -223,7 +210,7 @@ def _reported(is_reported: bool) -> str:
 
 
 def _worst_table(rows: Sequence[FlaggedRow]) -> Table:
-    table = _table(
+    table = make_table(
         ("given", "left"),
         ("suggested", "left"),
         ("wrong", "right"),
@@ -242,7 +229,7 @@ def _worst_table(rows: Sequence[FlaggedRow]) -> Table:
 
 
 def _pairs_table(pairs: Sequence[ConfusedPair]) -> Table:
-    table = _table(("given", "left"), ("suggested", "left"), ("flagged", "right"))
+    table = make_table(("given", "left"), ("suggested", "left"), ("flagged", "right"))
     for pair in pairs:
         table.add_row(
             cell(pair.given_label, "red"), cell(pair.suggested_label, "green"), f"{pair.count:,}"
@@ -259,19 +246,3 @@ def _grid(rows: Sequence[tuple[str, str, str]]) -> Table:
     for name, figure, remark in rows:
         grid.add_row(f"  {name}", figure, remark)
     return grid
-
-
-def _table(*columns: tuple[str, str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=True)
-    for name, side in columns:
-        table.add_column(name, justify="right" if side == "right" else "left")
-    return table
-
-
-def _heading(console: Console, text: str) -> None:
-    console.print()
-    console.print(Text(text, style="bold"), soft_wrap=True)
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(Text(f"  {plain(text)}"), soft_wrap=True)
