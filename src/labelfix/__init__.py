@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from labelfix.errors import LabelfixError
     from labelfix.exports.export import export
     from labelfix.pipeline import audit_pred_probs
-    from labelfix.report.io import read_report
+    from labelfix.report.frame import read_report
     from labelfix.training.recorder import EvidenceRecorder
 
     __version__: str
@@ -33,7 +33,7 @@ _MODULE_OF = {
     "audit": "labelfix.api",
     "audit_pred_probs": "labelfix.pipeline",
     "export": "labelfix.exports.export",
-    "read_report": "labelfix.report.io",
+    "read_report": "labelfix.report.frame",
 }
 
 

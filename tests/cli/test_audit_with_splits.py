@@ -46,7 +46,7 @@ def test_an_audit_of_splits_with_its_run_inside_the_data(small_data: Path, tmp_p
     assert open_audited(report).fingerprint == report.run.fingerprint
     with pytest.raises(ConfigError, match=r"out .* is the data set"):
         labelfix.audit(data, data, **options)
-    with pytest.raises(ConfigError, match=r"--out .* holds the data set"):
+    with pytest.raises(ConfigError, match=r"out .* holds the data set"):
         labelfix.audit(data, tmp_path, **options)
-    with pytest.raises(ConfigError, match=r"--cache .* is the data set"):
+    with pytest.raises(ConfigError, match=r"cache .* is the data set"):
         labelfix.audit(data, tmp_path / "third", **{**options, "cache": data})

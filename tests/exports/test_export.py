@@ -293,7 +293,7 @@ run, place = Path({str(folder_run)!r}), Path({str(tmp_path)!r})
 summarize(ReportView(read_report_table(run)))
 export(run, place / "clean")
 export(run, place / "clean.csv")
-from labelfix.report.io import read_report
+from labelfix.report.frame import read_report
 read_report(run)
 print([name for name in {HEAVY!r} if name in sys.modules])
 """

@@ -26,7 +26,8 @@ from labelfix.data.decisions import Decision, DecisionLog
 from labelfix.errors import ConfigError, DatasetError, DecisionsError, RunError
 from labelfix.exports.export import ExportFormat, export
 from labelfix.exports.table import COLUMNS
-from labelfix.report.io import read_report, write_report
+from labelfix.report.frame import read_report
+from labelfix.report.io import write_report
 from labelfix.types import DatasetSource
 
 PAGE = (Path(__file__).parents[2] / "docs" / "exports.md").read_text(encoding="utf-8")

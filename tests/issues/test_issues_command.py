@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from labelfix.cli import main as cli
-from labelfix.report.io import read_report
+from labelfix.report.frame import read_report
 
 
 def run(*args: str | Path) -> Result:

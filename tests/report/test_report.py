@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from small_report import CLASS_NAMES, Sample, report_of, samples_of
 
 from labelfix.errors import ReportError, RunError
-from labelfix.report.io import read_report, read_report_table, write_report
+from labelfix.report.frame import read_report
+from labelfix.report.io import read_report_table, write_report
 from labelfix.report.schema import COLUMNS, ROW_GROUP_SIZE, schema_page
 from labelfix.report.types import RunInfo
 from labelfix.types import MISSING

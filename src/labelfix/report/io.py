@@ -1,9 +1,9 @@
-"""A report on disk: written and read back as Parquet, or read as a pandas DataFrame."""
+"""A report on disk: written as Parquet, and read back."""
 
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from labelfix.arguments import checks_arguments
-from labelfix.data.decisions import read_decisions
 from labelfix.errors import ReportError
-from labelfix.report.decisions import join_decisions
 from labelfix.report.schema import (
     CLASSES_KEY,
     COLUMNS,
@@ -35,9 +32,6 @@ from labelfix.types import (
 )
 from labelfix.utils.files import atomic_path, refuse_special_file
 from labelfix.utils.reading import is_label, is_number, parquet_faults, parse_json
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NOISE_MATRIX_NAME = "noise_matrix.parquet"
 """What the table is called in a RUN folder."""
@@ -315,33 +309,3 @@ def _check_columns(schema: pa.Schema, class_names: tuple[Label, ...], file: Path
             f"{file} lacks columns of a report, or has them with another type: {', '.join(faults)}",
             hint=f"use the {REPORT_NAME} as `labelfix audit` wrote it",
         )
-
-
-@checks_arguments
-def read_report(path: str | Path) -> "pd.DataFrame":
-    """Read a report into a DataFrame, one row a sample, in the order of the input.
-
-    The columns are described in docs/report.md; the decisions of ``labelfix review`` are among
-    them. Integer columns are pandas' nullable integers, so that integer labels stay integers;
-    ``attrs["class_names"]`` holds the K class names in the order of ``pred_probs``, and
-    ``attrs["run"]`` says where the actions came from.
-
-    Args:
-        path: A RUN folder, or the report file itself.
-
-    Raises:
-        ReportError: There is no report, or the file is not one that this version can read.
-        DecisionsError: The file of decisions beside it cannot be read.
-    """
-    import pandas as pd  # noqa: PLC0415 - no command needs it, and it takes half a second
-
-    # plain pandas integers hold no nulls: labels would come back as floats
-    nullable = {pa.int16(): pd.Int16Dtype(), pa.int64(): pd.Int64Dtype()}
-    report = read_report_table(Path(path))
-    decided = join_decisions(report, read_decisions(Path(path))).columns
-    table = report.table
-    for name in decided.column_names:
-        table = table.append_column(name, decided[name])
-    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
-    frame.attrs = {"class_names": list(report.class_names), "run": report.run.to_json()}
-    return frame
