@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from labelfix.config.options import options_page
 from labelfix.report.schema import schema_page
 from labelfix.utils.files import atomic_path
 
-PAGES = {"report.md": schema_page}
+PAGES = {"options.md": options_page, "report.md": schema_page}
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ def test_probabilities_have_a_function_of_their_own() -> None:
     function = inspect.signature(labelfix.audit_pred_probs).parameters
     [command] = [c for c in app.registered_commands if c.callback.__name__ == "audit"]
     of_command = inspect.signature(command.callback).parameters
-    options = {"budget", "decisions", "force", "overwrite", "precision", "resume"}
+    options = {"budget", "config", "decisions", "force", "overwrite", "precision", "resume"}
     assert set(function) - {"on_progress"} == {"pred_probs", "out"} | options
     for option in options:
         assert function[option].default == of_command[option].default

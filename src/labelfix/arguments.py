@@ -62,6 +62,16 @@ def spelled_as_options() -> Iterator[None]:
         _IS_COMMAND.reset(token)
 
 
+@contextmanager
+def spelled_as_python() -> Iterator[None]:
+    """Name arguments as Python does while the block runs: in a file of settings, say."""
+    token = _IS_COMMAND.set(False)
+    try:
+        yield
+    finally:
+        _IS_COMMAND.reset(token)
+
+
 def named(argument: str, *, value: str | bool | None = None) -> str:
     """Return the name of an argument, with a value if one is given, as the caller spells it."""
     if not _IS_COMMAND.get():

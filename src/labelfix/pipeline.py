@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from labelfix.arguments import checks_arguments, named
-from labelfix.config import EMBEDDED_BACKBONE, AuditConfig, FlagConfig, settings_to_report
+from labelfix.config import EMBEDDED_BACKBONE, AuditConfig, settings_to_report
+from labelfix.config.file import config_of, flag_changes, overridden, read_settings
+from labelfix.config.options import documents_options
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import read_decisions
 from labelfix.data.duplicates import find_duplicates
@@ -320,15 +322,25 @@ def _score(
     )
 
 
+_OF_PROBABILITIES = ("scoring", "flags")
+"""The settings that are of use where probabilities are given."""
+
+
+def _config_of_probabilities(config: AuditConfig) -> dict[str, Any]:
+    return {name: as_json(asdict(getattr(config, name))) for name in _OF_PROBABILITIES}
+
+
 LIBRARIES_OF_PROBABILITIES = ("labelfix", "numpy", "pyarrow", "scipy")
 """Whose versions a report names."""
 
 
 @checks_arguments
+@documents_options
 def audit_pred_probs(
     pred_probs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
+    config: str | Path | None = None,
     precision: float | None = None,
     budget: int | None = None,
     overwrite: bool = False,
@@ -339,31 +351,15 @@ def audit_pred_probs(
 ) -> AuditResult:
     """Find the wrong labels by probabilities that you have, and write a report of them.
 
-    Args:
-        pred_probs: A file with the given label and the probabilities of each sample, **from a model
-            that never trained on it**: CSV or Parquet with ``sample_id``, ``given_label`` and
-            ``prob:<class>`` columns, or ``.npz`` with ``pred_probs``, ``labels`` and
-            ``class_names``. Of several files, one a model, the mean is taken.
-        out: The RUN folder to write.
-        precision: Flag as many labels as leave this share of the flags right; ``None`` flags as
-            many as make the expected F1 the highest.
-        budget: Flag this many labels instead; fewer rather than some of equally doubtful ones.
-        overwrite: Replace the run that ``out`` holds.
-        resume: If ``out`` holds this very run, finished, leave it as it is.
-        decisions: A RUN folder, ``out`` itself perhaps, with decisions of people on these samples:
-            scores build on them, and they are copied to ``out``.
-        force: Go on where labels and probabilities look as if they did not belong together, their
-            columns or rows in another order, which is refused otherwise.
-        on_progress: Told how far each stage is.
-
     Raises:
-        ConfigError: ``precision`` or ``budget`` cannot be used.
+        ConfigError: ``precision``, ``budget`` or a setting of ``config`` cannot be used.
         DatasetError: A file cannot be used, its columns or rows look mixed up, or the files do not
             fit each other.
         DecisionsError: There are no decisions, or they cannot be used.
         RunError: ``out`` holds a run already, or cannot be written to.
     """
-    flags = FlagConfig(precision=precision, budget=budget)
+    settings = {} if config is None else read_settings(Path(config), sections=_OF_PROBABILITIES)
+    whole = config_of(overridden(settings, {"flags": flag_changes(precision, budget)}))
     files = [pred_probs] if isinstance(pred_probs, str | Path) else pred_probs
     paths = [Path(path).absolute() for path in files]
     if not paths:
@@ -377,7 +373,7 @@ def audit_pred_probs(
         decided = decisions_of(source)
         refuse_to_replace(source, out)
         claim = {
-            "config": {"pred_probs": len(paths), "flags": asdict(flags), "force": force},
+            "config": {"pred_probs": len(paths), "force": force, **_config_of_probabilities(whole)},
             "fingerprint": fingerprint,
             "decisions": digest_of(decided),
         }
@@ -388,7 +384,7 @@ def audit_pred_probs(
         folder.claim(claim, overwrite=overwrite, resume=resume)
         try:
             report = _run_given_probabilities(
-                paths, fingerprint, decided, folder, flags, on_progress, source, force=force
+                paths, fingerprint, decided, folder, whole, on_progress, source, force=force
             )
         except LabelfixError:  # the mended command shall find its RUN free
             folder.release()
@@ -401,7 +397,7 @@ def _run_given_probabilities(
     fingerprint: str,
     decided: Decisions | None,
     folder: RunFolder,
-    flags: FlagConfig,
+    config: AuditConfig,
     on_progress: OnProgress,
     source: Path | None,
     *,
@@ -412,7 +408,7 @@ def _run_given_probabilities(
         given = open_pred_probs(paths, folder.path, on_progress, force=force)
     reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        report = _score_given_probabilities(given, reviewed, paths, fingerprint, flags)
+        report = _score_given_probabilities(given, reviewed, paths, fingerprint, config)
         report = replace(report, run=replace(report.run, run_id=folder.run_id))
     with clock.stage("writing the report"), said("writing the report", on_progress):
         write_report(report, folder.report_path, _lists(given))
@@ -420,7 +416,7 @@ def _run_given_probabilities(
     with said("drawing the page", on_progress):
         write_page(folder.path, report, no_pictures(NO_IMAGES))
     copy_decisions(source, folder.path)
-    folder.finish(_run_json_of_probabilities(given, report, clock))
+    folder.finish(_run_json_of_probabilities(config, given, report, clock))
     folder.close()
     return report
 
@@ -430,15 +426,17 @@ def _score_given_probabilities(
     reviewed: Reviewed | None,
     paths: Sequence[Path],
     fingerprint: str,
-    flags: FlagConfig,
+    config: AuditConfig,
 ) -> Report:
     size = len(given)
     is_judged = _is_judged(given)
     rows = np.flatnonzero(is_judged)
-    scores = score_probabilities(given.store, rows, given.given_label, reviewed)
+    scores = score_probabilities(
+        given.store, rows, given.given_label, reviewed, config=config.scoring
+    )
     nothing = np.full(size, MISSING, np.int64)
     source = DatasetSource(PRED_PROBS_KIND, paths[0], given.columns)
-    corrections = correct(scores, given.given_label != MISSING, flags)
+    corrections = correct(scores, given.given_label != MISSING, config.flags)
     notes = notes_on_labels(
         given.given_label,
         scores.predicted_label,
@@ -446,9 +444,11 @@ def _score_given_probabilities(
         len(given.class_names),
         by="probabilities",
     )
+    scoring = settings_to_report(config.scoring)
     settings = {
         PRED_PROBS_KIND: [str(path) for path in paths],
         **({"notes": notes} if notes else {}),
+        **({"scoring": scoring} if scoring else {}),
     }
     return build_report_table(
         dataset=LabeledDataset(
@@ -521,10 +521,11 @@ def _lists(given: GivenPredProbs) -> Iterator[pa.ChunkedArray]:
 
 
 def _run_json_of_probabilities(
-    given: GivenPredProbs, report: Report, clock: StageTimer
+    config: AuditConfig, given: GivenPredProbs, report: Report, clock: StageTimer
 ) -> Mapping[str, Any]:
     return {
         **report.run.to_json(),
+        "config": _config_of_probabilities(config),
         "samples": len(given),
         "class_names": list(given.class_names),
         "seconds": clock.seconds,

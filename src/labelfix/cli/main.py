@@ -21,7 +21,6 @@ from labelfix.cli.console import (
 )
 from labelfix.cli.exports import add_export_commands
 from labelfix.cli.review import review
-from labelfix.config import EMBEDDED_BACKBONE
 
 if TYPE_CHECKING:
     from labelfix.pipeline import AuditResult
@@ -73,6 +72,7 @@ USED_WITH_PRED_PROBS = {
     "pred_probs",
     "precision",
     "budget",
+    "config",
     "overwrite",
     "resume",
     "decisions",
@@ -97,21 +97,22 @@ def audit(
     resume: opt.Resume = False,
     half_rate: opt.HalfRate = False,
     decisions: opt.Decisions = None,
-    seed: opt.Seed = 0,
+    seed: opt.AuditSeed = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
-    backbone: opt.Backbone = EMBEDDED_BACKBONE,
+    config: opt.ConfigFile = None,
+    backbone: opt.Backbone = None,
     weights: opt.Weights = None,
-    pretrained: opt.Pretrained = True,
+    pretrained: opt.Pretrained = None,
     image_size: opt.ImageSize = None,
-    device: opt.WhereItRuns = "auto",
-    tune: opt.WhatIsTuned = "auto",
+    device: opt.AuditDevice = None,
+    tune: opt.WhatIsTuned = None,
     folds: opt.Folds = None,
     epochs: opt.Epochs = None,
     learning_rate: opt.LearningRate = None,
     train_batch_size: opt.TrainBatchSize = None,
     distance: opt.Distance = None,
-    self_labeling: opt.SelfLabeling = "safe",
+    self_labeling: opt.SelfLabeling = None,
     cache: opt.Cache = None,
     image_column: opt.ImageColumn = None,
     label_column: opt.LabelColumn = None,
@@ -119,7 +120,7 @@ def audit(
     split_column: opt.SplitColumn = None,
     test_split: opt.TestSplit = None,
     label_missing: opt.LabelMissing = None,
-    follow_links: opt.FollowLinksOut = False,
+    follow_links: opt.FollowLinksOut = None,
     max_pixels: opt.MaxPixels = None,
     value_range: opt.ValueRange = None,
 ) -> None:
@@ -141,6 +142,7 @@ def audit(
             resume=resume,
             decisions=decisions,
             force=force,
+            config=config,
         )
         return
     if pred_probs:
@@ -155,6 +157,7 @@ def audit(
         result = run_audit(
             data,
             out,
+            config=config,
             backbone=backbone,
             weights=weights,
             pretrained=pretrained,

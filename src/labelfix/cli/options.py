@@ -9,16 +9,12 @@ import typer
 from labelfix.arguments import expand_path
 from labelfix.config import (
     Device,
-    FineTuningConfig,
-    HeadConfig,
-    RegularizationConfig,
     SelfLabelingRules,
     Tune,
     refuse_unknown_device,
 )
+from labelfix.config.options import option_help
 from labelfix.errors import ConfigError
-
-_FULL = FineTuningConfig()
 
 
 def path_of(argument: str) -> Callable[[str], Path]:
@@ -65,24 +61,21 @@ MaxPixels: TypeAlias = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Larger images are not read. 178,956,970 if left out; more also reads images that a "
-        "few bytes blow up.",
+        help=option_help("max_pixels"),
     ),
 ]
 ValueRange: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="LOW,HIGH",
-        help="What becomes black and what white in images of more than 8 bits. If left out, the "
-        "range that the data use.",
+        help=option_help("value_range"),
     ),
 ]
 FollowLinksOut: TypeAlias = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--follow-links",
-        help="Read images outside DATA, too, where links in it or paths of a manifest lead; "
-        "exports copy them and pages show them.",
+        "--follow-links/--no-follow-links",
+        help=option_help("follow_links"),
     ),
 ]
 Quiet: TypeAlias = Annotated[
@@ -95,158 +88,138 @@ Data: TypeAlias = Annotated[
     typer.Argument(
         parser=path_of("data"),
         metavar="DATA",
-        help="A folder of class folders or with metadata.csv, a manifest (.csv .tsv .jsonl .json "
-        ".parquet), Parquet with the images inside (a file or a folder of shards), a folder of "
-        "save_to_disk, a .zip, or .tar files (class folders, WebDataset).",
+        help=option_help("data"),
     ),
 ]
 Out: TypeAlias = Annotated[
     Path,
-    typer.Option(parser=path_of("out"), metavar="RUN", help="The folder to write the report to."),
+    typer.Option(parser=path_of("out"), metavar="RUN", help=option_help("out")),
 ]
 PredProbs: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(
         parser=path_of("pred_probs"),
         metavar="FILE",
-        help="Instead of DATA: given labels and out-of-sample probabilities (.csv .parquet .npz). "
-        "Given once a model, the mean is taken.",
+        help=option_help("pred_probs"),
     ),
 ]
 Force: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--force",
-        help="With --pred-probs: go on where labels and probabilities look as if they did not "
-        "belong together (columns or rows in another order).",
+        help=option_help("force"),
     ),
 ]
 Precision: TypeAlias = Annotated[
     float | None,
-    typer.Option(
-        metavar="SHARE", help="Flag so many labels that this share of the flags is right."
-    ),
+    typer.Option(metavar="SHARE", help=option_help("precision")),
 ]
-Budget: TypeAlias = Annotated[
-    int | None, typer.Option(metavar="N", help="Flag this many labels instead.")
-]
+Budget: TypeAlias = Annotated[int | None, typer.Option(metavar="N", help=option_help("budget"))]
 IssueThresholds: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--issue-threshold",
         metavar="KIND=SCORE",
-        help="Report images whose score of a kind is below: near_duplicate, outlier, dark, bright, "
-        "blurry, odd_size; 0 looks for none. May be repeated.",
+        help=option_help("issue_threshold"),
     ),
 ]
-Overwrite: TypeAlias = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the run that RUN holds.")
-]
-Resume: TypeAlias = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run that RUN holds.")
-]
+Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help=option_help("overwrite"))]
+Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help=option_help("resume"))]
 Decisions: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         parser=path_of("decisions"),
         metavar="RUN",
-        help="A run whose suspects were decided on, perhaps the RUN that is replaced: what people "
-        "said counts as right, in training and in the scores.",
+        help=option_help("decisions"),
     ),
 ]
 HalfRate: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--half-rate",
-        help="With --resume: halve the learning rate from here on, after training has diverged.",
+        help=option_help("half_rate"),
     ),
 ]
 Backbone: TypeAlias = Annotated[
-    str, typer.Option(metavar="NAME", help="Any timm model. The default needs no network.")
+    str | None, typer.Option(metavar="NAME", help=option_help("backbone"))
 ]
 Weights: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        parser=path_of("weights"), metavar="FILE", help="The backbone's weights, as safetensors."
-    ),
+    typer.Option(parser=path_of("weights"), metavar="FILE", help=option_help("weights")),
 ]
 Pretrained: TypeAlias = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--pretrained/--no-pretrained",
         show_default=False,
-        help="Start from pretrained weights (as usual), or train the whole network from random "
-        "ones, with only its head regularized.",
+        help=option_help("pretrained"),
     ),
 ]
 ImageSize: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        metavar="PIXELS", help="A side, as the backbone sees it. Chosen from the data if left out."
-    ),
+    typer.Option(metavar="PIXELS", help=option_help("image_size")),
 ]
 WhereItRuns: TypeAlias = Annotated[
     Device,
     typer.Option(
         parser=_device,
         metavar="DEVICE",
-        help="Where the network runs: auto, cpu, cuda, cuda:N or mps.",
+        help=option_help("device"),
     ),
 ]
+AuditDevice: TypeAlias = Annotated[
+    Device | None,
+    typer.Option(parser=_device, metavar="DEVICE", help=option_help("device")),
+]
+AuditSeed: TypeAlias = Annotated[int | None, typer.Option(min=0, help=option_help("seed"))]
+ConfigFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--config", parser=path_of("config"), metavar="FILE", help=option_help("config")),
+]
 WhatIsTuned: TypeAlias = Annotated[
-    Tune,
-    typer.Option(
-        help="head: heads on frozen features; full: the whole network; "
-        "auto: the whole network where there is a GPU."
-    ),
+    Tune | None,
+    typer.Option(help=option_help("tune")),
 ]
 Folds: TypeAlias = Annotated[
     int | None,
     typer.Option(
         metavar="F",
-        help="Each sample is judged by models that saw the other folds only. If left out, "
-        f"{HeadConfig().folds} for heads, {_FULL.folds} for whole networks.",
+        help=option_help("folds"),
     ),
 ]
 Epochs: TypeAlias = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help=f"With --tune full: passes over the data. {_FULL.epochs} if left out.",
+        help=option_help("epochs"),
     ),
 ]
 LearningRate: TypeAlias = Annotated[
     float | None,
     typer.Option(
         metavar="RATE",
-        help="With --tune full: of the backbone, at its peak. "
-        f"{_FULL.learning_rate:g} if left out.",
+        help=option_help("learning_rate"),
     ),
 ]
 TrainBatchSize: TypeAlias = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help=f"With --tune full: images a step, over all GPUs. {_FULL.batch_size} if left out. "
-        "Where they do not fit into memory, a step takes them in portions by itself.",
+        help=option_help("train_batch_size"),
     ),
 ]
 Distance: TypeAlias = Annotated[
     float | None,
     typer.Option(
         metavar="D",
-        help="With --tune full: how far training may take each weight, as a share of the norm it "
-        f"was pretrained to. {RegularizationConfig().distance:g} if left out; 0 freezes the "
-        "weights of all stages, inf holds none but the head.",
+        help=option_help("distance"),
     ),
 ]
 SelfLabeling: TypeAlias = Annotated[
-    SelfLabelingRules,
+    SelfLabelingRules | None,
     typer.Option(
         metavar="RULES",
-        help="With --tune full: how labels are corrected and samples weighted. safe: by the "
-        "average over epochs, and taken back if in doubt; paper: by the authors' rules, made for "
-        "30 epochs; off: not at all.",
+        help=option_help("self_labeling"),
     ),
 ]
 Cache: TypeAlias = Annotated[
@@ -254,36 +227,34 @@ Cache: TypeAlias = Annotated[
     typer.Option(
         parser=path_of("cache"),
         metavar="FOLDER",
-        help="Where features are kept for the next audit. The user's cache if left out.",
+        help=option_help("cache"),
     ),
 ]
 ImageColumn: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Column of paths or bytes; found by its name if left out."),
+    typer.Option(metavar="NAME", help=option_help("image_column")),
 ]
 LabelColumn: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Column of labels; as above.")
+    str | None, typer.Option(metavar="NAME", help=option_help("label_column"))
 ]
 IdColumn: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Column of unique sample names; as above.")
+    str | None, typer.Option(metavar="NAME", help=option_help("id_column"))
 ]
 SplitColumn: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Column of splits; as above.")
+    str | None, typer.Option(metavar="NAME", help=option_help("split_column"))
 ]
 TestSplit: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="A split that is for testing, beside those called test, eval or holdout: its labels "
-        "are judged, but never trained on nor changed. May be repeated.",
+        help=option_help("test_split"),
     ),
 ]
 LabelMissing: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="VALUE",
-        help="A value that means that there is no label, such as unknown. May be repeated. Among "
-        "numbers from 0 on, -1 means so by itself; an empty VALUE ('') makes -1 a class.",
+        help=option_help("label_missing"),
     ),
 ]
 

@@ -104,15 +104,16 @@ class DatasetConfig:
     """How a data set is read.
 
     Args:
-        image_column: The column of a manifest or a Parquet file that holds the images or their
-            paths; ``None`` finds it by its name, as below.
-        label_column: Likewise the labels.
-        id_column: Likewise the names of the samples.
-        split_column: Likewise the splits.
-        test_split: Names of test splits, beside those that are called so.
-        label_missing: Values that are no label, beside empty ones. An empty text says that -1 is
-            a class like any other number.
-        follow_links: Whether images outside DATA, that links or paths lead to, are read as well.
+        image_column: Column of image paths or bytes; ``None`` finds it by its name, as below.
+        label_column: Column of labels.
+        id_column: Column of unique sample names.
+        split_column: Column of splits.
+        test_split: A split that is for testing, beside those called test, eval or holdout: its
+            labels are judged, but never trained on nor changed.
+        label_missing: A value that means that there is no label, such as unknown. Among numbers
+            from 0 on, -1 means so by itself; an empty text makes -1 a class.
+        follow_links: Read images outside the data, too, where links in them or paths of a manifest
+            lead; exports copy such images and pages show them.
     """
 
     image_column: str | None = None
@@ -133,7 +134,7 @@ class ImageConfig:
     """How encoded images become pixels.
 
     Args:
-        max_pixels: Larger images are not read.
+        max_pixels: Larger images are not read; more also reads images that a few bytes blow up.
         value_range: What becomes black and what white in images of more than 8 bits; ``None``
             takes the range that the data use, or the usual one of 8, 10, 12, 14 or 16 bits.
     """
@@ -163,12 +164,13 @@ class BackboneConfig:
     """Which network looks at the images.
 
     Args:
-        name: Any timm model.
-        weights: A safetensors file with the backbone's weights; ``None`` takes the model's own.
-        pretrained: Whether it starts from those; random weights otherwise, which only the training
-            of a whole network can use.
-        image_size: Pixels a side; ``None`` chooses from the data.
-        device: Where it runs; ``"auto"`` takes a GPU if there is one.
+        name: Any timm model. The default needs no network.
+        weights: The backbone's weights as a safetensors file; ``None`` takes the model's own.
+        pretrained: Start from pretrained weights; otherwise the whole network is trained from
+            random ones, with only its head regularized.
+        image_size: Pixels a side, as the backbone sees it; ``None`` chooses from the data.
+        device: Where the network runs: ``auto``, which takes a GPU if there is one, ``cpu``,
+            ``cuda``, ``cuda:N`` or ``mps``.
         batch_size: Images a forward pass; ``None`` takes what suits the device.
     """
 
@@ -264,7 +266,8 @@ class FineTuningConfig:
     Args:
         folds: Networks that are trained; each judges the samples that it never saw.
         epochs: Passes over the data.
-        batch_size: Samples a step, over all processes.
+        batch_size: Images of one step, over all GPUs; where they do not fit into memory, a step
+            takes them in portions by itself.
         optimizer: One of timm's.
         learning_rate: Of the backbone, at its peak.
         head_rate_factor: How much faster the new head learns.
@@ -542,8 +545,9 @@ class FlagConfig:
     """How many labels are flagged; by default as many as make the expected F1 the highest.
 
     Args:
-        precision: As many as leave this share of the flags right, as far as can be expected.
-        budget: This many; fewer rather than some of equally doubtful ones.
+        precision: Flag as many labels as leave this share of the flags right, as far as can be
+            expected; ``None`` flags as many as make the expected F1 the highest.
+        budget: Flag this many labels instead; fewer rather than some of equally doubtful ones.
         least_probability: Where neither is given, no label is flagged whose probability of an error
             is below this: where all labels are right, none is.
     """
@@ -614,8 +618,8 @@ class AuditConfig:
         dataset: How to read the data.
         images: How encoded images become pixels.
         backbone: Which network looks at the images.
-        tune: What is trained: ``"head"``, linear heads on frozen features; ``"full"``, the whole
-            network; ``"auto"``, the whole network where there is a GPU.
+        tune: What is trained: ``head``, linear heads on frozen features; ``full``, the whole
+            network; ``auto``, the whole network where there is a GPU.
         heads: How heads are trained.
         fine_tuning: How a whole network is trained.
         regularization: How far a whole network may go from where it was pretrained.
@@ -624,7 +628,7 @@ class AuditConfig:
         flags: How many labels are flagged.
         issues: Which images have an issue besides their label.
         seed: The one source of every random choice.
-        cache: Where features are kept; ``None`` is the user's cache folder.
+        cache: Where features are kept for the next audit; ``None`` takes the user's cache folder.
     """
 
     dataset: DatasetConfig = DatasetConfig()
