@@ -41,7 +41,7 @@ def test_the_docstring_tells_every_parameter(name):
 def test_help_and_docstring_spell_other_options_as_their_reader_does():
     assert option_help("epochs") == "With --tune full: passes over the data. Default: 10."
     told = descriptions(labelfix.audit)["epochs"]
-    assert told == 'With tune="full": passes over the data. ``None`` takes 10.'
+    assert told == 'With ``tune="full"``: passes over the data. ``None`` takes 10.'
 
 
 def test_every_setting_is_described():

@@ -209,12 +209,7 @@ def option_help(name: str) -> str:
         text += f" Default: {default}."
     if option.repeats:
         text += " May be repeated."
-    return (
-        text.replace("``None``", "leaving it out")
-        .replace('``"', "")
-        .replace('"``', "")
-        .replace("``", "")
-    )
+    return text.replace("``None``", "leaving it out").replace("``", "")
 
 
 def documents_options(function: F) -> F:
@@ -329,7 +324,7 @@ def _told(option: Option) -> str:
     if option.needs:
         first = text[:1].lower() if text[1:2].islower() else text[:1]
         text = f"With {option.needs}: {first}{text[1:]}"
-    return _MENTION.sub(lambda match: named(match[1], value=match[2]), text)
+    return _MENTION.sub(lambda match: f"``{named(match[1], value=match[2])}``", text)
 
 
 def _default(option: Option) -> str:
