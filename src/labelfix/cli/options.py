@@ -164,6 +164,7 @@ WhereItRuns: TypeAlias = Annotated[
     typer.Option(
         parser=_device,
         metavar="DEVICE",
+        show_default=False,  # its help says so
         help=option_help("device"),
     ),
 ]
