@@ -54,3 +54,12 @@ def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     done = labelfix("audit", small_data, "--out", run)
     assert done.returncode == 0, done.stderr
     return run
+
+
+@pytest.fixture
+def features():
+    """The columns of a Hugging Face data set of images."""
+    datasets = pytest.importorskip("datasets")
+    return datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    )

@@ -69,7 +69,9 @@ def test_every_method_is_where_it_is_said_to_be() -> None:
     for method in METHODS.values():
         if method.package != "datasets":
             assert callable(
-                getattr(import_module(f"labelfix.benchmark.{method.module}"), method.function)
+                getattr(
+                    import_module(f"labelfix.benchmark.methods.{method.module}"), method.function
+                )
             )
     with pytest.raises(BenchmarkError, match="no method 'cleanlab'") as caught:
         find_method("cleanlab")

@@ -21,7 +21,6 @@ from small_report import Sample, report_of
 from typer.testing import CliRunner, Result
 
 from labelfix.cli import main as cli
-from labelfix.report import build as report
 from labelfix.report.io import write_report
 
 COMMAND = [sys.executable, "-m", "labelfix"]
@@ -378,7 +377,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(report, "read_report_table", broken)
+    monkeypatch.setattr("labelfix.report.io.read_report_table", broken)
     result = run("show", tmp_path)
     assert isinstance(result.exception, ZeroDivisionError)
     assert "hint:" not in result.output
@@ -444,7 +443,7 @@ def test_progress_is_a_few_plain_lines_elsewhere(small_run: Path, tmp_path: Path
 
 WAITING = """
 import json, os, sys
-from labelfix.cli import main
+from labelfix.cli.main import main
 sys.argv = ["labelfix", "--version"]
 try:
     main()

@@ -193,7 +193,7 @@ def test_a_place_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from labelfix.decisions import Decision, DecisionLog
+from labelfix.data.decisions import Decision, DecisionLog
 log, who = DecisionLog(Path(sys.argv[1])), sys.argv[2]
 for number in range(int(sys.argv[3])):
     log.append([Decision(f"{who}-{number}", "keep", decided_by=who)])

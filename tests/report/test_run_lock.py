@@ -21,7 +21,7 @@ from labelfix.report.run_folder import RunFolder, locked, run_id_of
 HOLD = """
 import sys, time
 from pathlib import Path
-from labelfix.run_folder import RunFolder
+from labelfix.report.run_folder import RunFolder
 with RunFolder(Path(sys.argv[1])).held(may_hold_run=True):
     print("held", flush=True)
     time.sleep(60)
@@ -94,7 +94,7 @@ def test_many_that_come_at_once_hold_it_one_after_the_other(tmp_path):
 import os, sys, time
 from pathlib import Path
 from labelfix.errors import RunError
-from labelfix.run_folder import locked
+from labelfix.report.run_folder import locked
 folder = Path(sys.argv[1])
 held, end = 0, time.monotonic() + 3
 while time.monotonic() < end:

@@ -60,14 +60,6 @@ def shard(numbers: range, note: str = "cls") -> dict[str, bytes]:
 # Hugging Face
 
 
-@pytest.fixture
-def features():
-    datasets = pytest.importorskip("datasets")
-    return datasets.Features(
-        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
-    )
-
-
 def hugging(features, numbers):
     datasets = pytest.importorskip("datasets")
     rows = {

@@ -223,7 +223,7 @@ import io, sys
 import numpy as np
 from PIL import Image
 from labelfix.errors import UnreadableImage
-from labelfix.images import decode_image, quiet_pillow
+from labelfix.modalities.image.decode import decode_image, quiet_pillow
 rng = np.random.default_rng(0)
 bad = 0
 with quiet_pillow():
