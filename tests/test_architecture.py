@@ -18,7 +18,9 @@ METHODS_OF_BENCHMARK = (
     "benchmark.methods.ours",
     "benchmark.methods.ours_probs",
     "benchmark.methods.cleanlab",
+    "benchmark.methods.cleanlab_network",
     "benchmark.methods.baselines",
+    "benchmark.methods.neighbors",
 )
 KNOW_THE_TRUTH = {
     "benchmark.data", "benchmark.metrics", "benchmark.run", "benchmark.stage",

@@ -17,8 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from labelfix.benchmark.methods import baselines
-from labelfix.benchmark.methods import baselines as neighbor_methods
 from labelfix.benchmark.methods import cleanlab as cleanlab_methods
+from labelfix.benchmark.methods import neighbors as neighbor_methods
 from labelfix.benchmark.methods import ours_probs as probs
 from labelfix.benchmark.methods.cleanlab import STRENGTHS, cross_validated
 from labelfix.benchmark.methods.registry import METHODS, find_method, fits
@@ -301,7 +301,7 @@ def test_methods_on_features_need_no_torch() -> None:
 
     program = (
         "import sys, labelfix.benchmark.worker, labelfix.benchmark.methods.cleanlab, "
-        "labelfix.benchmark.methods.baselines, labelfix.benchmark.methods.ours_probs; "
+        "labelfix.benchmark.methods.neighbors, labelfix.benchmark.methods.ours_probs; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -5,13 +5,10 @@ Letters: N samples, K classes, M models.
 
 import contextlib
 import io
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cleanlab import Datalab
 from cleanlab.count import compute_confident_joint, estimate_joint, estimate_latent
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_ensemble_scores, get_label_quality_scores
@@ -23,14 +20,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from labelfix.benchmark.problem import ANY_SCORE, MethodOutputs, MethodResult, Problem, suggestions
-from labelfix.config import AuditConfig, FineTuningConfig, RegularizationConfig, SelfLabelingConfig
-from labelfix.pipeline import audit
-from labelfix.report.io import read_report_table
-from labelfix.report.types import Report
 
 
 def datalab(problem: Problem) -> MethodOutputs:
     """``Datalab.find_issues(features=...)``, label issues only."""
+    from cleanlab import Datalab  # heavy, and only installed with the extra `benchmark`
+
     given = problem.given_label
     with contextlib.redirect_stdout(io.StringIO()):
         lab = Datalab({"label": given}, label_name="label")
@@ -218,38 +213,3 @@ def _average(models: list[Probs], given_label: NDArray[np.int64]) -> Probs:
         return models[0]
     accuracy = np.array([(model.argmax(axis=1) == given_label).mean() for model in models])
     return np.tensordot(accuracy / accuracy.sum(), np.stack(models), axes=1)
-
-
-NETWORK_FOLDS = 5
-
-
-def network(problem: Problem) -> MethodOutputs:
-    """Judge by cleanlab, on the probabilities of networks without limit and self-labeling."""
-    if problem.data is None:
-        raise AssertionError("the task has images")
-    with tempfile.TemporaryDirectory() as scratch:
-        config = AuditConfig(
-            backbone=problem.backbone,
-            tune="full",
-            fine_tuning=FineTuningConfig(folds=NETWORK_FOLDS),
-            regularization=RegularizationConfig(form="none"),
-            self_labeling=SelfLabelingConfig(correct_from=None, reweight_from=None),
-            seed=problem.seed,
-            cache=Path(scratch) / "cache",
-        )
-        audit(problem.data, Path(scratch) / "run", config)
-        report = read_report_table(Path(scratch) / "run")
-    return judged([pred_probs_of(report, problem)], problem.given_label, report.run.settings)
-
-
-def pred_probs_of(report: Report, problem: Problem) -> NDArray[np.float64]:
-    """Return ``(N, K)``; the label of a sample that was not judged is taken as surely right."""
-    column = report.table["pred_probs"].combine_chunks()
-    is_judged = column.is_valid().to_numpy(zero_copy_only=False)
-    probs = np.zeros((len(problem), problem.classes))
-    probs[np.arange(len(problem)), problem.given_label] = 1
-    values = column.flatten().to_numpy().reshape(int(is_judged.sum()), -1)
-    judged_rows = np.flatnonzero(is_judged)
-    probs[judged_rows] = 0
-    probs[judged_rows[:, None], np.array(report.class_names, dtype=np.int64)] = values
-    return probs

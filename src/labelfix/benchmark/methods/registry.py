@@ -71,7 +71,7 @@ METHODS = {
         ),
         Method(
             "cleanlab-network",
-            "cleanlab",
+            "cleanlab_network",
             "network",
             "images",
             "cleanlab on 5 folds of the same backbone, fine-tuned plainly",
@@ -110,19 +110,19 @@ METHODS = {
         ),
         Method(
             "knn-vote",
-            "baselines",
+            "neighbors",
             "knn_vote",
             "features",
             "vote of the 50 nearest neighbors",
         ),
         Method(
             "simifeat-vote",
-            "baselines",
+            "neighbors",
             "simifeat_vote",
             "features",
             "vote and rank of the 10 nearest neighbors, after SimiFeat",
         ),
-        Method("random", "baselines", "chance", "labels", "drawn scores"),
+        Method("random", "neighbors", "chance", "labels", "drawn scores"),
     )
 }
 
