@@ -5,9 +5,9 @@ Letters: N samples, D features, K classes, k neighbors.
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
 
 from labelfix.benchmark.problem import ANY_SCORE, MethodOutputs, MethodResult, Problem, suggestions
-from labelfix.issues.neighbors import find_neighbors
 from labelfix.types import MISSING
 
 KNN_NEIGHBORS = 50
@@ -83,9 +83,11 @@ def neighbor_votes(problem: Problem, neighbors: int) -> NDArray[np.float64]:
     spread = values.std(axis=0)
     values /= np.where(spread > 0, spread, 1)
     values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    near = find_neighbors(values, count=neighbors, exact_rows=len(values)).rows
+    found = min(neighbors, len(problem) - 1)
+    index = NearestNeighbors(n_neighbors=found, algorithm="brute").fit(values)
+    near = index.kneighbors(return_distance=False)  # without an argument: oneself is left out
     votes = np.zeros((len(problem), problem.classes))
     rows = np.arange(len(problem))
     for column in near.T:
-        votes[rows, problem.given_label[column]] += 1 / near.shape[1]
+        votes[rows, problem.given_label[column]] += 1 / found
     return votes
