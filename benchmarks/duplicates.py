@@ -28,6 +28,7 @@ from harness import append_row, new_parser, open_labels
 from labelfix.config import BackboneConfig, IssueConfig
 from labelfix.data.duplicates import find_duplicates
 from labelfix.issues.find import find_issue_kinds
+from labelfix.modalities.base import get_modality
 from labelfix.modalities.image.backbone import load_backbone
 from labelfix.modalities.image.decode import decode_image
 from labelfix.modalities.image.features import compute_features, typical_side
@@ -96,7 +97,7 @@ def find_planted(arguments: argparse.Namespace) -> dict[str, Any]:
         given = np.append(dataset.given_label[:size], dataset.given_label[originals])
         duplicates = find_duplicates(features, given)
         start = time.perf_counter()
-        kinds = find_issue_kinds(features, given, duplicates, IssueConfig())
+        kinds = find_issue_kinds(features, given, duplicates, IssueConfig(), get_modality("image"))
         seconds = time.perf_counter() - start
     sets = kinds.near_duplicate_set
     is_found = (sets[size:] == sets[originals]) & (sets[size:] != MISSING)
@@ -192,7 +193,7 @@ def measure_time(size: int, width: int) -> dict[str, Any]:
     duplicates = find_duplicates(features, given)
     before = peak_bytes()
     start, processor = time.perf_counter(), time.process_time()
-    kinds = find_issue_kinds(features, given, duplicates, IssueConfig())
+    kinds = find_issue_kinds(features, given, duplicates, IssueConfig(), get_modality("image"))
     return {
         "images": size,
         "features": width,

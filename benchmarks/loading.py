@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness import bar, median_ratio, new_parser, open_labels, time_in_turn
-from labelfix.modalities.image.backbone import choose_device
 from labelfix.modalities.image.pixels import (
     DecodedPixels,
     PixelSource,
@@ -43,6 +42,7 @@ from labelfix.modalities.image.transforms import (
     draw_crops,
 )
 from labelfix.modalities.image.views import ImageViews, TrainingImages
+from labelfix.utils.torch_utils import choose_device
 
 Feed = Generator[Tensor, None, None]
 

@@ -40,20 +40,20 @@ from labelfix.config import (
 )
 from labelfix.modalities.image.backbone import (
     Network,
-    choose_device,
     fresh_classifier,
     load_network,
 )
+from labelfix.modalities.image.encoder import MIN_CROP
 from labelfix.modalities.image.features import typical_side
 from labelfix.modalities.image.pixels import StoredPixels, decode_once, stored_square
 from labelfix.modalities.image.transforms import Augment, flip_probability
 from labelfix.modalities.image.views import ImageViews
-from labelfix.recipes import MIN_CROP
 from labelfix.training.finetune import FineTuning, TrainingSetup, predict
 from labelfix.training.recorder import EvidenceRecorder
 from labelfix.training.regularization import LayerBalls
 from labelfix.training.self_labeling import SelfLabeler
 from labelfix.types import MISSING
+from labelfix.utils.torch_utils import choose_device
 
 NO_LIMIT = RegularizationConfig(form="none")
 NO_SELF_LABELS = SelfLabelingConfig(correct_from=None, reweight_from=None)

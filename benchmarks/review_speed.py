@@ -80,7 +80,7 @@ def write_run(data: Path, run: Path, suspects: int, rng: np.random.Generator) ->
     probs = rng.dirichlet(np.full(classes, 0.1), size).astype(np.float32)
     nothing = np.zeros((classes, classes))
     report = build_report(
-        dataset=dataset,
+        samples=dataset,
         unreadable={},
         judgeable=FoldAssignment(np.ones(size, np.bool_), np.zeros(size, np.int16), {}),
         evidence=Evidence(probs, np.zeros(size, np.int16), wrong, dataset.given_label),

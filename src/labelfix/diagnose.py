@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from labelfix.arguments import checks_arguments
 from labelfix.config import BackboneConfig, Device
 from labelfix.errors import ConfigError, DatasetError, RunError, UnreadableImage
-from labelfix.modalities.image.backbone import Network, choose_device, load_network, normalize
+from labelfix.modalities.image.backbone import Network, load_network, normalize
 from labelfix.modalities.image.decode import Decoding, decode_image
 from labelfix.modalities.image.transforms import Preprocessing
 from labelfix.report.html.charts import diagnosis_svg
@@ -55,6 +55,7 @@ from labelfix.report.view import ReportView
 from labelfix.types import MISSING, ImageStore
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, Progress, no_progress
+from labelfix.utils.torch_utils import choose_device
 
 SIGMAS = (1e-2, 1e-3, 1e-4)
 """The standard deviations of the paper's table."""

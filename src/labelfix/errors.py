@@ -12,7 +12,7 @@
     ├── DecisionsError   a file of decisions cannot be read, or a decision is none
     └── BenchmarkError   a benchmark cannot be run, or a file does not hold its rows
 
-    UnreadableImage      one sample cannot be read: a row in the report, never the end of a run
+    UnreadableSample     one sample cannot be read: a row in the report, never the end of a run
 """
 
 
@@ -56,5 +56,9 @@ class BenchmarkError(LabelfixError):
     """A benchmark cannot be run, or a file does not hold rows of one."""
 
 
-class UnreadableImage(Exception):
+class UnreadableSample(Exception):
+    """One sample cannot be read; the message is the reason that the report gives for the row."""
+
+
+class UnreadableImage(UnreadableSample):
     """One image cannot be read; the message is the reason that the report gives for the row."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from labelfix.arguments import checks_arguments, named
-from labelfix.config import EMBEDDED_BACKBONE, AuditConfig, settings_to_report
+from labelfix.config import AuditConfig, settings_to_report
 from labelfix.config.file import config_of, flag_changes, overridden, read_settings
 from labelfix.config.options import documents_options
 from labelfix.data.dataset import open_dataset
@@ -26,7 +26,7 @@ from labelfix.data.duplicates import find_duplicates
 from labelfix.data.label_agreement import notes_on_labels
 from labelfix.data.probabilities import GivenPredProbs, fingerprint_of, open_pred_probs
 from labelfix.data.probability_store import blocks
-from labelfix.data.stores import NoImages
+from labelfix.data.stores import shown_images
 from labelfix.data.trusted_labels import (
     Decisions,
     copy_decisions,
@@ -40,12 +40,11 @@ from labelfix.data.trusted_labels import (
 from labelfix.errors import ConfigError, LabelfixError
 from labelfix.issues.find import find_issue_kinds
 from labelfix.issues.types import IssueKinds
-from labelfix.modalities.image.backbone import choose_device
+from labelfix.modalities.base import Modality, Renderer, get_modality, no_pictures
 from labelfix.modalities.image.decode import quiet_pillow
-from labelfix.modalities.image.rendering import no_pictures
 from labelfix.recipes import FullTuning, HeadTuning
-from labelfix.report.build import build_report, build_report_table
-from labelfix.report.html.page import NO_IMAGES, pictures_in, write_page
+from labelfix.report.build import build_report
+from labelfix.report.html.page import NO_IMAGES, write_page
 from labelfix.report.io import (
     NOISE_MATRIX_NAME,
     REPORT_NAME,
@@ -62,7 +61,7 @@ from labelfix.report.run_folder import (
     NETWORK_NAMES,
     RunFolder,
 )
-from labelfix.report.schema import row_group_rows
+from labelfix.report.schema import row_group_rows, with_late_columns
 from labelfix.report.types import Report, RunInfo
 from labelfix.scoring.flags import correct
 from labelfix.scoring.scores import score_probabilities, score_with_margins
@@ -74,7 +73,6 @@ from labelfix.types import (
     MISSING,
     PRED_PROBS_KIND,
     Assumption,
-    DatasetSource,
     Duplicates,
     EncodedSamples,
     Evidence,
@@ -83,11 +81,13 @@ from labelfix.types import (
     LabeledDataset,
     LabelScores,
     Reviewed,
+    Samples,
 )
 from labelfix.utils.cache import cache_key, content_key, content_of, marked_cache
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
 from labelfix.utils.text import as_json
+from labelfix.utils.torch_utils import choose_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class AuditResult:
 
     Args:
         run: The RUN folder.
-        report: What was findings; also in ``run/report.parquet``. Of probabilities that were given,
+        report: What was found; also in ``run/report.parquet``. Of probabilities that were given,
             the table here lacks ``pred_probs``, which is most of a report when K is large.
     """
 
@@ -121,24 +121,22 @@ def write_network(tuned: FineTuned, folder: Path) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in tuned.log), encoding="utf-8")
 
 
-LIBRARIES = ("labelfix", "torch", "timm", "numpy", "pillow", "pyarrow", "scikit-learn")
-"""Whose versions a report names."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class AuditContext:
     """What is audited, and how.
 
     Args:
         dataset: The samples, with the labels that they came with.
+        modality: What kind of samples they are.
         reviewed: What people decided about some of them.
         config: How to go about it.
         clock: Told how long each stage takes.
         on_progress: Told what is going on.
-        on_images: Told digests of the images as soon as they were read; may refuse to go on.
+        on_images: Told digests of the samples as soon as they were read; may refuse to go on.
     """
 
     dataset: LabeledDataset
+    modality: Modality
     reviewed: Reviewed | None
     config: AuditConfig
     clock: StageTimer
@@ -148,24 +146,25 @@ class AuditContext:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AuditFindings:
-    """What an audit findings, before it is written.
+    """What an audit found, before it is written: the same whichever way the samples came.
 
     Args:
         report: On every sample.
-        evidence: What training saw.
-        kinds: What was findings of the images; ``None`` in a process that does not write.
-        tuned: The networks; ``None`` if only heads were trained.
+        kinds: What was found of the samples; ``None`` where none was looked at.
+        tuned: The networks; ``None`` if none was trained as a whole.
+        pred_probs: The given probabilities, a row group of the report at a time; ``None`` where the
+            report has them.
     """
 
     report: Report
-    evidence: Evidence
-    kinds: IssueKinds | None
+    kinds: IssueKinds | None = None
     tuned: FineTuned | None = None
+    pred_probs: Iterator[pa.ChunkedArray] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingPlan:
-    """What is known before training: which images can be read, are the same, and are judged."""
+    """What is known before training: which samples can be read, are the same, and are judged."""
 
     seen: EncodedSamples
     duplicates: Duplicates
@@ -173,7 +172,7 @@ class TrainingPlan:
 
 
 def find_by_heads(context: AuditContext) -> AuditFindings:
-    """Train heads on what the frozen backbone sees.
+    """Train heads on the features of the modality's encoder.
 
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
@@ -181,7 +180,7 @@ def find_by_heads(context: AuditContext) -> AuditFindings:
     dataset, config, clock = context.dataset, context.config, context.clock
     reviewed, on_progress = context.reviewed, context.on_progress
     with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
-        tuning = HeadTuning.load(dataset, config)
+        tuning = HeadTuning.load(dataset, config, context.modality)
     with clock.stage("computing features"):
         seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
     context.on_images(_digests_of(seen))
@@ -189,22 +188,14 @@ def find_by_heads(context: AuditContext) -> AuditFindings:
     kinds = _compare(context, seen, plan.duplicates)
     with clock.stage("training"):
         evidence = tuning.train(dataset, seen, plan.judgeable, reviewed, on_progress)
-    with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        scores = score_with_margins(
-            evidence,
-            dataset.given_label,
-            reviewed,
-            plan.duplicates.exact_duplicate_set,
-            config.scoring,
-        )
-        report = _score(context, plan, evidence, scores, kinds, tuning.settings())
-    return AuditFindings(report, evidence, kinds)
+    report = _score(context, plan, evidence, kinds, tuning.encoder.name, tuning.settings())
+    return AuditFindings(report, kinds)
 
 
 def find_by_networks(
     context: AuditContext, tuning: FullTuning, checkpoints: Checkpoints
 ) -> AuditFindings:
-    """Fine-tune a whole network a fold.
+    """Fine-tune one whole network per fold.
 
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
@@ -213,29 +204,22 @@ def find_by_networks(
     reviewed, on_progress = context.reviewed, context.on_progress
     with clock.stage("decoding"):
         seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
-    images = _digests_of(seen)
-    context.on_images(images)
-    checkpoints = checkpoints.of_images(images)
+    digests = _digests_of(seen)
+    context.on_images(digests)
+    checkpoints = checkpoints.of_images(digests)
     plan = _plan(context, seen, tuning.folds)
     with clock.stage("training"):
         tuned = tuning.train(dataset, seen, plan.judgeable, reviewed, checkpoints, on_progress)
     kinds = None
     if tuning.world.is_writer:  # after training, so that no other process waits for it
         kinds = _compare(context, _frozen_features(context), plan.duplicates)
-    with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        scores = score_with_margins(
-            tuned.evidence,
-            dataset.given_label,
-            reviewed,
-            plan.duplicates.exact_duplicate_set,
-            config.scoring,
-        )
-        report = _score(context, plan, tuned.evidence, scores, kinds, tuning.settings(tuned))
-    return AuditFindings(report, tuned.evidence, kinds, tuned)
+    settings = tuning.settings(tuned)
+    report = _score(context, plan, tuned.evidence, kinds, tuning.trainer.name, settings)
+    return AuditFindings(report, kinds, tuned)
 
 
 def _digests_of(seen: EncodedSamples) -> dict[str, str]:
-    """Return what makes two runs have seen the same images, whatever their files are called."""
+    """Return what makes two runs have seen the same samples, whatever their files are called."""
     unreadable = cache_key(sorted(seen.unreadable))
     return {"content": content_key(seen.content), "unreadable": unreadable}
 
@@ -250,76 +234,192 @@ def _plan(context: AuditContext, seen: EncodedSamples, folds: int) -> TrainingPl
 
 
 def _frozen_features(context: AuditContext) -> Features:
-    """Return what the network saw before it was trained: one pass, as an audit of heads begins.
-
-    Random weights see nothing; the default network looks in their place.
-    """
-    config = context.config
-    if not config.backbone.pretrained:
-        backbone = replace(config.backbone, name=EMBEDDED_BACKBONE, pretrained=True)
-        config = replace(config, backbone=backbone)
+    """Return what a network saw before it was trained: one pass, as an audit of heads begins."""
     with context.clock.stage("computing features"):
-        frozen = HeadTuning.load(context.dataset, config)
-        return frozen.look(context.dataset, marked_cache(config.cache), context.on_progress)
+        frozen = HeadTuning.load(context.dataset, context.config, context.modality)
+        cache = marked_cache(context.config.cache)
+        return frozen.look(context.dataset, cache, context.on_progress)
 
 
 def _compare(context: AuditContext, features: Features, duplicates: Duplicates) -> IssueKinds:
-    clock, given_label = context.clock, context.dataset.given_label
-    with clock.stage("comparing images"), said("comparing the images", context.on_progress):
-        return find_issue_kinds(features, given_label, duplicates, context.config.issues)
+    plural = context.modality.plural
+    with (
+        context.clock.stage(f"comparing {plural}"),
+        said(f"comparing the {plural}", context.on_progress),
+    ):
+        return find_issue_kinds(
+            features,
+            context.dataset.given_label,
+            duplicates,
+            context.config.issues,
+            context.modality,
+        )
 
 
 def _score(
     context: AuditContext,
     plan: TrainingPlan,
     evidence: Evidence,
-    scores: LabelScores,
     kinds: IssueKinds | None,
+    backbone: str,
     settings: Mapping[str, Any],
 ) -> Report:
-    dataset = context.dataset
-    usable = dataset.given_label != MISSING
-    usable[list(plan.seen.unreadable)] = False
-    limits = None if kinds is None else dict(kinds.limits)
-    corrections = correct(scores, usable, context.config.flags)
+    dataset, config, modality = context.dataset, context.config, context.modality
+    with context.clock.stage("scoring"), said("weighing the evidence", context.on_progress):
+        scores = score_with_margins(
+            evidence,
+            dataset.given_label,
+            context.reviewed,
+            plan.duplicates.exact_duplicate_set,
+            config.scoring,
+        )
+        settings = {**settings, "issues": None if kinds is None else dict(kinds.limits)}
+        if dataset.test_splits:
+            settings["test_splits"] = dataset.test_splits
+        if dataset.label_missing:
+            settings["label_missing"] = dataset.label_missing
+        return _report(
+            dataset,
+            scores,
+            plan.judgeable,
+            plan.duplicates,
+            reviewed=context.reviewed,
+            config=config,
+            unreadable=plan.seen.unreadable,
+            evidence=evidence,
+            kinds=kinds,
+            origin=Origin(
+                modality=modality,
+                backbone=backbone,
+                seed=config.seed,
+                libraries=(*LIBRARIES, *modality.libraries),
+                settings={"notes": [], **settings},
+                assumptions=plan.seen.assumptions,
+            ),
+        )
+
+
+LIBRARIES = ("labelfix", "torch", "numpy", "pyarrow", "scikit-learn")
+"""Whose versions a report names, beside those of the modality."""
+
+LIBRARIES_OF_PROBABILITIES = ("labelfix", "numpy", "pyarrow", "scipy")
+"""Whose versions a report on given probabilities names."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Origin:
+    """Where the probabilities of a report came from.
+
+    Args:
+        modality: Of the samples that a model looked at; ``None`` where probabilities were given.
+        backbone: The network that looked at them.
+        seed: What every random choice was drawn from.
+        libraries: Whose versions the report names.
+        settings: What shaped the probabilities, as JSON values.
+        assumptions: What was taken for granted besides what the samples say themselves.
+    """
+
+    modality: Modality | None
+    backbone: str | None
+    seed: int | None
+    libraries: Sequence[str]
+    settings: Mapping[str, Any]
+    assumptions: tuple[Assumption, ...]
+
+
+def _report(
+    samples: Samples,
+    scores: LabelScores,
+    judgeable: FoldAssignment,
+    duplicates: Duplicates,
+    *,
+    reviewed: Reviewed | None,
+    config: AuditConfig,
+    unreadable: Mapping[int, str],
+    evidence: Evidence | None,
+    kinds: IssueKinds | None,
+    origin: Origin,
+) -> Report:
+    """Flag labels and return the report; what it says of them is the same for every origin."""
+    usable = samples.given_label != MISSING
+    usable[list(unreadable)] = False
+    corrections = correct(scores, usable, config.flags)
     notes = notes_on_labels(
-        dataset.given_label,
+        samples.given_label,
         scores.predicted_label,
         corrections.is_label_issue,
-        len(dataset.class_names),
-        by="images",
+        len(samples.class_names),
+        by="probabilities" if origin.modality is None else origin.modality.plural,
     )
-    settings = {**settings, "notes": [*notes, *settings.get("notes", [])]}
-    settings = {**settings_with(context.reviewed, settings), "issues": limits}
-    if scoring := settings_to_report(context.config.scoring):
+    settings = dict(origin.settings)
+    if notes:
+        settings["notes"] = [*notes, *settings.get("notes", [])]
+    if scoring := settings_to_report(config.scoring):
         settings["scoring"] = scoring
-    if dataset.test_splits:
-        settings["test_splits"] = dataset.test_splits
-    if dataset.label_missing:
-        settings["label_missing"] = dataset.label_missing
     return build_report(
-        dataset=dataset,
-        unreadable=plan.seen.unreadable,
-        judgeable=plan.judgeable,
+        samples=samples,
+        unreadable=unreadable,
+        judgeable=judgeable,
         evidence=evidence,
         scores=scores,
         corrections=corrections,
-        duplicates=plan.duplicates,
+        duplicates=duplicates,
         kinds=kinds,
-        reviewed=context.reviewed,
+        reviewed=reviewed,
+        modality=origin.modality,
         run=RunInfo(
-            source=dataset.source,
-            fingerprint=dataset.fingerprint,
+            source=samples.source,
+            fingerprint=samples.fingerprint,
             noise_rate=scores.noise_rate,
             noise_rate_interval=scores.noise_rate_interval,
-            modality="image",
-            backbone=context.config.backbone.name,
-            seed=context.config.seed,
-            versions={name: version(name) for name in LIBRARIES},
-            settings=as_json(settings),
-            assumptions=dataset.assumptions + plan.seen.assumptions,
+            modality=None if origin.modality is None else origin.modality.name,
+            backbone=origin.backbone,
+            seed=origin.seed,
+            versions={name: version(name) for name in origin.libraries},
+            settings=as_json(settings_with(reviewed, settings)),
+            assumptions=samples.assumptions + origin.assumptions,
         ),
     )
+
+
+def _write(
+    folder: RunFolder,
+    findings: AuditFindings,
+    samples: Samples,
+    renderer: Renderer,
+    decisions: Path | None,
+    run_json: Mapping[str, Any],
+    clock: StageTimer,
+    on_progress: OnProgress,
+) -> Report:
+    """Write the files of a run; `run.json`, the last, says that all of them are there."""
+    report = replace(findings.report, run=replace(findings.report.run, run_id=folder.run_id))
+    written = [REPORT_NAME, NOISE_MATRIX_NAME]
+    with clock.stage("writing the report"), said("writing the report", on_progress):
+        if findings.tuned is not None:
+            write_network(findings.tuned, folder.path)
+            written += NETWORK_NAMES
+        if findings.kinds is not None:
+            path = folder.path / NEIGHBORS_NAME
+            write_neighbors(findings.kinds.neighbors, samples.sample_id, path)
+            written.append(NEIGHBORS_NAME)
+        write_report(report, folder.report_path, findings.pred_probs)
+    folder.remove_replaced(written)
+    with said("drawing the page", on_progress):
+        shown = replace(report, table=with_late_columns(report.table))  # as a reader has it
+        write_page(folder.path, shown, renderer)
+    copy_decisions(decisions, folder.path)
+    folder.finish(
+        {
+            **report.run.to_json(),
+            "samples": len(samples),
+            "class_names": list(samples.class_names),
+            **run_json,
+            "seconds": clock.seconds,
+        }
+    )
+    folder.close()  # only now: until here the disk may be full
+    return report
 
 
 _OF_PROBABILITIES = ("scoring", "flags")
@@ -328,10 +428,6 @@ _OF_PROBABILITIES = ("scoring", "flags")
 
 def _config_of_probabilities(config: AuditConfig) -> dict[str, Any]:
     return {name: as_json(asdict(getattr(config, name))) for name in _OF_PROBABILITIES}
-
-
-LIBRARIES_OF_PROBABILITIES = ("labelfix", "numpy", "pyarrow", "scipy")
-"""Whose versions a report names."""
 
 
 @checks_arguments
@@ -405,79 +501,42 @@ def _run_given_probabilities(
 ) -> Report:
     clock = StageTimer()
     with clock.stage("reading"):
-        given = open_pred_probs(paths, folder.path, on_progress, force=force)
+        given = open_pred_probs(
+            paths, folder.path, on_progress, force=force, fingerprint=fingerprint
+        )
     reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        report = _score_given_probabilities(given, reviewed, paths, fingerprint, config)
-        report = replace(report, run=replace(report.run, run_id=folder.run_id))
-    with clock.stage("writing the report"), said("writing the report", on_progress):
-        write_report(report, folder.report_path, _lists(given))
-    folder.remove_replaced([REPORT_NAME, NOISE_MATRIX_NAME])
-    with said("drawing the page", on_progress):
-        write_page(folder.path, report, no_pictures(NO_IMAGES))
-    copy_decisions(source, folder.path)
-    folder.finish(_run_json_of_probabilities(config, given, report, clock))
-    folder.close()
-    return report
+        report = _score_given_probabilities(given, reviewed, paths, config)
+    findings = AuditFindings(report, pred_probs=_lists(given))
+    renderer = no_pictures(NO_IMAGES)
+    run_json = {"config": _config_of_probabilities(config)}
+    return _write(folder, findings, given, renderer, source, run_json, clock, on_progress)
 
 
 def _score_given_probabilities(
-    given: GivenPredProbs,
-    reviewed: Reviewed | None,
-    paths: Sequence[Path],
-    fingerprint: str,
-    config: AuditConfig,
+    given: GivenPredProbs, reviewed: Reviewed | None, paths: Sequence[Path], config: AuditConfig
 ) -> Report:
-    size = len(given)
-    is_judged = _is_judged(given)
-    rows = np.flatnonzero(is_judged)
-    scores = score_probabilities(
-        given.store, rows, given.given_label, reviewed, config=config.scoring
-    )
-    nothing = np.full(size, MISSING, np.int64)
-    source = DatasetSource(PRED_PROBS_KIND, paths[0], given.columns)
-    corrections = correct(scores, given.given_label != MISSING, config.flags)
-    notes = notes_on_labels(
-        given.given_label,
-        scores.predicted_label,
-        corrections.is_label_issue,
-        len(given.class_names),
-        by="probabilities",
-    )
-    scoring = settings_to_report(config.scoring)
-    settings = {
-        PRED_PROBS_KIND: [str(path) for path in paths],
-        **({"notes": notes} if notes else {}),
-        **({"scoring": scoring} if scoring else {}),
-    }
-    return build_report_table(
-        dataset=LabeledDataset(
-            sample_id=given.sample_id,
-            split=pa.nulls(size, pa.string()),
-            given_label=given.given_label,
-            class_names=given.class_names,
-            images=NoImages(size),
-            source=source,
-            fingerprint=fingerprint,
+    rows = np.flatnonzero(given.is_judged)
+    nothing = np.full(len(given), MISSING, np.int64)
+    return _report(
+        given,
+        score_probabilities(
+            given.pred_probs, rows, given.given_label, reviewed, config=config.scoring
         ),
-        unreadable={},
-        judgeable=FoldAssignment(is_judged, nothing.astype(np.int16), given.exclusion_reason),
-        scores=scores,
-        corrections=corrections,
-        duplicates=Duplicates(nothing, np.zeros(size, np.bool_)),
-        kinds=None,
+        FoldAssignment(given.is_judged, nothing.astype(np.int16), given.exclusion_reason),
+        Duplicates(nothing, np.zeros(len(given), np.bool_)),
         reviewed=reviewed,
-        run=RunInfo(
-            source=source,
-            fingerprint=fingerprint,
-            noise_rate=scores.noise_rate,
-            noise_rate_interval=scores.noise_rate_interval,
+        config=config,
+        unreadable={},
+        evidence=None,
+        kinds=None,
+        origin=Origin(
             modality=None,
             backbone=None,
             seed=None,
-            versions={name: version(name) for name in LIBRARIES_OF_PROBABILITIES},
-            settings=settings_with(reviewed, settings),
-            assumptions=given.assumptions + _left_out(given, rows),
+            libraries=LIBRARIES_OF_PROBABILITIES,
+            settings={PRED_PROBS_KIND: [str(path) for path in paths]},
+            assumptions=_left_out(given, rows),
         ),
     )
 
@@ -490,7 +549,7 @@ def _left_out(given: GivenPredProbs, rows: NDArray[np.int64]) -> tuple[Assumptio
         return ()
     first = np.zeros(len(known), np.int64)
     for block in blocks(len(rows), len(known)):
-        best = given.store.read(rows[block]).argmax(axis=1)
+        best = given.pred_probs.read(rows[block]).argmax(axis=1)
         first += np.bincount(best, minlength=len(known))
     first[known] = 0
     named = np.argsort(-first, kind="stable")[: np.count_nonzero(first)]
@@ -505,31 +564,13 @@ def _left_out(given: GivenPredProbs, rows: NDArray[np.int64]) -> tuple[Assumptio
     return (Assumption("probabilities", text),)
 
 
-def _is_judged(given: GivenPredProbs) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    is_judged = np.ones(len(given), np.bool_)
-    is_judged[list(given.exclusion_reason)] = False
-    return is_judged
-
-
 def _lists(given: GivenPredProbs) -> Iterator[pa.ChunkedArray]:
     """Yield the probabilities of one row group after the other."""
-    is_judged = _is_judged(given)
+    is_judged = given.is_judged
     step = row_group_rows(len(given.class_names))
     for start in range(0, len(given), step):
         rows = slice(start, min(start + step, len(given)))
-        yield probability_lists(given.store.read(rows), is_judged[rows])
-
-
-def _run_json_of_probabilities(
-    config: AuditConfig, given: GivenPredProbs, report: Report, clock: StageTimer
-) -> Mapping[str, Any]:
-    return {
-        **report.run.to_json(),
-        "config": _config_of_probabilities(config),
-        "samples": len(given),
-        "class_names": list(given.class_names),
-        "seconds": clock.seconds,
-    }
+        yield probability_lists(given.pred_probs.read(rows), is_judged[rows])
 
 
 @quiet_pillow()
@@ -560,25 +601,66 @@ def audit(
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
-    _refuse_misfits(config, resume=resume, half_rate=half_rate)
     _refuse_places(data, out, config.cache)
+    if not os.path.exists(data):  # noqa: PTH110 - Path's raises where a name is too long
+        open_dataset(data, config.dataset, on_progress)  # says what is wrong with it
+    return audit_samples(
+        lambda: open_dataset(data, config.dataset, on_progress),
+        out,
+        get_modality("image"),
+        config,
+        overwrite=overwrite,
+        resume=resume,
+        half_rate=half_rate,
+        decisions=decisions,
+        on_progress=on_progress,
+    )
+
+
+def audit_samples(
+    open_samples: Callable[[], LabeledDataset],
+    out: Path,
+    modality: Modality,
+    config: AuditConfig = AuditConfig(),
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    half_rate: bool = False,
+    decisions: Path | None = None,
+    on_progress: OnProgress = no_progress,
+) -> AuditResult:
+    """Find the wrong labels of samples of any modality; everything else is as of `audit`.
+
+    Args:
+        open_samples: Opens the data set once the RUN folder is held.
+        out: The RUN folder to write.
+        modality: Of the samples: of labelfix, or of the caller.
+        config: How to go about it.
+        overwrite: Replace a run that is in ``out`` already.
+        resume: Go on with an unfinished run of the same data and configuration.
+        half_rate: With ``resume``: from now on at half the learning rate, as training diverged.
+        decisions: A RUN folder whose reviewed labels are trusted.
+        on_progress: Told what is going on.
+
+    Raises:
+        LabelfixError: Something that the caller can mend: see `labelfix.errors`.
+    """
+    _refuse_misfits(config, resume=resume, half_rate=half_rate)
     device = choose_device(config.backbone.device)
     if device.index is not None:
         torch.cuda.set_device(device)  # what torch does of itself shall happen there too
     config = _with_absolute_paths(config)
-    if not os.path.exists(data):  # noqa: PTH110 - Path's raises where a name is too long
-        open_dataset(data, config.dataset, on_progress)  # says what is wrong with it
     folder, world = RunFolder(out), World.from_environment()
     may_hold_run = overwrite or resume
     with folder.held(may_hold_run=may_hold_run) if world.is_writer else nullcontext():
         read_decisions(out)  # the page tells them: better to fail before the work than after it
         clock = StageTimer()
         with clock.stage("reading the data set"):
-            dataset = open_dataset(data, config.dataset, on_progress)
+            dataset = open_samples()
         decided = decisions_of(decisions)
         reviewed = reviewed_by(decided, dataset.sample_id, dataset.given_label, dataset.class_names)
         refuse_to_replace(decisions, out)
-        claim = _claim(dataset, config, decided)
+        claim = _claim(dataset, modality, config, decided)
         if resume and not half_rate and folder.is_finished(claim):
             content = content_key(content_of(dataset.images, on_progress))
             folder.refuse_other_images({"content": content})
@@ -592,7 +674,7 @@ def audit(
             if overwrite:
                 _checkpoints(folder, claim).remove()  # of a run that nobody will go on with
         on_images = folder.settle_images if world.is_writer else _no_matter
-        context = AuditContext(dataset, reviewed, config, clock, on_progress, on_images)
+        context = AuditContext(dataset, modality, reviewed, config, clock, on_progress, on_images)
         try:
             return AuditResult(out, _run(context, folder, claim, halvings, decisions))
         except LabelfixError:  # the mended command shall find its RUN free
@@ -664,40 +746,35 @@ def _run(
     halvings: int,
     decisions: Path | None,
 ) -> Report:
-    config, clock = context.config, context.clock
+    config, clock, dataset = context.config, context.clock, context.dataset
+    recipe = {}
     if not trains_whole_network(config):
-        return _finish(context, folder, find_by_heads(context), decisions)
-    with joined(choose_device(config.backbone.device)) as world:
-        with clock.stage("loading the backbone"), said("loading the backbone", context.on_progress):
-            tuning = FullTuning.load(context.dataset, config, world, rate_halvings=halvings)
-        findings = find_by_networks(context, tuning, _checkpoints(folder, claim))
-        if not world.is_writer:
-            return findings.report
-    return _finish(context, folder, findings, decisions)
-
-
-def _finish(
-    context: AuditContext, folder: RunFolder, findings: AuditFindings, decisions: Path | None
-) -> Report:
-    """Write the files of a run; `run.json`, the last, says that all of them are there."""
-    dataset = context.dataset
-    report = replace(findings.report, run=replace(findings.report.run, run_id=folder.run_id))
-    written = [REPORT_NAME, NOISE_MATRIX_NAME]
-    with context.clock.stage("writing the report"):
-        if findings.tuned is not None:
-            write_network(findings.tuned, folder.path)
-            written += NETWORK_NAMES
-        if findings.kinds is not None:
-            path = folder.path / NEIGHBORS_NAME
-            write_neighbors(findings.kinds.neighbors, dataset.sample_id, path)
-            written.append(NEIGHBORS_NAME)
-        write_report(report, folder.report_path)
-    folder.remove_replaced(written)
-    write_page(folder.path, report, pictures_in(dataset, report, context.on_progress))
-    copy_decisions(decisions, folder.path)
-    folder.finish(_run_json(context.config, dataset, report, context.clock))
-    folder.close()  # only now: until here the disk may be full
-    return report
+        findings = find_by_heads(context)
+    else:
+        with joined(choose_device(config.backbone.device)) as world:
+            with (
+                clock.stage("loading the backbone"),
+                said("loading the backbone", context.on_progress),
+            ):
+                tuning = FullTuning.load(
+                    dataset, config, world, context.modality, rate_halvings=halvings
+                )
+            findings = find_by_networks(context, tuning, _checkpoints(folder, claim))
+            if not world.is_writer:
+                return findings.report
+        recipe["model"] = tuning.trainer.recipe(len(dataset.class_names), MODEL_NAME)
+    settings = findings.report.run.settings
+    run_json = {
+        "config": as_json(asdict(config)),
+        "threads": torch.get_num_threads(),
+        "device_name": _device_name(settings["device"]),
+        **recipe,
+    }
+    images = shown_images(dataset, follow_links=False)
+    renderer = context.modality.renderer(images, settings, context.on_progress)
+    return _write(
+        folder, findings, dataset, renderer, decisions, run_json, clock, context.on_progress
+    )
 
 
 def _checkpoints(folder: RunFolder, claim: Mapping[str, Any]) -> Checkpoints:
@@ -712,10 +789,12 @@ def _with_absolute_paths(config: AuditConfig) -> AuditConfig:
 
 
 def _claim(
-    dataset: LabeledDataset, config: AuditConfig, decided: Decisions | None
+    dataset: LabeledDataset, modality: Modality, config: AuditConfig, decided: Decisions | None
 ) -> dict[str, Any]:
     """Return what makes two runs the same one, as JSON values."""
+    kind = {} if modality.name == "image" else {"modality": modality.name}  # as in older claims
     return {
+        **kind,
         "config": as_json(asdict(config)),
         "fingerprint": dataset.fingerprint,
         "labels": _labels_digest(dataset),
@@ -727,27 +806,6 @@ def _labels_digest(dataset: LabeledDataset) -> str:
     digest = hashlib.blake2b(json.dumps(dataset.class_names).encode(), digest_size=16)
     digest.update(dataset.given_label.tobytes())
     return digest.hexdigest()
-
-
-def _run_json(
-    config: AuditConfig, dataset: LabeledDataset, report: Report, clock: StageTimer
-) -> dict[str, Any]:
-    settings = report.run.settings
-    content = {
-        **report.run.to_json(),
-        "config": as_json(asdict(config)),
-        "samples": len(dataset),
-        "class_names": list(dataset.class_names),
-        "threads": torch.get_num_threads(),
-        "device_name": _device_name(settings["device"]),
-        "seconds": clock.seconds,
-    }
-    if settings["tune"] == "full":
-        content["model"] = (
-            f"timm.create_model({config.backbone.name!r}, num_classes={len(dataset.class_names)}, "
-            f"checkpoint_path={MODEL_NAME!r}); inputs of {settings['image_size']} pixels"
-        )
-    return content
 
 
 def _device_name(kind: str) -> str:

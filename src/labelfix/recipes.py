@@ -1,6 +1,6 @@
-"""`--tune full`: the backbone itself is fine-tuned, a network a fold.
+"""The two ways to train on a data set, each bound to a modality: heads, or whole networks.
 
-Letters: N samples, K classes.
+This is the only module that knows of both. Letters: N samples, K classes.
 """
 
 import math
@@ -13,34 +13,29 @@ import torch
 from torch import nn
 
 from labelfix.config import (
-    EMBEDDED_BACKBONE,
     AuditConfig,
     FineTuningConfig,
     RegularizationConfig,
     settings_to_report,
 )
-from labelfix.modalities.image.backbone import (
-    Backbone,
-    Network,
-    choose_device,
-    fresh_classifier,
-    load_backbone,
-    load_network,
-)
-from labelfix.modalities.image.features import features_of, stored_features, typical_side
-from labelfix.modalities.image.pixels import Pixels, decode_once, source_of, stored_square
-from labelfix.modalities.image.survey import Survey, survey_images
-from labelfix.modalities.image.transforms import Augment, flip_probability
-from labelfix.modalities.image.views import ImageViews
+from labelfix.errors import ConfigError
+from labelfix.modalities.base import Encoder, Modality, NetworkTrainer, get_modality
 from labelfix.training.checkpoints import Checkpoints
 from labelfix.training.cross_fit_heads import cross_fit_heads
 from labelfix.training.cross_fit_networks import FineTuned, Networks, Recipe, cross_fit_networks
 from labelfix.training.distributed import World
 from labelfix.training.gradients import uses_half
-from labelfix.types import Evidence, Features, FoldAssignment, LabeledDataset, Reviewed
-from labelfix.utils.cache import StoredRows
+from labelfix.types import (
+    EncodedSamples,
+    Evidence,
+    Features,
+    FoldAssignment,
+    LabeledDataset,
+    Reviewed,
+    Samples,
+)
 from labelfix.utils.progress import OnProgress
-from labelfix.utils.torch_utils import explain_out_of_memory
+from labelfix.utils.torch_utils import choose_device, explain_out_of_memory
 
 _ALWAYS_REPORTED_OF_HEADS = (
     "folds", "epochs", "least_steps", "batch_size", "learning_rate", "radii",
@@ -49,24 +44,34 @@ _ALWAYS_REPORTED_OF_HEADS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadTuning:
-    """The frozen backbone and how heads are trained on what it sees."""
+    """The encoder of a modality and how heads are trained on its features.
 
-    backbone: Backbone
+    Args:
+        encoder: Makes the features.
+        config: What was asked for.
+        device: Where heads are trained.
+    """
+
+    encoder: Encoder
     config: AuditConfig
-    survey: Survey
+    device: torch.device
 
     @classmethod
-    def load(cls, dataset: LabeledDataset, config: AuditConfig) -> "HeadTuning":
-        """Load the backbone.
+    def load(
+        cls, dataset: LabeledDataset, config: AuditConfig, modality: Modality | None = None
+    ) -> "HeadTuning":
+        """Load the encoder.
+
+        Args:
+            dataset: The samples.
+            config: What was asked for.
+            modality: Of the samples; ``None`` takes images.
 
         Raises:
             BackboneError: It cannot be had.
         """
-        survey = survey_images(dataset.images, config.images)
-        side = typical_side(dataset.images, survey.decoding)
-        backbone = load_backbone(config.backbone, side)
-        preprocessing = replace(backbone.preprocessing, decoding=survey.decoding)
-        return cls(replace(backbone, preprocessing=preprocessing), config, survey)
+        encoder = (modality or get_modality("image")).encoder(config, dataset.images)
+        return cls(encoder, config, choose_device(config.backbone.device))
 
     @property
     def folds(self) -> int:
@@ -74,28 +79,16 @@ class HeadTuning:
         return self.config.heads.folds
 
     def look(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> Features:
-        """Return the features of every image.
+        """Return the features of every sample.
 
         Raises:
             RunError: The cache cannot be written to.
         """
-        features = features_of(self.stored(dataset, cache, on_progress))
-        return replace(features, assumptions=features.assumptions + self.survey.assumptions)
-
-    def stored(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> StoredRows:
-        """Return what ``look`` does, as rows of the cache and the folder they lie in."""
-        return stored_features(
-            dataset.images,
-            dataset.fingerprint,
-            self.backbone,
-            cache=cache / "features",
-            batch_size=self.config.backbone.batch_size or self.backbone.best_batch_size,
-            on_progress=on_progress,
-        )
+        return self.encoder.encode(dataset.images, dataset.fingerprint, cache, on_progress)
 
     def train(
         self,
-        dataset: LabeledDataset,
+        dataset: Samples,
         seen: Features,
         judgeable: FoldAssignment,
         reviewed: Reviewed | None,
@@ -113,7 +106,7 @@ class HeadTuning:
             classes=len(dataset.class_names),
             config=self.config.heads,
             seed=self.config.seed,
-            device=self.backbone.device,
+            device=self.device,
             trusted_label=None if reviewed is None else reviewed.label,
             on_progress=on_progress,
         )
@@ -122,36 +115,25 @@ class HeadTuning:
         """Return the settings that shaped the results, as JSON values."""
         return {
             "tune": "head",
-            "image_size": self.backbone.preprocessing.size,
-            "crop_share": self.backbone.preprocessing.crop_share,
-            "precision": str(self.backbone.dtype).removeprefix("torch."),
-            "device": self.backbone.device.type,
-            "weights_digest": self.backbone.weights_digest,
-            "decoding": self.survey.decoding.to_json(),
+            **self.encoder.settings(),
+            "device": self.device.type,
             **settings_to_report(self.config.heads, always=_ALWAYS_REPORTED_OF_HEADS),
         }
 
 
-MIN_CROP = 0.35
-"""The least share of an image that a training view shows. Below it the labeled thing is often out
-of sight, and a right label looks wrong."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class FullTuning:
-    """The pretrained network and how it is fine-tuned.
+    """The pretrained network of a modality and how it is fine-tuned.
 
     Args:
-        network: As it starts.
-        survey: How its images are decoded.
+        trainer: The network as it starts, and its inputs.
         device: Of this process.
         world: The processes that train together.
         config: What was asked for.
         rate_halvings: How often the learning rate was halved since, because training diverged.
     """
 
-    network: Network
-    survey: Survey
+    trainer: NetworkTrainer
     device: torch.device
     world: World
     config: AuditConfig
@@ -159,29 +141,38 @@ class FullTuning:
 
     @classmethod
     def load(
-        cls, dataset: LabeledDataset, config: AuditConfig, world: World, *, rate_halvings: int = 0
+        cls,
+        dataset: LabeledDataset,
+        config: AuditConfig,
+        world: World,
+        modality: Modality,
+        *,
+        rate_halvings: int = 0,
     ) -> "FullTuning":
         """Load the network.
 
         Args:
-            dataset: Its images decide at what size the network sees them.
+            dataset: Its samples decide how the network sees them.
             config: What was asked for.
             world: The processes that train together.
+            modality: Of the samples.
             rate_halvings: Of the process that writes; the others follow it.
 
         Raises:
             BackboneError: The network cannot be had.
+            ConfigError: The modality has no networks to train.
             TrainingError: Another process is gone.
         """
-        survey = survey_images(dataset.images, config.images)
-        side = typical_side(dataset.images, survey.decoding)
-        network = load_network(config.backbone, side, seed=config.seed)
-        preprocessing = replace(network.preprocessing, decoding=survey.decoding)
-        network = replace(network, preprocessing=preprocessing)
+        trainer = modality.trainer(config, dataset.images)
+        if trainer is None:
+            raise ConfigError(
+                f"there is no whole network to train on {modality.plural}",
+                hint="train heads on their features with --tune head",
+            )
         device = world.device(choose_device(config.backbone.device))
         told = rate_halvings if world.is_writer else 0
         of_all = int(world.sum(torch.tensor(told, device=device)))
-        return cls(network, survey, device, world, config, of_all)
+        return cls(trainer, device, world, config, of_all)
 
     @property
     def training(self) -> FineTuningConfig:
@@ -203,31 +194,24 @@ class FullTuning:
         """How many folds the data are split into."""
         return self.config.fine_tuning.folds
 
-    def look(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> Pixels:
-        """Decode every image once.
+    def look(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> EncodedSamples:
+        """Read every sample once.
 
         Raises:
             RunError: The cache cannot be written to.
         """
-        pixels = decode_once(
-            dataset.images,
-            dataset.fingerprint,
-            stored_square(self.network.preprocessing),
-            cache=cache / "pixels",
-            on_progress=on_progress,
-        )
-        return replace(pixels, assumptions=pixels.assumptions + self.survey.assumptions)
+        return self.trainer.encode(dataset.images, dataset.fingerprint, cache, on_progress)
 
     def train(
         self,
         dataset: LabeledDataset,
-        seen: Pixels,
+        seen: EncodedSamples,
         judgeable: FoldAssignment,
         reviewed: Reviewed | None,
         checkpoints: Checkpoints,
         on_progress: OnProgress,
     ) -> FineTuned:
-        """Fine-tune a network a fold, and let each judge what it never saw.
+        """Fine-tune one network per fold, and let each judge what it never saw.
 
         Reviewed labels are trained on as they are.
 
@@ -236,10 +220,10 @@ class FullTuning:
                 gone.
             RunError: A checkpoint cannot be written or read.
         """
-        views = ImageViews(
-            source_of(dataset.images, seen),
-            self.network.preprocessing,
-            Augment(scale=(MIN_CROP, 1.0), flip=self._flip(dataset, seen)),
+        views = self.trainer.views(
+            dataset.images,
+            seen,
+            dataset.given_label,
             self.device,
             rank=self.world.rank,
             world_size=self.world.size,
@@ -250,8 +234,8 @@ class FullTuning:
             self_labeling=self.config.self_labeling,
             seed=self.config.seed,
         )
-        pretrained = self.network.model.state_dict()
-        with explain_out_of_memory():  # of optimizer or images, say, which are never cut
+        pretrained = self.trainer.pretrained_state()
+        with explain_out_of_memory():  # of optimizer or samples, say, which are never cut
             return cross_fit_networks(
                 views,
                 dataset.given_label,
@@ -270,12 +254,9 @@ class FullTuning:
         share = self.config.fine_tuning.batch_size // self.world.size
         return {
             "tune": "full",
-            "image_size": self.network.preprocessing.size,
-            "crop_share": self.network.preprocessing.crop_share,
+            **self.trainer.settings(),
             "precision": self._precision(),
             "device": self.device.type,
-            "weights_digest": self.network.weights_digest,
-            "decoding": self.survey.decoding.to_json(),
             "processes": self.world.size,
             "micro_batch_size": tuned.micro_batch_size or share,
             **asdict(self.training),
@@ -290,12 +271,12 @@ class FullTuning:
         notes = []
         if not self.config.backbone.pretrained:
             notes.append("the networks began with random weights: only their heads were held")
-            notes.append(f"images were compared with each other by {EMBEDDED_BACKBONE}")
+        notes += self.trainer.notes()
         if self.rate_halvings:
             rate = f"{self.training.learning_rate:.2g}"
             notes.append(f"training diverged; it ended with a learning rate of {rate}")
         if tuned.micro_batch_size is not None:
-            notes.append(f"memory was short: {tuned.micro_batch_size} images at a time were seen")
+            notes.append(f"memory was short: {tuned.micro_batch_size} samples at a time were seen")
         if tuned.compile_fault is not None:
             notes.append(f"the network could not be compiled ({tuned.compile_fault}): it ran as is")
         return notes
@@ -305,11 +286,4 @@ class FullTuning:
         return "bfloat16" if is_half else "float32"
 
     def _make(self, classes: int) -> nn.Module:
-        model = fresh_classifier(self.network, classes)
-        model = model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return self.world.share_norms(model, self.device)
-
-    def _flip(self, dataset: LabeledDataset, seen: Pixels) -> float:
-        if seen.values is None:
-            return 0.0
-        return flip_probability(seen.values, dataset.given_label)
+        return self.world.share_norms(self.trainer.fresh_network(classes, self.device), self.device)

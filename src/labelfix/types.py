@@ -8,7 +8,7 @@ holds them.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -52,24 +52,32 @@ class Assumption:
     text: str
 
 
-class ImageStore(Protocol):
-    """The encoded images of a data set, by row; safe to pickle into another process."""
+class SampleStore(Protocol):
+    """The encoded samples of a data set, by row; safe to pickle into another process.
+
+    Files, cells of Parquet or Arrow, members of an archive. A store may say ``random_access =
+    True`` where any order is as fast as a rising one and several threads may read at once.
+    """
 
     def __len__(self) -> int:
         """Return N."""
         ...
 
     def read(self, index: int) -> bytes:
-        """Return the encoded image of one row; rising order is fast for every store.
+        """Return the encoded sample of one row; rising order is fast for every store.
 
         Raises:
-            UnreadableImage: There is nothing to read (missing file, empty cell, outside the root).
+            UnreadableSample: There is nothing to read (missing file, empty cell, outside the root).
         """
         ...
 
     def location(self, index: int) -> str:
-        """Return where the image of one row lies, for a person and for an export."""
+        """Return where the sample of one row lies, for a person and for an export."""
         ...
+
+
+ImageStore: TypeAlias = SampleStore
+"""A store whose samples are encoded images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +109,9 @@ class DatasetSource:
         return self.path if self.kind == "folder" or self.path.is_dir() else self.path.parent
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LabeledDataset:
-    """Samples with the labels they came with.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Samples:
+    """N samples with the labels they came with; nothing is said of what the samples are.
 
     Args:
         sample_id: ``(N,)`` Arrow strings, unique and stable between runs (not a row number).
@@ -111,11 +119,10 @@ class LabeledDataset:
         given_label: ``(N,)`` int64 in ``[0, K)``, ``MISSING`` where the input has no label.
             Nothing in labelfix writes to it.
         class_names: K names, sorted: all text or all integers, as they came.
-        images: The encoded images, N rows.
         source: Where the data came from.
-        fingerprint: A digest of the images' names, sizes and times (not of the labels): other
+        fingerprint: A digest of the names, sizes and times of the files (not of the labels): other
             fingerprints mean that the data have changed. Equal ones are no proof that they have
-            not: what is kept of images is found by their content.
+            not: what is kept of samples is found by their content.
         assumptions: What was taken for granted on the way here, the most important first.
         test_splits: Splits that the user named as test splits, beside those that are called so;
             see `labelfix.data.splits.rows_for_testing`.
@@ -126,7 +133,6 @@ class LabeledDataset:
     split: pa.StringArray
     given_label: NDArray[np.int64]
     class_names: tuple[Label, ...]
-    images: ImageStore
     source: DatasetSource
     fingerprint: str
     assumptions: tuple[Assumption, ...] = ()
@@ -140,6 +146,17 @@ class LabeledDataset:
     def __len__(self) -> int:
         """Return N."""
         return len(self.sample_id)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LabeledDataset(Samples):
+    """Samples that can be read.
+
+    Args:
+        images: The encoded samples, N rows.
+    """
+
+    images: SampleStore
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,21 +190,29 @@ class Reviewed:
 
 
 class EncodedSamples(Protocol):
-    """What is known of N images once each was read, whatever was made of them."""
+    """What is known of N samples once each was read, whatever was made of them."""
 
     @property
     def content(self) -> NDArray[np.bytes_]:
-        """``(N,)`` 16-byte digests of the encoded images; equal means byte-identical."""
+        """``(N,)`` 16-byte digests of the encoded samples; equal means byte-identical."""
         ...
 
     @property
     def unreadable(self) -> Mapping[int, str]:
-        """Row to reason, for the images that could not be read."""
+        """Row to reason, for the samples that could not be read."""
         ...
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
-        """What was taken for granted when the images were read."""
+        """What was taken for granted when the samples were read."""
+        ...
+
+
+class SampleStatistics(Protocol):
+    """What is known of each of N samples besides its features."""
+
+    def of(self, rows: NDArray[np.int64]) -> "SampleStatistics":
+        """Return that of some rows, in that order."""
         ...
 
 
@@ -220,20 +245,20 @@ class ImageStatistics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """What the frozen backbone makes of each image.
+    """What an encoder makes of each sample.
 
     Args:
-        values: ``(N, D)`` float16; a row of zeros where the image cannot be read.
-        content: ``(N,)`` 16-byte digests of the encoded images; equal means byte-identical.
-        unreadable: Row to reason, for the images that could not be read.
-        appearances: What each looks like to the eye.
+        values: ``(N, D)`` float16; a row of zeros where the sample cannot be read.
+        content: ``(N,)`` 16-byte digests of the encoded samples; equal means byte-identical.
+        unreadable: Row to reason, for the samples that could not be read.
+        statistics: What else is known of each, for the checks of the modality.
         assumptions: What was taken for granted on the way here.
     """
 
     values: NDArray[np.float16]
     content: NDArray[np.bytes_]
     unreadable: Mapping[int, str]
-    appearances: ImageStatistics
+    statistics: SampleStatistics | None = None
     assumptions: tuple[Assumption, ...] = ()
 
     def __post_init__(self) -> None:

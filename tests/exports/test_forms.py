@@ -23,8 +23,8 @@ from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.errors import ConfigError
 from labelfix.exports.export import export
+from labelfix.modalities.base import ThumbnailRequest
 from labelfix.modalities.image.rendering import ReviewPictures as Pictures
-from labelfix.modalities.image.rendering import ThumbnailRequest
 from labelfix.report.html.page import find_pictures
 from labelfix.report.io import read_report_table
 from labelfix.report.reopen import open_audited

@@ -17,20 +17,24 @@ from labelfix.config import BackboneConfig, IssueConfig
 from labelfix.data.duplicates import find_duplicates
 from labelfix.errors import ConfigError
 from labelfix.issues.find import find_issue_kinds
-from labelfix.issues.image_quality import (
+from labelfix.issues.neighbors import outlier_score
+from labelfix.issues.types import Neighbors
+from labelfix.modalities.base import get_modality
+from labelfix.modalities.image.backbone import load_backbone
+from labelfix.modalities.image.checks import (
     blurry_score,
     bright_score,
     dark_score,
     odd_size_score,
-    outlier_score,
 )
-from labelfix.issues.types import KINDS, Neighbors
-from labelfix.modalities.image.backbone import load_backbone
 from labelfix.modalities.image.decode import measure
 from labelfix.modalities.image.features import compute_features
 from labelfix.report.io import read_report_table, write_report
 from labelfix.report.neighbors import write_neighbors
 from labelfix.types import MISSING, Features, ImageStatistics
+
+IMAGES = get_modality("image")
+KINDS = ("near_duplicate", "outlier", *(check.name for check in IMAGES.checks()))
 
 
 def looks_of(*images):
@@ -142,7 +146,7 @@ def audited(tmp_path_factory):
 def kinds_of(audited, **thresholds):
     features, given = audited
     duplicates = find_duplicates(features, given)
-    return find_issue_kinds(features, given, duplicates, IssueConfig(**thresholds))
+    return find_issue_kinds(features, given, duplicates, IssueConfig(**thresholds), IMAGES)
 
 
 def test_copies_are_found_and_conflicts_among_them(audited):
@@ -185,7 +189,9 @@ def test_many_copies_of_one_image_are_one_set():
     content = np.array([f"{5 if 5 <= row < 25 else row:015d}x" for row in range(30)], "S16")
     features = Features(values, content, {}, plain_appearances(30))
     given = np.zeros(30, np.int64)
-    kinds = find_issue_kinds(features, given, find_duplicates(features, given), IssueConfig())
+    kinds = find_issue_kinds(
+        features, given, find_duplicates(features, given), IssueConfig(), IMAGES
+    )
     assert (kinds.near_duplicate_set[5:25] == 0).all()
     assert (kinds.neighbors.rows[5, :10] == np.arange(6, 16)).all()
 

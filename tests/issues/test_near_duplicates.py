@@ -5,9 +5,10 @@ import pytest
 from altered_photographs import cropped, photograph, reencoded
 from PIL import Image, ImageFilter
 
-from labelfix.issues.near_duplicates import VIEW, Pairs, find_near_duplicates, likeness
+from labelfix.issues.near_duplicates import find_near_duplicates
 from labelfix.issues.types import Neighbors
 from labelfix.modalities.image.decode import measure
+from labelfix.modalities.image.similarity import VIEW, Pairs, pixel_similarity
 from labelfix.types import MISSING
 
 COPIES = {
@@ -25,10 +26,14 @@ def thumbnails_of(images):
     return np.stack([measure(image, image.size).thumbnail for image in images])
 
 
+def similarity_of(thumbnails):
+    return lambda first, second: pixel_similarity(thumbnails, Pairs(first, second))
+
+
 def alike(*images):
     pairs = [(i, j) for i in range(len(images)) for j in range(i)]
     first, second = np.array(pairs).T
-    return likeness(thumbnails_of(images), Pairs(first, second))
+    return pixel_similarity(thumbnails_of(images), Pairs(first, second))
 
 
 @pytest.mark.parametrize("way", COPIES)
@@ -43,8 +48,8 @@ def test_the_same_picture_is_wholly_alike_and_pairs_have_no_direction():
     thumbnails = thumbnails_of(images)
     assert alike(images[0], images[1])[0] == pytest.approx(1, abs=1e-4)
     first, second = np.array([0, 1, 2, 3]), np.array([2, 3, 3, 0])
-    there = likeness(thumbnails, Pairs(first, second))
-    back = likeness(thumbnails, Pairs(second, first))
+    there = pixel_similarity(thumbnails, Pairs(first, second))
+    back = pixel_similarity(thumbnails, Pairs(second, first))
     np.testing.assert_allclose(there, back, atol=1e-6)
 
 
@@ -104,7 +109,9 @@ def everyone(count):
 
 
 def sets_of(images, threshold=0.25):
-    return find_near_duplicates(thumbnails_of(images), everyone(len(images)), threshold=threshold)
+    return find_near_duplicates(
+        similarity_of(thumbnails_of(images)), everyone(len(images)), threshold=threshold
+    )
 
 
 def test_copies_are_grouped_and_the_rest_is_alone():
@@ -152,6 +159,6 @@ def test_a_threshold_of_zero_finds_none():
 def test_too_few_pictures_are_no_error(count):
     images = np.zeros((count, 32, 32), np.uint8)
     nobody = Neighbors(np.zeros((count, 0), np.int64), np.zeros((count, 0), np.float32))
-    found = find_near_duplicates(images, nobody, threshold=0.25)
+    found = find_near_duplicates(similarity_of(images), nobody, threshold=0.25)
     assert (found.sets == MISSING).all()
     assert (found.score == 1).all()

@@ -107,7 +107,7 @@ def report_of(
     suggested = [MISSING if s.suggested is None else s.suggested for s in samples]
     error = np.array([np.nan if s.error is None else s.error for s in samples], np.float32)
     return build_report(
-        dataset=dataset,
+        samples=dataset,
         unreadable={i: s.unreadable for i, s in enumerate(samples) if s.unreadable is not None},
         judgeable=FoldAssignment(
             is_judged=judged,

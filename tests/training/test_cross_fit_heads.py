@@ -32,7 +32,7 @@ def features_of(values):
         values=values,
         content=np.zeros(len(values), dtype="S16"),
         unreadable={},
-        appearances=plain_appearances(len(values)),
+        statistics=plain_appearances(len(values)),
     )
 
 

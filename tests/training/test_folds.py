@@ -45,7 +45,7 @@ def features_of(content, unreadable=()):
         values=np.zeros((len(content), 1), dtype=np.float16),
         content=np.array(digests, dtype="S16"),
         unreadable=dict.fromkeys(unreadable, "broken"),
-        appearances=plain_appearances(len(content)),
+        statistics=plain_appearances(len(content)),
     )
 
 

@@ -9,11 +9,11 @@ from labelfix.benchmark.methods.heads import HeadTargets, accuracies, choose_rad
 from labelfix.benchmark.problem import Downstream, Problem
 from labelfix.config import AuditConfig, DatasetConfig
 from labelfix.data.dataset import open_dataset
-from labelfix.modalities.image.backbone import choose_device
-from labelfix.recipes import HeadTuning
+from labelfix.modalities.image.encoder import ImageEncoder
 from labelfix.types import MISSING, LabeledDataset
 from labelfix.utils.cache import read_column
 from labelfix.utils.progress import no_progress
+from labelfix.utils.torch_utils import choose_device
 
 
 def downstream_accuracies(problem: Problem, downstream: Downstream) -> dict[str, float]:
@@ -53,16 +53,18 @@ def compute(problem: Problem, test: Path | None) -> dict[str, Any]:
         raise AssertionError("the task has images, and a place for their features")
     config = AuditConfig(backbone=problem.backbone, tune="head", seed=problem.seed)
     dataset = open_dataset(problem.data, DatasetConfig())
-    tuning = HeadTuning.load(dataset, config)
+    encoder = ImageEncoder.load(config, dataset.images)
     others = None if test is None else open_dataset(test, DatasetConfig())
     return {
-        "features": _look(tuning, dataset, problem.cache),
-        "test_features": None if others is None else _look(tuning, others, problem.cache),
+        "features": _look(encoder, dataset, problem.cache),
+        "test_features": None if others is None else _look(encoder, others, problem.cache),
         "images": len(dataset) + (0 if others is None else len(others)),
-        "image_size": tuning.backbone.preprocessing.size,
-        "width": tuning.look(dataset, problem.cache, no_progress).values.shape[1],
+        "image_size": encoder.backbone.preprocessing.size,
+        "width": encoder.encode(
+            dataset.images, dataset.fingerprint, problem.cache, no_progress
+        ).values.shape[1],
     }
 
 
-def _look(tuning: HeadTuning, dataset: LabeledDataset, cache: Path) -> str:
-    return str(tuning.stored(dataset, cache, no_progress).folder)
+def _look(encoder: ImageEncoder, dataset: LabeledDataset, cache: Path) -> str:
+    return str(encoder.stored(dataset.images, dataset.fingerprint, cache, no_progress).folder)

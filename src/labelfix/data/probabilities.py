@@ -19,7 +19,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +47,14 @@ from labelfix.data.probability_tables import (
     read_text_table,
 )
 from labelfix.errors import DatasetError
-from labelfix.types import MISSING, Assumption, Label
+from labelfix.types import (
+    MISSING,
+    PRED_PROBS_KIND,
+    Assumption,
+    DatasetSource,
+    Label,
+    Samples,
+)
 from labelfix.utils.files import anonymous_file, refuse_special_file
 from labelfix.utils.progress import OnProgress
 
@@ -256,31 +263,24 @@ def _start(file: IO[bytes], info: zipfile.ZipInfo) -> int:
 _FORMS = f".csv, .tsv or .parquet with {ID}, {LABEL} and {PREFIX}<class> columns, or .npz"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class GivenPredProbs:
-    """Probabilities of N samples, and what is known of the samples.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class GivenPredProbs(Samples):
+    """Samples of which nothing but probabilities was given.
 
     Args:
-        sample_id: ``(N,)`` Arrow strings, unique.
-        given_label: ``(N,)`` int64 in ``[0, K)``, ``MISSING`` where there is none or it is unknown.
-        class_names: K names, sorted.
-        store: The probabilities, K columns in the order of ``class_names``.
+        pred_probs: ``(N, K)``, the columns in the order of ``class_names``.
         exclusion_reason: Row to reason, for the samples that cannot be judged.
-        columns: What the columns of ids and labels are called in the first file.
-        assumptions: What was taken for granted, the most important first.
     """
 
-    sample_id: pa.StringArray
-    given_label: NDArray[np.int64]
-    class_names: tuple[Label, ...]
-    store: ProbabilityStore
-    exclusion_reason: dict[int, str]
-    columns: dict[str, str]
-    assumptions: tuple[Assumption, ...] = ()
+    pred_probs: ProbabilityStore
+    exclusion_reason: Mapping[int, str]
 
-    def __len__(self) -> int:
-        """Return N."""
-        return len(self.sample_id)
+    @property
+    def is_judged(self) -> NDArray[np.bool_]:
+        """Return ``(N,)`` bool: the sample has a label and probabilities that can be used."""
+        is_judged = np.ones(len(self), np.bool_)
+        is_judged[list(self.exclusion_reason)] = False
+        return is_judged
 
 
 def fingerprint_of(paths: Sequence[Path]) -> str:
@@ -313,7 +313,12 @@ def _digest(path: Path) -> bytes:
 
 
 def open_pred_probs(
-    paths: Sequence[Path], folder: Path, on_progress: OnProgress, *, force: bool = False
+    paths: Sequence[Path],
+    folder: Path,
+    on_progress: OnProgress,
+    *,
+    force: bool = False,
+    fingerprint: str = "",
 ) -> GivenPredProbs:
     """Open the probabilities of one model, or the mean of several models'.
 
@@ -324,6 +329,7 @@ def open_pred_probs(
         on_progress: Told how far reading is.
         force: Whether to go on where labels and probabilities look as if they did not belong
             together: their columns or rows in another order.
+        fingerprint: `fingerprint_of` the files, if it is known.
 
     Raises:
         DatasetError: A file cannot be used, its columns or rows look mixed up, or the files do not
@@ -337,14 +343,14 @@ def open_pred_probs(
             f"no row of {paths[0]} can be judged; the first: {given.exclusion_reason[0]}",
             hint=f"give {_FORMS}",
         )
-    return given
+    return replace(given, fingerprint=fingerprint)
 
 
 def _mean(parts: Sequence[GivenPredProbs], paths: Sequence[Path]) -> GivenPredProbs:
     rows = [_rows_in(parts[0], part, path) for part, path in zip(parts, paths, strict=True)]
     return replace(
         parts[0],
-        store=MeanStore([part.store for part in parts], rows),
+        pred_probs=MeanStore([part.pred_probs for part in parts], rows),
         exclusion_reason=_joined_reasons(parts, rows, paths),
         assumptions=tuple(assumption for part in parts for assumption in part.assumptions),
     )
@@ -360,14 +366,17 @@ def _open_one(path: Path, folder: Path, on_progress: OnProgress, *, force: bool)
     store = raw.store.with_columns(columns)
     checked = check_rows(store, class_names, codes, path, on_progress)
     mix_up = find_mix_up(checked, class_names, raw.class_names, str(path))
-    ids = raw.sample_id
+    ids, size = raw.sample_id, len(codes)
+    columns_called = {"label": LABELS} if ids is None else {"id": ID, "label": LABEL}
     return GivenPredProbs(
-        sample_id=pa.array(np.arange(len(codes))).cast(pa.string()) if ids is None else ids,
+        sample_id=pa.array(np.arange(size)).cast(pa.string()) if ids is None else ids,
+        split=pa.nulls(size, pa.string()),
         given_label=codes,
         class_names=class_names,
-        store=checked.store,
+        source=DatasetSource(PRED_PROBS_KIND, path, columns_called),
+        fingerprint="",
+        pred_probs=checked.store,
         exclusion_reason=exclusion_reason | checked.exclusion_reason,
-        columns={"label": LABELS} if ids is None else {"id": ID, "label": LABEL},
         assumptions=_mixed_up(mix_up, force=force) + checked.assumptions + unlabeled,
     )
 
@@ -514,7 +523,7 @@ def _rows_in(first: GivenPredProbs, other: GivenPredProbs, path: Path) -> NDArra
     if set(first.class_names) != set(other.class_names):
         odd = sorted(map(str, set(first.class_names) ^ set(other.class_names)))
         raise _misfit(path, f"has other classes than the first file: {', '.join(odd[:5])}")
-    if first.columns != other.columns:
+    if first.source.columns != other.source.columns:
         raise _misfit(path, "knows its samples by row, or the first file does, and the other by id")
     if len(first) != len(other):
         raise _misfit(path, f"has {len(other):,} samples, the first file has {len(first):,}")

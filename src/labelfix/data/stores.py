@@ -330,30 +330,3 @@ class _ShardReader:
         self._group = group
         self._start = self._end = int(self._group_ends[group]) - part.num_rows
         self._held = pa.array([], pa.null())
-
-
-class NoImages:
-    """The images of N samples of which none is known.
-
-    Args:
-        size: N.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def __len__(self) -> int:
-        """Return N."""
-        return self._size
-
-    def read(self, index: int) -> bytes:
-        """Refuse.
-
-        Raises:
-            UnreadableImage: Always.
-        """
-        raise UnreadableImage("only probabilities were given")
-
-    def location(self, index: int) -> str:
-        """Return "": there is no image."""
-        return ""

@@ -1,6 +1,6 @@
-"""What there is to say of images besides their labels, from what was seen of them.
+"""What there is to say of samples besides their labels, from what was seen of them.
 
-Letters: N samples, n different readable images, k neighbors.
+Letters: N samples, n different readable samples, k neighbors.
 """
 
 from typing import TypeVar
@@ -10,16 +10,10 @@ from numpy.typing import NDArray
 
 from labelfix.config import IssueConfig
 from labelfix.data.duplicates import conflicting
-from labelfix.issues.image_quality import (
-    blurry_score,
-    bright_score,
-    dark_score,
-    odd_size_score,
-    outlier_score,
-)
 from labelfix.issues.near_duplicates import find_near_duplicates
-from labelfix.issues.neighbors import NEIGHBORS, embed, find_neighbors
-from labelfix.issues.types import KINDS, IssueKinds, Neighbors
+from labelfix.issues.neighbors import NEIGHBORS, embed, find_neighbors, outlier_score
+from labelfix.issues.types import COMMON_KINDS, IssueKinds, Neighbors
+from labelfix.modalities.base import Modality
 from labelfix.types import MISSING, Duplicates, Features
 
 T = TypeVar("T", np.int64, np.float32)
@@ -30,35 +24,41 @@ def find_issue_kinds(
     given_label: NDArray[np.int64],
     duplicates: Duplicates,
     config: IssueConfig,
+    modality: Modality,
 ) -> IssueKinds:
-    """Find near-duplicates, outliers, and images that are dark, bright, blurry or of an odd size.
+    """Find near-duplicates, outliers, and what the checks of the modality find.
 
-    Of byte-identical images one is compared with the rest; the others share what is found.
+    Of byte-identical samples one is compared with the rest; the others share what is found.
 
     Args:
         features: Of N samples.
         given_label: ``(N,)`` codes.
-        duplicates: Which images are byte-identical.
+        duplicates: Which samples are byte-identical.
         config: The thresholds.
+        modality: Has the checks, and says how much alike two samples are.
     """
     image, rows = _different(features, duplicates)
-    looks = features.appearances.of(rows)
+    statistics = None if features.statistics is None else features.statistics.of(rows)
     embedding = embed(features.values, rows)
     neighbors = find_neighbors(embedding.vectors)
-    near = find_near_duplicates(looks.thumbnails, neighbors, threshold=config.near_duplicate)
-    limits = {kind: getattr(config, kind) for kind in KINDS} | {"near_duplicate": near.limit}
-    of_image = {
+    near = find_near_duplicates(
+        lambda first, second: modality.confirm_duplicates(statistics, first, second),
+        neighbors,
+        threshold=config.near_duplicate,
+    )
+    checks = modality.checks()
+    limits = {kind: getattr(config, kind) for kind in COMMON_KINDS}
+    limits |= {check.name: getattr(config, check.name, check.threshold) for check in checks}
+    limits["near_duplicate"] = near.limit
+    found = {
         "near_duplicate": near.score,
         "outlier": outlier_score(neighbors, embedding.lengths),
-        "dark": dark_score(looks),
-        "bright": bright_score(looks),
-        "blurry": blurry_score(looks),
-        "odd_size": odd_size_score(looks),
+        **{check.name: check.score(statistics) for check in checks},
     }
-    scores = {kind: _of_samples(of_image[kind], image, np.nan) for kind in KINDS}
+    scores = {kind: _of_samples(values, image, np.nan) for kind, values in found.items()}
     scores["near_duplicate"][duplicates.exact_duplicate_set != MISSING] = 0
     sets = _all_sets(_of_samples(near.sets, image, MISSING), image, near.limit)
-    is_issue = {kind: scores[kind] < limits[kind] for kind in KINDS}
+    is_issue = {kind: scores[kind] < limits[kind] for kind in scores}
     return IssueKinds(
         near_duplicate_set=sets,
         is_conflicting=conflicting(sets, given_label),

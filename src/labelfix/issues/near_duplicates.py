@@ -1,11 +1,10 @@
-"""Which pictures are the same one, encoded, resized or cropped anew.
+"""Which samples are the same one, stored anew: pictures that were encoded, resized or cropped, say.
 
 Letters: N rows, E pairs, k neighbors.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from typing import TypeAlias
 
@@ -13,179 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelfix.issues.types import Neighbors
-from labelfix.modalities.image.decode import THUMBNAIL
 from labelfix.types import MISSING
-from labelfix.utils.threads import blocks_of, one_thread_each
-
-VIEW = 16
-"""S: pixels a side at which two pictures are compared."""
-
-CROPS = (0.96, 0.92, 0.88, 0.84)
-"""Shares of each side that a crop may have kept."""
-
-OFFSETS = 4
-"""At so many places along each side a crop may lie, evenly spread."""
-
-BORDER = 2
-"""Pixels of a view that are left out the second time: two unlike pictures may have one frame."""
-
-WORTH_A_LOOK = 0.5
-"""Below this, the second time is saved."""
-
-MANY_PIXELS = 50
-"""On so many of the 256 pixels the agreement of two ordinary photographs rests."""
-
-MOST = 1 - 1e-6
-
-NO_DETAIL = 1e-3
-"""Views with less are left at zero: rounding is no detail."""
-
-BLOCK = 64
-"""Pictures that are cut at a time: their windows stay in a core's cache."""
-
-Views: TypeAlias = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pairs:
-    """Pairs of rows, each once.
-
-    Args:
-        first: ``(E,)`` int64 rows.
-        second: ``(E,)`` int64 rows.
-    """
-
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-
-
-def likeness(thumbnails: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.float32]:
-    """Return ``(E,)`` correlations of the details of each pair, -1 to 1; 1 is the same picture.
-
-    Each of the two is cut as `CROPS` says and laid on the other, whole; the best of all cuts
-    counts. What is only in a common frame does not.
-
-    Args:
-        thumbnails: ``(N, T, T)`` grey.
-        pairs: Which rows to compare.
-    """
-    with one_thread_each() as pool:
-        parts = pool.map(lambda part: _wholes(thumbnails[part]), blocks_of(len(thumbnails), 4096))
-        wholes = np.concatenate([np.empty((0, VIEW, VIEW), np.float32), *parts])
-        one = _directed(thumbnails, wholes, pairs, pool)
-        other = _directed(thumbnails, wholes, Pairs(pairs.second, pairs.first), pool)
-    return np.maximum(one, other)
-
-
-def _directed(
-    thumbnails: NDArray[np.uint8], wholes: Views, pairs: Pairs, pool: ThreadPoolExecutor
-) -> NDArray[np.float32]:
-    """Return ``(E,)`` how well the second of each pair fits into the first."""
-    order = np.argsort(pairs.first, kind="stable")
-    cut, whole = pairs.first[order], pairs.second[order]
-    rows, starts = np.unique(cut, return_index=True)
-    ends = np.append(starts[1:], len(cut))
-    result = np.empty(len(cut), np.float32)
-
-    def compare(block: slice) -> None:
-        windows = _windows(thumbnails[rows[block]])
-        for own, start, end in zip(windows, starts[block], ends[block], strict=True):
-            result[order[start:end]] = _best(own, wholes[whole[start:end]])
-
-    for _ in pool.map(compare, blocks_of(len(rows), BLOCK)):
-        pass
-    return result
-
-
-def _best(windows: Views, wholes: Views) -> NDArray[np.float32]:
-    """Return for each of the whole views how well the best of ``(W, S, S)`` windows fits."""
-    scores = wholes.reshape(len(wholes), -1) @ windows.reshape(len(windows), -1).T
-    best = scores.argmax(axis=1)
-    values: NDArray[np.float32] = scores[np.arange(len(wholes)), best]
-    for place in np.flatnonzero(values >= WORTH_A_LOOK).tolist():
-        values[place] = _sure(values[place], windows[best[place]], wholes[place])
-    return values
-
-
-def _sure(value: float, window: Views, whole: Views) -> float:
-    """Return the correlation of two views as far as it rests on many pixels, and not on a frame.
-
-    A correlation that rests on few pixels is shrunk as its standard error grows, on Fisher's scale.
-    """
-    inner = slice(BORDER, -BORDER)
-    pair = _unit(np.stack([window, whole])[:, inner, inner])
-    value = min(value, float((pair[0] * pair[1]).sum()))
-    shared = np.abs(window * whole)
-    pixels = float(shared.sum() ** 2 / np.square(shared).sum())
-    shrunk = np.arctanh(np.clip(value, -MOST, MOST)) * np.sqrt(min(1.0, pixels / MANY_PIXELS))
-    return float(np.tanh(shrunk))
-
-
-def _wholes(thumbnails: NDArray[np.uint8]) -> Views:
-    """Return ``(N, S, S)`` details of length 1 of the whole pictures."""
-    pictures = thumbnails.astype(np.float32)
-    return _unit(_details(pictures, *_samplers()[0]))
-
-
-def _windows(thumbnails: NDArray[np.uint8]) -> Views:
-    """Return ``(N, W, S, S)`` details of length 1 of each crop of each picture."""
-    pictures = thumbnails.astype(np.float32)
-    views = []
-    for sharp, smooth in _samplers():
-        detail = _details(pictures, sharp, smooth)
-        places = len(sharp) // VIEW
-        detail = detail.reshape(len(pictures), places, VIEW, places, VIEW).swapaxes(2, 3)
-        views.append(detail.reshape(len(pictures), places**2, VIEW, VIEW))
-    return _unit(np.concatenate(views, axis=1))
-
-
-def _details(pictures: Views, sharp: NDArray[np.float32], smooth: NDArray[np.float32]) -> Views:
-    """Return sampled pictures less the means around each place."""
-    details: Views = np.subtract(sharp @ pictures @ sharp.T, smooth @ pictures @ smooth.T)
-    return details
-
-
-def _unit(views: Views) -> Views:
-    lengths = np.sqrt(np.square(views).sum(axis=(-1, -2), keepdims=True))
-    units: Views = np.divide(views, lengths, out=np.zeros_like(views), where=lengths > NO_DETAIL)
-    return units
-
-
-@cache
-def _samplers() -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Return for each size of window what samples a line, and what samples and smooths it."""
-    samplers = []
-    for share in (1.0, *CROPS):
-        places = np.linspace(0, 1 - share, OFFSETS) if share < 1 else [0.0]
-        sharp = [_sampler(place, share) for place in places]
-        smooth = [_smoothing() @ one for one in sharp]
-        samplers.append((np.concatenate(sharp), np.concatenate(smooth)))
-    return samplers
-
-
-def _sampler(place: float, share: float) -> NDArray[np.float32]:
-    """Return ``(S, T)``: the mean of a line over each S-th of a window of it."""
-    edges = THUMBNAIL * (place + share * np.arange(VIEW + 1) / VIEW)
-    low, high = edges[:-1, None], edges[1:, None]
-    pixel = np.arange(THUMBNAIL)
-    overlap = np.minimum(high, pixel + 1) - np.maximum(low, pixel)
-    return (overlap.clip(0) / (high - low)).astype(np.float32)
-
-
-def _smoothing() -> NDArray[np.float32]:
-    """Return ``(S, S)``: the mean of each pixel of a line and its two neighbors."""
-    steps = np.arange(VIEW)
-    near = np.zeros((VIEW, VIEW), np.float32)
-    for step in (-1, 0, 1):
-        near[steps, (steps + step).clip(0, VIEW - 1)] += 1 / 3
-    return near
-
 
 CONTROL_DEVIATIONS = 6.0
 """A pair has to be so many standard deviations more alike than neighbors that are not the same."""
 
 LOOSELY_ALIKE = 0.5
-"""The least likeness of any two pictures of a set."""
+"""The least similarity of any two samples of a set."""
 
 REPRESENTATIVES = 4
 """So many of a set are compared with those of another before the two become one."""
@@ -195,13 +28,13 @@ NEARLY_ONE = 1 - 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NearDuplicates:
-    """Pictures that show the same.
+    """Samples that show the same.
 
     Args:
-        sets: ``(N,)`` int64: the same number for the same picture, ``MISSING`` where there is but
+        sets: ``(N,)`` int64: the same number for the same sample, ``MISSING`` where there is but
             one of it. Numbers follow no order.
-        score: ``(N,)`` float32, 0 to 1: 1 - the likeness of the neighbor that is most alike.
-        limit: The score below which a picture is a near-duplicate.
+        score: ``(N,)`` float32, 0 to 1: 1 - the similarity of the neighbor that is most alike.
+        limit: The score below which a sample is a near-duplicate.
     """
 
     sets: NDArray[np.int64]
@@ -209,21 +42,25 @@ class NearDuplicates:
     limit: float
 
 
-def find_near_duplicates(
-    thumbnails: NDArray[np.uint8], neighbors: Neighbors, *, threshold: float
-) -> NearDuplicates:
-    """Compare each picture with its neighbors by their pixels, and group those that are the same.
+Similarity: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+"""Says of ``(E,)`` first and ``(E,)`` second rows how much alike each pair is, 1 for the same."""
 
-    How alike pictures are that are not the same depends on the data: two photographs share next to
-    no detail, two scanned digits much. So a pair has to stand out from the pairs of each picture
-    and its farthest neighbor, of which few are duplicates: by `CONTROL_DEVIATIONS` robust standard
+
+def find_near_duplicates(
+    similarity: Similarity, neighbors: Neighbors, *, threshold: float
+) -> NearDuplicates:
+    """Compare each sample with its neighbors, and group those that are the same.
+
+    How alike samples are that are not the same depends on the data: two photographs share next to
+    no detail, two scanned digits much. So a pair has to stand out from the pairs of each sample and
+    its farthest neighbor, of which few are duplicates: by `CONTROL_DEVIATIONS` robust standard
     deviations on Fisher's scale (the median absolute deviation times 1.4826).
 
-    Two sets become one only if their pictures are at least loosely alike, so that no chain of small
+    Two sets become one only if their samples are at least loosely alike, so that no chain of small
     changes joins what is unlike.
 
     Args:
-        thumbnails: ``(N, T, T)`` grey.
+        similarity: How much alike two samples are: their modality knows.
         neighbors: Of the N rows.
         threshold: The highest score of a near-duplicate; less where the data ask for it.
     """
@@ -233,21 +70,22 @@ def find_near_duplicates(
     keys, place = np.unique(
         np.minimum(own, other) * size + np.maximum(own, other), return_inverse=True
     )
-    pairs = Pairs(keys // max(size, 1), keys % max(size, 1))
-    alike = likeness(thumbnails, pairs)
+    first, second = keys // max(size, 1), keys % max(size, 1)
+    alike = similarity(first, second)
     of_neighbor = alike[place].reshape(size, count)
     best = of_neighbor.max(axis=1, initial=0.0)
-    limit = min(threshold, 1 - _least_likeness(of_neighbor[:, -1:]))
+    limit = min(threshold, 1 - _least_similarity(of_neighbor[:, -1:]))
     sure = np.flatnonzero(1 - alike < limit)
     order = sure[np.argsort(-alike[sure], kind="stable")]
-    grouping = _Grouping(thumbnails, dict(zip(keys.tolist(), alike.tolist(), strict=True)))
-    for one, two in zip(pairs.first[order].tolist(), pairs.second[order].tolist(), strict=True):
+    known = dict(zip(keys.tolist(), alike.tolist(), strict=True))
+    grouping = _Grouping(similarity, size, known)
+    for one, two in zip(first[order].tolist(), second[order].tolist(), strict=True):
         grouping.join(one, two)
     return NearDuplicates(grouping.sets(), (1 - best).clip(0, 1).astype(np.float32), limit)
 
 
-def _least_likeness(controls: NDArray[np.float32]) -> float:
-    """Return how alike two pictures must be to stand out from ``(N, 1)`` pairs of unlike ones."""
+def _least_similarity(controls: NDArray[np.float32]) -> float:
+    """Return how alike two samples must be to stand out from ``(N, 1)`` pairs of unlike ones."""
     if controls.size == 0:
         return 0.0
     scale = np.arctanh(controls.clip(-NEARLY_ONE, NEARLY_ONE).astype(np.float64))
@@ -260,18 +98,20 @@ class _Grouping:
     """Sets that grow pair by pair.
 
     Args:
-        thumbnails: ``(N, T, T)`` grey.
-        known: Likeness by ``first * N + second``; more is added as it is worked out.
+        similarity: Of pairs that are not known yet.
+        size: N.
+        known: Similarity by ``first * N + second``; more is added as it is worked out.
     """
 
-    def __init__(self, thumbnails: NDArray[np.uint8], known: dict[int, float]) -> None:
-        self._thumbnails = thumbnails
+    def __init__(self, similarity: Similarity, size: int, known: dict[int, float]) -> None:
+        self._of_pairs = similarity
+        self._size = size
         self._known = known
         self._members: dict[int, list[int]] = {}
         self._set_of: dict[int, int] = {}
 
     def join(self, one: int, two: int) -> None:
-        """Make the sets of two rows one, unless some of their pictures are not even loosely alike.
+        """Make the sets of two rows one, unless some of their samples are not even loosely alike.
 
         Args:
             one: A row.
@@ -282,7 +122,7 @@ class _Grouping:
             return
         members = [self._members.get(number, [number]) for number in sets]
         ends = [rows[:REPRESENTATIVES] for rows in members]
-        if not all(self._likeness(*pair) >= LOOSELY_ALIKE for pair in product(*ends)):
+        if not all(self._similarity(*pair) >= LOOSELY_ALIKE for pair in product(*ends)):
             return
         joined = sorted(members[0] + members[1])
         for number in sets:
@@ -292,16 +132,14 @@ class _Grouping:
 
     def sets(self) -> NDArray[np.int64]:
         """Return ``(N,)`` the first row of each row's set, ``MISSING`` where it is alone."""
-        sets = np.full(len(self._thumbnails), MISSING, np.int64)
+        sets = np.full(self._size, MISSING, np.int64)
         for first, rows in self._members.items():
             sets[rows] = first
         return sets
 
-    def _likeness(self, one: int, two: int) -> float:
+    def _similarity(self, one: int, two: int) -> float:
         first, second = min(one, two), max(one, two)
-        key = first * len(self._thumbnails) + second
+        key = first * self._size + second
         if key not in self._known:
-            two_of_them = np.stack([self._thumbnails[first], self._thumbnails[second]])
-            pair = Pairs(np.array([0]), np.array([1]))
-            self._known[key] = float(likeness(two_of_them, pair)[0])
+            self._known[key] = float(self._of_pairs(np.array([first]), np.array([second]))[0])
         return self._known[key]

@@ -37,6 +37,9 @@ EXACT = 16_384
 BLOCK = 1024
 """Rows that are compared at a time."""
 
+OUTLIER_DEVIATIONS = 3.5
+"""At so many deviations an outlier scores one half."""
+
 Vectors: TypeAlias = NDArray[np.float32]
 """A vector a row."""
 
@@ -123,6 +126,31 @@ def find_neighbors(
         for _ in pool.map(search, blocks_of(size, BLOCK)):
             pass
     return Neighbors(rows, similarities)
+
+
+def outlier_score(neighbors: Neighbors, lengths: NDArray[np.float32]) -> Vectors:
+    """Return ``(N,)`` how near each sample is to its neighbors, set against all others.
+
+    What counts is the mean distance to the k nearest. Its modified z-score (Iglewicz & Hoaglin
+    1993; the deviations above the median alone make its scale, as those below it are of
+    duplicates) goes through a logistic curve: 1/2 at 3.5, the authors' limit of an outlier.
+
+    Args:
+        neighbors: The nearest by direction.
+        lengths: ``(N,)`` of the vectors: distances are between whole vectors.
+    """
+    own, other = lengths.astype(np.float64)[:, None], lengths.astype(np.float64)[neighbors.rows]
+    squares = own**2 + other**2 - 2 * own * other * neighbors.similarities
+    if squares.size == 0:
+        return np.ones(len(lengths), np.float32)
+    distance = np.sqrt(squares.clip(0)).mean(axis=1)
+    middle = np.median(distance)
+    above = distance[distance > middle] - middle
+    deviation = 1.4826 * np.median(above) if above.size else np.inf
+    beyond = (distance - middle) / deviation
+    with np.errstate(over="ignore"):  # infinity makes 0, as it shall
+        score: Vectors = (1 / (1 + np.exp(beyond - OUTLIER_DEVIATIONS))).astype(np.float32)
+    return score
 
 
 def _by_graph(vectors: Vectors, count: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""What was found of images besides their labels.
+"""What was found of samples besides their labels.
 
 Letters: N samples, k neighbors.
 """
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("near_duplicate", "outlier", "dark", "bright", "blurry", "odd_size")
-"""The kinds of issue that have a score and a threshold, in the order of the report."""
+COMMON_KINDS = ("near_duplicate", "outlier")
+"""The kinds of issue that are looked for in samples of every modality, in the order of the report;
+the checks of the modality come after them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,17 +29,17 @@ class Neighbors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IssueKinds:
-    """Near-duplicates, outliers and images that stand out by how they look.
+    """Near-duplicates, outliers, and what the checks of a modality found.
 
     Args:
-        near_duplicate_set: ``(N,)`` int64: the same number for the same picture, counted from 0 in
-            order of first appearance; ``MISSING`` for an image that has none like it.
+        near_duplicate_set: ``(N,)`` int64: the same number for the same sample stored anew, counted
+            from 0 in order of first appearance; ``MISSING`` for one that has none like it.
         is_conflicting: ``(N,)`` bool: the sample is in such a set whose given labels differ.
-        scores: For each of ``KINDS`` ``(N,)`` float32 in [0, 1], low is bad; NaN where an image
-            cannot be read.
-        is_issue: For each of ``KINDS`` ``(N,)`` bool.
-        limits: For each of ``KINDS`` the score below which there is an issue.
-        neighbors: Of the N samples; no neighbors where an image cannot be read.
+        scores: For each kind ``(N,)`` float32 in [0, 1], low is bad; NaN where a sample cannot be
+            read. The kinds are `COMMON_KINDS` and the modality's checks, in the report's order.
+        is_issue: For each kind ``(N,)`` bool.
+        limits: For each kind the score below which there is an issue.
+        neighbors: Of the N samples; no neighbors where a sample cannot be read.
     """
 
     near_duplicate_set: NDArray[np.int64]

@@ -5,7 +5,6 @@ Letters: N samples, K classes.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from labelfix.data.splits import in_several, split_codes
 from labelfix.issues.types import IssueKinds
+from labelfix.modalities.base import Modality, get_modality
 from labelfix.report.io import (
     probability_lists,
     with_pred_probs,
@@ -22,6 +22,7 @@ from labelfix.report.io import (
 from labelfix.report.schema import (
     PRED_PROBS,
     arrow_schema,
+    columns_of,
     kind_columns,
     label_type,
 )
@@ -33,9 +34,9 @@ from labelfix.types import (
     Evidence,
     FoldAssignment,
     Label,
-    LabeledDataset,
     LabelScores,
     Reviewed,
+    Samples,
 )
 
 
@@ -67,20 +68,11 @@ def noise_table(scores: LabelScores, class_names: Sequence[Label]) -> pa.Table:
 NAMED_LABELS = 3
 """How many labels of a conflicting set are named before the rest is only counted."""
 
-_KINDS = {
-    "outlier": "unlike all other images",
-    "dark": "nearly black",
-    "bright": "nearly white",
-    "blurry": "blurry",
-    "odd_size": "of an odd size",
-}
-"""What is said of a kind of issue; near-duplicates have sentences of their own."""
-
 _PERCENT = ("<1", *(str(percent) for percent in range(1, 100)), ">99")
 
 
 def reasons(
-    dataset: LabeledDataset,
+    samples: Samples,
     unreadable: Mapping[int, str],
     judgeable: FoldAssignment,
     scores: LabelScores,
@@ -88,32 +80,35 @@ def reasons(
     duplicates: Duplicates,
     kinds: IssueKinds | None,
     reviewed: Reviewed | None = None,
+    *,
+    modality: Modality,
 ) -> pa.StringArray:
     """Return ``(N,)`` short sentences, null where there is nothing to say.
 
     Args:
-        dataset: The samples, with their given labels.
-        unreadable: Row to reason, for the images that could not be read.
+        samples: The samples, with their given labels.
+        unreadable: Row to reason, for the samples that could not be read.
         judgeable: Why samples are not judged.
         scores: The probabilities that a sentence quotes.
         corrections: Which labels are flagged, and what is suggested.
-        duplicates: Which byte-identical images have labels that differ.
-        kinds: What else was found of the images; ``None`` if none was looked at.
+        duplicates: Which byte-identical samples have labels that differ.
+        kinds: What else was found of the samples; ``None`` if none was looked at.
         reviewed: What people decided; it takes the place of what the scores say.
+        modality: Has the checks whose findings are told.
     """
-    size = len(dataset)
+    size = len(samples)
     decisions = Reviewed.nothing(size) if reviewed is None else reviewed
-    names = pa.array([_quoted(name) for name in dataset.class_names], pa.string())
+    names = pa.array([_quoted(name) for name in samples.class_names], pa.string())
     unjudged = {
         row: why for row, why in judgeable.exclusion_reason.items() if row not in unreadable
     }
     parts = [
         _of_mapping(unreadable, "unreadable: ", size),
         _of_mapping(unjudged, "", size),
-        _of_reviewed(dataset.given_label, names, decisions),
-        _of_flagged(dataset.given_label, names, scores, corrections, decisions.is_settled),
+        _of_reviewed(samples.given_label, names, decisions),
+        _of_flagged(samples.given_label, names, scores, corrections, decisions.is_settled),
         _of_conflicts(
-            dataset.given_label,
+            samples.given_label,
             names.to_pylist(),
             duplicates.exact_duplicate_set,
             duplicates.is_conflicting,
@@ -124,9 +119,10 @@ def reasons(
         near = kinds.is_conflicting & ~duplicates.is_conflicting
         sets = kinds.near_duplicate_set
         parts += [
-            _of_conflicts(dataset.given_label, names.to_pylist(), sets, near, "near-duplicate"),
-            _of_leaks(dataset.split, sets),
-            *(_of_kind(kinds.is_issue[kind], text) for kind, text in _KINDS.items()),
+            _of_conflicts(samples.given_label, names.to_pylist(), sets, near, "near-duplicate"),
+            _of_leaks(samples.split, sets),
+            _of_kind(kinds.is_issue["outlier"], f"unlike all other {modality.plural}"),
+            *(_of_kind(kinds.is_issue[check.name], check.reason) for check in modality.checks()),
         ]
     return reduce(_join, parts)
 
@@ -263,65 +259,41 @@ def _scatter(rows: NDArray[np.int64], texts: pa.StringArray, size: int) -> pa.St
 
 def build_report(
     *,
-    dataset: LabeledDataset,
+    samples: Samples,
     unreadable: Mapping[int, str],
     judgeable: FoldAssignment,
-    evidence: Evidence,
+    evidence: Evidence | None,
     scores: LabelScores,
     corrections: Corrections,
     duplicates: Duplicates,
     kinds: IssueKinds | None,
     run: RunInfo,
     reviewed: Reviewed | None = None,
+    modality: Modality | None = None,
 ) -> Report:
     """Return the report on a run; where every row is judged, ``pred_probs`` is not copied.
 
     Args:
-        dataset: N samples.
-        unreadable: Row to reason, for the images that could not be read.
+        samples: N samples.
+        unreadable: Row to reason, for the samples that could not be read.
         judgeable: Which samples were judged, and in which fold.
-        evidence: The out-of-sample probabilities.
+        evidence: The out-of-sample probabilities; ``None`` if they were given: then the table lacks
+            ``pred_probs``, which `labelfix.report.io.write_report` takes from where they lie.
         scores: How far the given labels can be believed.
         corrections: Flags, suggestions and weights.
-        duplicates: Byte-identical images.
-        kinds: What else was found of the images; ``None`` if none was looked at.
+        duplicates: Byte-identical samples.
+        kinds: What else was found of the samples; ``None`` if none was looked at.
         run: Where all that came from.
         reviewed: What people decided, for the ``reason``; the scores know of it already.
+        modality: Of the samples; ``None`` gives the report the columns of images.
     """
-    report = build_report_table(
-        dataset=dataset,
-        unreadable=unreadable,
-        judgeable=judgeable,
-        scores=scores,
-        corrections=corrections,
-        duplicates=duplicates,
-        kinds=kinds,
-        run=run,
-        reviewed=reviewed,
-    )
-    probs = probability_lists(evidence.pred_probs, judgeable.is_judged)
-    return replace(report, table=with_pred_probs(report.table, probs))
-
-
-def build_report_table(
-    *,
-    dataset: LabeledDataset,
-    unreadable: Mapping[int, str],
-    judgeable: FoldAssignment,
-    scores: LabelScores,
-    corrections: Corrections,
-    duplicates: Duplicates,
-    kinds: IssueKinds | None,
-    run: RunInfo,
-    reviewed: Reviewed | None = None,
-) -> Report:
-    """Return the report on a run without ``pred_probs``; see `build_report`."""
+    modality = modality or get_modality("image")
     is_flagged = corrections.is_label_issue
-    is_unreadable = np.zeros(len(dataset), np.bool_)
+    is_unreadable = np.zeros(len(samples), np.bool_)
     is_unreadable[np.fromiter(unreadable.keys(), np.int64, len(unreadable))] = True
     columns = {
-        "sample_id": dataset.sample_id,
-        "split": dataset.split,
+        "sample_id": samples.sample_id,
+        "split": samples.split,
         "sample_weight": pa.array(corrections.sample_weight.astype(np.float32)),
         "is_label_issue": pa.array(is_flagged),
         "suggested_label_probability": _floats(scores.alternative_probability, is_flagged),
@@ -330,24 +302,35 @@ def build_report_table(
         "exact_duplicate_set": _numbers(duplicates.exact_duplicate_set),
         "is_conflicting_duplicate_issue": pa.array(duplicates.is_conflicting),
         "reason": reasons(
-            dataset, unreadable, judgeable, scores, corrections, duplicates, kinds, reviewed
+            samples,
+            unreadable,
+            judgeable,
+            scores,
+            corrections,
+            duplicates,
+            kinds,
+            reviewed,
+            modality=modality,
         ),
-        **kind_columns(kinds, len(dataset)),
-        **_label_columns(dataset, scores, corrections),
+        **kind_columns(kinds, len(samples)),
+        **_label_columns(samples, scores, corrections),
         **_judged_columns(judgeable, scores),
     }
-    schema = arrow_schema(dataset.class_names)
+    schema = arrow_schema(samples.class_names, columns_of(modality.checks()))
     schema = schema.remove(schema.get_field_index(PRED_PROBS))
     table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-    return Report(table, dataset.class_names, run, noise_table(scores, dataset.class_names))
+    if evidence is not None:
+        probs = probability_lists(evidence.pred_probs, judgeable.is_judged)
+        table = with_pred_probs(table, probs)
+    return Report(table, samples.class_names, run, noise_table(scores, samples.class_names))
 
 
 def _label_columns(
-    dataset: LabeledDataset, scores: LabelScores, corrections: Corrections
+    samples: Samples, scores: LabelScores, corrections: Corrections
 ) -> dict[str, pa.Array]:
-    names = pa.array(dataset.class_names, label_type(dataset.class_names))
+    names = pa.array(samples.class_names, label_type(samples.class_names))
     return {
-        "given_label": names.take(_numbers(dataset.given_label)),
+        "given_label": names.take(_numbers(samples.given_label)),
         "predicted_label": names.take(_numbers(scores.predicted_label)),
         "suggested_label": names.take(_numbers(corrections.suggested_label)),
     }

@@ -23,6 +23,7 @@ from labelfix.report.schema import (
     VERSION_KEY,
     arrow_schema,
     label_type,
+    names_of_checks,
     row_group_rows,
     with_late_columns,
 )
@@ -101,10 +102,12 @@ def _is_text_to_text(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
 
 
+_PLACE_OF_PROBS = [column.name for column in COLUMNS].index(PRED_PROBS)
+
+
 def with_pred_probs(table: pa.Table, probs: pa.ChunkedArray) -> pa.Table:
     """Return a report's table with the column ``pred_probs`` in its place."""
-    position = [column.name for column in COLUMNS].index(PRED_PROBS)
-    return table.add_column(position, pa.field(PRED_PROBS, PROBABILITIES), probs)
+    return table.add_column(_PLACE_OF_PROBS, pa.field(PRED_PROBS, PROBABILITIES), probs)
 
 
 def probability_lists(probs: NDArray[np.float32], is_judged: NDArray[np.bool_]) -> pa.ChunkedArray:
@@ -149,7 +152,10 @@ def write_report(
         CLASSES_KEY: json.dumps(report.class_names),
         RUN_KEY: json.dumps(report.run.to_json(), sort_keys=True),
     }
-    schema = arrow_schema(report.class_names).with_metadata(metadata)
+    schema = report.table.schema
+    if pred_probs is not None:
+        schema = schema.insert(_PLACE_OF_PROBS, pa.field(PRED_PROBS, PROBABILITIES))
+    schema = schema.with_metadata(metadata)
     step = row_group_rows(len(report.class_names))
     groups = (report.table.slice(start, step) for start in range(0, len(report), step))
     if pred_probs is not None:
@@ -210,6 +216,7 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
         class_names, run = _read_metadata(schema.metadata or {}, file)
         _check_columns(schema, class_names, file)
         wanted = [c.name for c in COLUMNS if pred_probs or c.name != PRED_PROBS]
+        wanted[-1:-1] = names_of_checks(schema)  # before the reason
         table = with_late_columns(parquet.read(columns=wanted))
         table = table.select(wanted).replace_schema_metadata()
         table.validate(full=True)  # bytes that are not UTF-8, lists beyond their values

@@ -5,12 +5,15 @@ Letters: N samples, K classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from labelfix.issues.types import KINDS, IssueKinds
+from labelfix.issues.types import IssueKinds
+from labelfix.modalities.base import IssueCheck
+from labelfix.modalities.image.checks import IMAGE_CHECKS
 from labelfix.types import (
     MISSING,
     Label,
@@ -39,8 +42,8 @@ class Column:
         kind: Its type.
         nullable: Whether a row may have no value.
         meaning: One sentence, with units, direction and when it is null.
-        is_late: Whether reports of the same schema version were once written without it; they are
-            read as if it said nothing.
+        is_late: Whether reports of the same schema version may lack it, as they are older, or on
+            samples of a modality without that check; they are read as if it said nothing.
     """
 
     name: str
@@ -51,7 +54,7 @@ class Column:
 
 
 def _kind(name: str, question: str, score: str) -> tuple[Column, Column]:
-    """Return the two columns of a kind of issue of images."""
+    """Return the two columns of a kind of issue."""
     return (
         Column(f"is_{name}_issue", pa.bool_(), nullable=False, meaning=question, is_late=True),
         Column(
@@ -64,7 +67,7 @@ def _kind(name: str, question: str, score: str) -> tuple[Column, Column]:
     )
 
 
-COLUMNS: tuple[Column, ...] = (
+_FIRST_COLUMNS: tuple[Column, ...] = (
     Column(
         "sample_id",
         pa.string(),
@@ -220,38 +223,27 @@ COLUMNS: tuple[Column, ...] = (
         "How near the image is to its 10 nearest, set against all other images, 0 (unlike all) to "
         "1; 0.5 is a modified z-score of 3.5 of the mean distance between features",
     ),
-    *_kind(
-        "dark",
-        "Whether the image is nearly black.",
-        "The luminance that 99 % of its pixels do not exceed, 0 (black) to 1",
-    ),
-    *_kind(
-        "bright",
-        "Whether the image is nearly white.",
-        "1 - the luminance that 95 % of its pixels reach, 0 (white) to 1",
-    ),
-    *_kind(
-        "blurry",
-        "Whether the image has hardly an edge.",
-        "How sharp the image is, 0 (no edge) to 1: 1 - exp(-v / 100), v the variance of the "
-        "Laplacian of its luminance (0 to 255) at 64 pixels along its longer side",
-    ),
-    *_kind(
-        "odd_size",
-        "Whether the image is much larger or smaller than the others.",
-        "How usual the image's size is, 0 (odd) to 1 (the median); 0.5 is three times the distance "
-        "between the quartiles from the median, and at least one octave, of the square root of the "
-        "area",
-    ),
-    Column(
-        "reason",
-        pa.string(),
-        nullable=True,
-        meaning="What there is to say about the row, in a short sentence for a person; it begins "
-        "with `reviewed: ` where a person has decided (`--decisions`); null when there is nothing "
-        "to say.",
-    ),
 )
+"""The columns that samples of every modality have, before those of its checks."""
+
+_REASON = Column(
+    "reason",
+    pa.string(),
+    nullable=True,
+    meaning="What there is to say about the row, in a short sentence for a person; it begins "
+    "with `reviewed: ` where a person has decided (`--decisions`); null when there is nothing "
+    "to say.",
+)
+
+
+def columns_of(checks: Sequence[IssueCheck]) -> tuple[Column, ...]:
+    """Return the columns of a report on samples whose modality has these checks."""
+    of_checks = [_kind(check.name, check.meaning, check.score_meaning) for check in checks]
+    return (*_FIRST_COLUMNS, *chain.from_iterable(of_checks), _REASON)
+
+
+COLUMNS = columns_of(IMAGE_CHECKS)
+"""The columns of a report on images, and of one on given probabilities."""
 
 DECISION_COLUMNS: tuple[Column, ...] = (
     Column(
@@ -290,14 +282,14 @@ def label_type(class_names: Sequence[Label]) -> pa.DataType:
     return pa.int64() if are_numbers else pa.string()
 
 
-def arrow_schema(class_names: Sequence[Label]) -> pa.Schema:
+def arrow_schema(class_names: Sequence[Label], columns: Sequence[Column] = COLUMNS) -> pa.Schema:
     """Return the schema of a report on these K classes, without file metadata."""
     labels = label_type(class_names)
-    kinds = [labels if isinstance(column.kind, str) else column.kind for column in COLUMNS]
+    kinds = [labels if isinstance(column.kind, str) else column.kind for column in columns]
     return pa.schema(
         [
             pa.field(c.name, kind, nullable=c.nullable)
-            for c, kind in zip(COLUMNS, kinds, strict=True)
+            for c, kind in zip(columns, kinds, strict=True)
         ]
     )
 
@@ -408,7 +400,7 @@ def kind_columns(kinds: IssueKinds | None, size: int) -> dict[str, pa.Array]:
     """Return ``(N,)`` columns by name.
 
     Args:
-        kinds: What was found of images; ``None`` if none was looked at.
+        kinds: What was found of samples; ``None`` if none was looked at.
         size: N.
     """
     if kinds is None:
@@ -418,15 +410,14 @@ def kind_columns(kinds: IssueKinds | None, size: int) -> dict[str, pa.Array]:
         "near_duplicate_set": pa.array(sets, mask=sets == MISSING),
         "is_conflicting_near_duplicate_issue": pa.array(kinds.is_conflicting),
     }
-    for kind in KINDS:
-        score = kinds.scores[kind]
+    for kind, score in kinds.scores.items():
         columns[f"is_{kind}_issue"] = pa.array(kinds.is_issue[kind])
         columns[f"{kind}_score"] = pa.array(score, mask=np.isnan(score))
     return columns
 
 
 def with_late_columns(table: pa.Table) -> pa.Table:
-    """Return a table with the columns that it lacks because it was written before there were any.
+    """Return a table with the columns that it lacks; see `Column.is_late`.
 
     Args:
         table: Of a report.
@@ -456,3 +447,21 @@ ROW_GROUP_VALUES = 1 << 25
 def row_group_rows(classes: int) -> int:
     """Return how many rows of a report are written, and held in memory, at a time."""
     return max(1, min(ROW_GROUP_SIZE, ROW_GROUP_VALUES // max(classes, 1)))
+
+
+def names_of_checks(schema: pa.Schema) -> tuple[str, ...]:
+    """Return the columns of checks that images do not have, as a report of another modality may."""
+    known = {column.name for column in COLUMNS}
+    pairs = [
+        (f"is_{name}_issue", f"{name}_score")
+        for name in (field.removeprefix("is_").removesuffix("_issue") for field in schema.names)
+    ]
+    return tuple(
+        name
+        for flag, score in pairs
+        if flag in schema.names
+        and score in schema.names
+        and flag not in known
+        and (schema.field(flag).type, schema.field(score).type) == (pa.bool_(), pa.float32())
+        for name in (flag, score)
+    )

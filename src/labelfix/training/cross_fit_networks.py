@@ -6,7 +6,7 @@ Letters: N samples, B samples of a batch, K classes, F folds.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from labelfix.config import FineTuningConfig, RegularizationConfig, SelfLabelingConfig
 from labelfix.errors import TrainingError
+from labelfix.modalities.base import Views
 from labelfix.training.checkpoints import Checkpoints
 from labelfix.training.distributed import World
 from labelfix.training.finetune import Diverged, EpochLog, FineTuning, TrainingSetup, predict
@@ -91,24 +92,6 @@ def _majority(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
 DIVERGENCE_FACTOR = 10.0
 """A mean loss of so many times a guess's, ln K, is that of a network that is lost already, though
 its weights are still finite: at half the learning rate it is trained anew."""
-
-
-class Views(Protocol):
-    """Batches of inputs of the images, on the device."""
-
-    def step_sizes(self, rows: NDArray[np.int64], batch_size: int) -> list[int]:
-        """Return how many rows each step of an epoch takes, over all processes."""
-        ...
-
-    def training(
-        self, rows: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield rows ``(B,)`` and augmented inputs in a new order each epoch."""
-        ...
-
-    def judging(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield rows ``(B,)`` and plain inputs, each row once over all processes."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

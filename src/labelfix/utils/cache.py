@@ -29,8 +29,8 @@ import platformdirs
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
-from labelfix.errors import RunError, UnreadableImage
-from labelfix.types import ImageStore
+from labelfix.errors import RunError, UnreadableSample
+from labelfix.types import SampleStore
 from labelfix.utils.files import atomic_path, make_folder, remove_drafts_in
 from labelfix.utils.progress import OnProgress, Progress
 from labelfix.utils.sample_reader import DIGEST_BYTES, digest_rows
@@ -159,7 +159,7 @@ def content_key(content: Contents) -> str:
     return hashlib.blake2b(padded.tobytes(), digest_size=16).hexdigest()
 
 
-def content_of(images: ImageStore, on_progress: OnProgress) -> Contents:
+def content_of(images: SampleStore, on_progress: OnProgress) -> Contents:
     """Read all samples and return their ``(N,)`` digests, empty where there is nothing to read."""
     content = np.zeros(len(images), dtype=f"S{DIGEST_BYTES}")
     for start, digests, _ in digest_rows(images):
@@ -178,7 +178,7 @@ def read_column(folder: Path, name: str) -> NDArray[Any]:
 
 
 def rows_of(
-    folder: Path, images: ImageStore, fingerprint: str, work: RowWork, on_progress: OnProgress
+    folder: Path, images: SampleStore, fingerprint: str, work: RowWork, on_progress: OnProgress
 ) -> StoredRows | None:
     """Return the rows of all samples; those that are not kept yet are computed.
 
@@ -323,7 +323,7 @@ class _Matching:
         entries: All that there are.
     """
 
-    def __init__(self, images: ImageStore, entries: Sequence[_Entry]) -> None:
+    def __init__(self, images: SampleStore, entries: Sequence[_Entry]) -> None:
         self._images = images
         self._entries = entries
         self._left = [entry for entry in entries if len(entry) == len(images)]
@@ -361,7 +361,7 @@ class _Matching:
     def _fault(self, row: int, work: RowWork) -> str | None:
         try:
             data = self._images.read(row)
-        except UnreadableImage:  # it could be read a moment ago: let it be read once more
+        except UnreadableSample:  # it could be read a moment ago: let it be read once more
             return None
         return work.fault(data)
 

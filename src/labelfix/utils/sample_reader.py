@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.errors import UnreadableImage
-from labelfix.types import ImageStore
+from labelfix.errors import UnreadableSample
+from labelfix.types import SampleStore
 from labelfix.utils.threads import Item, Result, cores, map_ahead
 
 DIGEST_BYTES = 16
@@ -27,19 +27,19 @@ def content_digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
-def read_batches(images: ImageStore, *, batch_size: int) -> Iterator[tuple[int, list[bytes | str]]]:
+def read_batches(images: SampleStore, *, batch_size: int) -> Iterator[tuple[int, list[bytes | str]]]:
     """Yield first row and encoded images of each batch, in rising order, as ``read_rows`` does."""
     for start in range(0, len(images), batch_size):
         yield start, read_rows(images, range(start, min(start + batch_size, len(images))))
 
 
-def read_rows(images: ImageStore, rows: Iterable[int]) -> list[bytes | str]:
+def read_rows(images: SampleStore, rows: Iterable[int]) -> list[bytes | str]:
     """Return the encoded images of some rows, or as text the reasons why there is none."""
     return [_read(images, row) for row in rows]
 
 
 def digest_rows(
-    images: ImageStore,
+    images: SampleStore,
 ) -> Iterator[tuple[int, NDArray[np.bytes_], dict[int, str]]]:
     """Read every image and yield, batch by batch in order, the digests of what was read.
 
@@ -97,8 +97,8 @@ def digests_of_batch(
     return start, np.array(digests, dtype=f"S{DIGEST_BYTES}"), unreadable
 
 
-def _read(images: ImageStore, row: int) -> bytes | str:
+def _read(images: SampleStore, row: int) -> bytes | str:
     try:
         return images.read(row)
-    except UnreadableImage as error:
+    except UnreadableSample as error:
         return str(error)

@@ -13,7 +13,9 @@ from typing import TypeVar
 
 import torch
 
-from labelfix.errors import TrainingError
+from labelfix.arguments import named
+from labelfix.config import refuse_unknown_device
+from labelfix.errors import BackboneError, TrainingError
 
 
 def warm_up_and_cosine(steps: int, warm_up_share: float = 0.1) -> Callable[[int], float]:
@@ -133,3 +135,32 @@ def one_core_threads(workers: int) -> Iterator[ThreadPoolExecutor]:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # a worker's setting is taken over by new threads
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device to run on; ``"auto"`` takes a GPU if there is one.
+
+    Raises:
+        BackboneError: The device that was asked for is not there.
+    """
+    refuse_unknown_device(wanted)
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = wanted.partition(":")
+    is_there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not is_there[kind]:
+        hint = f"use {named('device', value='cpu')} or {named('device', value='auto')}"
+        raise BackboneError(f"there is no {kind} device here", hint=hint)
+    if number and int(number) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise BackboneError(
+            f"there is no device {wanted} here",
+            hint="choose cuda:0" if last == 0 else f"choose one from cuda:0 to cuda:{last}",
+        )
+    return torch.device(wanted)

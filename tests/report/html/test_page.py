@@ -26,12 +26,8 @@ from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import Decision, DecisionLog
 from labelfix.errors import ReportError
-from labelfix.modalities.image.rendering import (
-    ThumbnailRequest,
-    draw_thumbnails,
-    no_pictures,
-    pictures_of,
-)
+from labelfix.modalities.base import ThumbnailRequest, no_pictures
+from labelfix.modalities.image.rendering import draw_thumbnails, pictures_of
 from labelfix.report.html.calibration import LEAST_REVIEWED as LEAST
 from labelfix.report.html.calibration import expect, tally, wilson
 from labelfix.report.html.findings import find_findings

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from labelfix.benchmark.methods.heads import HeadTargets, choose_radii, fit
 from labelfix.benchmark.problem import ANY_SCORE, MethodOutputs, MethodResult, Problem
-from labelfix.modalities.image.backbone import choose_device
+from labelfix.utils.torch_utils import choose_device
 from labelfix.types import MISSING
 
 THRESHOLD_QUANTILE = 0.99

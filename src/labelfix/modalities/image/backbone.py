@@ -21,11 +21,11 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from labelfix.arguments import named
-from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig, refuse_unknown_device
+from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig
 from labelfix.errors import BackboneError
 from labelfix.modalities.image.transforms import Preprocessing, choose_image_size
 from labelfix.utils.files import refuse_special_file
+from labelfix.utils.torch_utils import choose_device
 
 MAX_DEPTHS = 5
 """At how many depths, at most, features are read."""
@@ -183,35 +183,6 @@ def fresh_classifier(network: Network, classes: int) -> nn.Module:
     for parameter in model.get_classifier().parameters():
         nn.init.zeros_(parameter)
     return model  # type: ignore[no-any-return]
-
-
-def choose_device(wanted: str) -> torch.device:
-    """Return the device to run on; ``"auto"`` takes a GPU if there is one.
-
-    Raises:
-        BackboneError: The device that was asked for is not there.
-    """
-    refuse_unknown_device(wanted)
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, number = wanted.partition(":")
-    is_there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not is_there[kind]:
-        hint = f"use {named('device', value='cpu')} or {named('device', value='auto')}"
-        raise BackboneError(f"there is no {kind} device here", hint=hint)
-    if number and int(number) >= torch.cuda.device_count():
-        last = torch.cuda.device_count() - 1
-        raise BackboneError(
-            f"there is no device {wanted} here",
-            hint="choose cuda:0" if last == 0 else f"choose one from cuda:0 to cuda:{last}",
-        )
-    return torch.device(wanted)
 
 
 def _create(config: BackboneConfig, seed: int) -> nn.Module:

@@ -241,7 +241,7 @@ def features_of(stored: StoredRows) -> Features:
         values=stored.arrays["values"],
         content=stored.content,
         unreadable=stored.unreadable,
-        appearances=looks,
+        statistics=looks,
     )
 
 

@@ -6,7 +6,7 @@ A picture that cannot be had is left out, and never the end of a page.
 import base64
 import io
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,38 +16,11 @@ from threading import Lock
 from PIL import Image
 
 from labelfix.errors import UnreadableImage
+from labelfix.modalities.base import Renderer, ThumbnailRequest
 from labelfix.modalities.image.decode import USUAL, Decoding, decode_image
 from labelfix.types import ImageStore
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 from labelfix.utils.threads import cores
-
-
-@dataclass(frozen=True, slots=True)
-class ThumbnailRequest:
-    """A picture that a page wants: the row of a sample, and how many pixels a side at most."""
-
-    row: int
-    side: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """Who draws for a page.
-
-    Args:
-        draw: Takes requests, the most important first, and returns ``data:`` addresses for those
-            that can be had and fit.
-        exclusion_reason: A sentence that says why none can be had; ``None`` if they can.
-    """
-
-    draw: Callable[[Sequence[ThumbnailRequest]], Mapping[ThumbnailRequest, str]]
-    exclusion_reason: str | None
-
-
-def no_pictures(exclusion_reason: str) -> Pictures:
-    """Return pictures of which none can be had, and say why."""
-    return Pictures(lambda requests: {}, exclusion_reason)
-
 
 QUALITY = 82
 AT_ONCE = 32
@@ -203,7 +176,7 @@ def _encode(data: bytes, size: int, decoding: Decoding) -> Picture:
 
 def pictures_of(
     images: ImageStore, on_progress: OnProgress, decoding: Decoding = USUAL
-) -> Pictures:
+) -> Renderer:
     """Return the pictures of images that are at hand, decoded as in their audit."""
     draw = partial(draw_thumbnails, images, decoding=decoding, on_progress=on_progress)
-    return Pictures(draw, None)
+    return Renderer(draw, None)

@@ -18,8 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from labelfix.data.decisions import Decision, read_decisions
 from labelfix.data.stores import shown_images
 from labelfix.errors import DatasetError
-from labelfix.modalities.image.decode import Decoding
-from labelfix.modalities.image.rendering import Pictures, ThumbnailRequest, no_pictures, pictures_of
+from labelfix.modalities.base import Renderer, ThumbnailRequest, get_modality, no_pictures
 from labelfix.report.html.calibration import Expectation, Reviewed, expect, tally
 from labelfix.report.html.charts import (
     calibration_chart,
@@ -236,7 +235,7 @@ def _setting(value: Any) -> str:
 
 def pictures_in(
     dataset: LabeledDataset, report: Report, on_progress: OnProgress, *, follow_links: bool = False
-) -> Pictures:
+) -> Renderer:
     """Return the pictures of a data set that is open.
 
     Args:
@@ -246,13 +245,13 @@ def pictures_in(
         follow_links: Whether to draw images that links outside the data set lead to.
     """
     images = shown_images(dataset, follow_links=follow_links)
-    decoding = Decoding.from_json(report.run.settings.get("decoding"))
-    return pictures_of(images, on_progress, decoding)
+    modality = get_modality(report.run.modality or "image")
+    return modality.renderer(images, report.run.settings, on_progress)
 
 
 def find_pictures(
     report: Report, on_progress: OnProgress, *, follow_links: bool = False
-) -> Pictures:
+) -> Renderer:
     """Return the pictures of a report; that its images are gone is no fault of a page.
 
     Args:
@@ -260,6 +259,8 @@ def find_pictures(
         on_progress: Told how far it is.
         follow_links: Whether to draw images that links outside the data set lead to.
     """
+    if report.run.modality not in (None, "image"):
+        return no_pictures(f"This page shows no samples of the kind {report.run.modality!r} yet.")
     try:
         dataset = open_audited(report, on_progress)
     except DatasetError as error:
@@ -272,7 +273,7 @@ def find_pictures(
     return pictures_in(dataset, report, on_progress, follow_links=follow_links)
 
 
-def write_page(run: Path, report: Report, pictures: Pictures) -> Path:
+def write_page(run: Path, report: Report, pictures: Renderer) -> Path:
     """Write the page of a finished run and return where it is.
 
     The same run makes the same bytes: there is no date in it, and no place of output.
@@ -295,7 +296,7 @@ def write_page(run: Path, report: Report, pictures: Pictures) -> Path:
     return path
 
 
-def _compose(run: Path, view: ReportView, pictures: Pictures) -> Page:
+def _compose(run: Path, view: ReportView, pictures: Renderer) -> Page:
     report, decisions = view.report, view.decisions
     training = summarize_training(run, report)
     summary = summarize(view, top=12, training=training)

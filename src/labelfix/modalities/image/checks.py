@@ -1,8 +1,6 @@
-"""Which pictures are worth a look whatever their label says.
+"""The checks of images: which are dark, bright, blurry or of an odd size, whatever their label.
 
-They are unlike all others, dark, bright, blurry, or of an odd size.
-
-Letters: N rows, k neighbors. Scores are in [0, 1], and low is bad.
+Letters: N rows. Scores are in [0, 1], and low is bad.
 """
 
 from typing import TypeAlias
@@ -10,7 +8,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.issues.types import Neighbors
+from labelfix.config import IssueConfig
+from labelfix.modalities.base import IssueCheck
 from labelfix.types import ImageStatistics
 
 BLUR_SCALE = 100.0
@@ -23,33 +22,6 @@ LEAST_ALLOWED = 1.0
 """... and by so many octaves in any case: half or twice the usual side is not odd."""
 
 Scores: TypeAlias = NDArray[np.float32]
-
-OUTLIER_DEVIATIONS = 3.5
-"""At so many deviations an outlier scores one half."""
-
-
-def outlier_score(neighbors: Neighbors, lengths: NDArray[np.float32]) -> Scores:
-    """Return ``(N,)`` how near each picture is to its neighbors, set against all other pictures.
-
-    What counts is the mean distance to the k nearest. Its modified z-score (Iglewicz & Hoaglin
-    1993; the deviations above the median alone make its scale, as those below it are of
-    duplicates) goes through a logistic curve: 1/2 at 3.5, the authors' limit of an outlier.
-
-    Args:
-        neighbors: The nearest by direction.
-        lengths: ``(N,)`` of the vectors: distances are between whole vectors.
-    """
-    own, other = lengths.astype(np.float64)[:, None], lengths.astype(np.float64)[neighbors.rows]
-    squares = own**2 + other**2 - 2 * own * other * neighbors.similarities
-    if squares.size == 0:
-        return np.ones(len(lengths), np.float32)
-    distance = np.sqrt(squares.clip(0)).mean(axis=1)
-    middle = np.median(distance)
-    above = distance[distance > middle] - middle
-    deviation = 1.4826 * np.median(above) if above.size else np.inf
-    beyond = (distance - middle) / deviation
-    score: Scores = (1 / (1 + np.exp(beyond - OUTLIER_DEVIATIONS))).astype(np.float32)
-    return score
 
 
 def dark_score(looks: ImageStatistics) -> Scores:
@@ -79,3 +51,45 @@ def odd_size_score(looks: ImageStatistics) -> Scores:
     allowed = max(LEAST_ALLOWED, ODD_SPREADS * (high - low))
     score: Scores = (1 - np.abs(octaves - middle) / (2 * allowed)).clip(0, 1).astype(np.float32)
     return score
+
+
+_THRESHOLDS = IssueConfig()
+
+IMAGE_CHECKS = (
+    IssueCheck(
+        "dark",
+        "Whether the image is nearly black.",
+        "The luminance that 99 % of its pixels do not exceed, 0 (black) to 1",
+        "nearly black",
+        _THRESHOLDS.dark,
+        dark_score,
+    ),
+    IssueCheck(
+        "bright",
+        "Whether the image is nearly white.",
+        "1 - the luminance that 95 % of its pixels reach, 0 (white) to 1",
+        "nearly white",
+        _THRESHOLDS.bright,
+        bright_score,
+    ),
+    IssueCheck(
+        "blurry",
+        "Whether the image has hardly an edge.",
+        "How sharp the image is, 0 (no edge) to 1: 1 - exp(-v / 100), v the variance of the "
+        "Laplacian of its luminance (0 to 255) at 64 pixels along its longer side",
+        "blurry",
+        _THRESHOLDS.blurry,
+        blurry_score,
+    ),
+    IssueCheck(
+        "odd_size",
+        "Whether the image is much larger or smaller than the others.",
+        "How usual the image's size is, 0 (odd) to 1 (the median); 0.5 is three times the distance "
+        "between the quartiles from the median, and at least one octave, of the square root of the "
+        "area",
+        "of an odd size",
+        _THRESHOLDS.odd_size,
+        odd_size_score,
+    ),
+)
+"""In the order of the report."""

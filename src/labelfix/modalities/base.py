@@ -1,0 +1,264 @@
+"""The seam of modalities: all that an audit asks of a kind of sample, be it images or another.
+
+A modality encodes samples as `Features`, names checks of single samples, confirms pairs that may be
+the same sample, and may train whole networks and draw samples for a page. Everything else, from
+folds and heads to scores and the report, is the same for all of them. Nothing here imports torch,
+so that who reads a report may ask a modality for its columns and its renderer.
+
+Letters: N samples, n different readable samples, E pairs, B samples of a batch, K classes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelfix.config import AuditConfig
+from labelfix.errors import ConfigError
+from labelfix.types import EncodedSamples, Features, SampleStore
+from labelfix.utils.progress import OnProgress
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class IssueCheck:
+    """A check of single samples, whatever their label: a score below a threshold is an issue.
+
+    The report has the columns ``is_<name>_issue`` and ``<name>_score`` of it.
+
+    Args:
+        name: Lower case, with underscores.
+        meaning: Of the first column, one sentence.
+        score_meaning: Of the second, without a full stop: units and direction.
+        reason: What a sentence about the row says.
+        threshold: Where the configuration names none.
+        score: ``(n,)`` float32 in [0, 1], low is bad, of the statistics of n samples.
+    """
+
+    name: str
+    meaning: str
+    score_meaning: str
+    reason: str
+    threshold: float
+    score: Callable[[Any], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class ThumbnailRequest:
+    """A picture that a page wants: the row of a sample, and how many pixels a side at most."""
+
+    row: int
+    side: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """Who draws samples for a page.
+
+    Args:
+        draw: Takes requests, the most important first, and returns ``data:`` addresses for those
+            that can be had and fit.
+        exclusion_reason: A sentence that says why none can be had; ``None`` if they can.
+    """
+
+    draw: Callable[[Sequence[ThumbnailRequest]], Mapping[ThumbnailRequest, str]]
+    exclusion_reason: str | None
+
+
+def no_pictures(exclusion_reason: str) -> Renderer:
+    """Return a renderer that draws nothing, and says why."""
+    return Renderer(lambda requests: {}, exclusion_reason)
+
+
+class Encoder(Protocol):
+    """What makes features of samples: a frozen network, or anything else."""
+
+    @property
+    def name(self) -> str:
+        """What the report calls it: its ``backbone``."""
+        ...
+
+    def encode(
+        self, store: SampleStore, fingerprint: str, cache: Path, on_progress: OnProgress
+    ) -> Features:
+        """Return the features of all samples, from the cache where it holds them.
+
+        Args:
+            store: N samples.
+            fingerprint: Names the data set, so that interrupted work is found again.
+            cache: A folder that holds what was computed before.
+            on_progress: Told how far it is.
+
+        Raises:
+            RunError: The cache cannot be written to.
+        """
+        ...
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what shaped the features, as JSON values."""
+        ...
+
+
+class Views(Protocol):
+    """Batches of inputs of a network, on its device."""
+
+    def step_sizes(self, rows: NDArray[np.int64], batch_size: int) -> list[int]:
+        """Return how many rows each step of an epoch takes, over all processes."""
+        ...
+
+    def training(
+        self, rows: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int
+    ) -> "Iterator[tuple[Tensor, Tensor]]":
+        """Yield rows ``(B,)`` and augmented inputs in a new order each epoch."""
+        ...
+
+    def judging(
+        self, rows: NDArray[np.int64], batch_size: int
+    ) -> "Iterator[tuple[Tensor, Tensor]]":
+        """Yield rows ``(B,)`` and plain inputs, each row once over all processes."""
+        ...
+
+
+class NetworkTrainer(Protocol):
+    """How samples enter networks that are trained as a whole, and what networks these are."""
+
+    @property
+    def name(self) -> str:
+        """What the report calls the network: its ``backbone``."""
+        ...
+
+    def encode(
+        self, store: SampleStore, fingerprint: str, cache: Path, on_progress: OnProgress
+    ) -> EncodedSamples:
+        """Read every sample once, and keep what training needs; arguments as of `Encoder`."""
+        ...
+
+    def views(
+        self,
+        store: SampleStore,
+        seen: Any,
+        given_label: NDArray[np.int64],
+        device: "torch.device",
+        *,
+        rank: int,
+        world_size: int,
+    ) -> Views:
+        """Return the inputs that networks are trained on.
+
+        Args:
+            store: N samples.
+            seen: What `encode` returned of them.
+            given_label: ``(N,)`` codes.
+            device: Where inputs are wanted.
+            rank: Which process this is, from 0.
+            world_size: How many there are.
+        """
+        ...
+
+    def pretrained_state(self) -> "dict[str, Tensor]":
+        """Return the weights that training begins with."""
+        ...
+
+    def fresh_network(self, classes: int, device: "torch.device") -> "nn.Module":
+        """Return a network with these weights and a fresh head, on a device."""
+        ...
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what shapes the inputs and names the weights, as JSON values."""
+        ...
+
+    def notes(self) -> Sequence[str]:
+        """Return what a reader of the report would not think of, a sentence each."""
+        ...
+
+    def recipe(self, classes: int, weights: str) -> str:
+        """Return in words how to load the network again from a file of weights."""
+        ...
+
+
+class Modality(Protocol):
+    """A kind of sample. A subclass has to name an encoder; the rest has a default that does least.
+
+    Attributes:
+        name: What ``modality`` of the report says.
+        plural: What several samples are called in a message.
+        libraries: Whose versions the report names, beside those of every audit.
+    """
+
+    name: str
+    plural: str = "samples"
+    libraries: tuple[str, ...] = ()
+
+    def encoder(self, config: AuditConfig, store: SampleStore) -> Encoder:
+        """Return what makes features of the samples.
+
+        Raises:
+            BackboneError: It cannot be had.
+        """
+        ...
+
+    def checks(self) -> Sequence[IssueCheck]:
+        """Return the checks of single samples, in the order of the report."""
+        return ()
+
+    def confirm_duplicates(
+        self, statistics: Any, first: NDArray[np.int64], second: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return ``(E,)`` how much alike the two samples of each pair are, 1 for the same one.
+
+        Near neighbors by their features are asked about; without a way to confirm one, none is a
+        near-duplicate.
+
+        Args:
+            statistics: Those of the samples, by row.
+            first: ``(E,)`` rows.
+            second: ``(E,)`` rows.
+        """
+        return np.zeros(len(first), np.float32)
+
+    def trainer(self, config: AuditConfig, store: SampleStore) -> NetworkTrainer | None:
+        """Return how whole networks are trained; ``None`` if only heads can be.
+
+        Raises:
+            BackboneError: The network cannot be had.
+        """
+        return None
+
+    def renderer(
+        self, store: SampleStore, settings: Mapping[str, Any], on_progress: OnProgress
+    ) -> Renderer:
+        """Return who draws samples for a page.
+
+        Args:
+            store: N samples.
+            settings: Of the run, as the report tells them.
+            on_progress: Told how many are drawn.
+        """
+        return no_pictures(f"There are no pictures of {self.plural}.")
+
+
+_MODALITIES = {"image": "labelfix.modalities.image.modality:ImageModality"}
+"""By name the module and the class, which is imported when it is asked for."""
+
+
+def get_modality(name: str) -> Modality:
+    """Return a modality of labelfix by its name.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    if name not in _MODALITIES:
+        raise ConfigError(
+            f"labelfix knows no samples of the kind {name!r}",
+            hint=f"choose one of {', '.join(_MODALITIES)}",
+        )
+    module, _, of_class = _MODALITIES[name].partition(":")
+    modality: Modality = getattr(import_module(module), of_class)()
+    return modality

@@ -1,0 +1,161 @@
+"""A modality from outside the package: numbers as samples, audited end to end.
+
+Letters: N samples, n different ones.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command import labelfix
+
+from labelfix.config import AuditConfig, BackboneConfig
+from labelfix.errors import ConfigError, UnreadableSample
+from labelfix.modalities.base import IssueCheck, Modality
+from labelfix.pipeline import audit_samples
+from labelfix.report.io import read_report, read_report_table
+from labelfix.types import DatasetSource, Features, LabeledDataset
+from labelfix.utils.sample_reader import content_digest
+
+CONFIG = AuditConfig(tune="head", backbone=BackboneConfig(device="cpu"))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large each number is: what the check looks at."""
+
+    values: np.ndarray
+
+    def of(self, rows):
+        return Sizes(self.values[rows])
+
+
+class NumberEncoder:
+    """Features of a number: itself and its square."""
+
+    name = "the number line"
+
+    def encode(self, store, fingerprint, cache, on_progress):
+        read = [store.content(row) for row in range(len(store))]
+        values = np.array([float(data) if data else 0.0 for data in read])
+        return Features(
+            np.stack([values, values**2], axis=1).astype(np.float16),
+            np.array([content_digest(data) if data else b"" for data in read]),
+            {row: "not a number" for row, data in enumerate(read) if not data},
+            Sizes(values),
+        )
+
+    def settings(self):
+        return {"powers": 2}
+
+
+class Numbers(Modality):
+    """Numbers, written as text: this is all that a new kind of sample needs."""
+
+    name, plural = "number", "numbers"
+
+    def encoder(self, config, store):
+        return NumberEncoder()
+
+    def checks(self):
+        score = lambda sizes: np.exp(-np.abs(sizes.values)).astype(np.float32)  # noqa: E731
+        return [IssueCheck("huge", "Is it huge?", "exp(-|x|)", "a huge number", 1e-4, score)]
+
+    def confirm_duplicates(self, statistics, first, second):
+        distance = np.abs(statistics.values[first] - statistics.values[second])
+        return np.exp(-1000 * distance).astype(np.float32)
+
+
+class NumberStore:
+    """N numbers in memory, ``None`` where one cannot be read."""
+
+    random_access = True
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def content(self, row):
+        return b"" if self.numbers[row] is None else self.read(row)
+
+    def read(self, row):
+        if self.numbers[row] is None:
+            raise UnreadableSample("not a number")
+        return repr(self.numbers[row]).encode()
+
+    def location(self, row):
+        return f"line {row + 1}"
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    """Return 100 numbers around -2 and +2 by class; row 3 has the other label, row 7 is unread."""
+    rng = np.random.default_rng(0)
+    label = np.arange(100) % 2
+    values = (rng.normal(0, 0.5, 100) + np.where(label, 2, -2)).tolist()
+    label[3] = 0
+    values[7], values[11], values[13] = None, 50.0, values[15] + 1e-6
+    return LabeledDataset(
+        sample_id=pa.array([f"n{row}" for row in range(100)]),
+        split=pa.nulls(100, pa.string()),
+        given_label=label.astype(np.int64),
+        class_names=("negative", "positive"),
+        images=NumberStore(values),
+        source=DatasetSource("memory", Path("/nowhere/numbers"), {}),
+        fingerprint="numbers",
+    )
+
+
+@pytest.fixture(scope="module")
+def run(numbers, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("numbers") / "run"
+    audit_samples(lambda: numbers, folder, Numbers(), CONFIG)
+    return folder
+
+
+def test_numbers_are_audited_end_to_end(run):
+    frame = read_report(run).set_index("sample_id")
+    assert frame.is_label_issue["n3"]
+    assert frame.suggested_label["n3"] == "positive"
+    assert frame.is_label_issue.sum() <= 3
+    assert frame.is_unreadable_issue["n7"]
+    assert "not a number" in frame.reason["n7"]
+
+
+def test_the_checks_of_numbers_are_in_the_report_and_those_of_images_are_not(run):
+    columns = pq.read_schema(run / "report.parquet").names
+    assert {"is_huge_issue", "huge_score", "is_outlier_issue"} < set(columns)
+    assert not {"is_dark_issue", "blurry_score"} & set(columns)
+    frame = read_report(run).set_index("sample_id")
+    assert list(frame.index[frame.is_huge_issue]) == ["n11"]
+    assert "a huge number" in frame.reason["n11"]
+    assert frame.is_near_duplicate_issue["n13"]
+    assert frame.near_duplicate_set["n13"] == frame.near_duplicate_set["n15"]
+
+
+def test_the_run_says_what_was_audited(run):
+    record = read_report_table(run).run
+    assert (record.modality, record.backbone) == ("number", "the number line")
+    assert record.settings["powers"] == 2
+    assert set(record.settings["issues"]) == {"near_duplicate", "outlier", "huge"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["show"], ["show", "--html"], ["check", "--fail-on", "dark"]]
+)
+def test_the_commands_read_the_run(run, arguments):
+    done = labelfix(*arguments[:1], run, *arguments[1:])
+    assert done.returncode in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr
+    assert (run / "report.html").is_file()
+
+
+def test_whole_networks_are_refused_without_a_trainer(numbers, tmp_path):
+    config = AuditConfig(tune="full", backbone=BackboneConfig(device="cpu"))
+    with pytest.raises(ConfigError, match="no whole network to train on numbers"):
+        audit_samples(lambda: numbers, tmp_path / "run", Numbers(), config)
