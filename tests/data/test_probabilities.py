@@ -35,7 +35,7 @@ def labels_of(found):
 
 
 def values_of(found):
-    return found.store.read(slice(0, len(found)))
+    return found.pred_probs.read(slice(0, len(found)))
 
 
 # What is read is what was written
@@ -340,7 +340,7 @@ def test_samples_and_classes_are_matched_by_name(tmp_path):
     good = np.flatnonzero(np.arange(300) != rows[11])
     mean = ((first.values.astype(float) + second.values) / 2).astype(np.float32)
     np.testing.assert_array_equal(values_of(found)[good], mean[good])
-    np.testing.assert_array_equal(found.store.read(good[::-3]), mean[good[::-3]])
+    np.testing.assert_array_equal(found.pred_probs.read(good[::-3]), mean[good[::-3]])
     assert found.exclusion_reason == {
         rows[11]: "not judged: its probabilities sum to 15, not 1, in b.parquet"
     }
