@@ -27,7 +27,9 @@ def content_digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
-def read_batches(images: SampleStore, *, batch_size: int) -> Iterator[tuple[int, list[bytes | str]]]:
+def read_batches(
+    images: SampleStore, *, batch_size: int
+) -> Iterator[tuple[int, list[bytes | str]]]:
     """Yield first row and encoded images of each batch, in rising order, as ``read_rows`` does."""
     for start in range(0, len(images), batch_size):
         yield start, read_rows(images, range(start, min(start + batch_size, len(images))))

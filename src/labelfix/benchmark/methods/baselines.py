@@ -11,8 +11,8 @@ from torch import Tensor
 
 from labelfix.benchmark.methods.heads import HeadTargets, choose_radii, fit
 from labelfix.benchmark.problem import ANY_SCORE, MethodOutputs, MethodResult, Problem
-from labelfix.utils.torch_utils import choose_device
 from labelfix.types import MISSING
+from labelfix.utils.torch_utils import choose_device
 
 THRESHOLD_QUANTILE = 0.99
 """Of the margins of threshold samples: what is below it is flagged (Pleiss et al., section 3.3)."""
