@@ -16,7 +16,8 @@ from labelfix.config import AuditConfig, BackboneConfig
 from labelfix.errors import ConfigError, UnreadableSample
 from labelfix.modalities.base import IssueCheck, Modality
 from labelfix.pipeline import audit_samples
-from labelfix.report.io import read_report, read_report_table
+from labelfix.report.frame import read_report
+from labelfix.report.io import read_report_table
 from labelfix.types import DatasetSource, Features, LabeledDataset
 from labelfix.utils.sample_reader import content_digest
 
