@@ -16,7 +16,7 @@ import labelfix
 from labelfix.arguments import expand_path, spelled_as_options
 from labelfix.config import AuditConfig, BackboneConfig, FlagConfig
 from labelfix.errors import ConfigError, LabelfixError
-from labelfix.pipeline import audit_pred_probs
+from labelfix.pipeline.probabilities import audit_pred_probs
 
 ANYTHING = st.one_of(
     st.none(),

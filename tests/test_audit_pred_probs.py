@@ -17,7 +17,7 @@ import labelfix
 from labelfix.cli import main as cli
 from labelfix.data.probability_store import block_rows
 from labelfix.errors import RunError
-from labelfix.pipeline import audit_pred_probs
+from labelfix.pipeline.probabilities import audit_pred_probs
 from labelfix.report.io import read_report_table
 from labelfix.report.schema import ROW_GROUP_SIZE, arrow_schema
 from labelfix.scoring.scores import score_labels

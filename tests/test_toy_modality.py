@@ -15,7 +15,7 @@ from command import labelfix
 from labelfix.config import AuditConfig, BackboneConfig
 from labelfix.errors import ConfigError, UnreadableSample
 from labelfix.modalities.base import IssueCheck, Modality
-from labelfix.pipeline import audit_samples
+from labelfix.pipeline.samples import audit_samples
 from labelfix.report.frame import read_report
 from labelfix.report.io import read_report_table
 from labelfix.types import DatasetSource, Features, LabeledDataset

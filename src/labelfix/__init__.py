@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from labelfix.api import audit
     from labelfix.errors import LabelfixError
     from labelfix.exports.export import export
-    from labelfix.pipeline import audit_pred_probs
+    from labelfix.pipeline.probabilities import audit_pred_probs
     from labelfix.report.frame import read_report
     from labelfix.training.recorder import EvidenceRecorder
 
@@ -31,7 +31,7 @@ _MODULE_OF = {
     "EvidenceRecorder": "labelfix.training.recorder",
     "LabelfixError": "labelfix.errors",
     "audit": "labelfix.api",
-    "audit_pred_probs": "labelfix.pipeline",
+    "audit_pred_probs": "labelfix.pipeline.probabilities",
     "export": "labelfix.exports.export",
     "read_report": "labelfix.report.frame",
 }

@@ -16,8 +16,9 @@ from labelfix.config import (
 from labelfix.config.file import config_of, flag_changes, overridden, read_settings
 from labelfix.config.options import documents_options
 from labelfix.errors import ConfigError
-from labelfix.pipeline import AuditResult, trains_whole_network
-from labelfix.pipeline import audit as run_audit
+from labelfix.pipeline.finish import AuditResult
+from labelfix.pipeline.samples import audit as run_audit
+from labelfix.pipeline.samples import trains_whole_network
 from labelfix.utils.progress import OnProgress, no_progress
 
 

@@ -16,7 +16,8 @@ from whole_networks import Killed, config_of, write_weights
 import labelfix
 from labelfix.data.decisions import Decision, DecisionLog
 from labelfix.errors import DecisionsError, RunError
-from labelfix.pipeline import audit, audit_pred_probs
+from labelfix.pipeline.probabilities import audit_pred_probs
+from labelfix.pipeline.samples import audit
 
 
 def decide(run: Path, decisions: Sequence[Decision]) -> None:

@@ -17,7 +17,8 @@ from PIL import Image
 from labelfix.config import AuditConfig, BackboneConfig, HeadConfig
 from labelfix.errors import RunError
 from labelfix.exports.export import export
-from labelfix.pipeline import audit, audit_pred_probs
+from labelfix.pipeline.probabilities import audit_pred_probs
+from labelfix.pipeline.samples import audit
 
 EVERY = 4
 """Of so many points the suite tries one; all of them are tried where slow tests run."""

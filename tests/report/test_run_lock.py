@@ -14,7 +14,7 @@ from kill_points import drafts_below
 
 import labelfix
 from labelfix.errors import LabelfixError, ReportError, RunError
-from labelfix.pipeline import audit_pred_probs
+from labelfix.pipeline.probabilities import audit_pred_probs
 from labelfix.report.html.page import rewrite_page
 from labelfix.report.run_folder import RunFolder, locked, run_id_of
 

@@ -14,7 +14,7 @@ from whole_networks import Killed, config_of, log_of, write_weights
 
 from labelfix.diagnose import diagnose
 from labelfix.errors import RunError
-from labelfix.pipeline import audit
+from labelfix.pipeline.samples import audit
 
 CHECKPOINTS = ["fold-0-of-2.pt", "fold-1-of-2.pt"]
 SHORT = {"epochs": 2}

@@ -10,7 +10,7 @@ from small_report import Sample, report_of
 from whole_networks import config_of, log_of, write_weights
 
 from labelfix.errors import RunError
-from labelfix.pipeline import audit
+from labelfix.pipeline.samples import audit
 from labelfix.report.io import read_report_table, write_report
 from labelfix.report.training_log import LayerWay, summarize_training
 from labelfix.report.types import Report

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from labelfix.config import FlagConfig, ScoringConfig
 from labelfix.data.probability_store import ArrayStore
-from labelfix.pipeline import audit_pred_probs
+from labelfix.pipeline.probabilities import audit_pred_probs
 from labelfix.report.io import read_report_table
 from labelfix.scoring.flags import correct
 from labelfix.scoring.scores import score_labels, score_probabilities, score_with_margins

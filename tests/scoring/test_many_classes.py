@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 from labelfix.config import ScoringConfig
 from labelfix.data import probability_store
 from labelfix.data.probability_store import ArrayStore
-from labelfix.pipeline import audit_pred_probs
+from labelfix.pipeline.probabilities import audit_pred_probs
 from labelfix.report import schema as report
 from labelfix.scoring.many_classes import SparseMixture
 from labelfix.scoring.scores import score_labels, score_probabilities

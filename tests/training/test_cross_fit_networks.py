@@ -13,7 +13,7 @@ import labelfix
 from labelfix.config import BackboneConfig
 from labelfix.diagnose import diagnose
 from labelfix.errors import ConfigError, RunError, TrainingError
-from labelfix.pipeline import audit
+from labelfix.pipeline.samples import audit
 from labelfix.report.io import read_report_table
 from labelfix.report.summary import summarize
 from labelfix.report.view import ReportView

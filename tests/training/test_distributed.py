@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 import torch
 from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig
-from labelfix.pipeline import audit
+from labelfix.pipeline.samples import audit
 
 data, run, weights, cache = map(Path, sys.argv[1:5])
 config = AuditConfig(

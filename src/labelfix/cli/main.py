@@ -23,7 +23,7 @@ from labelfix.cli.exports import add_export_commands
 from labelfix.cli.review import review
 
 if TYPE_CHECKING:
-    from labelfix.pipeline import AuditResult
+    from labelfix.pipeline.finish import AuditResult
 
 
 app = typer.Typer(
@@ -199,7 +199,7 @@ def _audit_pred_probs(
     from labelfix.cli.progress import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
-        from labelfix.pipeline import audit_pred_probs
+        from labelfix.pipeline.probabilities import audit_pred_probs
 
         result = audit_pred_probs(files, out, on_progress=on_progress, **options)
     _tell_audit(result, as_json, quiet)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from labelfix.data.splits import in_several, split_codes
 from labelfix.issues.types import IssueKinds
 from labelfix.modalities.base import Modality, get_modality
+from labelfix.modalities.image.checks import IMAGE_CHECKS
 from labelfix.report.io import (
     probability_lists,
     with_pred_probs,
@@ -81,7 +82,7 @@ def reasons(
     kinds: IssueKinds | None,
     reviewed: Reviewed | None = None,
     *,
-    modality: Modality,
+    modality: Modality | None,
 ) -> pa.StringArray:
     """Return ``(N,)`` short sentences, null where there is nothing to say.
 
@@ -116,6 +117,7 @@ def reasons(
         ),
     ]
     if kinds is not None:
+        modality = modality or get_modality("image")
         near = kinds.is_conflicting & ~duplicates.is_conflicting
         sets = kinds.near_duplicate_set
         parts += [
@@ -287,7 +289,7 @@ def build_report(
         reviewed: What people decided, for the ``reason``; the scores know of it already.
         modality: Of the samples; ``None`` gives the report the columns of images.
     """
-    modality = modality or get_modality("image")
+    checks = IMAGE_CHECKS if modality is None else modality.checks()
     is_flagged = corrections.is_label_issue
     is_unreadable = np.zeros(len(samples), np.bool_)
     is_unreadable[np.fromiter(unreadable.keys(), np.int64, len(unreadable))] = True
@@ -316,7 +318,7 @@ def build_report(
         **_label_columns(samples, scores, corrections),
         **_judged_columns(judgeable, scores),
     }
-    schema = arrow_schema(samples.class_names, columns_of(modality.checks()))
+    schema = arrow_schema(samples.class_names, columns_of(checks))
     schema = schema.remove(schema.get_field_index(PRED_PROBS))
     table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
     if evidence is not None:

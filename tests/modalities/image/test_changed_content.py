@@ -11,7 +11,7 @@ from whole_networks import Killed, config_of, write_weights
 
 from labelfix.data.probabilities import fingerprint_of
 from labelfix.errors import RunError
-from labelfix.pipeline import audit
+from labelfix.pipeline.samples import audit
 
 TIME = 1_700_000_000 * 10**9
 

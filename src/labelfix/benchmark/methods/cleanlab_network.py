@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labelfix.benchmark.methods.cleanlab import judged
 from labelfix.benchmark.problem import MethodOutputs, Problem
 from labelfix.config import AuditConfig, FineTuningConfig, RegularizationConfig, SelfLabelingConfig
-from labelfix.pipeline import audit
+from labelfix.pipeline.samples import audit
 from labelfix.report.io import read_report_table
 from labelfix.report.types import Report
 

@@ -1,31 +1,23 @@
-"""The audit pipeline: from a data set to a report."""
+"""The entrance of samples: encode them, train on them, score, report."""
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save
 
-from labelfix.arguments import checks_arguments, named
-from labelfix.config import AuditConfig, settings_to_report
-from labelfix.config.file import config_of, flag_changes, overridden, read_settings
-from labelfix.config.options import documents_options
+from labelfix.arguments import named
+from labelfix.config import AuditConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import read_decisions
 from labelfix.data.duplicates import find_duplicates
-from labelfix.data.label_agreement import notes_on_labels
-from labelfix.data.probabilities import GivenPredProbs, fingerprint_of, open_pred_probs
-from labelfix.data.probability_store import blocks
 from labelfix.data.stores import shown_images
 from labelfix.data.trusted_labels import (
     Decisions,
@@ -35,73 +27,41 @@ from labelfix.data.trusted_labels import (
     plan_with,
     refuse_to_replace,
     reviewed_by,
-    settings_with,
 )
 from labelfix.errors import ConfigError, LabelfixError
 from labelfix.issues.find import find_issue_kinds
 from labelfix.issues.types import IssueKinds
-from labelfix.modalities.base import Modality, Renderer, get_modality, no_pictures
+from labelfix.modalities.base import Modality, get_modality
 from labelfix.modalities.image.decode import quiet_pillow
+from labelfix.pipeline.finish import AuditFindings, AuditResult, Origin, report_on, write_run
 from labelfix.recipes import FullTuning, HeadTuning
-from labelfix.report.build import build_report
-from labelfix.report.html.page import NO_IMAGES, write_page
-from labelfix.report.io import (
-    NOISE_MATRIX_NAME,
-    REPORT_NAME,
-    probability_lists,
-    read_report_table,
-    write_report,
-)
-from labelfix.report.neighbors import NEIGHBORS_NAME, write_neighbors
 from labelfix.report.run_folder import (
     CHECKPOINTS_NAME,
     LAYERS_NAME,
     LOG_NAME,
     MODEL_NAME,
-    NETWORK_NAMES,
     RunFolder,
 )
-from labelfix.report.schema import row_group_rows, with_late_columns
-from labelfix.report.types import Report, RunInfo
-from labelfix.scoring.flags import correct
-from labelfix.scoring.scores import score_probabilities, score_with_margins
+from labelfix.report.types import Report
+from labelfix.scoring.scores import score_with_margins
 from labelfix.training.checkpoints import Checkpoints
 from labelfix.training.cross_fit_networks import FineTuned
 from labelfix.training.distributed import World, joined
 from labelfix.training.folds import plan_folds
 from labelfix.types import (
-    MISSING,
-    PRED_PROBS_KIND,
-    Assumption,
     Duplicates,
     EncodedSamples,
     Evidence,
     Features,
     FoldAssignment,
     LabeledDataset,
-    LabelScores,
     Reviewed,
-    Samples,
 )
 from labelfix.utils.cache import cache_key, content_key, content_of, marked_cache
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
 from labelfix.utils.text import as_json
 from labelfix.utils.torch_utils import choose_device
-
-
-@dataclass(frozen=True, slots=True)
-class AuditResult:
-    """What an audit left behind.
-
-    Args:
-        run: The RUN folder.
-        report: What was found; also in ``run/report.parquet``. Of probabilities that were given,
-            the table here lacks ``pred_probs``, which is most of a report when K is large.
-    """
-
-    run: Path
-    report: Report
 
 
 def write_network(tuned: FineTuned, folder: Path) -> None:
@@ -142,24 +102,6 @@ class AuditContext:
     clock: StageTimer
     on_progress: OnProgress
     on_images: Callable[[Mapping[str, str]], None]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AuditFindings:
-    """What an audit found, before it is written: the same whichever way the samples came.
-
-    Args:
-        report: On every sample.
-        kinds: What was found of the samples; ``None`` where none was looked at.
-        tuned: The networks; ``None`` if none was trained as a whole.
-        pred_probs: The given probabilities, a row group of the report at a time; ``None`` where the
-            report has them.
-    """
-
-    report: Report
-    kinds: IssueKinds | None = None
-    tuned: FineTuned | None = None
-    pred_probs: Iterator[pa.ChunkedArray] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,7 +157,7 @@ def find_by_networks(
         kinds = _compare(context, _frozen_features(context), plan.duplicates)
     settings = tuning.settings(tuned)
     report = _score(context, plan, tuned.evidence, kinds, tuning.trainer.name, settings)
-    return AuditFindings(report, kinds, tuned)
+    return AuditFindings(report, kinds, partial(write_network, tuned))
 
 
 def _digests_of(seen: EncodedSamples) -> dict[str, str]:
@@ -278,7 +220,7 @@ def _score(
             settings["test_splits"] = dataset.test_splits
         if dataset.label_missing:
             settings["label_missing"] = dataset.label_missing
-        return _report(
+        return report_on(
             dataset,
             scores,
             plan.judgeable,
@@ -301,276 +243,6 @@ def _score(
 
 LIBRARIES = ("labelfix", "torch", "numpy", "pyarrow", "scikit-learn")
 """Whose versions a report names, beside those of the modality."""
-
-LIBRARIES_OF_PROBABILITIES = ("labelfix", "numpy", "pyarrow", "scipy")
-"""Whose versions a report on given probabilities names."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Origin:
-    """Where the probabilities of a report came from.
-
-    Args:
-        modality: Of the samples that a model looked at; ``None`` where probabilities were given.
-        backbone: The network that looked at them.
-        seed: What every random choice was drawn from.
-        libraries: Whose versions the report names.
-        settings: What shaped the probabilities, as JSON values.
-        assumptions: What was taken for granted besides what the samples say themselves.
-    """
-
-    modality: Modality | None
-    backbone: str | None
-    seed: int | None
-    libraries: Sequence[str]
-    settings: Mapping[str, Any]
-    assumptions: tuple[Assumption, ...]
-
-
-def _report(
-    samples: Samples,
-    scores: LabelScores,
-    judgeable: FoldAssignment,
-    duplicates: Duplicates,
-    *,
-    reviewed: Reviewed | None,
-    config: AuditConfig,
-    unreadable: Mapping[int, str],
-    evidence: Evidence | None,
-    kinds: IssueKinds | None,
-    origin: Origin,
-) -> Report:
-    """Flag labels and return the report; what it says of them is the same for every origin."""
-    usable = samples.given_label != MISSING
-    usable[list(unreadable)] = False
-    corrections = correct(scores, usable, config.flags)
-    notes = notes_on_labels(
-        samples.given_label,
-        scores.predicted_label,
-        corrections.is_label_issue,
-        len(samples.class_names),
-        by="probabilities" if origin.modality is None else origin.modality.plural,
-    )
-    settings = dict(origin.settings)
-    if notes:
-        settings["notes"] = [*notes, *settings.get("notes", [])]
-    if scoring := settings_to_report(config.scoring):
-        settings["scoring"] = scoring
-    return build_report(
-        samples=samples,
-        unreadable=unreadable,
-        judgeable=judgeable,
-        evidence=evidence,
-        scores=scores,
-        corrections=corrections,
-        duplicates=duplicates,
-        kinds=kinds,
-        reviewed=reviewed,
-        modality=origin.modality,
-        run=RunInfo(
-            source=samples.source,
-            fingerprint=samples.fingerprint,
-            noise_rate=scores.noise_rate,
-            noise_rate_interval=scores.noise_rate_interval,
-            modality=None if origin.modality is None else origin.modality.name,
-            backbone=origin.backbone,
-            seed=origin.seed,
-            versions={name: version(name) for name in origin.libraries},
-            settings=as_json(settings_with(reviewed, settings)),
-            assumptions=samples.assumptions + origin.assumptions,
-        ),
-    )
-
-
-def _write(
-    folder: RunFolder,
-    findings: AuditFindings,
-    samples: Samples,
-    renderer: Renderer,
-    decisions: Path | None,
-    run_json: Mapping[str, Any],
-    clock: StageTimer,
-    on_progress: OnProgress,
-) -> Report:
-    """Write the files of a run; `run.json`, the last, says that all of them are there."""
-    report = replace(findings.report, run=replace(findings.report.run, run_id=folder.run_id))
-    written = [REPORT_NAME, NOISE_MATRIX_NAME]
-    with clock.stage("writing the report"), said("writing the report", on_progress):
-        if findings.tuned is not None:
-            write_network(findings.tuned, folder.path)
-            written += NETWORK_NAMES
-        if findings.kinds is not None:
-            path = folder.path / NEIGHBORS_NAME
-            write_neighbors(findings.kinds.neighbors, samples.sample_id, path)
-            written.append(NEIGHBORS_NAME)
-        write_report(report, folder.report_path, findings.pred_probs)
-    folder.remove_replaced(written)
-    with said("drawing the page", on_progress):
-        shown = replace(report, table=with_late_columns(report.table))  # as a reader has it
-        write_page(folder.path, shown, renderer)
-    copy_decisions(decisions, folder.path)
-    folder.finish(
-        {
-            **report.run.to_json(),
-            "samples": len(samples),
-            "class_names": list(samples.class_names),
-            **run_json,
-            "seconds": clock.seconds,
-        }
-    )
-    folder.close()  # only now: until here the disk may be full
-    return report
-
-
-_OF_PROBABILITIES = ("scoring", "flags")
-"""The settings that are of use where probabilities are given."""
-
-
-def _config_of_probabilities(config: AuditConfig) -> dict[str, Any]:
-    return {name: as_json(asdict(getattr(config, name))) for name in _OF_PROBABILITIES}
-
-
-@checks_arguments
-@documents_options
-def audit_pred_probs(
-    pred_probs: str | Path | Sequence[str | Path],
-    out: str | Path,
-    *,
-    config: str | Path | None = None,
-    precision: float | None = None,
-    budget: int | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    decisions: str | Path | None = None,
-    force: bool = False,
-    on_progress: OnProgress = no_progress,
-) -> AuditResult:
-    """Find the wrong labels by probabilities that you have, and write a report of them.
-
-    Raises:
-        ConfigError: ``precision``, ``budget`` or a setting of ``config`` cannot be used.
-        DatasetError: A file cannot be used, its columns or rows look mixed up, or the files do not
-            fit each other.
-        DecisionsError: There are no decisions, or they cannot be used.
-        RunError: ``out`` holds a run already, or cannot be written to.
-    """
-    settings = {} if config is None else read_settings(Path(config), sections=_OF_PROBABILITIES)
-    whole = config_of(overridden(settings, {"flags": flag_changes(precision, budget)}))
-    files = [pred_probs] if isinstance(pred_probs, str | Path) else pred_probs
-    paths = [Path(path).absolute() for path in files]
-    if not paths:
-        raise ConfigError(f"{named('pred_probs')} names no file", hint="name one, or one a model")
-    out = Path(out)
-    folder = RunFolder(out)
-    with folder.held(may_hold_run=overwrite or resume):
-        read_decisions(out)  # the page tells them: better to fail before the work than after it
-        fingerprint = fingerprint_of(paths)
-        source = None if decisions is None else Path(decisions)
-        decided = decisions_of(source)
-        refuse_to_replace(source, out)
-        claim = {
-            "config": {"pred_probs": len(paths), "force": force, **_config_of_probabilities(whole)},
-            "fingerprint": fingerprint,
-            "decisions": digest_of(decided),
-        }
-        if resume and folder.is_finished(claim):
-            copy_decisions(source, out)  # the run may have been cut off just before it did so
-            folder.close()
-            return AuditResult(out, read_report_table(out, pred_probs=False))
-        folder.claim(claim, overwrite=overwrite, resume=resume)
-        try:
-            report = _run_given_probabilities(
-                paths, fingerprint, decided, folder, whole, on_progress, source, force=force
-            )
-        except LabelfixError:  # the mended command shall find its RUN free
-            folder.release()
-            raise
-        return AuditResult(out, report)
-
-
-def _run_given_probabilities(
-    paths: Sequence[Path],
-    fingerprint: str,
-    decided: Decisions | None,
-    folder: RunFolder,
-    config: AuditConfig,
-    on_progress: OnProgress,
-    source: Path | None,
-    *,
-    force: bool,
-) -> Report:
-    clock = StageTimer()
-    with clock.stage("reading"):
-        given = open_pred_probs(
-            paths, folder.path, on_progress, force=force, fingerprint=fingerprint
-        )
-    reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
-    with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        report = _score_given_probabilities(given, reviewed, paths, config)
-    findings = AuditFindings(report, pred_probs=_lists(given))
-    renderer = no_pictures(NO_IMAGES)
-    run_json = {"config": _config_of_probabilities(config)}
-    return _write(folder, findings, given, renderer, source, run_json, clock, on_progress)
-
-
-def _score_given_probabilities(
-    given: GivenPredProbs, reviewed: Reviewed | None, paths: Sequence[Path], config: AuditConfig
-) -> Report:
-    rows = np.flatnonzero(given.is_judged)
-    nothing = np.full(len(given), MISSING, np.int64)
-    return _report(
-        given,
-        score_probabilities(
-            given.pred_probs, rows, given.given_label, reviewed, config=config.scoring
-        ),
-        FoldAssignment(given.is_judged, nothing.astype(np.int16), given.exclusion_reason),
-        Duplicates(nothing, np.zeros(len(given), np.bool_)),
-        reviewed=reviewed,
-        config=config,
-        unreadable={},
-        evidence=None,
-        kinds=None,
-        origin=Origin(
-            modality=None,
-            backbone=None,
-            seed=None,
-            libraries=LIBRARIES_OF_PROBABILITIES,
-            settings={PRED_PROBS_KIND: [str(path) for path in paths]},
-            assumptions=_left_out(given, rows),
-        ),
-    )
-
-
-def _left_out(given: GivenPredProbs, rows: NDArray[np.int64]) -> tuple[Assumption, ...]:
-    """Return what is assumed of classes that no judged sample was given, if they are ever first."""
-    known = np.zeros(len(given.class_names), np.bool_)
-    known[given.given_label[rows]] = True
-    if known.all() or not len(rows):
-        return ()
-    first = np.zeros(len(known), np.int64)
-    for block in blocks(len(rows), len(known)):
-        best = given.pred_probs.read(rows[block]).argmax(axis=1)
-        first += np.bincount(best, minlength=len(known))
-    first[known] = 0
-    named = np.argsort(-first, kind="stable")[: np.count_nonzero(first)]
-    if not len(named):
-        return ()
-    names = ", ".join(repr(given.class_names[code]) for code in named[:3])
-    more = f" and {len(named) - 3} more classes" if len(named) > 3 else ""
-    text = (
-        f"no sample was given {names}{more}, so they are never suggested and their probabilities, "
-        f"the highest of {first.sum():,} samples, are left out; label a sample so to count them"
-    )
-    return (Assumption("probabilities", text),)
-
-
-def _lists(given: GivenPredProbs) -> Iterator[pa.ChunkedArray]:
-    """Yield the probabilities of one row group after the other."""
-    is_judged = given.is_judged
-    step = row_group_rows(len(given.class_names))
-    for start in range(0, len(given), step):
-        rows = slice(start, min(start + step, len(given)))
-        yield probability_lists(given.pred_probs.read(rows), is_judged[rows])
 
 
 @quiet_pillow()
@@ -772,7 +444,7 @@ def _run(
     }
     images = shown_images(dataset, follow_links=False)
     renderer = context.modality.renderer(images, settings, context.on_progress)
-    return _write(
+    return write_run(
         folder, findings, dataset, renderer, decisions, run_json, clock, context.on_progress
     )
 

@@ -1,0 +1,196 @@
+"""What every entrance ends with: flag labels, build the report, write RUN.
+
+It needs no torch, as given probabilities are audited without it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from labelfix.config import AuditConfig, settings_to_report
+from labelfix.data.label_agreement import notes_on_labels
+from labelfix.data.trusted_labels import (
+    copy_decisions,
+    settings_with,
+)
+from labelfix.issues.types import IssueKinds
+from labelfix.modalities.base import Modality, Renderer
+from labelfix.report.build import build_report
+from labelfix.report.html.page import write_page
+from labelfix.report.io import (
+    NOISE_MATRIX_NAME,
+    REPORT_NAME,
+    write_report,
+)
+from labelfix.report.neighbors import NEIGHBORS_NAME, write_neighbors
+from labelfix.report.run_folder import (
+    NETWORK_NAMES,
+    RunFolder,
+)
+from labelfix.report.schema import with_late_columns
+from labelfix.report.types import Report, RunInfo
+from labelfix.scoring.flags import correct
+from labelfix.types import (
+    MISSING,
+    Assumption,
+    Duplicates,
+    Evidence,
+    FoldAssignment,
+    LabelScores,
+    Reviewed,
+    Samples,
+)
+from labelfix.utils.progress import OnProgress, StageTimer, said
+from labelfix.utils.text import as_json
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """What an audit left behind.
+
+    Args:
+        run: The RUN folder.
+        report: What was found; also in ``run/report.parquet``. Of probabilities that were given,
+            the table here lacks ``pred_probs``, which is most of a report when K is large.
+    """
+
+    run: Path
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AuditFindings:
+    """What an audit found, before it is written: the same whichever way the samples came.
+
+    Args:
+        report: On every sample.
+        kinds: What was found of the samples; ``None`` where none was looked at.
+        write_networks: Writes the files of networks into RUN; ``None`` if none was trained whole.
+        pred_probs: The given probabilities, a row group of the report at a time; ``None`` where the
+            report has them.
+    """
+
+    report: Report
+    kinds: IssueKinds | None = None
+    write_networks: Callable[[Path], None] | None = None
+    pred_probs: Iterator[pa.ChunkedArray] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Origin:
+    """Where the probabilities of a report came from.
+
+    Args:
+        modality: Of the samples that a model looked at; ``None`` where probabilities were given.
+        backbone: The network that looked at them.
+        seed: What every random choice was drawn from.
+        libraries: Whose versions the report names.
+        settings: What shaped the probabilities, as JSON values.
+        assumptions: What was taken for granted besides what the samples say themselves.
+    """
+
+    modality: Modality | None
+    backbone: str | None
+    seed: int | None
+    libraries: Sequence[str]
+    settings: Mapping[str, Any]
+    assumptions: tuple[Assumption, ...]
+
+
+def report_on(
+    samples: Samples,
+    scores: LabelScores,
+    judgeable: FoldAssignment,
+    duplicates: Duplicates,
+    *,
+    reviewed: Reviewed | None,
+    config: AuditConfig,
+    unreadable: Mapping[int, str],
+    evidence: Evidence | None,
+    kinds: IssueKinds | None,
+    origin: Origin,
+) -> Report:
+    """Flag labels and return the report; what it says of them is the same for every origin."""
+    usable = samples.given_label != MISSING
+    usable[list(unreadable)] = False
+    corrections = correct(scores, usable, config.flags)
+    notes = notes_on_labels(
+        samples.given_label,
+        scores.predicted_label,
+        corrections.is_label_issue,
+        len(samples.class_names),
+        by="probabilities" if origin.modality is None else origin.modality.plural,
+    )
+    settings = dict(origin.settings)
+    if notes:
+        settings["notes"] = [*notes, *settings.get("notes", [])]
+    if scoring := settings_to_report(config.scoring):
+        settings["scoring"] = scoring
+    return build_report(
+        samples=samples,
+        unreadable=unreadable,
+        judgeable=judgeable,
+        evidence=evidence,
+        scores=scores,
+        corrections=corrections,
+        duplicates=duplicates,
+        kinds=kinds,
+        reviewed=reviewed,
+        modality=origin.modality,
+        run=RunInfo(
+            source=samples.source,
+            fingerprint=samples.fingerprint,
+            noise_rate=scores.noise_rate,
+            noise_rate_interval=scores.noise_rate_interval,
+            modality=None if origin.modality is None else origin.modality.name,
+            backbone=origin.backbone,
+            seed=origin.seed,
+            versions={name: version(name) for name in origin.libraries},
+            settings=as_json(settings_with(reviewed, settings)),
+            assumptions=samples.assumptions + origin.assumptions,
+        ),
+    )
+
+
+def write_run(
+    folder: RunFolder,
+    findings: AuditFindings,
+    samples: Samples,
+    renderer: Renderer,
+    decisions: Path | None,
+    run_json: Mapping[str, Any],
+    clock: StageTimer,
+    on_progress: OnProgress,
+) -> Report:
+    """Write the files of a run; `run.json`, the last, says that all of them are there."""
+    report = replace(findings.report, run=replace(findings.report.run, run_id=folder.run_id))
+    written = [REPORT_NAME, NOISE_MATRIX_NAME]
+    with clock.stage("writing the report"), said("writing the report", on_progress):
+        if findings.write_networks is not None:
+            findings.write_networks(folder.path)
+            written += NETWORK_NAMES
+        if findings.kinds is not None:
+            path = folder.path / NEIGHBORS_NAME
+            write_neighbors(findings.kinds.neighbors, samples.sample_id, path)
+            written.append(NEIGHBORS_NAME)
+        write_report(report, folder.report_path, findings.pred_probs)
+    folder.remove_replaced(written)
+    with said("drawing the page", on_progress):
+        shown = replace(report, table=with_late_columns(report.table))  # as a reader has it
+        write_page(folder.path, shown, renderer)
+    copy_decisions(decisions, folder.path)
+    folder.finish(
+        {
+            **report.run.to_json(),
+            "samples": len(samples),
+            "class_names": list(samples.class_names),
+            **run_json,
+            "seconds": clock.seconds,
+        }
+    )
+    folder.close()  # only now: until here the disk may be full
+    return report

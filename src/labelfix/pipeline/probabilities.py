@@ -1,0 +1,204 @@
+"""The entrance of given probabilities: open them, score, report; nothing is trained."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from labelfix.arguments import checks_arguments, named
+from labelfix.config import AuditConfig
+from labelfix.config.file import config_of, flag_changes, overridden, read_settings
+from labelfix.config.options import documents_options
+from labelfix.data.decisions import read_decisions
+from labelfix.data.probabilities import GivenPredProbs, fingerprint_of, open_pred_probs
+from labelfix.data.probability_store import blocks
+from labelfix.data.trusted_labels import (
+    Decisions,
+    copy_decisions,
+    decisions_of,
+    digest_of,
+    refuse_to_replace,
+    reviewed_by,
+)
+from labelfix.errors import ConfigError, LabelfixError
+from labelfix.modalities.base import no_pictures
+from labelfix.pipeline.finish import AuditFindings, AuditResult, Origin, report_on, write_run
+from labelfix.report.html.page import NO_IMAGES
+from labelfix.report.io import (
+    probability_lists,
+    read_report_table,
+)
+from labelfix.report.run_folder import (
+    RunFolder,
+)
+from labelfix.report.schema import row_group_rows
+from labelfix.report.types import Report
+from labelfix.scoring.scores import score_probabilities
+from labelfix.types import (
+    MISSING,
+    PRED_PROBS_KIND,
+    Assumption,
+    Duplicates,
+    FoldAssignment,
+    Reviewed,
+)
+from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
+from labelfix.utils.text import as_json
+
+LIBRARIES_OF_PROBABILITIES = ("labelfix", "numpy", "pyarrow", "scipy")
+"""Whose versions a report on given probabilities names."""
+
+
+_OF_PROBABILITIES = ("scoring", "flags")
+"""The settings that are of use where probabilities are given."""
+
+
+def _config_of_probabilities(config: AuditConfig) -> dict[str, Any]:
+    return {name: as_json(asdict(getattr(config, name))) for name in _OF_PROBABILITIES}
+
+
+@checks_arguments
+@documents_options
+def audit_pred_probs(
+    pred_probs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    config: str | Path | None = None,
+    precision: float | None = None,
+    budget: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    decisions: str | Path | None = None,
+    force: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> AuditResult:
+    """Find the wrong labels by probabilities that you have, and write a report of them.
+
+    Raises:
+        ConfigError: ``precision``, ``budget`` or a setting of ``config`` cannot be used.
+        DatasetError: A file cannot be used, its columns or rows look mixed up, or the files do not
+            fit each other.
+        DecisionsError: There are no decisions, or they cannot be used.
+        RunError: ``out`` holds a run already, or cannot be written to.
+    """
+    settings = {} if config is None else read_settings(Path(config), sections=_OF_PROBABILITIES)
+    whole = config_of(overridden(settings, {"flags": flag_changes(precision, budget)}))
+    files = [pred_probs] if isinstance(pred_probs, str | Path) else pred_probs
+    paths = [Path(path).absolute() for path in files]
+    if not paths:
+        raise ConfigError(f"{named('pred_probs')} names no file", hint="name one, or one a model")
+    out = Path(out)
+    folder = RunFolder(out)
+    with folder.held(may_hold_run=overwrite or resume):
+        read_decisions(out)  # the page tells them: better to fail before the work than after it
+        fingerprint = fingerprint_of(paths)
+        source = None if decisions is None else Path(decisions)
+        decided = decisions_of(source)
+        refuse_to_replace(source, out)
+        claim = {
+            "config": {"pred_probs": len(paths), "force": force, **_config_of_probabilities(whole)},
+            "fingerprint": fingerprint,
+            "decisions": digest_of(decided),
+        }
+        if resume and folder.is_finished(claim):
+            copy_decisions(source, out)  # the run may have been cut off just before it did so
+            folder.close()
+            return AuditResult(out, read_report_table(out, pred_probs=False))
+        folder.claim(claim, overwrite=overwrite, resume=resume)
+        try:
+            report = _run_given_probabilities(
+                paths, fingerprint, decided, folder, whole, on_progress, source, force=force
+            )
+        except LabelfixError:  # the mended command shall find its RUN free
+            folder.release()
+            raise
+        return AuditResult(out, report)
+
+
+def _run_given_probabilities(
+    paths: Sequence[Path],
+    fingerprint: str,
+    decided: Decisions | None,
+    folder: RunFolder,
+    config: AuditConfig,
+    on_progress: OnProgress,
+    source: Path | None,
+    *,
+    force: bool,
+) -> Report:
+    clock = StageTimer()
+    with clock.stage("reading"):
+        given = open_pred_probs(
+            paths, folder.path, on_progress, force=force, fingerprint=fingerprint
+        )
+    reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
+    with clock.stage("scoring"), said("weighing the evidence", on_progress):
+        report = _score_given_probabilities(given, reviewed, paths, config)
+    findings = AuditFindings(report, pred_probs=_lists(given))
+    renderer = no_pictures(NO_IMAGES)
+    run_json = {"config": _config_of_probabilities(config)}
+    return write_run(folder, findings, given, renderer, source, run_json, clock, on_progress)
+
+
+def _score_given_probabilities(
+    given: GivenPredProbs, reviewed: Reviewed | None, paths: Sequence[Path], config: AuditConfig
+) -> Report:
+    rows = np.flatnonzero(given.is_judged)
+    nothing = np.full(len(given), MISSING, np.int64)
+    return report_on(
+        given,
+        score_probabilities(
+            given.pred_probs, rows, given.given_label, reviewed, config=config.scoring
+        ),
+        FoldAssignment(given.is_judged, nothing.astype(np.int16), given.exclusion_reason),
+        Duplicates(nothing, np.zeros(len(given), np.bool_)),
+        reviewed=reviewed,
+        config=config,
+        unreadable={},
+        evidence=None,
+        kinds=None,
+        origin=Origin(
+            modality=None,
+            backbone=None,
+            seed=None,
+            libraries=LIBRARIES_OF_PROBABILITIES,
+            settings={PRED_PROBS_KIND: [str(path) for path in paths]},
+            assumptions=_left_out(given, rows),
+        ),
+    )
+
+
+def _left_out(given: GivenPredProbs, rows: NDArray[np.int64]) -> tuple[Assumption, ...]:
+    """Return what is assumed of classes that no judged sample was given, if they are ever first."""
+    known = np.zeros(len(given.class_names), np.bool_)
+    known[given.given_label[rows]] = True
+    if known.all() or not len(rows):
+        return ()
+    first = np.zeros(len(known), np.int64)
+    for block in blocks(len(rows), len(known)):
+        best = given.pred_probs.read(rows[block]).argmax(axis=1)
+        first += np.bincount(best, minlength=len(known))
+    first[known] = 0
+    named = np.argsort(-first, kind="stable")[: np.count_nonzero(first)]
+    if not len(named):
+        return ()
+    names = ", ".join(repr(given.class_names[code]) for code in named[:3])
+    more = f" and {len(named) - 3} more classes" if len(named) > 3 else ""
+    text = (
+        f"no sample was given {names}{more}, so they are never suggested and their probabilities, "
+        f"the highest of {first.sum():,} samples, are left out; label a sample so to count them"
+    )
+    return (Assumption("probabilities", text),)
+
+
+def _lists(given: GivenPredProbs) -> Iterator[pa.ChunkedArray]:
+    """Yield the probabilities of one row group after the other."""
+    is_judged = given.is_judged
+    step = row_group_rows(len(given.class_names))
+    for start in range(0, len(given), step):
+        rows = slice(start, min(start + step, len(given)))
+        yield probability_lists(given.pred_probs.read(rows), is_judged[rows])
