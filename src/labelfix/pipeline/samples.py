@@ -273,6 +273,7 @@ def audit(
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
+    _refuse_misfits(config, resume=resume, half_rate=half_rate)  # before anything is read
     _refuse_places(data, out, config.cache)
     if not os.path.exists(data):  # noqa: PTH110 - Path's raises where a name is too long
         open_dataset(data, config.dataset, on_progress)  # says what is wrong with it
