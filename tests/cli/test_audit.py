@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_the_run_that_was_there(
         capture_output=True,
         encoding="utf-8",
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)),
     )
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""

@@ -48,7 +48,7 @@ def delimited(draw):
     delimiter = draw(st.sampled_from([",", ";", "\t"]))
     end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
     kind = draw(st.sampled_from(["text", "integers", "floats"]))
-    classes = ["cat", "dog", 'a "b"', "x,y;z", "nan", "Ünï"] if kind == "text" else [3, 12, -1]
+    classes = ["cat", "dog", 'a "b"', "x,y;z", "nan", "Ünï"] if kind == "text" else [3, 12, 7]
     order = draw(st.permutations(["image", "label", "note"]))
     at = order.index("label")
 

@@ -12,7 +12,7 @@ from encoded_images import MemoryImages
 from PIL import Image, ImageFilter
 from small_report import Sample, report_of
 
-from labelfix.api import _issue_config
+from labelfix import audit
 from labelfix.config import BackboneConfig, IssueConfig
 from labelfix.data.duplicates import find_duplicates
 from labelfix.errors import ConfigError
@@ -203,9 +203,9 @@ def test_a_threshold_of_zero_looks_for_none(audited):
 
 
 @pytest.mark.parametrize("thresholds", [{"dark": 1.5}, {"blurry": float("nan")}, {"drak": 0.1}])
-def test_a_threshold_that_cannot_be_used_is_refused(thresholds):
+def test_a_threshold_that_cannot_be_used_is_refused(tmp_path, thresholds):
     with pytest.raises(ConfigError):
-        _issue_config(thresholds)
+        audit(tmp_path / "none", tmp_path / "run", issue_threshold=thresholds)
 
 
 def test_reasons_name_leaks_conflicts_and_looks(audited):

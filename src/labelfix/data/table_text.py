@@ -39,6 +39,9 @@ COMPRESSED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst", ".lz4"})
 LIMIT = 4 << 30
 """Bytes of text that a compressed table may hold."""
 
+UNPACKED_PART = 1 << 22
+"""Bytes that are unpacked at a time."""
+
 _MAPPED = 64 << 20  # larger files are mapped, not read, where they are plain UTF-8
 _CHUNK = 16 << 20
 _HEAD = 1 << 16
@@ -249,14 +252,18 @@ def _not_text(where: str, why: str) -> DatasetError:
 
 
 def _unpacked(data: bytes, compression: str, where: str) -> bytes:
+    parts, size = list[bytes](), 0
     with _explained(where, compression), _opened(data, compression) as file:
-        text = file.read(LIMIT + 1)
-    if len(text) > LIMIT:
+        # part by part: pyarrow takes memory for all that is asked for before it reads any
+        while size <= LIMIT and (part := file.read(UNPACKED_PART)):
+            parts.append(part)
+            size += len(part)
+    if size > LIMIT:
         raise DatasetError(
             f"{where} unpacks to more than {LIMIT >> 30} GiB",
             hint="unpack it first, and give the file in it",
         )
-    return text
+    return b"".join(parts)
 
 
 @contextmanager
