@@ -14,8 +14,9 @@ from small_report import CLASS_NAMES, Sample, report_of, samples_of
 
 from labelfix.data.decisions import Decision
 from labelfix.data.splits import is_test_name
-from labelfix.issues.types import KINDS, IssueKinds, Neighbors
-from labelfix.modalities.image.rendering import no_pictures
+from labelfix.issues.types import COMMON_KINDS, IssueKinds, Neighbors
+from labelfix.modalities.base import no_pictures
+from labelfix.modalities.image.checks import IMAGE_CHECKS
 from labelfix.report.checks import check_report
 from labelfix.report.html.findings import find_findings
 from labelfix.report.html.page import write_page
@@ -25,6 +26,8 @@ from labelfix.report.types import Report
 from labelfix.report.view import LEAKAGE, ReportView, count_pairs
 from labelfix.review.session import Session
 from labelfix.types import MISSING
+
+KINDS = (*COMMON_KINDS, *(check.name for check in IMAGE_CHECKS))
 
 # Leakage
 
