@@ -204,7 +204,9 @@ class HeadConfig:
     Args:
         folds: F; each sample is judged by models that were trained on the other folds.
         epochs: Passes over the data; small data sets get more, see ``least_steps``.
-        least_steps: Optimizer steps at least.
+        least_steps: Optimizer steps at least, as far as ``most_epochs`` allows.
+        most_epochs: No more passes than this are added for ``least_steps``: a handful of samples
+            learns nothing new from seeing each of them hundreds of times.
         batch_size: Samples a step.
         learning_rate: Adam's, at its peak; for inputs of mean square norm 1.
         radii: The candidates for the radius of the ball around zero that holds each head, in
@@ -227,7 +229,8 @@ class HeadConfig:
 
     folds: int = 5
     epochs: int = 12
-    least_steps: int = 50
+    least_steps: int = 300
+    most_epochs: int = 100
     batch_size: int = 512
     learning_rate: float = 0.04
     radii: tuple[float, ...] = (2.5, 5.0, 10.0, 20.0, 40.0)
@@ -247,8 +250,8 @@ class HeadConfig:
         _refuse_outside(self, 0, 1, "self_label_threshold", "neighbor_share")
         _refuse_below(self, 0, "least_steps")
         _refuse_below(
-            self, 1, "epochs", "batch_size", "neighbors", "least_neighbors", "neighbor_components",
-            "voters",
+            self, 1, "epochs", "most_epochs", "batch_size", "neighbors", "least_neighbors",
+            "neighbor_components", "voters",
         )  # fmt: skip
         _refuse_not_positive(
             self, "learning_rate", "radius_after_weighting", "self_label_temperature"

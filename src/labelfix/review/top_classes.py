@@ -45,14 +45,14 @@ def read_top_classes(run: Path, size: int, classes: int) -> TopClasses:
     """
     file = report_file(run)
     count = min(SHOWN_CLASSES, classes)
-    codes = np.full((size, count), MISSING, np.int64)
-    probability = np.full((size, count), np.nan, np.float32)
     step = max(1, min(65_536, _BATCH_VALUES // max(classes, 1)))
     start = 0
     with (
         parquet_faults(ReportError, f"the probabilities in {file} cannot be read", "audit again"),
         pq.ParquetFile(file) as parquet,
     ):
+        codes = np.full((size, count), MISSING, np.int64)
+        probability = np.full((size, count), np.nan, np.float32)
         for batch in parquet.iter_batches(step, columns=["pred_probs"]):
             lists = batch.column(0)
             rows = start + np.flatnonzero(lists.is_valid().to_numpy(zero_copy_only=False))

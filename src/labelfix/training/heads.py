@@ -134,7 +134,8 @@ def fit_heads(
     heads = LinearHeads(len(radius), len(features.mean), classes).to(features.device)
     optimizer = torch.optim.Adam(heads.parameters(), lr=config.learning_rate, foreach=True)
     steps_per_epoch = math.ceil(len(rows) / config.batch_size)
-    epochs = max(config.epochs, math.ceil(config.least_steps / steps_per_epoch))
+    enough = math.ceil(config.least_steps / steps_per_epoch)
+    epochs = max(config.epochs, min(enough, config.most_epochs))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, warm_up_and_cosine(epochs * steps_per_epoch)
     )
