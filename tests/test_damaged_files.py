@@ -176,6 +176,11 @@ def test_reports_whose_cells_do_not_fit_are_told(tmp_path: Path) -> None:
     place = good.column_names.index("sample_id")
     nothing = good.set_column(place, "sample_id", pa.nulls(len(good), pa.string()))
     assert "sample_id is null in 2 rows" in told(nothing)
+    for name in ("exact_duplicate_set", "near_duplicate_set"):
+        for number in (2**62, 2, -1):
+            odd = pa.array([number, None], pa.int64())
+            place = good.column_names.index(name)
+            assert f"{name} has numbers" in told(good.set_column(place, name, odd))
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,10 @@ def _check_values(table: pa.Table, class_names: tuple[Label, ...], file: Path) -
         row = pc.index(is_known, False).as_py()
         if row >= 0:
             faults.append(f"{name} of row {row + 1:,} is {table[name][row].as_py()!r}, no class")
+    for name in ("exact_duplicate_set", "near_duplicate_set"):  # readers index arrays by them
+        low, high = pc.min_max(table[name]).values()
+        if low.is_valid and not 0 <= low.as_py() <= high.as_py() < len(table):
+            faults.append(f"{name} has numbers that are not from 0 to {len(table) - 1:,}")
     if PRED_PROBS in table.column_names:
         lengths = pc.unique(pc.list_value_length(table[PRED_PROBS]).drop_null()).to_pylist()
         if set(lengths) - {len(class_names)}:
