@@ -18,9 +18,11 @@ from labelfix.errors import BenchmarkError, LabelfixError
 from labelfix.utils.text import plain
 
 if TYPE_CHECKING:
+    from labelfix.benchmark.data import TaskData
     from labelfix.benchmark.methods.registry import Method
     from labelfix.benchmark.rows import BenchmarkRow
     from labelfix.benchmark.run import Setup
+    from labelfix.benchmark.tasks import Task
     from labelfix.utils.progress import OnProgress
 
 
@@ -152,7 +154,7 @@ def run(
     from labelfix.benchmark.data import open_images, open_probs
     from labelfix.benchmark.methods.registry import fits
     from labelfix.benchmark.rows import read_rows
-    from labelfix.benchmark.run import is_repeatable, key_of, run_task
+    from labelfix.benchmark.run import is_repeatable, key_of
     from labelfix.benchmark.tasks import ProbsTask, find_task
 
     chosen = [find_task(name) for name in _split(tasks)]
@@ -181,14 +183,7 @@ def run(
             except LabelfixError as error:
                 results_so_far.fault(task.name, error)
                 continue
-            run_task(
-                task,
-                opened,
-                setup,
-                on_rows=results_so_far.rows,
-                on_fault=results_so_far.fault,
-                on_progress=results_so_far,
-            )
+            results_so_far.run(task, opened, setup)
     _end(results_so_far, quiet=quiet)
 
 
@@ -235,7 +230,6 @@ def inject(
 ) -> None:
     """Plant errors in DATA, in a copy of its labels, and say how many are found."""
     from labelfix.benchmark.data import choose_rows
-    from labelfix.benchmark.run import run_task
     from labelfix.benchmark.tasks import ImageData, planted_task
     from labelfix.cli.benchmark_tables import print_injected
     from labelfix.config import DatasetConfig
@@ -258,14 +252,7 @@ def inject(
             open_dataset(data, columns, results_so_far), samples=samples, holds_out=False
         )
         for task in tasks:
-            run_task(
-                task,
-                opened,
-                setup,
-                on_rows=results_so_far.rows,
-                on_fault=results_so_far.fault,
-                on_progress=results_so_far,
-            )
+            results_so_far.run(task, opened, setup)
     if as_json:
         print_json([row.to_json() for row in results_so_far.held])
     elif not quiet and results_so_far.held:
@@ -307,6 +294,12 @@ class ResultCollector:
     def __call__(self, progress: Any, /) -> None:
         """Show one step of progress."""
         self.on_progress(progress)
+
+    def run(self, task: "Task", data: "TaskData", setup: "Setup") -> None:
+        """Set a task to the methods, and take the rows and faults that come of it."""
+        from labelfix.benchmark.run import run_task
+
+        run_task(task, data, setup, on_rows=self.rows, on_fault=self.fault, on_progress=self)
 
     def rows(self, rows: Sequence["BenchmarkRow"]) -> None:
         """Hold rows, and append them to the file of results if there is one."""
