@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from opened_data import fault_of, labels_of, opened
 from PIL import Image
 
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
-from labelfix.errors import DatasetError, UnreadableImage
+from labelfix.errors import UnreadableImage
 from labelfix.modalities.image.decode import decode_image
-from labelfix.types import MISSING, LabeledDataset
 from labelfix.utils.progress import Progress
 
 
@@ -23,21 +23,6 @@ def put(root: Path, *names: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (number, 100, 200)).save(path, "PNG")
     return root
-
-
-def opened(root: Path) -> LabeledDataset:
-    return open_dataset(root, DatasetConfig())
-
-
-def labels_of(dataset: LabeledDataset) -> list[str | int | None]:
-    return [None if code == MISSING else dataset.class_names[code] for code in dataset.given_label]
-
-
-def fault_of(root: Path) -> DatasetError:
-    with pytest.raises(DatasetError) as caught:
-        opened(root)
-    assert caught.value.hint
-    return caught.value
 
 
 def test_class_folders(tmp_path):

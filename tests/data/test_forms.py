@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from opened_data import fault_of, labels_by_id, labels_of, opened
 from written_forms import (
     CLASSES,
     folder_with_metadata,
@@ -22,29 +23,12 @@ from written_forms import (
     write_zip,
 )
 
-from labelfix.config import DatasetConfig
-from labelfix.data.dataset import open_dataset
-from labelfix.errors import DatasetError, UnreadableImage
-from labelfix.types import MISSING, LabeledDataset
+from labelfix.errors import UnreadableImage
 
 
-def opened(path: Path, **columns: str) -> LabeledDataset:
-    return open_dataset(path, DatasetConfig(**columns))
-
-
-def labels_of(data: LabeledDataset) -> list[str | int | None]:
-    return [None if code == MISSING else data.class_names[code] for code in data.given_label]
-
-
-def labels_by_id(data: LabeledDataset) -> dict[str, str | int | None]:
-    return dict(zip(data.sample_id.to_pylist(), labels_of(data), strict=True))
-
-
-def fault_of(path: Path, **columns: str) -> str:
-    with pytest.raises(DatasetError) as caught:
-        opened(path, **columns)
-    assert caught.value.hint
-    return f"{caught.value} | {caught.value.hint}"
+def fault_text(path: Path) -> str:
+    fault = fault_of(path)
+    return f"{fault} | {fault.hint}"
 
 
 WRITERS = {"zip": write_zip, "tar": write_tar}
@@ -145,28 +129,21 @@ def test_an_encrypted_zip_is_named(tmp_path):
         struct.pack_into("<H", data, start + 8, flags | 1)
         start += 4
     path.write_bytes(data)
-    assert "is encrypted" in fault_of(path)
+    assert "is encrypted" in fault_text(path)
 
 
-def test_a_zip_that_asks_for_too_much_is_a_row(tmp_path):
-    path = write_zip(tmp_path / "p.zip", {**CLASSES, "cat/bomb.png": b"\0" * 5_000_000})
+@pytest.mark.parametrize(
+    ("holds", "says", "why"),
+    [(5_000_000, 3_000_000_000, "more than 1 GiB"), (50_000_000, 1000, "damaged or cut off")],
+)
+def test_a_zip_whose_file_is_not_as_large_as_it_says_is_a_row(tmp_path, holds, says, why):
+    path = write_zip(tmp_path / "p.zip", {**CLASSES, "cat/bomb.png": b"\0" * holds})
     data = bytearray(path.read_bytes())
     start = data.rfind(b"PK\x01\x02")
-    struct.pack_into("<I", data, start + 24, 3_000_000_000)
+    struct.pack_into("<I", data, start + 24, says)
     path.write_bytes(data)
     bomb = opened(path)
-    with pytest.raises(UnreadableImage, match="more than 1 GiB"):
-        bomb.images.read(bomb.sample_id.to_pylist().index("cat/bomb.png"))
-
-
-def test_a_zip_whose_file_is_larger_than_it_says_is_a_row(tmp_path):
-    path = write_zip(tmp_path / "p.zip", {**CLASSES, "cat/bomb.png": b"\0" * 50_000_000})
-    data = bytearray(path.read_bytes())
-    start = data.rfind(b"PK\x01\x02")
-    struct.pack_into("<I", data, start + 24, 1000)
-    path.write_bytes(data)
-    bomb = opened(path)
-    with pytest.raises(UnreadableImage, match="damaged or cut off"):
+    with pytest.raises(UnreadableImage, match=why):
         bomb.images.read(bomb.sample_id.to_pylist().index("cat/bomb.png"))
 
 
@@ -215,9 +192,9 @@ def test_a_tar_that_is_cut_off_is_named(tmp_path):
     path = write_tar(tmp_path / "p.tar", CLASSES)
     whole = path.read_bytes()
     path.write_bytes(whole[:1500])
-    assert "damaged" in fault_of(path)
+    assert "damaged" in fault_text(path)
     path.write_bytes(whole[:1100] + b"x" * 900)
-    assert "damaged" in fault_of(path)
+    assert "damaged" in fault_text(path)
 
 
 def test_links_in_a_tar(tmp_path):
@@ -242,7 +219,7 @@ def test_links_in_a_tar(tmp_path):
 
 @pytest.mark.parametrize("name", ["p.tar.gz", "p.tgz", "p.tar"])
 def test_a_compressed_tar_is_named(tmp_path, name):
-    assert "compressed tar" in fault_of(write_tar(tmp_path / name, CLASSES, "w:gz"))
+    assert "compressed tar" in fault_text(write_tar(tmp_path / name, CLASSES, "w:gz"))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +258,7 @@ def test_captions_are_no_labels(tmp_path):
     files = {n: d for n, d in files.items() if n.endswith("png")} | {
         f"{n:04}.txt": f"a picture of {n}".encode() for n in range(6)
     }
-    assert "which are no classes" in fault_of(write_tar(tmp_path / "w.tar", files))
+    assert "which are no classes" in fault_text(write_tar(tmp_path / "w.tar", files))
 
 
 def test_samples_without_an_image_or_a_label(tmp_path):
@@ -300,7 +277,7 @@ def test_two_images_a_sample_are_chosen_between(tmp_path):
         files |= {f"{n}.left.png": picture(n), f"{n}.right.png": picture(n + 5)}
         files[f"{n}.cls"] = str(n).encode()
     path = write_tar(tmp_path / "w.tar", files)
-    assert "--image-column" in fault_of(path)
+    assert "--image-column" in fault_text(path)
     assert opened(path, image_column="right.png").images.read(0) == picture(5)
 
 
@@ -328,7 +305,7 @@ def test_a_dataset_dict_has_splits(tmp_path, features):
 def test_save_to_disk_that_lacks_a_file_is_named(tmp_path, features):
     hugging(features, range(6)).save_to_disk(tmp_path / "d", num_shards=2)
     (tmp_path / "d" / "data-00001-of-00002.arrow").unlink()
-    assert "is missing" in fault_of(tmp_path / "d")
+    assert "is missing" in fault_text(tmp_path / "d")
 
 
 def test_state_that_points_out_of_the_folder_is_refused(tmp_path, features):
@@ -336,7 +313,7 @@ def test_state_that_points_out_of_the_folder_is_refused(tmp_path, features):
     state = json.loads((tmp_path / "d" / "state.json").read_text())
     state["_data_files"] = [{"filename": "../secret.arrow"}]
     (tmp_path / "d" / "state.json").write_text(json.dumps(state))
-    assert "does not list its files" in fault_of(tmp_path / "d")
+    assert "does not list its files" in fault_text(tmp_path / "d")
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
@@ -398,7 +375,7 @@ def parquet_with_bad_text(path: Path, column: str) -> Path:
 
 @pytest.mark.parametrize("column", ["label", "id"])
 def test_text_in_parquet_that_is_not_utf8_is_named(tmp_path, column):
-    fault = fault_of(parquet_with_bad_text(tmp_path / "p.parquet", column))
+    fault = fault_text(parquet_with_bad_text(tmp_path / "p.parquet", column))
     assert f"column '{column}' of" in fault
 
 
@@ -406,7 +383,7 @@ def test_names_in_parquet_that_are_not_utf8_are_named(tmp_path):
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"image": [picture(0)], "labelname": ["x"]}), path, store_schema=False)
     path.write_bytes(path.read_bytes().replace(b"labelname", b"\xff\xfebelname"))
-    assert "damaged" in fault_of(path)
+    assert "damaged" in fault_text(path)
 
 
 @pytest.mark.parametrize(
@@ -441,7 +418,7 @@ def test_odd_notes_of_hugging_face_are_left_alone(tmp_path, note):
 )  # fmt: skip
 def test_what_is_not_read_is_named(tmp_path, name, what):
     (tmp_path / name).write_bytes(b"content")
-    assert what in fault_of(tmp_path / name)
+    assert what in fault_text(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +427,7 @@ def test_what_is_not_read_is_named(tmp_path, name, what):
 )
 def test_folders_of_what_is_not_read_are_named(tmp_path, name, what):
     (tmp_path / name).write_bytes(b"content")
-    assert what in fault_of(tmp_path)
+    assert what in fault_text(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -461,6 +438,6 @@ def test_folders_of_what_is_not_read_are_named(tmp_path, name, what):
     ],
 )  # fmt: skip
 def test_addresses_are_named(address, shown):
-    fault = fault_of(Path(address))
+    fault = fault_text(Path(address))
     assert shown in fault
     assert "download" in fault

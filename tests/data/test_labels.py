@@ -10,28 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opened_data import labels_of, opened, said
 
-from labelfix.config import DatasetConfig
-from labelfix.data.dataset import open_dataset
 from labelfix.data.labels import look_alikes, without_blanks, without_missing
 from labelfix.data.probabilities import open_pred_probs
 from labelfix.errors import DatasetError
-from labelfix.types import MISSING, LabeledDataset
+from labelfix.types import MISSING
 from labelfix.utils.progress import no_progress
 
 FORMS = ("csv", "tsv", "jsonl", "parquet", "ClassLabel")
-
-
-def opened(path: Path, **settings: object) -> LabeledDataset:
-    return open_dataset(path, DatasetConfig(**settings))
-
-
-def labels_of(data: LabeledDataset) -> list[object]:
-    return [None if code == MISSING else data.class_names[code] for code in data.given_label]
-
-
-def said(data: LabeledDataset) -> str:
-    return "\n".join(assumption.text for assumption in data.assumptions)
 
 
 def write(folder: Path, form: str, labels: list[object]) -> Path:

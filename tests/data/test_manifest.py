@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opened_data import fault_of, labels_of, opened
 from PIL import Image
 
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
-from labelfix.errors import DatasetError, UnreadableImage
-from labelfix.types import MISSING, LabeledDataset
+from labelfix.errors import UnreadableImage
 from labelfix.utils.progress import Progress
 
 FORMS = ("csv", "tsv", "jsonl", "parquet")
@@ -45,21 +45,6 @@ def put(root: Path, *names: str) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (number, 0, 0)).save(path, "PNG")
-
-
-def opened(path: Path, **columns: str) -> LabeledDataset:
-    return open_dataset(path, DatasetConfig(**columns))
-
-
-def labels_of(dataset: LabeledDataset) -> list[str | int | None]:
-    return [None if code == MISSING else dataset.class_names[code] for code in dataset.given_label]
-
-
-def fault_of(path: Path, **columns: str) -> DatasetError:
-    with pytest.raises(DatasetError) as caught:
-        opened(path, **columns)
-    assert caught.value.hint
-    return caught.value
 
 
 @pytest.fixture

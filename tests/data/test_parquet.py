@@ -11,35 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opened_data import fault_of, labels_of, opened
 from PIL import Image
 
-from labelfix.config import DatasetConfig
-from labelfix.data.dataset import open_dataset
 from labelfix.data.stores import ParquetImages
-from labelfix.errors import DatasetError, UnreadableImage
+from labelfix.errors import UnreadableImage
 from labelfix.modalities.image.decode import decode_image
-from labelfix.types import MISSING, LabeledDataset
 
 
 def png(number: int) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), (number % 256, number // 256, 0)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def opened(path: Path, **columns: str) -> LabeledDataset:
-    return open_dataset(path, DatasetConfig(**columns))
-
-
-def labels_of(dataset: LabeledDataset) -> list[str | int | None]:
-    return [None if code == MISSING else dataset.class_names[code] for code in dataset.given_label]
-
-
-def fault_of(path: Path, **columns: str) -> DatasetError:
-    with pytest.raises(DatasetError) as caught:
-        opened(path, **columns)
-    assert caught.value.hint
-    return caught.value
 
 
 def next_handle() -> int:

@@ -8,12 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opened_data import labels_of, opened, said
 
-from labelfix.config import DatasetConfig
-from labelfix.data.dataset import open_dataset
 from labelfix.data.splits import rows_for_testing
 from labelfix.errors import ConfigError, DatasetError
-from labelfix.types import MISSING, LabeledDataset
+from labelfix.types import LabeledDataset
 
 
 def put(root: Path, *names: str) -> Path:
@@ -24,18 +23,9 @@ def put(root: Path, *names: str) -> Path:
     return root
 
 
-def opened(root: Path, **settings: object) -> LabeledDataset:
-    return open_dataset(root, DatasetConfig(**settings))
-
-
 def rows_of(data: LabeledDataset) -> dict[str, tuple[str | None, object]]:
-    labels = [None if code == MISSING else data.class_names[code] for code in data.given_label]
-    pairs = zip(data.split.to_pylist(), labels, strict=True)
+    pairs = zip(data.split.to_pylist(), labels_of(data), strict=True)
     return dict(zip(data.sample_id.to_pylist(), pairs, strict=True))
-
-
-def said(data: LabeledDataset) -> str:
-    return "\n".join(assumption.text for assumption in data.assumptions)
 
 
 def splits_of(root: Path, *splits: str) -> Path:

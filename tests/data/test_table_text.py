@@ -10,12 +10,10 @@ import pytest
 from compressed_tables import compressed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opened_data import assumed, labels_of, opened
 from PIL import Image
 
-from labelfix.config import DatasetConfig
-from labelfix.data.dataset import open_dataset
 from labelfix.errors import DatasetError
-from labelfix.types import LabeledDataset
 
 NAMES = [f"{letter}.png" for letter in "abcdef"]
 
@@ -27,18 +25,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (8, 8), (number, 0, 0)).save(root / name)
     return root
-
-
-def opened(path: Path, **columns: str) -> LabeledDataset:
-    return open_dataset(path, DatasetConfig(**columns))
-
-
-def labels_of(data: LabeledDataset) -> list[str | int | None]:
-    return [data.class_names[code] for code in data.given_label]
-
-
-def said(data: LabeledDataset, word: str) -> list[str]:
-    return [line.text for line in data.assumptions if word in line.text]
 
 
 WORDS = (
@@ -96,7 +82,7 @@ def test_a_table_is_the_same_however_it_was_saved(
         assert labels_of(data) == labels
         assert data.split.to_pylist() == splits
         is_western = encoding in ("cp1252", "latin-1") and not text.isascii()
-        assert bool(said(data, "WINDOWS-1252")) == is_western
+        assert bool(assumed(data, "WINDOWS-1252")) == is_western
     finally:
         path.unlink()
 
@@ -111,7 +97,7 @@ def test_names_of_columns_in_latin_1(photos):
     data = opened(path, label_column="âge")
     assert labels_of(data) == [3, 4]
     assert labels_of(opened(path, label_column="Kategorie")) == ["Käfer", "cat"]
-    assert said(data, "semicolons are taken") == [
+    assert assumed(data, "semicolons are taken") == [
         f'semicolons are taken for what separates the cells of {path}; a first line "sep=," '
         "decides otherwise"
     ]
@@ -126,9 +112,9 @@ def test_a_mended_table_says_how_often(photos):
     lines = ["image,label", ".\\a.png,x", "sub\\g,y", "B.PNG,x", "c,y", "nowhere,x"]
     data = opened(write(photos / "w.csv", "\n".join(lines) + "\n"))
     assert data.sample_id.to_pylist() == ["a.png", "sub/g.png", "b.png", "c.png", "nowhere"]
-    assert len(said(data, "backslashes")) == 1
-    assert said(data, "without an ending")[0].startswith("2 image paths")
-    assert said(data, "another case") == [
+    assert len(assumed(data, "backslashes")) == 1
+    assert assumed(data, "without an ending")[0].startswith("2 image paths")
+    assert assumed(data, "another case") == [
         "1 image paths were found in another case, such as 'B.PNG' as 'b.png'; write the paths of "
         "the files to be sure"
     ]
@@ -232,7 +218,7 @@ def test_label_studio_is_read(photos):
     data = opened(write(photos / "ls.json", json.dumps(tasks)))
     assert data.sample_id.to_pylist() == ["a.png", "sub/g.png", "b.png", "c.png"]
     assert data.given_label.tolist() == [0, 1, 0, -1]
-    assert said(data, "in more than one way")
+    assert assumed(data, "in more than one way")
 
 
 def test_label_studio_with_several_choices_is_named(photos):
@@ -252,7 +238,7 @@ def test_one_column_a_class_is_decoded_and_said(photos):
     data = opened(write(photos / "hot.csv", "\n".join(rows) + "\n"))
     assert labels_of(data) == ["MEL", "NV", "BCC"]
     assert dict(data.source.columns) == {"image": "image"}
-    assert said(data, "the names of the 3 columns")
+    assert assumed(data, "the names of the 3 columns")
 
 
 def test_several_labels_an_image_are_named(photos):

@@ -1,17 +1,15 @@
 """An audit or an export that was killed anywhere is finished by the next one."""
 
 import os
-import resource
 import shutil
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 from given_probs import noisy, write
-from kill_points import drafts_below, kills, run_to_the_end
+from kill_points import drafts_below, files_of_at_most, kills, run_to_the_end
 from PIL import Image
 
 from labelfix.config import AuditConfig, BackboneConfig, HeadConfig
@@ -221,17 +219,6 @@ def test_an_export_of_images_is_finished(photos, tmp_path, form, every):
     to.parent.mkdir()
     work = partial(export, photos / "data-run", to, format=chosen)
     assert assert_exported_after_kills(work, to, whole, every) >= 2
-
-
-@contextmanager
-def files_of_at_most(size):
-    """Make every write beyond so many bytes of a file fail, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("way", ["resume", "overwrite"])

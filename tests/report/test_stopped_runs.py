@@ -4,12 +4,12 @@ import json
 import os
 import resource
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from kill_points import files_of_at_most
 from whole_networks import Killed, config_of, log_of, write_weights
 
 from labelfix.diagnose import diagnose
@@ -104,17 +104,6 @@ def test_a_checkpoint_cannot_run_code(small_data, weights, stopped, cut, tmp_pat
     with pytest.raises(RunError, match="cannot be read: UnpicklingError"):
         audit(small_data, cut, config_of(weights, stopped / "cache", **SHORT), resume=True)
     assert not (tmp_path / "exploded").exists()
-
-
-@contextmanager
-def files_of_at_most(size):
-    """Make every write beyond so many bytes of a file fail, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [0, 3_000, 1_000_000])

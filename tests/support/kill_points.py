@@ -1,9 +1,11 @@
-"""Kill a process before the k-th thing that it changes below a folder."""
+"""Kill a process before the k-th thing that it changes below a folder, or fill its disk."""
 
 import os
+import resource
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,17 @@ def drafts_below(folder: Path) -> list[str]:
         for path in folder.rglob("*")
         if is_draft(path.name) or path.name.startswith(".labelfix")
     ]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Make every write beyond so many bytes of a file fail, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _forked(work: Callable[[], Any], prepare: Callable[[], None]) -> int:
