@@ -32,7 +32,7 @@ from labelfix.modalities.base import get_modality
 from labelfix.modalities.image.backbone import load_backbone
 from labelfix.modalities.image.decode import decode_image
 from labelfix.modalities.image.features import compute_features, typical_side
-from labelfix.types import MISSING, Features, ImageStatistics, ImageStore
+from labelfix.types import MISSING, Features, ImageStatistics, SampleStore
 
 WAYS = ("encoded", "resized", "cropped")
 SHEET_SIDE = 160
@@ -41,7 +41,7 @@ SHEET_SIDE = 160
 class WithCopies:
     """The first images of a data set, and copies of some of them after those."""
 
-    def __init__(self, images: ImageStore, size: int, copies: list[bytes]) -> None:
+    def __init__(self, images: SampleStore, size: int, copies: list[bytes]) -> None:
         self._images, self._size, self._copies = images, size, copies
 
     def __len__(self) -> int:
@@ -81,10 +81,10 @@ def find_planted(arguments: argparse.Namespace) -> dict[str, Any]:
     originals = rng.choice(size, arguments.copies, replace=False)
     ways = [WAYS[number % len(WAYS)] for number in range(arguments.copies)]
     copies = [
-        copy_of(decode_image(dataset.images.read(row)), way, rng)
+        copy_of(decode_image(dataset.store.read(row)), way, rng)
         for row, way in zip(originals.tolist(), ways, strict=True)
     ]
-    images = WithCopies(dataset.images, size, copies)
+    images = WithCopies(dataset.store, size, copies)
     backbone = load_backbone(BackboneConfig(), typical_side(images))
     with tempfile.TemporaryDirectory() as cache:
         features = compute_features(
@@ -172,7 +172,7 @@ def mixed_sets(sets: NDArray[np.int64], size: int, originals: NDArray[np.int64])
     )
 
 
-def draw(images: ImageStore, sets: list[NDArray[np.int64]], folder: Path) -> None:
+def draw(images: SampleStore, sets: list[NDArray[np.int64]], folder: Path) -> None:
     """Write sheets of ten sets, one set in each row."""
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(sets), 10):

@@ -25,13 +25,13 @@ from harness import median_ratio, new_parser, open_labels, time_in_turn
 from labelfix.config import BackboneConfig
 from labelfix.modalities.image.backbone import Backbone, embedded_model, load_backbone
 from labelfix.modalities.image.features import compute_features, typical_side
-from labelfix.types import ImageStore
+from labelfix.types import SampleStore
 
 
 class FirstImages:
     """The first images of a store."""
 
-    def __init__(self, images: ImageStore, count: int) -> None:
+    def __init__(self, images: SampleStore, count: int) -> None:
         self._images, self._count = images, min(count, len(images))
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int)
     arguments = parser.parse_args()
     dataset = open_labels(arguments.data, arguments.label_column)
-    images = FirstImages(dataset.images, arguments.images)
+    images = FirstImages(dataset.store, arguments.images)
     config = BackboneConfig(image_size=arguments.image_size)
     fast = load_backbone(config, typical_side(images))
     plain = replace(fast, model=embedded_model(), dtype=torch.float32)
@@ -108,7 +108,7 @@ def bare(backbone: Backbone, pixels: torch.Tensor, count: int) -> float:
     return passes * len(pixels) / (time.perf_counter() - start)
 
 
-def extraction(images: ImageStore, backbone: Backbone, batch_size: int) -> float:
+def extraction(images: SampleStore, backbone: Backbone, batch_size: int) -> float:
     """Return images a second from encoded images to features on disk."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -116,7 +116,7 @@ def extraction(images: ImageStore, backbone: Backbone, batch_size: int) -> float
         return len(images) / (time.perf_counter() - start)
 
 
-def agreement(images: ImageStore, plain: Backbone, fast: Backbone) -> float:
+def agreement(images: SampleStore, plain: Backbone, fast: Backbone) -> float:
     """Return Spearman's rank correlation of all cosine similarities among 512 images."""
     first = FirstImages(images, 512)
     parts = []

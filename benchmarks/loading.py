@@ -89,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         start = time.perf_counter()
         pixels = decode_once(
-            dataset.images, "speed", stored_square(wanted), cache=Path(cache), limit=10**12
+            dataset.store, "speed", stored_square(wanted), cache=Path(cache), limit=10**12
         )
         decoding = len(dataset) / (time.perf_counter() - start)
         assert pixels.values is not None, "the disk is too full for this"
@@ -98,7 +98,7 @@ def main() -> None:
         print(f"{arguments.batch_size}, {device.type}, torch {torch.__version__}, ", end="")
         print(f"{torch.get_num_threads()} threads, {os.cpu_count()} cores")
         print(f"{'decoding once, to disk':40} {decoding:8.0f} images/s")
-        decoded = DecodedPixels(dataset.images, pixels.preprocessing, workers=arguments.workers)
+        decoded = DecodedPixels(dataset.store, pixels.preprocessing, workers=arguments.workers)
         sources: dict[str, PixelSource] = {"disk": StoredPixels(pixels.values), "workers": decoded}
         feeds = Feeds(sources, rows, wanted, device, arguments.batch_size)
         compare(arguments, device, wanted, feeds)

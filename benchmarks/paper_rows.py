@@ -148,10 +148,10 @@ def load(arguments: argparse.Namespace) -> Data:
     """Return all images, decoded once."""
     dataset = open_labels(arguments.data, arguments.label_column)
     backbone = BackboneConfig(name=arguments.backbone, image_size=arguments.image_size)
-    network = load_network(backbone, typical_side(dataset.images))
+    network = load_network(backbone, typical_side(dataset.store))
     with tempfile.TemporaryDirectory() as cache:
         seen = decode_once(
-            dataset.images,
+            dataset.store,
             dataset.fingerprint,
             stored_square(network.preprocessing),
             cache=Path(cache),

@@ -106,7 +106,7 @@ def numbers():
         split=pa.nulls(100, pa.string()),
         given_label=label.astype(np.int64),
         class_names=("negative", "positive"),
-        images=NumberStore(values),
+        store=NumberStore(values),
         source=DatasetSource("memory", Path("/nowhere/numbers"), {}),
         fingerprint="numbers",
     )

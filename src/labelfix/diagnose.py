@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from labelfix.arguments import checks_arguments
 from labelfix.config import BackboneConfig, Device
-from labelfix.errors import ConfigError, DatasetError, RunError, UnreadableImage
+from labelfix.errors import ConfigError, DatasetError, RunError, UnreadableSample
 from labelfix.modalities.image.backbone import Network, load_network, normalize
 from labelfix.modalities.image.decode import Decoding, decode_image
 from labelfix.modalities.image.transforms import Preprocessing
@@ -52,7 +52,7 @@ from labelfix.report.training_log import (
 )
 from labelfix.report.types import Report
 from labelfix.report.view import ReportView
-from labelfix.types import MISSING, ImageStore
+from labelfix.types import MISSING, SampleStore
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 from labelfix.utils.torch_utils import choose_device
@@ -484,7 +484,7 @@ def _samples(
     for done, row in enumerate(trained[places].tolist(), start=1):
         try:
             image = decode_image(images.read(row), at_least=preprocessing.size, decoding=decoding)
-        except UnreadableImage:
+        except UnreadableSample:
             continue
         pixels.append(torch.from_numpy(preprocessing.pixels(image)))
         rows.append(row)
@@ -501,7 +501,7 @@ def _samples(
     )
 
 
-def _images(report: Report, on_progress: OnProgress) -> ImageStore:
+def _images(report: Report, on_progress: OnProgress) -> SampleStore:
     """Open the audited data again.
 
     Raises:
@@ -513,4 +513,4 @@ def _images(report: Report, on_progress: OnProgress) -> ImageStore:
             f"{report.run.source.path} holds probabilities, and no images",
             hint="diagnose a run of images, not of --pred-probs",
         )
-    return dataset.images
+    return dataset.store

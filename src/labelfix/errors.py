@@ -58,7 +58,3 @@ class BenchmarkError(LabelfixError):
 
 class UnreadableSample(Exception):
     """One sample cannot be read; the message is the reason that the report gives for the row."""
-
-
-class UnreadableImage(UnreadableSample):
-    """One image cannot be read; the message is the reason that the report gives for the row."""

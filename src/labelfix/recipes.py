@@ -70,7 +70,7 @@ class HeadTuning:
         Raises:
             BackboneError: It cannot be had.
         """
-        encoder = (modality or get_modality("image")).encoder(config, dataset.images)
+        encoder = (modality or get_modality("image")).encoder(config, dataset.store)
         return cls(encoder, config, choose_device(config.backbone.device))
 
     @property
@@ -84,7 +84,7 @@ class HeadTuning:
         Raises:
             RunError: The cache cannot be written to.
         """
-        return self.encoder.encode(dataset.images, dataset.fingerprint, cache, on_progress)
+        return self.encoder.encode(dataset.store, dataset.fingerprint, cache, on_progress)
 
     def train(
         self,
@@ -163,7 +163,7 @@ class FullTuning:
             ConfigError: The modality has no networks to train.
             TrainingError: Another process is gone.
         """
-        trainer = modality.trainer(config, dataset.images)
+        trainer = modality.trainer(config, dataset.store)
         if trainer is None:
             raise ConfigError(
                 f"there is no whole network to train on {modality.plural}",
@@ -200,7 +200,7 @@ class FullTuning:
         Raises:
             RunError: The cache cannot be written to.
         """
-        return self.trainer.encode(dataset.images, dataset.fingerprint, cache, on_progress)
+        return self.trainer.encode(dataset.store, dataset.fingerprint, cache, on_progress)
 
     def train(
         self,
@@ -221,7 +221,7 @@ class FullTuning:
             RunError: A checkpoint cannot be written or read.
         """
         views = self.trainer.views(
-            dataset.images,
+            dataset.store,
             seen,
             dataset.given_label,
             self.device,

@@ -8,7 +8,7 @@ holds them.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -74,10 +74,6 @@ class SampleStore(Protocol):
     def location(self, index: int) -> str:
         """Return where the sample of one row lies, for a person and for an export."""
         ...
-
-
-ImageStore: TypeAlias = SampleStore
-"""A store whose samples are encoded images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +149,10 @@ class LabeledDataset(Samples):
     """Samples that can be read.
 
     Args:
-        images: The encoded samples, N rows.
+        store: The encoded samples, N rows.
     """
 
-    images: SampleStore
+    store: SampleStore
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -205,7 +205,7 @@ def test_cifar10n_becomes_parquet(tmp_path: Path) -> None:
             to / "cifar10n_train.parquet", DatasetConfig(label_column="clean_label")
         )
         path = tmp_path / "row.png"
-        path.write_bytes(opened.images.read(row))
+        path.write_bytes(opened.store.read(row))
         image = np.array(Image.open(path)).transpose(2, 0, 1)
         assert np.array_equal(image, np.concatenate(pixels[:5])[row])
     data = open_images(find_task("cifar10n-aggre"), to)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.modalities.image.decode import decode_image
 from labelfix.utils.progress import Progress
 
@@ -32,7 +32,7 @@ def test_class_folders(tmp_path):
     ]  # fmt: skip
     assert data.class_names == ("2", "cat", "dog")
     assert labels_of(data) == ["2", "cat", "cat", "dog", "dog"]
-    assert data.split.null_count == len(data) == len(data.images) == 5
+    assert data.split.null_count == len(data) == len(data.store) == 5
     assert (data.source.kind, data.source.path, data.source.columns) == ("folder", tmp_path, {})
 
 
@@ -40,9 +40,9 @@ def test_images_go_with_their_rows(tmp_path):
     names = ["cat/b.png", "dog/a.png", "cat/a.png"]
     data = opened(put(tmp_path, *names))
     for row, name in enumerate(data.sample_id.to_pylist()):
-        assert data.images.location(row) == str(tmp_path / name)
-        assert data.images.read(row) == (tmp_path / name).read_bytes()
-        assert decode_image(data.images.read(row)).getpixel((0, 0))[0] == names.index(name)
+        assert data.store.location(row) == str(tmp_path / name)
+        assert data.store.read(row) == (tmp_path / name).read_bytes()
+        assert decode_image(data.store.read(row)).getpixel((0, 0))[0] == names.index(name)
 
 
 def test_split_folders_are_recognized_in_any_case(tmp_path):
@@ -89,8 +89,8 @@ def test_every_file_in_a_class_folder_is_a_sample_but_hidden_ones(tmp_path):
     assert data.sample_id.to_pylist() == [
         "cat/a.png", "cat/empty.png", "cat/notes.txt", "dog/a.png",
     ]  # fmt: skip
-    with pytest.raises(UnreadableImage, match="empty file"):
-        decode_image(data.images.read(1))
+    with pytest.raises(UnreadableSample, match="empty file"):
+        decode_image(data.store.read(1))
 
 
 def test_unicode_spaces_and_undecodable_names(tmp_path):
@@ -101,7 +101,7 @@ def test_unicode_spaces_and_undecodable_names(tmp_path):
     assert "odd/\\xff\\xfe.png" in data.sample_id.to_pylist()
     assert data.class_names == ("Kätzchen 猫", "chien d'été", "new\nline", "odd")
     for row in range(len(data)):
-        assert decode_image(data.images.read(row)).size == (8, 8)
+        assert decode_image(data.store.read(row)).size == (8, 8)
 
 
 def test_linked_images_and_class_folders_are_followed_if_asked(tmp_path):
@@ -113,7 +113,7 @@ def test_linked_images_and_class_folders_are_followed_if_asked(tmp_path):
     data = open_dataset(root, DatasetConfig(follow_links=True))
     assert data.sample_id.to_pylist() == ["cat/a.png", "dog/1.png", "dog/2.png", "dog/3.png"]
     assert data.source.follow_links
-    assert data.images.read(0) == data.images.read(1)
+    assert data.store.read(0) == data.store.read(1)
 
 
 def test_loops_of_links_end(tmp_path):
@@ -125,8 +125,8 @@ def test_loops_of_links_end(tmp_path):
     (root / "cat" / "round.png").symlink_to(root / "cat" / "round.png")
     data = opened(root)
     assert data.sample_id.to_pylist() == ["cat/a.png", "cat/round.png", "dog/a.png"]
-    with pytest.raises(UnreadableImage, match="too many levels of symbolic links"):
-        data.images.read(1)
+    with pytest.raises(UnreadableSample, match="too many levels of symbolic links"):
+        data.store.read(1)
 
 
 def test_two_folders_that_link_to_each_other_end(tmp_path):
@@ -146,8 +146,8 @@ def test_broken_links_are_samples_whose_file_is_missing(tmp_path):
     assert data.sample_id.to_pylist() == ["bird", "cat/a.png", "cat/gone.png", "dog/a.png"]
     assert labels_of(data) == [None, "cat", "cat", "dog"]
     for row in (0, 2):
-        with pytest.raises(UnreadableImage, match="file is missing"):
-            data.images.read(row)
+        with pytest.raises(UnreadableSample, match="file is missing"):
+            data.store.read(row)
 
 
 def test_pipes_are_never_opened(tmp_path):
@@ -157,8 +157,8 @@ def test_pipes_are_never_opened(tmp_path):
     (tmp_path / "cat" / "linked.png").symlink_to(tmp_path / "far")
     data = opened(tmp_path)
     assert data.sample_id.to_pylist() == ["cat/a.png", "cat/linked.png", "dog/a.png"]
-    with pytest.raises(UnreadableImage, match="not a regular file"):
-        data.images.read(1)
+    with pytest.raises(UnreadableSample, match="not a regular file"):
+        data.store.read(1)
 
 
 def test_files_that_change_after_opening_are_unreadable(tmp_path):
@@ -166,10 +166,10 @@ def test_files_that_change_after_opening_are_unreadable(tmp_path):
     (tmp_path / "cat/a.png").unlink()
     (tmp_path / "cat/b.png").unlink()
     (tmp_path / "cat/b.png").mkdir()
-    with pytest.raises(UnreadableImage, match="file is missing"):
-        data.images.read(0)
-    with pytest.raises(UnreadableImage, match="not a regular file"):
-        data.images.read(1)
+    with pytest.raises(UnreadableSample, match="file is missing"):
+        data.store.read(0)
+    with pytest.raises(UnreadableSample, match="not a regular file"):
+        data.store.read(1)
 
 
 @pytest.fixture
@@ -185,8 +185,8 @@ def permissions_count(tmp_path_factory: pytest.TempPathFactory) -> None:
 def test_a_file_without_permission_is_unreadable(tmp_path):
     data = opened(put(tmp_path, "cat/a.png", "dog/a.png"))
     (tmp_path / "cat/a.png").chmod(0)
-    with pytest.raises(UnreadableImage, match="cannot be read: permission denied"):
-        data.images.read(0)
+    with pytest.raises(UnreadableSample, match="cannot be read: permission denied"):
+        data.store.read(0)
 
 
 @pytest.mark.usefixtures("permissions_count")
@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_listed_stops_the_run(tmp_path):
 
 
 def test_the_images_can_be_sent_to_another_process(tmp_path):
-    images = opened(put(tmp_path, "cat/a.png", "dog/a.png")).images
+    images = opened(put(tmp_path, "cat/a.png", "dog/a.png")).store
     assert pickle.loads(pickle.dumps(images)).read(1) == images.read(1)
 
 

@@ -23,7 +23,7 @@ from written_forms import (
     write_zip,
 )
 
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 
 
 def fault_text(path: Path) -> str:
@@ -43,8 +43,8 @@ class TestArchives:
         assert data.source.kind == "archive"
         assert data.assumptions == ()
         for row, name in enumerate(data.sample_id.to_pylist()):
-            assert data.images.read(row) == CLASSES[name]
-            assert data.images.location(row) == f"{path}/{name}"
+            assert data.store.read(row) == CLASSES[name]
+            assert data.store.location(row) == f"{path}/{name}"
         assert list(tmp_path.iterdir()) == [path]
 
     def test_a_folder_around_all_classes_is_no_class(self, tmp_path, form):
@@ -54,7 +54,7 @@ class TestArchives:
         data = opened(WRITERS[form](tmp_path / f"p.{form}", files))
         assert data.class_names == ("cat", "dog")
         assert data.sample_id[0].as_py() == "photos-v2/cat/0.png"
-        assert data.images.read(0) == picture(0)
+        assert data.store.read(0) == picture(0)
 
     def test_splits_above_classes(self, tmp_path, form):
         files = {f"{s}/{name}": data for s in ("train", "test") for name, data in CLASSES.items()}
@@ -71,9 +71,9 @@ class TestArchives:
         assert labels_by_id(data) == {
             "images/0.png": "Käfer", "images/1.png": "cat", "images/2.png": "cat", "no.png": "cat",
         }  # fmt: skip
-        assert data.images.read(2) == picture(2)
-        with pytest.raises(UnreadableImage, match="missing"):
-            data.images.read(3)
+        assert data.store.read(2) == picture(2)
+        with pytest.raises(UnreadableSample, match="missing"):
+            data.store.read(3)
         again = opened(
             data.source.path, **{f"{r}_column": c for r, c in data.source.columns.items()}
         )
@@ -83,11 +83,11 @@ class TestArchives:
         files = {"../../cat/0.png": picture(0), "/etc/dog/1.png": picture(1), **CLASSES}
         data = opened(WRITERS[form](tmp_path / f"p.{form}", files))
         rows = data.sample_id.to_pylist()
-        assert data.images.read(rows.index("../../cat/0.png")) == picture(0)
+        assert data.store.read(rows.index("../../cat/0.png")) == picture(0)
 
     def test_stores_can_be_pickled_and_read_by_threads(self, tmp_path, form):
         data = opened(WRITERS[form](tmp_path / f"p.{form}", CLASSES))
-        images = pickle.loads(pickle.dumps(data.images))
+        images = pickle.loads(pickle.dumps(data.store))
         with ThreadPoolExecutor(8) as pool:
             read = list(pool.map(images.read, list(range(4)) * 50))
         assert read == [CLASSES[name] for name in data.sample_id.to_pylist()] * 50
@@ -104,7 +104,7 @@ class TestArchives:
                 archive.addfile(info, io.BytesIO(picture(9)))
         data = opened(path)
         assert len(data) == 4
-        assert data.images.read(data.sample_id.to_pylist().index("cat/0.png")) == picture(9)
+        assert data.store.read(data.sample_id.to_pylist().index("cat/0.png")) == picture(9)
 
     def test_one_damaged_file_is_a_row(self, tmp_path, form):
         if form == "tar":
@@ -115,9 +115,9 @@ class TestArchives:
         path.write_bytes(data[: at + 40] + b"\xff\xff\xff" + data[at + 43 :])
         opened_data = opened(path)
         row = opened_data.sample_id.to_pylist().index("cat/2.png")
-        with pytest.raises(UnreadableImage, match="damaged"):
-            opened_data.images.read(row)
-        assert opened_data.images.read(1 - row % 2) in CLASSES.values()
+        with pytest.raises(UnreadableSample, match="damaged"):
+            opened_data.store.read(row)
+        assert opened_data.store.read(1 - row % 2) in CLASSES.values()
 
 
 def test_an_encrypted_zip_is_named(tmp_path):
@@ -143,8 +143,8 @@ def test_a_zip_whose_file_is_not_as_large_as_it_says_is_a_row(tmp_path, holds, s
     struct.pack_into("<I", data, start + 24, says)
     path.write_bytes(data)
     bomb = opened(path)
-    with pytest.raises(UnreadableImage, match=why):
-        bomb.images.read(bomb.sample_id.to_pylist().index("cat/bomb.png"))
+    with pytest.raises(UnreadableSample, match=why):
+        bomb.store.read(bomb.sample_id.to_pylist().index("cat/bomb.png"))
 
 
 def test_names_in_a_zip_that_are_utf8_without_saying_so(tmp_path):
@@ -176,7 +176,7 @@ def test_names_in_a_tar_that_are_not_utf8(tmp_path):
             archive.addfile(info, io.BytesIO(data))
     data = opened(path)
     assert "k\\xe4fer" in data.class_names
-    assert data.images.read(data.sample_id.to_pylist().index("k\\xe4fer/1.png")) == picture(1)
+    assert data.store.read(data.sample_id.to_pylist().index("k\\xe4fer/1.png")) == picture(1)
 
 
 @pytest.mark.parametrize("deep", [60, 3000])
@@ -185,7 +185,7 @@ def test_files_that_lie_deep(tmp_path, form, deep):
     files = {f"{label}/{'d/' * deep}a.png": picture(1) for label in ("cat", "dog")}
     data = opened(WRITERS[form](tmp_path / f"p.{form}", files))
     assert data.class_names == ("cat", "dog")
-    assert data.images.read(1) == picture(1)
+    assert data.store.read(1) == picture(1)
 
 
 def test_a_tar_that_is_cut_off_is_named(tmp_path):
@@ -212,7 +212,7 @@ def test_links_in_a_tar(tmp_path):
         archive.addfile(pipe)
     data = opened(path)
     ids = data.sample_id.to_pylist()
-    assert data.images.read(ids.index("dog/link.png")) == picture(0)
+    assert data.store.read(ids.index("dog/link.png")) == picture(0)
     assert "dog/passwd.png" not in ids
     assert "dog/pipe.png" not in ids
 
@@ -239,7 +239,7 @@ def test_web_dataset_is_read_in_place(tmp_path, note, labels, columns):
     assert dict(data.source.columns) == columns
     ids = ["n2", "n3", "n0", "n1"] if note == "json" else [f"{n:04}.png" for n in (2, 3, 0, 1)]
     assert data.sample_id.to_pylist() == ids
-    assert [data.images.read(row) for row in (3, 0)] == [picture(1), picture(2)]
+    assert [data.store.read(row) for row in (3, 0)] == [picture(1), picture(2)]
     again = opened(data.source.path, **{f"{r}_column": c for r, c in data.source.columns.items()})
     assert again.fingerprint == data.fingerprint
     assert again.sample_id.equals(data.sample_id)
@@ -278,7 +278,7 @@ def test_two_images_a_sample_are_chosen_between(tmp_path):
         files[f"{n}.cls"] = str(n).encode()
     path = write_tar(tmp_path / "w.tar", files)
     assert "--image-column" in fault_text(path)
-    assert opened(path, image_column="right.png").images.read(0) == picture(5)
+    assert opened(path, image_column="right.png").store.read(0) == picture(5)
 
 
 def test_save_to_disk_is_read(tmp_path, features):
@@ -287,10 +287,10 @@ def test_save_to_disk_is_read(tmp_path, features):
     assert labels_of(data) == ["cat", "dog"] * 3
     assert data.sample_id.to_pylist() == [f"{n}.png" for n in range(6)]
     assert data.source.kind == "arrow"
-    images = pickle.loads(pickle.dumps(data.images))
+    images = pickle.loads(pickle.dumps(data.store))
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(images.read, [5, 0, 3])) == [picture(n) for n in (5, 0, 3)]
-    assert data.images.location(4).endswith("data-00001-of-00002.arrow:1")
+    assert data.store.location(4).endswith("data-00001-of-00002.arrow:1")
 
 
 def test_a_dataset_dict_has_splits(tmp_path, features):
@@ -299,7 +299,7 @@ def test_a_dataset_dict_has_splits(tmp_path, features):
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "d")
     data = opened(tmp_path / "d")
     assert data.split.to_pylist() == ["train"] * 4 + ["holdout"] * 2
-    assert data.images.read(5) == picture(5)
+    assert data.store.read(5) == picture(5)
 
 
 def test_save_to_disk_that_lacks_a_file_is_named(tmp_path, features):
@@ -330,7 +330,7 @@ def test_metadata_beside_images(tmp_path, form):
         f"1 images of {tmp_path} are in no metadata file, such as 'train/extra.png', and are left "
         "out; give them a row there"
     ]
-    assert data.images.read(0) == picture(3)
+    assert data.store.read(0) == picture(3)
     again = opened(tmp_path, **{f"{r}_column": c for r, c in data.source.columns.items()})
     assert again.fingerprint == data.fingerprint
 

@@ -18,7 +18,7 @@ from written_forms import CLASSES, picture, shard, write_tar, write_zip
 
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
-from labelfix.errors import LabelfixError, UnreadableImage
+from labelfix.errors import LabelfixError, UnreadableSample
 
 LABELS = ["cat", "dog", "cat", "dog"]
 HUGGING_FACE = json.dumps({
@@ -164,10 +164,10 @@ def ends_as_it_should(path: Path) -> bool:
         return bool(str(error) and error.hint)
     sound = []
     for row in range(len(data)):
-        data.images.location(row)
+        data.store.location(row)
         try:
-            sound.append(isinstance(data.images.read(row), bytes))
-        except UnreadableImage as error:
+            sound.append(isinstance(data.store.read(row), bytes))
+        except UnreadableSample as error:
             sound.append(bool(str(error)))
     return all(sound)
 

@@ -168,8 +168,8 @@ def test_a_path_is_found_in_either_form(tmp_path, there, written):
     (tmp_path / "m.csv").write_text(f"image,label\n{path},x\nb.png,y\n", encoding="utf-8")
     data = opened(tmp_path / "m.csv")
     assert data.sample_id.to_pylist() == [path, "b.png"]
-    assert data.images.read(0) == b"an image"
-    assert data.images.location(0) == str(file)
+    assert data.store.read(0) == b"an image"
+    assert data.store.location(0) == str(file)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from small_report import Sample, report_of
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.stores import shown_images
-from labelfix.errors import DatasetError, UnreadableImage
+from labelfix.errors import DatasetError, UnreadableSample
 from labelfix.exports.export import export
 from labelfix.report.io import read_report_table, write_report
 from labelfix.report.reopen import open_audited
@@ -41,8 +41,8 @@ def write_run(data: Path, run: Path, *, follow: bool = False) -> Path:
     for row, name in enumerate(dataset.sample_id.to_pylist()):
         reason = None
         try:
-            dataset.images.read(row)
-        except UnreadableImage as error:
+            dataset.store.read(row)
+        except UnreadableSample as error:
             reason = str(error)
         given = int(dataset.given_label[row])
         error = None if reason else 0.01
@@ -56,8 +56,8 @@ def reasons_of(dataset: LabeledDataset) -> dict[str, str]:
     reasons = {}
     for row, name in enumerate(dataset.sample_id.to_pylist()):
         try:
-            dataset.images.read(row)
-        except UnreadableImage as error:
+            dataset.store.read(row)
+        except UnreadableSample as error:
             reasons[name] = str(error)
     return reasons
 
@@ -138,7 +138,7 @@ def test_the_report_keeps_the_choice(data: Path, tmp_path: Path) -> None:
     row = dataset.sample_id.to_pylist().index("cat/passwd.png")
     assert shown_images(dataset, follow_links=False).read(row) == SECRET
     plain = replace(dataset, source=replace(dataset.source, follow_links=False))
-    with pytest.raises(UnreadableImage, match="leads out of the data folder"):
+    with pytest.raises(UnreadableSample, match="leads out of the data folder"):
         shown_images(plain, follow_links=False).read(row)
 
 
@@ -196,5 +196,5 @@ def test_a_folder_that_becomes_a_link_is_not_followed(data: Path, tmp_path: Path
     (data / "cat").rmdir()
     (data / "cat").symlink_to(tmp_path / "outside")
     (tmp_path / "outside" / "1.png").write_bytes(SECRET)
-    with pytest.raises(UnreadableImage, match="leads out"):
+    with pytest.raises(UnreadableSample, match="leads out"):
         shown_images(dataset, follow_links=False).read(row)

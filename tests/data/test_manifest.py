@@ -17,7 +17,7 @@ from PIL import Image
 
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.utils.progress import Progress
 
 FORMS = ("csv", "tsv", "jsonl", "parquet")
@@ -71,8 +71,8 @@ def test_every_form_gives_the_same_data_set(four, form):
     assert data.source.path == path
     assert data.source.columns == {"image": "image", "label": "label"}
     for row, name in enumerate(data.sample_id.to_pylist()):
-        assert data.images.read(row) == (four / name).read_bytes()
-        assert data.images.location(row) == str(four / name)
+        assert data.store.read(row) == (four / name).read_bytes()
+        assert data.store.location(row) == str(four / name)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -218,7 +218,7 @@ def test_paths_are_made_normal_and_relative(four):
     rows = [{"image": name, "label": label} for name, label in zip(names, "xyxy", strict=True)]
     data = opened(write_manifest(four / "m.csv", rows))
     assert data.sample_id.to_pylist() == ["a.png", "sub dir/ü.png", "b.png", "c.png"]
-    assert data.images.read(1) == (four / "sub dir" / "ü.png").read_bytes()
+    assert data.store.read(1) == (four / "sub dir" / "ü.png").read_bytes()
 
 
 def test_missing_files_and_paths_are_rows(four):
@@ -228,9 +228,9 @@ def test_missing_files_and_paths_are_rows(four):
     rows[3]["image"] = "b.png/under"
     data = opened(write_manifest(four / "m.csv", rows))
     for row, reason in ((1, "file is missing"), (2, "no image path"), (3, "file is missing")):
-        with pytest.raises(UnreadableImage, match=reason):
-            data.images.read(row)
-    assert data.images.location(2) == ""
+        with pytest.raises(UnreadableSample, match=reason):
+            data.store.read(row)
+    assert data.store.location(2) == ""
 
 
 def test_links_inside_the_folder_are_followed(four):
@@ -238,14 +238,14 @@ def test_links_inside_the_folder_are_followed(four):
     (four / "link.png").symlink_to(four / "a.png")
     rows = [{"image": "linked/b.png", "label": 0}, {"image": "link.png", "label": 1}]
     data = opened(write_manifest(four / "m.csv", rows))
-    assert data.images.read(1) == (four / "a.png").read_bytes()
+    assert data.store.read(1) == (four / "a.png").read_bytes()
 
 
 def test_the_manifest_may_lie_behind_a_link(four, tmp_path_factory):
     write_manifest(four / "m.csv", rows_with([0, 1, 0, 1]))
     alias = tmp_path_factory.mktemp("alias") / "data"
     alias.symlink_to(four)
-    assert len(opened(alias / "m.csv").images.read(3)) > 0
+    assert len(opened(alias / "m.csv").store.read(3)) > 0
     rows = [{"image": str(four / "a.png"), "label": 0}, {"image": str(alias / "b.png"), "label": 1}]
     data = opened(write_manifest(alias / "n.csv", rows))
     assert data.sample_id.to_pylist() == ["a.png", "b.png"]
@@ -371,8 +371,8 @@ class TestBadInput:
         rows = [{"image": "a.png", "label": 0}, {"image": out, "label": 1}]
         data = opened(write_manifest(tmp_path / "data" / f"m.{form}", rows))
         assert repr(out) in data.assumptions[0].text
-        with pytest.raises(UnreadableImage, match=r"leads out of the data folder.*--follow-links"):
-            data.images.read(1)
+        with pytest.raises(UnreadableSample, match=r"leads out of the data folder.*--follow-links"):
+            data.store.read(1)
         rows += [{"image": str(tmp_path / "secret.png"), "label": 1}, {"image": "../x", "label": 0}]
         fault = fault_of(write_manifest(tmp_path / "data" / f"m.{form}", rows))
         assert "3 of the 4 images" in str(fault)
@@ -385,8 +385,8 @@ class TestBadInput:
                 {"image": "../photos/b.png", "label": 1}]  # fmt: skip
         path = write_manifest(tmp_path / "meta" / "m.csv", rows)
         data = open_dataset(path, DatasetConfig(follow_links=True))
-        assert data.images.read(1) == (tmp_path / "photos" / "b.png").read_bytes()
-        assert data.images.read(0) == (tmp_path / "photos" / "a.png").read_bytes()
+        assert data.store.read(1) == (tmp_path / "photos" / "b.png").read_bytes()
+        assert data.store.read(0) == (tmp_path / "photos" / "a.png").read_bytes()
         assert data.assumptions == ()
 
     def test_links_that_lead_outside_the_folder(self, tmp_path):
@@ -396,10 +396,10 @@ class TestBadInput:
         for out in ("b.png", "more/b.png"):
             rows = [{"image": "a.png", "label": 0}, {"image": out, "label": 1}]
             path = write_manifest(tmp_path / "data" / "m.csv", rows)
-            with pytest.raises(UnreadableImage, match="leads out of the data folder"):
-                opened(path).images.read(1)
+            with pytest.raises(UnreadableSample, match="leads out of the data folder"):
+                opened(path).store.read(1)
             data = open_dataset(path, DatasetConfig(follow_links=True))
-            assert data.images.read(1) == (tmp_path / "secret" / "b.png").read_bytes()
+            assert data.store.read(1) == (tmp_path / "secret" / "b.png").read_bytes()
 
     def test_no_image_is_there(self, tmp_path):
         path = write_manifest(tmp_path / "m.csv", rows_with([0, 1, 0, 1]))

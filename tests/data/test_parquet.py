@@ -15,7 +15,7 @@ from opened_data import fault_of, labels_of, opened
 from PIL import Image
 
 from labelfix.data.stores import ParquetImages
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.modalities.image.decode import decode_image
 
 
@@ -47,8 +47,8 @@ def test_plain_bytes(tmp_path, kind):
     assert data.sample_id.to_pylist() == ["set.parquet:0", "set.parquet:1", "set.parquet:2"]
     assert labels_of(data) == [2, 1, 2]
     assert data.class_names == (1, 2)
-    assert [data.images.read(row) for row in range(3)] == IMAGES.to_pylist()
-    assert data.images.location(2) == f"{path}:2"
+    assert [data.store.read(row) for row in range(3)] == IMAGES.to_pylist()
+    assert data.store.location(2) == f"{path}:2"
     assert data.source.kind == "parquet"
     assert data.source.columns == {"image": "picture", "label": "label"}
 
@@ -57,7 +57,7 @@ def test_bytes_and_path_records_of_hugging_face(tmp_path):
     records = [{"bytes": png(row), "path": f"{row}.png"} for row in range(3)]
     data = opened(write(tmp_path / "set.parquet", {"image": records, "label": ["a", "b", "a"]}))
     assert data.sample_id.to_pylist() == ["0.png", "1.png", "2.png"]
-    assert [data.images.read(row) for row in (2, 0, 1)] == [png(2), png(0), png(1)]
+    assert [data.store.read(row) for row in (2, 0, 1)] == [png(2), png(0), png(1)]
 
 
 def test_records_without_bytes_are_read_from_their_path(tmp_path):
@@ -69,26 +69,26 @@ def test_records_without_bytes_are_read_from_their_path(tmp_path):
     paths = ["sub/x.png", "gone.png", *outside, None]
     records = [{"bytes": None, "path": path} for path in paths]
     path = write(tmp_path / "data" / "p.parquet", {"image": records, "label": list("abcdef")})
-    images = opened(path).images
+    images = opened(path).store
     assert images.read(0) == png(7)
-    with pytest.raises(UnreadableImage, match="file is missing"):
+    with pytest.raises(UnreadableSample, match="file is missing"):
         images.read(1)
     for row in (2, 3, 4):
-        with pytest.raises(UnreadableImage, match="leads out of the data folder"):
+        with pytest.raises(UnreadableSample, match="leads out of the data folder"):
             images.read(row)
-    with pytest.raises(UnreadableImage, match="holds no image"):
+    with pytest.raises(UnreadableSample, match="holds no image"):
         images.read(5)
 
 
 def test_an_empty_cell_is_a_row_that_cannot_be_read(tmp_path):
     images = pa.array([png(0), None, b"", b"text"], pa.binary())
     data = opened(write(tmp_path / "p.parquet", {"image": images, "label": [0, 1, 0, 1]}))
-    with pytest.raises(UnreadableImage, match="holds no image"):
-        data.images.read(1)
-    with pytest.raises(UnreadableImage, match="empty file"):
-        decode_image(data.images.read(2))
-    with pytest.raises(UnreadableImage, match="not an image"):
-        decode_image(data.images.read(3))
+    with pytest.raises(UnreadableSample, match="holds no image"):
+        data.store.read(1)
+    with pytest.raises(UnreadableSample, match="empty file"):
+        decode_image(data.store.read(2))
+    with pytest.raises(UnreadableSample, match="not an image"):
+        decode_image(data.store.read(3))
 
 
 class TestSampleId:
@@ -191,9 +191,9 @@ class TestShards:
             "data/train-00001-of-00003.parquet:0",
         ]
         assert labels_of(data) == ["c0", "z", "c1", "z", "c2", "z"]
-        assert [data.images.read(row) for row in (0, 2, 4)] == [png(0), png(1), png(2)]
-        assert data.images.read(1) == png(9)
-        assert data.images.location(3) == f"{tmp_path}/data/train-00001-of-00003.parquet:1"
+        assert [data.store.read(row) for row in (0, 2, 4)] == [png(0), png(1), png(2)]
+        assert data.store.read(1) == png(9)
+        assert data.store.location(3) == f"{tmp_path}/data/train-00001-of-00003.parquet:1"
 
     def test_splits_are_told_by_their_names(self, tmp_path):
         names = {
@@ -240,7 +240,7 @@ class TestShards:
         write(tmp_path / "1.parquet", {"image": IMAGES, "label": [1, 2, 1]})
         data = opened(tmp_path)
         assert len(data) == 3
-        assert data.images.read(2) == png(2)
+        assert data.store.read(2) == png(2)
 
     def test_a_shard_with_other_columns_is_named(self, tmp_path):
         write(tmp_path / "0.parquet", {"image": IMAGES, "label": [1, 2, 1]})
@@ -265,7 +265,7 @@ class TestShards:
         resource.setrlimit(resource.RLIMIT_NOFILE, (next_handle() + 20, hard))
         try:
             data = opened(tmp_path)
-            assert [data.images.read(row) for row in range(60)] == [png(row) for row in range(60)]
+            assert [data.store.read(row) for row in range(60)] == [png(row) for row in range(60)]
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -334,7 +334,7 @@ class TestImages:
         path.write_bytes(data)
         images = ParquetImages(tmp_path, ["p.parquet"], [9], "image")
         for row in (3, 4, 5, 3):
-            with pytest.raises(UnreadableImage, match="cannot be read from the Parquet file"):
+            with pytest.raises(UnreadableSample, match="cannot be read from the Parquet file"):
                 images.read(row)
         assert [images.read(row) for row in (0, 2, 6, 8)] == [blobs[row] for row in (0, 2, 6, 8)]
 
@@ -342,9 +342,9 @@ class TestImages:
         images = self.written(tmp_path)
         (tmp_path / "0.parquet").unlink()
         (tmp_path / "1.parquet").write_bytes(b"PAR1 no more")
-        with pytest.raises(UnreadableImage, match="file is missing"):
+        with pytest.raises(UnreadableSample, match="file is missing"):
             images.read(0)
-        with pytest.raises(UnreadableImage, match="cannot be read"):
+        with pytest.raises(UnreadableSample, match="cannot be read"):
             images.read(8)
 
 

@@ -133,9 +133,9 @@ def test_backslashes_do_not_lead_out(photos, tmp_path):
     inside.mkdir()
     Image.new("RGB", (8, 8)).save(inside / "a.png")
     data = opened(write(inside / "m.csv", "image,label\na.png,x\n..\\secret.png,y\na.png2,x\n"))
-    assert data.images.location(1).endswith("in/..\\secret.png")
+    assert data.store.location(1).endswith("in/..\\secret.png")
     with pytest.raises(Exception, match="missing"):
-        data.images.read(1)
+        data.store.read(1)
 
 
 @pytest.mark.parametrize(

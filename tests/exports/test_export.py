@@ -159,7 +159,7 @@ def test_a_manifest_of_a_class_folder_can_be_audited_again(tmp_path):
 
     assert again.sample_id.to_pylist() == names
     assert [again.class_names[code] for code in again.given_label] == ["dog", "cat", "dog", "dog"]
-    assert [again.images.read(row) for row in range(4)] == [png(row) for row in range(4)]
+    assert [again.store.read(row) for row in range(4)] == [png(row) for row in range(4)]
 
 
 def test_a_manifest_far_from_its_images_names_them_absolutely(tmp_path):

@@ -163,7 +163,7 @@ def test_huggingface_shards_hold_images_and_named_classes(tmp_path, run):
     labels = [again.class_names[code] for code in again.given_label]
     assert dict(zip(again.sample_id.to_pylist(), labels, strict=True)) == LABELS
     assert {again.split[row].as_py() for row in range(4)} == {"test", "train"}
-    assert again.images.read(0) == (tmp_path / "data" / "test/dog/=x.png").read_bytes()
+    assert again.store.read(0) == (tmp_path / "data" / "test/dog/=x.png").read_bytes()
 
 
 def test_datasets_reads_the_huggingface_export(tmp_path, run):

@@ -108,7 +108,7 @@ def test_it_is_shown_and_reviewed(run):
     pictures = find_pictures(report, no_progress)
     drawn = pictures.draw([ThumbnailRequest(row, 32) for row in range(len(report))])
     assert len(drawn) == len(report)
-    images = open_audited(report).images
+    images = open_audited(report).store
     assert Pictures(images).picture(1, "small").media_type == "image/png"
 
 
@@ -123,9 +123,9 @@ def test_it_is_exported(run, tmp_path, form):
     done = export(run, tmp_path / f"out{suffix}", format=form)
     assert (done.kept, done.changed, done.without_image) == (len(report), 1, 0)
     if form == "folder":
-        images = open_audited(report).images
+        images = open_audited(report).store
         again = open_dataset(tmp_path / "out", DatasetConfig())
-        held = {again.images.read(row) for row in range(len(again))}
+        held = {again.store.read(row) for row in range(len(again))}
         assert held == {images.read(row) for row in range(len(report))}
         counts = [again.class_names[code] for code in again.given_label]
         assert sorted(counts) != sorted(report.table["given_label"].to_pylist())

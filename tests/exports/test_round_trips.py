@@ -437,10 +437,10 @@ def test_audit_decide_export_through_the_command(form, small_data, tmp_path):
     result = json.loads(command("export", run, to, *options))
     assert (result["changed"], result["dropped"]) == (diff["relabeled"], diff["dropped"]) == (1, 1)
     after = open_dataset(to, DatasetConfig())
-    images = {after.images.read(row): row for row in range(len(after))}
+    images = {after.store.read(row): row for row in range(len(after))}
     labels = [after.class_names[code] for code in after.given_label]
     assert len(after) == len(before) - 1
     for row in range(len(before)):
         if row != 2:
             wanted = "c7" if row == 0 else given_labels[row]
-            assert labels[images[before.images.read(row)]] == wanted
+            assert labels[images[before.store.read(row)]] == wanted

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 
 TORN = b"\x89PNG\r\n\x1a\n torn"
 
@@ -38,7 +38,7 @@ class MemoryImages:
             raise KeyboardInterrupt
         self.reads.append(index)
         if self.encoded[index] is None:
-            raise UnreadableImage("file is missing")
+            raise UnreadableSample("file is missing")
         return self.encoded[index]
 
     def location(self, index):

@@ -19,7 +19,7 @@ from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import Decision, DecisionLog, read_decisions
 from labelfix.data.probabilities import open_pred_probs
-from labelfix.errors import LabelfixError, UnreadableImage
+from labelfix.errors import LabelfixError, UnreadableSample
 from labelfix.issues.types import Neighbors
 from labelfix.report.decisions import join_decisions
 from labelfix.report.io import read_report_table, write_report
@@ -113,7 +113,7 @@ def check(reader: Reader, data: bytes) -> str | None:
     try:
         reader.file.write_bytes(data)
         reader.read()
-    except (LabelfixError, UnreadableImage) as error:
+    except (LabelfixError, UnreadableSample) as error:
         if isinstance(error, LabelfixError) and not error.hint:
             return f"{reader.name}: no hint: {error}"
     except Exception as error:

@@ -13,7 +13,7 @@ from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.report.io import write_report
 from labelfix.report.types import Report
-from labelfix.types import ImageStore
+from labelfix.types import SampleStore
 
 PLAIN = ("cat", "dog", "fox")
 A_CLASS = 24
@@ -30,7 +30,7 @@ class PageRun:
     run: Path
     report: Report
     data: Path
-    images: ImageStore
+    images: SampleStore
 
 
 def make_run(folder: Path, classes=PLAIN, *, hostile: bool = False) -> PageRun:
@@ -47,7 +47,7 @@ def make_run(folder: Path, classes=PLAIN, *, hostile: bool = False) -> PageRun:
     report = report_of(_samples(dataset), dataset=dataset)
     run.mkdir()
     write_report(report, run / "report.parquet")
-    return PageRun(run, report, data, dataset.images)
+    return PageRun(run, report, data, dataset.store)
 
 
 def _samples(dataset) -> list[Sample]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.issues.types import IssueKinds
 from labelfix.report.build import build_report
 from labelfix.report.types import Report, RunInfo
@@ -54,7 +54,7 @@ class _NoImages:
         return self.size
 
     def read(self, index: int) -> bytes:
-        raise UnreadableImage(f"row {index} has no image")
+        raise UnreadableSample(f"row {index} has no image")
 
     def location(self, index: int) -> str:
         return f"nowhere#{index}"
@@ -68,7 +68,7 @@ def dataset_of(
         split=pa.array([s.split for s in samples], pa.string()),
         given_label=np.array([s.given for s in samples], np.int64),
         class_names=tuple(class_names),
-        images=_NoImages(len(samples)),
+        store=_NoImages(len(samples)),
         source=source,
         fingerprint="f1",
     )

@@ -33,7 +33,7 @@ def dataset_of(labels, splits=None):
         split=pa.array(splits or [None] * count, type=pa.string()),
         given_label=np.asarray(labels, dtype=np.int64),
         class_names=tuple(f"class {k}" for k in range(max(labels) + 1)),
-        images=NoImages(),
+        store=NoImages(),
         source=DatasetSource("folder", Path("/nowhere"), {}),
         fingerprint="",
     )

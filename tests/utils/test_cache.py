@@ -12,7 +12,7 @@ from encoded_images import TORN, MemoryImages, number_of, numbered
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.modalities.image.decode import decode_with_size
 from labelfix.modalities.image.pixels import decode_once
 from labelfix.modalities.image.transforms import Preprocessing
@@ -129,7 +129,7 @@ def test_a_new_decoder_is_enough(tmp_path):
 
     def refuse(data, **options):
         if data == encoded[1]:
-            raise UnreadableImage("broken image: no decoder for it is installed")
+            raise UnreadableSample("broken image: no decoder for it is installed")
         return decode_with_size(data, **options)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -26,7 +26,7 @@ from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.splits import rows_for_testing
 from labelfix.errors import BenchmarkError, ConfigError
-from labelfix.types import MISSING, ImageStore, Label, LabeledDataset
+from labelfix.types import MISSING, Label, LabeledDataset, SampleStore
 from labelfix.utils.files import refuse_special_file
 
 TEST_SHARE = 0.25
@@ -43,13 +43,13 @@ class LabeledRows:
     """Some rows of an image store, in an order that tells nothing of their classes.
 
     Args:
-        images: All encoded images.
+        store: All encoded images.
         fingerprint: Of all images.
         rows: ``(N,)`` rows of ``images``.
         true_label: ``(N,)`` codes.
     """
 
-    images: ImageStore
+    store: SampleStore
     fingerprint: str
     rows: NDArray[np.int64]
     true_label: Labels
@@ -140,15 +140,15 @@ def choose_rows(
     if test is not None:
         label = _codes(test, names)
         order = rng.permutation(np.flatnonzero(label != MISSING))[:samples]
-        tests = LabeledRows(test.images, test.fingerprint, order, label[order])
+        tests = LabeledRows(test.store, test.fingerprint, order, label[order])
     elif len(test_rows) and holds_out:
         kept = test_rows[:samples]
-        tests = LabeledRows(clean.images, clean.fingerprint, kept, true[kept])
+        tests = LabeledRows(clean.store, clean.fingerprint, kept, true[kept])
     return TaskData(
         classes=len(names),
         true_label=true[chosen],
         given_label=None if given is None else _codes(given, names)[chosen],
-        images=LabeledRows(clean.images, clean.fingerprint, chosen, true[chosen]),
+        images=LabeledRows(clean.store, clean.fingerprint, chosen, true[chosen]),
         test=tests,
         about={"of": len(rows), "test": 0 if tests is None else len(tests)},
     )

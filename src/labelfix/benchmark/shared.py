@@ -53,7 +53,7 @@ def compute(problem: Problem, test: Path | None) -> dict[str, Any]:
         raise AssertionError("the task has images, and a place for their features")
     config = AuditConfig(backbone=problem.backbone, tune="head", seed=problem.seed)
     dataset = open_dataset(problem.data, DatasetConfig())
-    encoder = ImageEncoder.load(config, dataset.images)
+    encoder = ImageEncoder.load(config, dataset.store)
     others = None if test is None else open_dataset(test, DatasetConfig())
     return {
         "features": _look(encoder, dataset, problem.cache),
@@ -61,10 +61,10 @@ def compute(problem: Problem, test: Path | None) -> dict[str, Any]:
         "images": len(dataset) + (0 if others is None else len(others)),
         "image_size": encoder.backbone.preprocessing.size,
         "width": encoder.encode(
-            dataset.images, dataset.fingerprint, problem.cache, no_progress
+            dataset.store, dataset.fingerprint, problem.cache, no_progress
         ).values.shape[1],
     }
 
 
 def _look(encoder: ImageEncoder, dataset: LabeledDataset, cache: Path) -> str:
-    return str(encoder.stored(dataset.images, dataset.fingerprint, cache, no_progress).folder)
+    return str(encoder.stored(dataset.store, dataset.fingerprint, cache, no_progress).folder)

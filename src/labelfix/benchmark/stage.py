@@ -23,8 +23,8 @@ from labelfix.benchmark.process import worked
 from labelfix.benchmark.tasks import PlantedTask, Task
 from labelfix.benchmark.worker import OUTCOME, PROBS
 from labelfix.config import BackboneConfig
-from labelfix.errors import UnreadableImage
-from labelfix.types import ImageStore
+from labelfix.errors import UnreadableSample
+from labelfix.types import SampleStore
 from labelfix.utils.cache import cache_key
 from labelfix.utils.files import atomic_folder, atomic_path, make_folder
 from labelfix.utils.progress import OnProgress, Progress, no_progress
@@ -134,12 +134,12 @@ def _write(part: LabeledRows, folder: Path, name: str, on_progress: OnProgress) 
         (folder / name / f"{number:04}").mkdir(parents=True)
     order = np.argsort(part.rows, kind="stable")
     for done, place in enumerate(order.tolist(), 1):
-        _write_one(part.images, int(part.rows[place]), folder / _place(name, place))
+        _write_one(part.store, int(part.rows[place]), folder / _place(name, place))
         if done % REPORT_EVERY == 0 or done == len(part):
             on_progress(Progress(f"preparing the {name} of the task", done, len(part), "files"))
 
 
-def _write_one(images: ImageStore, row: int, to: Path) -> None:
+def _write_one(images: SampleStore, row: int, to: Path) -> None:
     source = Path(images.location(row))
     if source.is_file():
         try:
@@ -150,7 +150,7 @@ def _write_one(images: ImageStore, row: int, to: Path) -> None:
             return
     try:
         to.write_bytes(images.read(row))
-    except UnreadableImage:
+    except UnreadableSample:
         return
 
 

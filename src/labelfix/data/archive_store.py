@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from labelfix.data.files import text_of_paths
-from labelfix.errors import DatasetError, UnreadableImage
+from labelfix.errors import DatasetError, UnreadableSample
 
 LARGEST = 1 << 30
 """Bytes that one file in an archive may unpack to."""
@@ -91,13 +91,13 @@ class ArchiveImages:
         """Return the bytes of one file.
 
         Raises:
-            UnreadableImage: There is no such file, or this part of the archive is damaged.
+            UnreadableSample: There is no such file, or this part of the archive is damaged.
         """
         offset, packed, size, method, check = self._numbers[index].tolist()
         if self._names[index].as_py() is None:
-            raise UnreadableImage("no image path is given")
+            raise UnreadableSample("no image path is given")
         if offset < 0:
-            raise UnreadableImage("file is missing")
+            raise UnreadableSample("file is missing")
         path = self._archives[self._archive[index]]
         return read_member(path, Member("", offset, packed, size, method, check))
 
@@ -111,10 +111,10 @@ def read_member(path: Path, member: Member) -> bytes:
     """Return the bytes of one file in an archive.
 
     Raises:
-        UnreadableImage: The archive is damaged here, or the file is larger than `LARGEST`.
+        UnreadableSample: The archive is damaged here, or the file is larger than `LARGEST`.
     """
     if member.size > LARGEST:
-        raise UnreadableImage(f"unpacks to more than {LARGEST >> 30} GiB")
+        raise UnreadableSample(f"unpacks to more than {LARGEST >> 30} GiB")
     try:
         with path.open("rb") as file:
             file.seek(member.offset)
@@ -123,15 +123,15 @@ def read_member(path: Path, member: Member) -> bytes:
             else:
                 sign, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
                 if sign != b"PK\x03\x04":
-                    raise UnreadableImage("the archive is damaged here")
+                    raise UnreadableSample("the archive is damaged here")
                 file.seek(name + extra, io.SEEK_CUR)
                 data = _unpacked(file.read(member.packed), member)
     except FileNotFoundError as error:
-        raise UnreadableImage("the archive is gone") from error
+        raise UnreadableSample("the archive is gone") from error
     except (OSError, ValueError, EOFError, OverflowError, struct.error, zlib.error) as error:
-        raise UnreadableImage(f"cannot be read from the archive: {error}") from error
+        raise UnreadableSample(f"cannot be read from the archive: {error}") from error
     if len(data) != member.size or (member.method != _PLAIN and zlib.crc32(data) != member.check):
-        raise UnreadableImage("the archive is damaged or cut off here")
+        raise UnreadableSample("the archive is damaged or cut off here")
     return data
 
 
@@ -143,7 +143,7 @@ def _unpacked(data: bytes, member: Member) -> bytes:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
     if member.method == zipfile.ZIP_BZIP2:
         return bz2.BZ2Decompressor().decompress(data, member.size + 1)
-    raise UnreadableImage(f"packed in a way that is not read (method {member.method})")
+    raise UnreadableSample(f"packed in a way that is not read (method {member.method})")
 
 
 def index_zip(path: Path) -> list[Member]:

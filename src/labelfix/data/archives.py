@@ -32,7 +32,7 @@ from labelfix.data.labels import LabelColumn, blank_to_null, labels_of_column, l
 from labelfix.data.manifest import PathTable, table_of_text
 from labelfix.data.splits import is_split_name
 from labelfix.data.table_text import is_text_table, text_of_bytes
-from labelfix.errors import DatasetError, UnreadableImage
+from labelfix.errors import DatasetError, UnreadableSample
 from labelfix.types import Assumption, DatasetSource
 from labelfix.utils.progress import OnProgress, Progress
 
@@ -75,7 +75,7 @@ class _Archive:
         """
         try:
             return read_member(self.paths[self.archive[row]], self.members[row])
-        except UnreadableImage as error:
+        except UnreadableSample as error:
             raise DatasetError(
                 f"{self.where_of(row)} cannot be read: {error}", hint="write the archive again"
             ) from error
@@ -101,7 +101,7 @@ class _Archive:
         extra = repr([(stat.st_size, stat.st_mtime_ns) for stat in stats]).encode()
         return RawSamples(
             sample_id=names if ids is None else ids,
-            images=ArchiveImages(self.paths, archive, members, names),
+            store=ArchiveImages(self.paths, archive, members, names),
             fingerprint=fingerprint(names, times, extra=extra),
             **raw,
         )

@@ -16,8 +16,8 @@ from labelfix.config import DatasetConfig
 from labelfix.data.columns import RawSamples
 from labelfix.data.parquet import Shards, explained, read_shards
 from labelfix.data.stores import image_of_cell
-from labelfix.errors import DatasetError, UnreadableImage
-from labelfix.types import ImageStore
+from labelfix.errors import DatasetError, UnreadableSample
+from labelfix.types import SampleStore
 from labelfix.utils.files import refuse_special_file
 from labelfix.utils.progress import OnProgress
 from labelfix.utils.reading import PARQUET_FAULTS, parse_json
@@ -73,7 +73,7 @@ class ArrowImages:
         """Return the encoded image of one row.
 
         Raises:
-            UnreadableImage: The cell is empty, or the file is damaged.
+            UnreadableSample: The cell is empty, or the file is damaged.
         """
         number, row = self._find(index)
         path = self._root / self._files[number]
@@ -83,9 +83,9 @@ class ArrowImages:
                     self._opened[number] = _column(path, self._column)
             cell = self._opened[number][row]
         except FileNotFoundError as error:
-            raise UnreadableImage("file is missing") from error
+            raise UnreadableSample("file is missing") from error
         except PARQUET_FAULTS as error:
-            raise UnreadableImage(f"cannot be read from the Arrow file: {error}") from error
+            raise UnreadableSample(f"cannot be read from the Arrow file: {error}") from error
         return image_of_cell(cell, path.parent, follow_links=self._follow_links)
 
     def location(self, index: int) -> str:
@@ -143,7 +143,7 @@ class ArrowShards(Shards):
         values = _column(self.root / self.names[shard], column).slice(0, _PEEKED)
         return pa.concat_arrays([pa.array([], values.type), *values.chunks])
 
-    def images(self, column: str, *, follow_links: bool) -> ImageStore:
+    def images(self, column: str, *, follow_links: bool) -> SampleStore:
         """Return the images in a column of bytes."""
         return ArrowImages(self.root, self.names, self.rows, column, follow_links=follow_links)
 

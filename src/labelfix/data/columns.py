@@ -12,7 +12,7 @@ from labelfix.config import DatasetConfig
 from labelfix.data.labels import blank_to_null
 from labelfix.data.splits import is_split_name
 from labelfix.errors import DatasetError
-from labelfix.types import Assumption, DatasetSource, ImageStore
+from labelfix.types import Assumption, DatasetSource, SampleStore
 
 IMAGE_NAMES = (
     "image", "image_path", "img_path", "file_path", "filepath", "path", "file_name", "filename",
@@ -53,7 +53,7 @@ class RawSamples:
         sample_id: ``(N,)`` Arrow strings.
         split: ``(N,)`` Arrow strings, null where the input names none.
         label: ``(N,)`` Arrow int64 or strings, null where the label is missing.
-        images: The encoded images, N rows.
+        store: The encoded samples, N rows.
         source: Where they came from.
         fingerprint: A digest of what identifies the images.
         assumptions: What was taken for granted, the most important first.
@@ -62,7 +62,7 @@ class RawSamples:
     sample_id: pa.StringArray
     split: pa.StringArray
     label: pa.Array
-    images: ImageStore
+    store: SampleStore
     source: DatasetSource
     fingerprint: str
     assumptions: tuple[Assumption, ...] = ()

@@ -94,7 +94,7 @@ def open_dataset(
         split=raw.split,
         given_label=codes,
         class_names=class_names,
-        images=raw.images,
+        store=raw.store,
         source=raw.source,
         fingerprint=raw.fingerprint,
         assumptions=raw.assumptions

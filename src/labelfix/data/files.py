@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.errors import DatasetError, UnreadableImage
+from labelfix.errors import DatasetError, UnreadableSample
 from labelfix.types import Assumption
 from labelfix.utils.progress import OnProgress, Progress
 
@@ -94,19 +94,19 @@ def read_file(path: Path, count: int = -1) -> bytes:
     """Return the bytes of a regular file, the first ``count`` of them, or all.
 
     Raises:
-        UnreadableImage: It is missing, is no regular file, or cannot be read.
+        UnreadableSample: It is missing, is no regular file, or cannot be read.
     """
     try:
         if not path.is_file():  # opening a pipe would wait for ever
             path.stat()
-            raise UnreadableImage("not a regular file")
+            raise UnreadableSample("not a regular file")
         with path.open("rb") as file:
             return file.read(count)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise UnreadableImage("file is missing") from error
+        raise UnreadableSample("file is missing") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise UnreadableImage(f"cannot be read: {reason}") from error
+        raise UnreadableSample(f"cannot be read: {reason}") from error
 
 
 def read_file_inside(root: Path, path: str, *, follow_links: bool = False) -> bytes:
@@ -118,11 +118,11 @@ def read_file_inside(root: Path, path: str, *, follow_links: bool = False) -> by
         follow_links: Whether it may lie elsewhere.
 
     Raises:
-        UnreadableImage: The path leads out of ``root``, or the file cannot be read.
+        UnreadableSample: The path leads out of ``root``, or the file cannot be read.
     """
     found = _Guard(root, follow_links=follow_links).look_up(normal_path(root, path))
     if found is None:
-        raise UnreadableImage(LED_OUT)
+        raise UnreadableSample(LED_OUT)
     return read_file(Path(found.place))
 
 

@@ -101,7 +101,7 @@ def read_folder(
         sample_id=text.filter(is_sample),
         split=split.filter(is_sample),
         label=label.filter(is_sample),
-        images=FileImages(root, paths, follow_links=follow_links),
+        store=FileImages(root, paths, follow_links=follow_links),
         source=DatasetSource("folder", root, {}, follow_links=follow_links),
         fingerprint=fingerprint(paths, FileTimes(times.size[kept], times.modified[kept])),
         assumptions=layout.assumptions

@@ -157,7 +157,7 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
         sample_id=paths if ids is None else ids,
         split=pa.nulls(len(paths), pa.string()) if split is None else blank_to_null(split),
         label=table.label,
-        images=FileImages(table.root, paths.cast(pa.binary()), follow_links=table.follow_links),
+        store=FileImages(table.root, paths.cast(pa.binary()), follow_links=table.follow_links),
         source=DatasetSource(
             "manifest", table.source, columns.by_role(), follow_links=table.follow_links
         ),

@@ -41,7 +41,7 @@ from labelfix.data.manifest import PathTable, samples_of_paths
 from labelfix.data.splits import is_split_name, is_test_name, split_names, split_role
 from labelfix.data.stores import ParquetImages
 from labelfix.errors import DatasetError
-from labelfix.types import DatasetSource, ImageStore
+from labelfix.types import DatasetSource, SampleStore
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 from labelfix.utils.reading import PARQUET_FAULTS
 
@@ -104,7 +104,7 @@ class Shards(ABC):
         """Return the first few cells of a column of one shard."""
 
     @abstractmethod
-    def images(self, column: str, *, follow_links: bool) -> ImageStore:
+    def images(self, column: str, *, follow_links: bool) -> SampleStore:
         """Return the images in a column of bytes."""
 
     @property
@@ -205,7 +205,7 @@ class ParquetShards(Shards):
             batch = next(iter(batches), None)
             return pa.array([], pa.binary()) if batch is None else batch.column(0)
 
-    def images(self, column: str, *, follow_links: bool) -> ImageStore:
+    def images(self, column: str, *, follow_links: bool) -> SampleStore:
         """Return the images in a column of bytes."""
         return ParquetImages(self.root, self.names, self.rows, column, follow_links=follow_links)
 
@@ -260,7 +260,7 @@ def _read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress)
         sample_id=_sample_ids(shards, columns.image) if ids is None else ids,
         split=blank_to_null(table.split),
         label=table.label,
-        images=shards.images(columns.image, follow_links=follow),
+        store=shards.images(columns.image, follow_links=follow),
         source=DatasetSource(shards.kind, source, columns.by_role(), follow_links=follow),
         fingerprint=_fingerprint(shards, columns.image, follow_links=follow),
     )

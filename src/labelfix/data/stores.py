@@ -18,11 +18,11 @@ from labelfix.data.files import (
     read_file,
     read_file_inside,
 )
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.types import (
     DatasetSource,
-    ImageStore,
     LabeledDataset,
+    SampleStore,
 )
 from labelfix.utils.reading import PARQUET_FAULTS
 
@@ -56,7 +56,7 @@ class FileImages:
         """Return the bytes of one file.
 
         Raises:
-            UnreadableImage: The row has no path, the file is missing or cannot be read, or it lies
+            UnreadableSample: The row has no path, the file is missing or cannot be read, or it lies
                 outside the folder and links are not followed.
         """
         return read_file(self.file(index))
@@ -69,16 +69,16 @@ class FileImages:
         """Return the file of one row, which may be missing but lies where it may be read.
 
         Raises:
-            UnreadableImage: The row has no path, or it leads out of the folder.
+            UnreadableSample: The row has no path, or it leads out of the folder.
         """
         path = self._paths[index].as_py()
         if path is None:
-            raise UnreadableImage("no image path is given")
+            raise UnreadableSample("no image path is given")
         if is_address(os.fsdecode(path)):
-            raise UnreadableImage("an address, not a file: download the image first")
+            raise UnreadableSample("an address, not a file: download the image first")
         file = self._root / form_on_disk(self._root, os.fsdecode(path))
         if not self._follow_links and not self._is_inside(file) and leads_somewhere(file):
-            raise UnreadableImage(LED_OUT)
+            raise UnreadableSample(LED_OUT)
         return file
 
     def _is_inside(self, file: Path) -> bool:
@@ -98,17 +98,17 @@ class FileImages:
         return str(self._root / form_on_disk(self._root, os.fsdecode(path)))
 
 
-def shown_images(dataset: LabeledDataset, *, follow_links: bool) -> ImageStore:
+def shown_images(dataset: LabeledDataset, *, follow_links: bool) -> SampleStore:
     """Return the images that a page or a review may show.
 
     Those outside the data set are among them if the audit was to read them, or ``follow_links``.
     """
     if dataset.source.follow_links:
-        return dataset.images
+        return dataset.store
     if follow_links:
-        images = dataset.images
+        images = dataset.store
         return images.following_links() if isinstance(images, FileImages) else images
-    return InnerImages(dataset.images, dataset.source)
+    return InnerImages(dataset.store, dataset.source)
 
 
 class InnerImages:
@@ -119,7 +119,7 @@ class InnerImages:
         source: Where they came from.
     """
 
-    def __init__(self, images: ImageStore, source: DatasetSource) -> None:
+    def __init__(self, images: SampleStore, source: DatasetSource) -> None:
         self._images = images
         self._root = _root(source)
 
@@ -135,11 +135,11 @@ class InnerImages:
         """Return the encoded image of one row.
 
         Raises:
-            UnreadableImage: There is nothing to read, or it lies outside the data set.
+            UnreadableSample: There is nothing to read, or it lies outside the data set.
         """
         location = self.location(index)
         if self._root is not None and location and not lies_in(self._root, Path(location)):
-            raise UnreadableImage("a link leads out of the data folder; --follow-links shows it")
+            raise UnreadableSample("a link leads out of the data folder; --follow-links shows it")
         return self._images.read(index)
 
 
@@ -206,7 +206,7 @@ class ParquetImages:
         """Return the encoded image of one row.
 
         Raises:
-            UnreadableImage: The cell is empty, or this part of the file is damaged.
+            UnreadableSample: The cell is empty, or this part of the file is damaged.
         """
         shard, row = self._find(index)
         path = self._root / self._shards[shard]
@@ -243,7 +243,7 @@ def image_of_cell(cell: pa.Scalar, folder: Path, *, follow_links: bool) -> bytes
         follow_links: Whether the path may lead out of it.
 
     Raises:
-        UnreadableImage: The cell is empty, or the file that it names cannot be read.
+        UnreadableSample: The cell is empty, or the file that it names cannot be read.
     """
     try:
         value = cell
@@ -255,9 +255,9 @@ def image_of_cell(cell: pa.Scalar, folder: Path, *, follow_links: bool) -> bytes
                 return read_file_inside(folder, str(inside.as_py()), follow_links=follow_links)
         data = None if value is None else value.as_py()
     except PARQUET_FAULTS as error:
-        raise UnreadableImage(f"the row is damaged: {error}") from error
+        raise UnreadableSample(f"the row is damaged: {error}") from error
     if not isinstance(data, bytes):
-        raise UnreadableImage("the row holds no image")
+        raise UnreadableSample("the row holds no image")
     return data
 
 
@@ -265,7 +265,7 @@ class _ShardReader:
     """One column of an open Parquet file, batch after batch within a row group.
 
     Raises:
-        UnreadableImage: The file is gone or damaged.
+        UnreadableSample: The file is gone or damaged.
     """
 
     def __init__(self, path: Path, column: str) -> None:
@@ -274,9 +274,9 @@ class _ShardReader:
         try:
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         except FileNotFoundError as error:
-            raise UnreadableImage("file is missing") from error
+            raise UnreadableSample("file is missing") from error
         except PARQUET_FAULTS as error:
-            raise UnreadableImage(f"cannot be read: {error}") from error
+            raise UnreadableSample(f"cannot be read: {error}") from error
         metadata = self._file.metadata
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._group_ends = np.cumsum(sizes, dtype=np.int64)
@@ -293,7 +293,7 @@ class _ShardReader:
         """Return one cell.
 
         Raises:
-            UnreadableImage: The file is damaged here.
+            UnreadableSample: The file is damaged here.
         """
         if not self._start <= row < self._end:
             self._seek(row)
@@ -303,7 +303,7 @@ class _ShardReader:
         group = int(np.searchsorted(self._group_ends, row, side="right"))
         first_lost, reason = self._damage.get(group, (row + 1, ""))
         if row >= first_lost:
-            raise UnreadableImage(reason)
+            raise UnreadableSample(reason)
         try:
             if group != self._group or row < self._start:
                 self._begin(group)
@@ -315,7 +315,7 @@ class _ShardReader:
             reason = f"cannot be read from the Parquet file: {error}"
             self._damage[group] = (self._end, reason)
             self._group = -1
-            raise UnreadableImage(reason) from error
+            raise UnreadableSample(reason) from error
 
     def _begin(self, group: int) -> None:
         part = self._file.metadata.row_group(group)

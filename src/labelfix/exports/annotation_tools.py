@@ -16,7 +16,7 @@ import pyarrow as pa
 from labelfix.exports.folder import TakenImage, take_image
 from labelfix.exports.plan import ExportPlan
 from labelfix.report.types import Report
-from labelfix.types import DatasetSource, ImageStore, Label
+from labelfix.types import DatasetSource, Label, SampleStore
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, Progress
 
@@ -69,7 +69,7 @@ class _Row:
 def write_tasks(
     report: Report,
     plan: ExportPlan,
-    images: ImageStore,
+    store: SampleStore,
     to: Path,
     form: TaskFormat,
     on_progress: OnProgress,
@@ -84,7 +84,7 @@ def write_tasks(
     written = 0
     with atomic_path(to) as draft, draft.open("w", encoding="ascii") as file:
         file.write("[")
-        for row in _rows(report, plan, images, on_progress):
+        for row in _rows(report, plan, store, on_progress):
             file.write(",\n" if written else "\n")
             file.write(json.dumps(task_of(row, agent)))
             written += 1
@@ -109,15 +109,15 @@ def write_label_studio_config(report: Report, plan: ExportPlan, to: Path) -> Non
 
 
 def _rows(
-    report: Report, plan: ExportPlan, images: ImageStore, on_progress: OnProgress
+    report: Report, plan: ExportPlan, store: SampleStore, on_progress: OnProgress
 ) -> Iterator[_Row]:
     rows = pa.array(plan.rows)
     said = report.table.select(list(_COLUMNS)).take(rows)
     decided = plan.decided.columns.take(rows)
     above = _served_folder(report.run.source)
     for position, row in enumerate(plan.rows.tolist()):
-        is_served = Path(images.location(row)).is_relative_to(above)  # not where links led out
-        image = take_image(images, row, link=is_served)
+        is_served = Path(store.location(row)).is_relative_to(above)  # not where links led out
+        image = take_image(store, row, link=is_served)
         if image is not None:
             yield _Row(
                 report=said.slice(position, 1).to_pylist()[0],

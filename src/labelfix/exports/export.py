@@ -210,41 +210,41 @@ def _write_cleanlab(job: _Job) -> _Written:
 
 
 def _write_class_folder(job: _Job) -> _Written:
-    images = reopen_dataset(job.report, job.on_progress).images
+    store = reopen_dataset(job.report, job.on_progress).store
     job.make_way()
     files = write_class_folder(
-        job.report, job.plan, images, job.to, link=job.link, on_progress=job.on_progress
+        job.report, job.plan, store, job.to, link=job.link, on_progress=job.on_progress
     )
     return _Written(files.written, files.without_image)
 
 
 def _write_fiftyone(job: _Job) -> _Written:
-    images = reopen_dataset(job.report, job.on_progress).images
+    store = reopen_dataset(job.report, job.on_progress).store
     job.make_way()
     files = write_fiftyone(
-        job.report, job.plan, images, job.to, link=job.link, on_progress=job.on_progress
+        job.report, job.plan, store, job.to, link=job.link, on_progress=job.on_progress
     )
     return _Written(files.written + 1, files.without_image)
 
 
 def _write_huggingface(job: _Job) -> _Written:
-    images = reopen_dataset(job.report, job.on_progress).images
+    store = reopen_dataset(job.report, job.on_progress).store
     job.make_way()
-    return _Written(write_huggingface(job.report, job.plan, images, job.to, job.on_progress))
+    return _Written(write_huggingface(job.report, job.plan, store, job.to, job.on_progress))
 
 
 def _write_label_studio(job: _Job) -> _Written:
-    images = reopen_dataset(job.report, job.on_progress).images
+    store = reopen_dataset(job.report, job.on_progress).store
     config = _config_beside(job.to)
     write_label_studio_config(job.report, job.plan, config)
-    many = write_tasks(job.report, job.plan, images, job.to, "label-studio", job.on_progress)
+    many = write_tasks(job.report, job.plan, store, job.to, "label-studio", job.on_progress)
     note = f"the labeling interface of these tasks is {config}"
     return _Written(2, len(job.plan.rows) - many, (note,))
 
 
 def _write_argilla(job: _Job) -> _Written:
-    images = reopen_dataset(job.report, job.on_progress).images
-    many = write_tasks(job.report, job.plan, images, job.to, "argilla", job.on_progress)
+    store = reopen_dataset(job.report, job.on_progress).store
+    many = write_tasks(job.report, job.plan, store, job.to, "argilla", job.on_progress)
     return _Written(1, len(job.plan.rows) - many)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from labelfix.exports.folder import FolderFiles, has_image_suffix, take_image
 from labelfix.exports.plan import ExportPlan
 from labelfix.report.types import Report
-from labelfix.types import ImageStore
+from labelfix.types import SampleStore
 from labelfix.utils.files import atomic_folder
 from labelfix.utils.progress import OnProgress, Progress
 
@@ -23,7 +23,7 @@ _ATTRIBUTES = (
 def write_fiftyone(
     report: Report,
     plan: ExportPlan,
-    images: ImageStore,
+    store: SampleStore,
     to: Path,
     *,
     link: bool,
@@ -47,7 +47,7 @@ def write_fiftyone(
     with atomic_folder(to) as draft:
         (draft / "data").mkdir()
         for position, row in enumerate(plan.rows.tolist()):
-            image = take_image(images, row, link=link)
+            image = take_image(store, row, link=link)
             if image is not None:
                 name = f"{row:08}"
                 ending = Path(image.location).suffix

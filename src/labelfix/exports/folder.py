@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from labelfix.data.files import IMAGE_ENDINGS
 from labelfix.data.stores import FileImages
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.exports.plan import ExportPlan
 from labelfix.report.types import Report
-from labelfix.types import DatasetSource, ImageStore
+from labelfix.types import DatasetSource, SampleStore
 from labelfix.utils.files import atomic_folder
 from labelfix.utils.progress import OnProgress, Progress
 
@@ -40,7 +40,7 @@ class TakenImage:
     """One image on its way into an export.
 
     Args:
-        location: Where it lies, as `labelfix.types.ImageStore` says.
+        location: Where it lies, as `labelfix.types.SampleStore` says.
         data: Its bytes, not decoded; nothing if it is only linked to.
         original: The file to link to, if that was wished.
     """
@@ -70,17 +70,17 @@ class TakenImage:
         return f"data:{kind};base64,{base64.b64encode(self.data).decode()}"
 
 
-def take_image(images: ImageStore, row: int, *, link: bool = False) -> TakenImage | None:
+def take_image(store: SampleStore, row: int, *, link: bool = False) -> TakenImage | None:
     """Return the image of a row, ``None`` if there is none to copy or link to.
 
     Images that are no files of their own are copied where ``link`` is asked for, too.
     """
-    location = images.location(row)
+    location = store.location(row)
     try:
-        if link and isinstance(images, FileImages):
-            return TakenImage(location, b"", _original(images.file(row)))
-        return TakenImage(location, images.read(row), None)
-    except UnreadableImage:
+        if link and isinstance(store, FileImages):
+            return TakenImage(location, b"", _original(store.file(row)))
+        return TakenImage(location, store.read(row), None)
+    except UnreadableSample:
         return None
 
 
@@ -112,7 +112,7 @@ def safe_name(text: str) -> str:
 def _original(file: Path) -> Path:
     path = Path(os.path.realpath(file))  # never raises for a loop of links, unlike Path.resolve
     if not path.is_file():
-        raise UnreadableImage("file is missing")
+        raise UnreadableSample("file is missing")
     return path
 
 
@@ -131,7 +131,7 @@ class FolderFiles:
 def write_class_folder(
     report: Report,
     plan: ExportPlan,
-    images: ImageStore,
+    store: SampleStore,
     to: Path,
     *,
     link: bool,
@@ -154,7 +154,7 @@ def write_class_folder(
     total = len(plan.rows)
     with atomic_folder(to) as draft:
         for done, position in enumerate(_unchanged_first(plan.is_changed), 1):
-            image = take_image(images, int(plan.rows[position]), link=link)
+            image = take_image(store, int(plan.rows[position]), link=link)
             if image is not None:
                 image.put(_free(draft / places.of(position, image), taken))
                 written += 1

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from labelfix.exports.folder import take_image
 from labelfix.exports.plan import ExportPlan
 from labelfix.report.types import Report
-from labelfix.types import ImageStore
+from labelfix.types import SampleStore
 from labelfix.utils.files import atomic_folder
 from labelfix.utils.progress import OnProgress, Progress
 
@@ -32,7 +32,7 @@ _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def write_huggingface(
-    report: Report, plan: ExportPlan, images: ImageStore, to: Path, on_progress: OnProgress
+    report: Report, plan: ExportPlan, store: SampleStore, to: Path, on_progress: OnProgress
 ) -> int:
     """Write ``TO/data/<split>-00000-of-00001.parquet`` and so on; return how many files.
 
@@ -51,7 +51,7 @@ def write_huggingface(
         shards = {split: _Shards(draft / "data", split, table) for split in dict.fromkeys(splits)}
         try:
             for position, (row, split) in enumerate(zip(plan.rows.tolist(), splits, strict=True)):
-                image = None if is_unreadable[row] else take_image(images, row)
+                image = None if is_unreadable[row] else take_image(store, row)
                 shards[split].add(position, None if image is None else image.data)
                 if position % 256 == 255 or position + 1 == len(splits):
                     on_progress(Progress("writing images", position + 1, len(splits), "images"))
@@ -75,7 +75,7 @@ class _Shards:
         self._split = split
         self._table = table
         self._positions: list[int] = []
-        self._images: list[bytes | None] = []
+        self._store: list[bytes | None] = []
         self._bytes = 0
         self._shards = 0
         self._writer: pq.ParquetWriter | None = None
@@ -83,7 +83,7 @@ class _Shards:
     def add(self, position: int, image: bytes | None) -> None:
         """Add a row; images are in memory until a row group is full."""
         self._positions.append(position)
-        self._images.append(image)
+        self._store.append(image)
         self._bytes += len(image or b"")
         if len(self._positions) == _ROWS_A_GROUP:
             self._write()
@@ -109,14 +109,14 @@ class _Shards:
         rows = self._table.take(pa.array(self._positions))
         cells = [
             image if image is None else {"bytes": image, "path": name}
-            for image, name in zip(self._images, rows["sample_id"].to_pylist(), strict=True)
+            for image, name in zip(self._store, rows["sample_id"].to_pylist(), strict=True)
         ]
         rows = rows.add_column(0, "image", pa.array(cells, _IMAGE))
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._draft(self._shards), rows.schema)
             self._shards += 1
         self._writer.write_table(rows)
-        self._positions, self._images = [], []
+        self._positions, self._store = [], []
 
     def _draft(self, number: int) -> Path:
         return self._folder / f".{self._split}-{number}"

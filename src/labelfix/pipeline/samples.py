@@ -335,7 +335,7 @@ def audit_samples(
         refuse_to_replace(decisions, out)
         claim = _claim(dataset, modality, config, decided)
         if resume and not half_rate and folder.is_finished(claim):
-            content = content_key(content_of(dataset.images, on_progress))
+            content = content_key(content_of(dataset.store, on_progress))
             folder.refuse_other_images({"content": content})
             if world.is_writer:  # the run may have been cut off just before it did so
                 copy_decisions(decisions, out)

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from labelfix.data.decisions import Decision, DecisionAction
-from labelfix.errors import LabelfixError, UnreadableImage
+from labelfix.errors import LabelfixError, UnreadableSample
 from labelfix.modalities.image.rendering import SIZES
 from labelfix.modalities.image.rendering import ReviewPictures as Pictures
 from labelfix.review.queue import QueueFilter
@@ -163,7 +163,7 @@ class _Routes:
             raise HTTPException(404, "there is no such picture")
         try:
             picture = self._pictures.picture(row, size)
-        except UnreadableImage as error:
+        except UnreadableSample as error:
             raise HTTPException(404, f"the image cannot be shown: {error}") from error
         kept = {"cache-control": "private, max-age=86400"}
         return Response(picture.data, media_type=picture.media_type, headers=kept)

@@ -159,10 +159,10 @@ def content_key(content: Contents) -> str:
     return hashlib.blake2b(padded.tobytes(), digest_size=16).hexdigest()
 
 
-def content_of(images: SampleStore, on_progress: OnProgress) -> Contents:
+def content_of(store: SampleStore, on_progress: OnProgress) -> Contents:
     """Read all samples and return their ``(N,)`` digests, empty where there is nothing to read."""
-    content = np.zeros(len(images), dtype=f"S{DIGEST_BYTES}")
-    for start, digests, _ in digest_rows(images):
+    content = np.zeros(len(store), dtype=f"S{DIGEST_BYTES}")
+    for start, digests, _ in digest_rows(store):
         stop = start + len(digests)
         content[start:stop] = digests
         on_progress(
@@ -178,7 +178,7 @@ def read_column(folder: Path, name: str) -> NDArray[Any]:
 
 
 def rows_of(
-    folder: Path, images: SampleStore, fingerprint: str, work: RowWork, on_progress: OnProgress
+    folder: Path, store: SampleStore, fingerprint: str, work: RowWork, on_progress: OnProgress
 ) -> StoredRows | None:
     """Return the rows of all samples; those that are not kept yet are computed.
 
@@ -187,7 +187,7 @@ def rows_of(
 
     Args:
         folder: Holds the entries of all data sets, computed in this one way.
-        images: N encoded samples.
+        store: N encoded samples.
         fingerprint: Names the data set, so that interrupted work is found again; nothing more
             depends on it.
         work: How rows are computed.
@@ -200,11 +200,11 @@ def rows_of(
         RunError: The place cannot be written to, or is full.
     """
     columns = {**work.columns, CONTENT: Column(f"S{DIGEST_BYTES}")}
-    unfinished = folder / f"{cache_key(fingerprint, len(images))}.partial"
+    unfinished = folder / f"{cache_key(fingerprint, len(store))}.partial"
     while True:
         state = _state(folder)
         entries = _entries(folder, columns)
-        matching = _Matching(images, entries)
+        matching = _Matching(store, entries)
         found, fault = matching.find(work, on_progress)
         if found is not None:
             return found
@@ -214,7 +214,7 @@ def rows_of(
         with _explained(work.what, unfinished), FileLock(f"{unfinished}.lock"):
             if _state(folder) != state:  # another process has finished something since
                 continue
-            draft = _Draft(unfinished, len(images), columns)
+            draft = _Draft(unfinished, len(store), columns)
             note = _note(work.what, fault or draft.fault)
             return _fill(draft, _Known(entries), folder, work, note, on_progress)
 
@@ -319,14 +319,14 @@ class _Matching:
     """Looks for an entry that was computed from the very samples that are there now.
 
     Args:
-        images: N encoded samples.
+        store: N encoded samples.
         entries: All that there are.
     """
 
-    def __init__(self, images: SampleStore, entries: Sequence[_Entry]) -> None:
-        self._images = images
+    def __init__(self, store: SampleStore, entries: Sequence[_Entry]) -> None:
+        self._store = store
         self._entries = entries
-        self._left = [entry for entry in entries if len(entry) == len(images)]
+        self._left = [entry for entry in entries if len(entry) == len(store)]
 
     def find(self, work: RowWork, on_progress: OnProgress) -> tuple[StoredRows | None, str | None]:
         """Return the rows, or ``None`` and, if the entry was damaged, what was wrong with it.
@@ -334,11 +334,11 @@ class _Matching:
         A sample that cannot be read now may be one that could be: its row is blanked. One that
         could not be used when the entry was made is tried again.
         """
-        content = np.zeros(len(self._images), dtype=f"S{DIGEST_BYTES}")
+        content = np.zeros(len(self._store), dtype=f"S{DIGEST_BYTES}")
         reasons: dict[int, str] = {}
         if not self._left:
             return None, None
-        for start, digests, unreadable in digest_rows(self._images):
+        for start, digests, unreadable in digest_rows(self._store):
             stop = start + len(digests)
             content[start:stop] = digests
             reasons |= {start + place: why for place, why in unreadable.items()}
@@ -360,7 +360,7 @@ class _Matching:
 
     def _fault(self, row: int, work: RowWork) -> str | None:
         try:
-            data = self._images.read(row)
+            data = self._store.read(row)
         except UnreadableSample:  # it could be read a moment ago: let it be read once more
             return None
         return work.fault(data)

@@ -27,21 +27,19 @@ def content_digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
-def read_batches(
-    images: SampleStore, *, batch_size: int
-) -> Iterator[tuple[int, list[bytes | str]]]:
+def read_batches(store: SampleStore, *, batch_size: int) -> Iterator[tuple[int, list[bytes | str]]]:
     """Yield first row and encoded images of each batch, in rising order, as ``read_rows`` does."""
-    for start in range(0, len(images), batch_size):
-        yield start, read_rows(images, range(start, min(start + batch_size, len(images))))
+    for start in range(0, len(store), batch_size):
+        yield start, read_rows(store, range(start, min(start + batch_size, len(store))))
 
 
-def read_rows(images: SampleStore, rows: Iterable[int]) -> list[bytes | str]:
+def read_rows(store: SampleStore, rows: Iterable[int]) -> list[bytes | str]:
     """Return the encoded images of some rows, or as text the reasons why there is none."""
-    return [_read(images, row) for row in rows]
+    return [_read(store, row) for row in rows]
 
 
 def digest_rows(
-    images: SampleStore,
+    store: SampleStore,
 ) -> Iterator[tuple[int, NDArray[np.bytes_], dict[int, str]]]:
     """Read every image and yield, batch by batch in order, the digests of what was read.
 
@@ -51,24 +49,24 @@ def digest_rows(
         The first row of a batch, its ``(B,)`` digests, and place in the batch to reason for the
         images that could not be read, whose digest is empty.
     """
-    starts = range(0, len(images), READ_BATCH)
+    starts = range(0, len(store), READ_BATCH)
 
     def read_and_digest(start: int) -> tuple[int, NDArray[np.bytes_], dict[int, str]]:
-        rows = range(start, min(start + READ_BATCH, len(images)))
+        rows = range(start, min(start + READ_BATCH, len(store)))
         # one by one, so that a thread holds one large file at a time
-        found = [digest_or_reason(_read(images, row)) for row in rows]
+        found = [digest_or_reason(_read(store, row)) for row in rows]
         return digests_of_batch(start, found)
 
     def digest(batch: tuple[int, list[bytes | str]]) -> tuple[int, Any, dict[int, str]]:
         return digests_of_batch(batch[0], [digest_or_reason(data) for data in batch[1]])
 
     workers = cores()
-    if getattr(images, "random_access", False):
+    if getattr(store, "random_access", False):
         with ThreadPoolExecutor(workers + 2) as pool:  # some of them wait for the disk
             yield from _ahead_and_dropped(pool, read_and_digest, starts, 2 * workers)
     else:
         with ThreadPoolExecutor(workers) as pool:
-            batches = read_batches(images, batch_size=READ_BATCH)
+            batches = read_batches(store, batch_size=READ_BATCH)
             yield from _ahead_and_dropped(pool, digest, batches, 2 * workers)
 
 
@@ -99,8 +97,8 @@ def digests_of_batch(
     return start, np.array(digests, dtype=f"S{DIGEST_BYTES}"), unreadable
 
 
-def _read(images: SampleStore, row: int) -> bytes | str:
+def _read(store: SampleStore, row: int) -> bytes | str:
     try:
-        return images.read(row)
+        return store.read(row)
     except UnreadableSample as error:
         return str(error)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image, ImageOps
 
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.modalities.image.decode import decode_image
 from labelfix.utils.sample_reader import DIGEST_BYTES, content_digest
 
@@ -30,7 +30,7 @@ def photo(width: int = 48, height: int = 32) -> Image.Image:
 
 
 def reason_of(data: bytes) -> str:
-    with pytest.raises(UnreadableImage) as caught:
+    with pytest.raises(UnreadableSample) as caught:
         decode_image(data)
     return str(caught.value)
 

@@ -15,14 +15,14 @@ from PIL import Image
 from tiff_files import tiff
 
 from labelfix.config import ImageConfig
-from labelfix.errors import ConfigError, UnreadableImage
+from labelfix.errors import ConfigError, UnreadableSample
 from labelfix.modalities.image.decode import USUAL, Decoding, decode_image
 
 NOISE = np.random.default_rng(0)
 
 
 def reason_of(data: bytes, decoding: Decoding = USUAL) -> str:
-    with pytest.raises(UnreadableImage) as caught:
+    with pytest.raises(UnreadableSample) as caught:
         decode_image(data, decoding=decoding)
     return str(caught.value)
 
@@ -222,7 +222,7 @@ DAMAGED = """
 import io, sys
 import numpy as np
 from PIL import Image
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.modalities.image.decode import decode_image, quiet_pillow
 rng = np.random.default_rng(0)
 bad = 0
@@ -241,7 +241,7 @@ with quiet_pillow():
                 data[rng.integers(0, len(data))] = rng.integers(0, 256)
             try:
                 decode_image(bytes(data))
-            except UnreadableImage:
+            except UnreadableSample:
                 bad += 1
 assert bad > 200, bad
 print("ours", file=sys.stderr)
@@ -297,7 +297,7 @@ def fuzz(cases: int, seed: int) -> None:
     for case in range(cases):
         data = mutated(originals[case % len(originals)], rng)
         start = time.perf_counter()
-        with suppress(UnreadableImage):
+        with suppress(UnreadableSample):
             assert decode_image(data, at_least=32).mode == "RGB"
         assert time.perf_counter() - start < 20
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.modalities.image.file_kinds import RAW_FILE, is_heic, is_jpeg_xl, kind_of_file
 from labelfix.modalities.image.tiff_bands import TiffBands, open_bands
 from labelfix.modalities.image.value_ranges import ValueRanges
@@ -203,7 +203,7 @@ def decode_with_size(
         decoding: What is too large, and how values become bytes.
 
     Raises:
-        UnreadableImage: The data is empty, not an image, truncated, broken or too large.
+        UnreadableSample: The data is empty, not an image, truncated, broken or too large.
     """
     with _explained(data):
         bands = _deep_bands(data, decoding)
@@ -235,7 +235,7 @@ def read_deep(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DeepPixels | None
     Others are told by their header, and not decoded.
 
     Raises:
-        UnreadableImage: As for `decode_with_size`.
+        UnreadableSample: As for `decode_with_size`.
     """
     if not may_be_deep(data):
         return None
@@ -255,29 +255,31 @@ def read_deep(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DeepPixels | None
 def _explained(data: bytes) -> Iterator[None]:
     """Turn whatever decoding fails with into the reason that a report gives."""
     if not data:
-        raise UnreadableImage("empty file (0 bytes)")
+        raise UnreadableSample("empty file (0 bytes)")
     try:
         yield
-    except UnreadableImage:
+    except UnreadableSample:
         raise
     except MemoryError as error:
-        raise UnreadableImage("too large: there is no memory for its pixels") from error
+        raise UnreadableSample("too large: there is no memory for its pixels") from error
     except Exception as error:  # Pillow's plugins raise whatever their parser ran into
-        raise UnreadableImage(_reason(error, data)) from error
+        raise UnreadableSample(_reason(error, data)) from error
 
 
 def _refuse_large(width: int, height: int, unpacked: int, packed: int, decoding: Decoding) -> None:
     """Refuse what would take more memory than an image is worth.
 
     Raises:
-        UnreadableImage: The pixels are too many, or far more than the bytes can tell of.
+        UnreadableSample: The pixels are too many, or far more than the bytes can tell of.
     """
     limit = decoding.max_pixels
     if width * height > limit or unpacked > 4 * limit:
         many = width * height if width * height > limit else unpacked // 4
-        raise UnreadableImage(f"too large: {width} x {height} pixels; --max-pixels {many} reads it")
+        raise UnreadableSample(
+            f"too large: {width} x {height} pixels; --max-pixels {many} reads it"
+        )
     if limit <= MAX_PIXELS and unpacked > _HARMLESS and unpacked > _MOST_BLOWN_UP * packed:
-        raise UnreadableImage(
+        raise UnreadableSample(
             f"too large: {packed:,} bytes that claim {width} x {height} pixels; --max-pixels "
             f"{MAX_PIXELS + 1} reads it all the same"
         )
@@ -296,13 +298,13 @@ def _deep_bands(data: bytes, decoding: Decoding) -> TiffBands | None:
     """Return the bands of a TIFF file that Pillow would not give as they are.
 
     Raises:
-        UnreadableImage: It is a camera's raw file, or too large.
+        UnreadableSample: It is a camera's raw file, or too large.
     """
     bands = open_bands(data)
     if bands is None:
         return None
     if bands.is_raw:
-        raise UnreadableImage(f"not an image: {RAW_FILE}")
+        raise UnreadableSample(f"not an image: {RAW_FILE}")
     unpacked = bands.size_in_bytes if bands.is_known else 0
     _refuse_large(bands.width, bands.height, unpacked, len(data), decoding)
     return None if bands.is_plain or not bands.can_unpack() else bands
@@ -357,7 +359,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
             image = _try_plugin(name, data)
             if image is not None:
                 return image
-    raise UnreadableImage(_unknown(data))
+    raise UnreadableSample(_unknown(data))
 
 
 def _unknown(data: bytes) -> str:
@@ -375,18 +377,18 @@ def _try_plugin(name: str, data: bytes) -> ImageFile.ImageFile | None:
     try:
         answer = accepts is None or accepts(data[:16])
         if isinstance(answer, str):  # the format is known, its decoder is not installed
-            raise UnreadableImage(f"broken image: {answer}")
+            raise UnreadableSample(f"broken image: {answer}")
         if not answer or name in _REFUSED:
             return None
         return factory(io.BytesIO(data), "")
     except _NOT_MINE:
         return None
-    except (MemoryError, UnreadableImage):
+    except (MemoryError, UnreadableSample):
         raise
     except Exception as error:
         if name == "PNG" and (shorter := _without_texts(data)) is not None:
             return _try_plugin(name, shorter)
-        raise UnreadableImage(
+        raise UnreadableSample(
             _reason(error, data) if _is_signed(data) else _unknown(data)
         ) from error
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.modalities.image.backbone import Backbone
 from labelfix.modalities.image.decode import (
     MEASURES,
@@ -24,7 +24,7 @@ from labelfix.modalities.image.decode import (
     measure,
 )
 from labelfix.modalities.image.transforms import Preprocessing
-from labelfix.types import Features, ImageStatistics, ImageStore
+from labelfix.types import Features, ImageStatistics, SampleStore
 from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, StoredRows, cache_key, rows_of
 from labelfix.utils.progress import OnProgress, no_progress
 from labelfix.utils.sample_reader import digest_or_reason, digests_of_batch, read_batches
@@ -76,7 +76,7 @@ def decode_batch(
             image, size = decode_with_size(
                 data, at_least=preprocessing.size, decoding=preprocessing.decoding
             )
-        except UnreadableImage as error:
+        except UnreadableSample as error:
             unreadable[place] = str(error)
             continue
         decoded.append(place)
@@ -87,7 +87,7 @@ def decode_batch(
 
 
 def extract(
-    images: ImageStore, backbone: Backbone, is_known: IsKnown, *, batch_size: int, width: int
+    images: SampleStore, backbone: Backbone, is_known: IsKnown, *, batch_size: int, width: int
 ) -> Iterator[RowBatch]:
     """Yield the features of the images that are not known yet, in order, batch by batch.
 
@@ -166,7 +166,7 @@ STAGE = "looking at the images"
 
 
 def stored_features(
-    images: ImageStore,
+    images: SampleStore,
     fingerprint: str,
     backbone: Backbone,
     *,
@@ -210,7 +210,7 @@ def stored_features(
 
 
 def compute_features(
-    images: ImageStore,
+    images: SampleStore,
     fingerprint: str,
     backbone: Backbone,
     *,
@@ -245,7 +245,7 @@ def features_of(stored: StoredRows) -> Features:
     )
 
 
-def typical_side(images: ImageStore, decoding: Decoding = USUAL) -> int:
+def typical_side(images: SampleStore, decoding: Decoding = USUAL) -> int:
     """Return the median shorter side, in pixels, of images from evenly spread places.
 
     Large photographs count as at least ``SIDE_CAP``: no network here takes more.
@@ -257,7 +257,7 @@ def typical_side(images: ImageStore, decoding: Decoding = USUAL) -> int:
     for row in rows:
         try:
             sides.append(min(_size_of(images.read(row), decoding)))
-        except UnreadableImage:
+        except UnreadableSample:
             continue
     return int(np.median(sides)) if sides else SIDE_CAP
 

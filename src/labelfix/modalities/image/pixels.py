@@ -23,7 +23,7 @@ from labelfix.errors import TrainingError
 from labelfix.modalities.batching import Rows, neighbors
 from labelfix.modalities.image.features import decode_batch
 from labelfix.modalities.image.transforms import Preprocessing
-from labelfix.types import Assumption, ImageStore
+from labelfix.types import Assumption, SampleStore
 from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, cache_key, rows_of
 from labelfix.utils.progress import OnProgress, no_progress
 from labelfix.utils.sample_reader import read_batches, read_rows
@@ -81,7 +81,7 @@ def stored_square(preprocessing: Preprocessing) -> Preprocessing:
 
 
 def decode_once(
-    images: ImageStore,
+    images: SampleStore,
     fingerprint: str,
     preprocessing: Preprocessing,
     *,
@@ -155,7 +155,7 @@ def _has_space(unfinished: Path, wanted: int) -> bool:
 
 
 def _decode(
-    images: ImageStore,
+    images: SampleStore,
     preprocessing: Preprocessing,
     is_known: IsKnown,
     columns: Mapping[str, Column],
@@ -262,7 +262,7 @@ class DecodedPixels:
 
     def __init__(
         self,
-        images: ImageStore,
+        images: SampleStore,
         preprocessing: Preprocessing,
         *,
         workers: int,
@@ -340,7 +340,7 @@ class _Chunks(Dataset[tuple[Tensor, dict[int, str]]]):
     """Decoded pixels of some rows, and place to reason where there are none."""
 
     def __init__(
-        self, images: ImageStore, preprocessing: Preprocessing, chunks: list[Rows]
+        self, images: SampleStore, preprocessing: Preprocessing, chunks: list[Rows]
     ) -> None:
         self._images, self._preprocessing, self._chunks = images, preprocessing, chunks
 
@@ -356,7 +356,7 @@ class _Chunks(Dataset[tuple[Tensor, dict[int, str]]]):
         return torch.from_numpy(pixels), {}
 
 
-def source_of(images: ImageStore, pixels: Pixels, *, workers: int | None = None) -> PixelSource:
+def source_of(images: SampleStore, pixels: Pixels, *, workers: int | None = None) -> PixelSource:
     """Return the stored pixels, or worker processes where they were too many to store.
 
     Args:

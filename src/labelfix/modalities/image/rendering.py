@@ -15,10 +15,10 @@ from threading import Lock
 
 from PIL import Image
 
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.modalities.base import Renderer, ThumbnailRequest
 from labelfix.modalities.image.decode import USUAL, Decoding, decode_image
-from labelfix.types import ImageStore
+from labelfix.types import SampleStore
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 from labelfix.utils.threads import cores
 
@@ -32,7 +32,7 @@ BUDGET = 9_000_000
 
 
 def draw_thumbnails(
-    images: ImageStore,
+    images: SampleStore,
     requests: Sequence[ThumbnailRequest],
     *,
     budget: int = BUDGET,
@@ -63,7 +63,7 @@ def draw_thumbnails(
 
 
 def _draw(
-    images: ImageStore,
+    images: SampleStore,
     requests: Sequence[ThumbnailRequest],
     decoding: Decoding,
     on_progress: OnProgress,
@@ -82,17 +82,17 @@ def _draw(
             on_progress(Progress("drawing the page", done, len(requests), "pictures"))
 
 
-def _read(images: ImageStore, row: int) -> bytes:
+def _read(images: SampleStore, row: int) -> bytes:
     try:
         return images.read(row)
-    except UnreadableImage:
+    except UnreadableSample:
         return b""
 
 
 def _address(data: bytes, request: ThumbnailRequest, decoding: Decoding) -> str | None:
     try:
         picture = decode_image(data, at_least=request.side, decoding=decoding)
-    except (UnreadableImage, MemoryError):
+    except (UnreadableSample, MemoryError):
         return None
     picture.thumbnail((request.side, request.side))
     picture.info.clear()  # comments and places stay out of the page
@@ -124,7 +124,7 @@ class ReviewPictures:
         decoding: How they become pixels, as in the audit.
     """
 
-    def __init__(self, images: ImageStore, decoding: Decoding = USUAL) -> None:
+    def __init__(self, images: SampleStore, decoding: Decoding = USUAL) -> None:
         self._images = images
         self._decoding = decoding
         self._reading = Lock()
@@ -135,7 +135,7 @@ class ReviewPictures:
         """Return the picture of a row, not larger than a size of `SIZES`.
 
         Raises:
-            UnreadableImage: There is none, or it cannot be decoded.
+            UnreadableSample: There is none, or it cannot be decoded.
         """
         with self._reading:
             held = self._held.get((row, size))
@@ -150,7 +150,7 @@ class ReviewPictures:
 
     def _read(self, row: int) -> bytes:
         if not 0 <= row < len(self._images):
-            raise UnreadableImage("the report has no such row")
+            raise UnreadableSample("the report has no such row")
         return self._images.read(row)
 
     def _hold(self, key: tuple[int, str], picture: Picture) -> None:
@@ -175,7 +175,7 @@ def _encode(data: bytes, size: int, decoding: Decoding) -> Picture:
 
 
 def pictures_of(
-    images: ImageStore, on_progress: OnProgress, decoding: Decoding = USUAL
+    images: SampleStore, on_progress: OnProgress, decoding: Decoding = USUAL
 ) -> Renderer:
     """Return the pictures of images that are at hand, decoded as in their audit."""
     draw = partial(draw_thumbnails, images, decoding=decoding, on_progress=on_progress)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from labelfix.config import ImageConfig
 from labelfix.data.stores import FileImages
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 from labelfix.modalities.image.decode import Decoding, may_be_deep, read_deep
 from labelfix.modalities.image.value_ranges import (
     ValueRange,
@@ -17,7 +17,7 @@ from labelfix.modalities.image.value_ranges import (
     kind_of,
     sample_of,
 )
-from labelfix.types import Assumption, ImageStore
+from labelfix.types import Assumption, SampleStore
 
 LOOKED_AT = 512
 """Images whose headers are looked at, evenly spread."""
@@ -44,7 +44,7 @@ class Survey:
     assumptions: tuple[Assumption, ...] = ()
 
 
-def survey_images(images: ImageStore, config: ImageConfig) -> Survey:
+def survey_images(images: SampleStore, config: ImageConfig) -> Survey:
     """Return how to decode the images of a data set, so that equal values become equal.
 
     Where all images are of 8 bits, nothing is decoded. The same images give the same answer.
@@ -63,7 +63,7 @@ def survey_images(images: ImageStore, config: ImageConfig) -> Survey:
 class _DeepSample:
     """The images of more than 8 bits, or of many bands, among those that were looked at."""
 
-    def __init__(self, images: ImageStore, config: ImageConfig) -> None:
+    def __init__(self, images: SampleStore, config: ImageConfig) -> None:
         self._bands: set[int] = set()
         self._samples: dict[str, list[NDArray[np.float64]]] = {}
         rows = [row for row in _rows(images) if _is_candidate(images, row)]
@@ -75,10 +75,10 @@ class _DeepSample:
             find_range(kind, samples) for kind, samples in sorted(self._samples.items())
         )
 
-    def _add(self, images: ImageStore, row: int, config: ImageConfig) -> None:
+    def _add(self, images: SampleStore, row: int, config: ImageConfig) -> None:
         try:
             deep = read_deep(images.read(row), max_pixels=config.max_pixels)
-        except UnreadableImage:  # the report will say so
+        except UnreadableSample:  # the report will say so
             return
         if deep is None:
             return
@@ -101,7 +101,7 @@ class _DeepSample:
             yield Assumption("values", f"of images with {said} bands {taken} were taken")
 
 
-def _rows(images: ImageStore) -> list[int]:
+def _rows(images: SampleStore) -> list[int]:
     count = len(images)
     if count <= LOOKED_AT:
         return list(range(count))
@@ -113,11 +113,11 @@ def _rows(images: ImageStore) -> list[int]:
     return sorted({row for place in places.tolist() for row in range(place, place + run)})
 
 
-def _is_candidate(images: ImageStore, row: int) -> bool:
+def _is_candidate(images: SampleStore, row: int) -> bool:
     """Return whether the first bytes of an image leave it open that it has more than 8 bits."""
     try:
         if isinstance(images, FileImages):
             return may_be_deep(images.head(row, _HEAD_BYTES))
         return may_be_deep(images.read(row))
-    except UnreadableImage:
+    except UnreadableSample:
         return False

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
-from labelfix.errors import UnreadableImage
+from labelfix.errors import UnreadableSample
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _OFFSETS, _BANDS, _STRIP_ROWS, _COUNTS, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
@@ -153,7 +153,7 @@ def open_bands(data: bytes) -> TiffBands | None:
     """Read the directory of a TIFF file, ``None`` if the data are none or damaged.
 
     Raises:
-        UnreadableImage: The directory asks for far more than the file holds.
+        UnreadableSample: The directory asks for far more than the file holds.
     """
     if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return None
@@ -166,7 +166,7 @@ def open_bands(data: bytes) -> TiffBands | None:
         directory.load(file)
         tags = dict(directory)
         return _bands_of(tags, data)
-    except UnreadableImage:
+    except UnreadableSample:
         raise
     except Exception:  # damage of any kind; Pillow is asked next and says what it is
         return None
@@ -212,7 +212,7 @@ def _refuse_endless(data: bytes) -> None:
     )
     claimed = np.minimum(entries["count"].astype(np.int64), len(data)).sum()
     if claimed > _MOST_ENTRIES_TIMES * len(data) + (1 << 20):
-        raise UnreadableImage("broken image: its directory claims more than the file holds")
+        raise UnreadableSample("broken image: its directory claims more than the file holds")
 
 
 def _directory(tags: Mapping[int, Any], start: int) -> bytes:
