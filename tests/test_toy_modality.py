@@ -3,6 +3,7 @@
 Letters: N samples, n different ones.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,12 @@ from labelfix.modalities.base import IssueCheck, Modality
 from labelfix.pipeline.samples import audit_samples
 from labelfix.report.frame import read_report
 from labelfix.report.io import read_report_table
+from labelfix.report.schema import COLUMNS, columns_of
+from labelfix.report.view import ReportView
 from labelfix.types import DatasetSource, Features, LabeledDataset
 from labelfix.utils.sample_reader import content_digest
 
+IMAGE_COLUMNS = {column.name for column in COLUMNS} - {column.name for column in columns_of(())}
 CONFIG = AuditConfig(tune="head", backbone=BackboneConfig(device="cpu"))
 
 
@@ -131,12 +135,23 @@ def test_numbers_are_audited_end_to_end(run):
 def test_the_checks_of_numbers_are_in_the_report_and_those_of_images_are_not(run):
     columns = pq.read_schema(run / "report.parquet").names
     assert {"is_huge_issue", "huge_score", "is_outlier_issue"} < set(columns)
-    assert not {"is_dark_issue", "blurry_score"} & set(columns)
+    assert not IMAGE_COLUMNS & set(columns)
     frame = read_report(run).set_index("sample_id")
     assert list(frame.index[frame.is_huge_issue]) == ["n11"]
     assert "a huge number" in frame.reason["n11"]
     assert frame.is_near_duplicate_issue["n13"]
     assert frame.near_duplicate_set["n13"] == frame.near_duplicate_set["n15"]
+
+
+def test_a_reader_gives_the_report_no_columns_of_images(run):
+    written = pq.read_schema(run / "report.parquet").names
+    assert sorted(read_report_table(run).table.column_names) == sorted(written)
+    assert not IMAGE_COLUMNS & set(read_report(run).columns)
+    for kind in ("dark", "odd_size"):
+        assert kind not in ReportView(read_report_table(run)).kinds
+    told = json.loads(labelfix("show", run, "--json").stdout)
+    assert (told["dark"], told["blurry"]) == (None, None)
+    assert told["outliers"] is not None
 
 
 def test_the_run_says_what_was_audited(run):

@@ -75,7 +75,7 @@ class _Shards:
         self._split = split
         self._table = table
         self._positions: list[int] = []
-        self._store: list[bytes | None] = []
+        self._images: list[bytes | None] = []
         self._bytes = 0
         self._shards = 0
         self._writer: pq.ParquetWriter | None = None
@@ -83,7 +83,7 @@ class _Shards:
     def add(self, position: int, image: bytes | None) -> None:
         """Add a row; images are in memory until a row group is full."""
         self._positions.append(position)
-        self._store.append(image)
+        self._images.append(image)
         self._bytes += len(image or b"")
         if len(self._positions) == _ROWS_A_GROUP:
             self._write()
@@ -109,14 +109,14 @@ class _Shards:
         rows = self._table.take(pa.array(self._positions))
         cells = [
             image if image is None else {"bytes": image, "path": name}
-            for image, name in zip(self._store, rows["sample_id"].to_pylist(), strict=True)
+            for image, name in zip(self._images, rows["sample_id"].to_pylist(), strict=True)
         ]
         rows = rows.add_column(0, "image", pa.array(cells, _IMAGE))
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._draft(self._shards), rows.schema)
             self._shards += 1
         self._writer.write_table(rows)
-        self._positions, self._store = [], []
+        self._positions, self._images = [], []
 
     def _draft(self, number: int) -> Path:
         return self._folder / f".{self._split}-{number}"

@@ -31,7 +31,7 @@ from labelfix.report.run_folder import (
     NETWORK_NAMES,
     RunFolder,
 )
-from labelfix.report.schema import with_late_columns
+from labelfix.report.schema import columns_known, with_late_columns
 from labelfix.report.types import Report, RunInfo
 from labelfix.scoring.flags import correct
 from labelfix.types import (
@@ -180,7 +180,8 @@ def write_run(
         write_report(report, folder.report_path, findings.pred_probs)
     folder.remove_replaced(written)
     with said("drawing the page", on_progress):
-        shown = replace(report, table=with_late_columns(report.table))  # as a reader has it
+        known = columns_known(report.run.modality)
+        shown = replace(report, table=with_late_columns(report.table, known))  # as a reader has it
         write_page(folder.path, shown, renderer)
     copy_decisions(decisions, folder.path)
     folder.finish(

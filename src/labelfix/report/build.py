@@ -289,7 +289,7 @@ def build_report(
         reviewed: What people decided, for the ``reason``; the scores know of it already.
         modality: Of the samples; ``None`` gives the report the columns of images.
     """
-    checks = IMAGE_CHECKS if modality is None else modality.checks()
+    report_columns = columns_of(IMAGE_CHECKS if modality is None else modality.checks())
     is_flagged = corrections.is_label_issue
     is_unreadable = np.zeros(len(samples), np.bool_)
     is_unreadable[np.fromiter(unreadable.keys(), np.int64, len(unreadable))] = True
@@ -314,11 +314,11 @@ def build_report(
             reviewed,
             modality=modality,
         ),
-        **kind_columns(kinds, len(samples)),
+        **kind_columns(kinds, len(samples), report_columns),
         **_label_columns(samples, scores, corrections),
         **_judged_columns(judgeable, scores),
     }
-    schema = arrow_schema(samples.class_names, columns_of(checks))
+    schema = arrow_schema(samples.class_names, report_columns)
     schema = schema.remove(schema.get_field_index(PRED_PROBS))
     table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
     if evidence is not None:

@@ -1,7 +1,7 @@
 """A report on disk: written as Parquet, and read back."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from labelfix.report.schema import (
     RUN_KEY,
     SCHEMA_VERSION,
     VERSION_KEY,
+    Column,
     arrow_schema,
+    columns_known,
     label_type,
     names_of_checks,
     row_group_rows,
@@ -214,23 +216,26 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
     ):
         schema = parquet.schema_arrow
         class_names, run = _read_metadata(schema.metadata or {}, file)
-        _check_columns(schema, class_names, file)
-        wanted = [c.name for c in COLUMNS if pred_probs or c.name != PRED_PROBS]
-        wanted[-1:-1] = names_of_checks(schema)  # before the reason
-        table = with_late_columns(parquet.read(columns=wanted))
+        columns = columns_known(run.modality)
+        _check_columns(schema, columns, class_names, file)
+        wanted = [c.name for c in columns if pred_probs or c.name != PRED_PROBS]
+        wanted[-1:-1] = names_of_checks(schema, columns)  # before the reason
+        table = with_late_columns(parquet.read(columns=wanted), columns)
         table = table.select(wanted).replace_schema_metadata()
         table.validate(full=True)  # bytes that are not UTF-8, lists beyond their values
-    _check_values(table, class_names, file)
+    _check_values(table, columns, class_names, file)
     if file.name == REPORT_NAME:
         _refuse_files_of_two_runs(file.parent, run)
     return Report(table, class_names, run)
 
 
-def _check_values(table: pa.Table, class_names: tuple[Label, ...], file: Path) -> None:
+def _check_values(
+    table: pa.Table, columns: Sequence[Column], class_names: tuple[Label, ...], file: Path
+) -> None:
     """Refuse a table whose cells are none that an audit writes."""
     faults = [
         f"{column.name} is null in {table[column.name].null_count:,} rows"
-        for column in COLUMNS
+        for column in columns
         if not column.nullable and table[column.name].null_count
     ]
     names = pa.array(class_names, label_type(class_names))
@@ -307,11 +312,13 @@ def _class_names(names: Any) -> tuple[Label, ...]:
     return tuple(names)
 
 
-def _check_columns(schema: pa.Schema, class_names: tuple[Label, ...], file: Path) -> None:
-    late = {column.name for column in COLUMNS if column.is_late}
+def _check_columns(
+    schema: pa.Schema, columns: Sequence[Column], class_names: tuple[Label, ...], file: Path
+) -> None:
+    late = {column.name for column in columns if column.is_late}
     faults = [
         f"{field.name} ({field.type})"
-        for field in arrow_schema(class_names)
+        for field in arrow_schema(class_names, columns)
         if (field.name not in schema.names and field.name not in late)
         or (field.name in schema.names and schema.field(field.name).type != field.type)
     ]

@@ -245,6 +245,21 @@ def columns_of(checks: Sequence[IssueCheck]) -> tuple[Column, ...]:
 COLUMNS = columns_of(IMAGE_CHECKS)
 """The columns of a report on images, and of one on given probabilities."""
 
+_COMMON_COLUMNS = columns_of(())
+
+
+def columns_known(modality: str | None) -> tuple[Column, ...]:
+    """Return the columns that labelfix knows in a report on samples of a modality.
+
+    Of a modality from outside these are the ones that every report has: its checks are known by
+    the columns of the file alone, see `names_of_checks`.
+
+    Args:
+        modality: As the record of the run names it; ``None`` where probabilities were given.
+    """
+    return COLUMNS if modality in (None, "image") else _COMMON_COLUMNS
+
+
 DECISION_COLUMNS: tuple[Column, ...] = (
     Column(
         "decision",
@@ -396,33 +411,37 @@ def _type_name(column: Column) -> str:
     return _NAMES.get(column.kind, str(column.kind))
 
 
-def kind_columns(kinds: IssueKinds | None, size: int) -> dict[str, pa.Array]:
+def kind_columns(
+    kinds: IssueKinds | None, size: int, columns: Sequence[Column] = COLUMNS
+) -> dict[str, pa.Array]:
     """Return ``(N,)`` columns by name.
 
     Args:
         kinds: What was found of samples; ``None`` if none was looked at.
         size: N.
+        columns: Those of the report.
     """
     if kinds is None:
-        return {column.name: _nothing(column, size) for column in COLUMNS if column.is_late}
+        return {column.name: _nothing(column, size) for column in columns if column.is_late}
     sets = kinds.near_duplicate_set
-    columns = {
+    found = {
         "near_duplicate_set": pa.array(sets, mask=sets == MISSING),
         "is_conflicting_near_duplicate_issue": pa.array(kinds.is_conflicting),
     }
     for kind, score in kinds.scores.items():
-        columns[f"is_{kind}_issue"] = pa.array(kinds.is_issue[kind])
-        columns[f"{kind}_score"] = pa.array(score, mask=np.isnan(score))
-    return columns
+        found[f"is_{kind}_issue"] = pa.array(kinds.is_issue[kind])
+        found[f"{kind}_score"] = pa.array(score, mask=np.isnan(score))
+    return found
 
 
-def with_late_columns(table: pa.Table) -> pa.Table:
+def with_late_columns(table: pa.Table, columns: Sequence[Column] = COLUMNS) -> pa.Table:
     """Return a table with the columns that it lacks; see `Column.is_late`.
 
     Args:
         table: Of a report.
+        columns: Those of its modality, by `columns_known`.
     """
-    for column in COLUMNS:
+    for column in columns:
         if column.is_late and column.name not in table.column_names:
             field = pa.field(column.name, column.kind, nullable=column.nullable)
             table = table.append_column(field, _nothing(column, table.num_rows))
@@ -449,9 +468,9 @@ def row_group_rows(classes: int) -> int:
     return max(1, min(ROW_GROUP_SIZE, ROW_GROUP_VALUES // max(classes, 1)))
 
 
-def names_of_checks(schema: pa.Schema) -> tuple[str, ...]:
-    """Return the columns of checks that images do not have, as a report of another modality may."""
-    known = {column.name for column in COLUMNS}
+def names_of_checks(schema: pa.Schema, columns: Sequence[Column]) -> tuple[str, ...]:
+    """Return the columns of a file that belong to checks and are not among those known."""
+    known = {column.name for column in columns}
     pairs = [
         (f"is_{name}_issue", f"{name}_score")
         for name in (field.removeprefix("is_").removesuffix("_issue") for field in schema.names)
