@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Path:
     ],
 )
 def test_help_loads_no_data_library(args: list[str]) -> None:
-    assert loaded_by(PROGRAM.format(args=args)).isdisjoint(HEAVY | DATA_LIBRARIES)
+    assert loaded_by(PROGRAM.format(args=args)).isdisjoint(HEAVY | DATA_LIBRARIES | {"rich"})
 
 
 @pytest.mark.parametrize("more", [["--json"], ["--class", "cat"], ["--html"], []])

@@ -1,6 +1,6 @@
 """What all commands share: how they print, how they end, and how the process runs.
 
-rich's tables and consoles are loaded when the first one is made: ``--help`` needs none.
+rich is loaded when the first of its texts, tables or consoles is made: ``--help`` needs none.
 """
 
 import json
@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
-from rich.text import Text
 from typer.core import TyperGroup
 
 from labelfix.arguments import spelled_as_options
@@ -20,6 +19,7 @@ from labelfix.utils.text import plain
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from labelfix.types import Label
 
@@ -27,8 +27,10 @@ WIDTH_OF_A_FILE = 160
 """Columns of the tables where no terminal says how wide it is."""
 
 
-def cell(value: "Label", style: str = "") -> Text:
+def cell(value: "Label", style: str = "") -> "Text":
     """Return a name as one cell of a table: no markup in it counts, and it is shown whole."""
+    from rich.text import Text
+
     return Text(plain(str(value)), style=style, overflow="fold")
 
 
@@ -49,12 +51,16 @@ def stdout_console() -> "Console":
 
 def print_heading(console: "Console", text: str) -> None:
     """Print a heading, after an empty line."""
+    from rich.text import Text
+
     console.print()
     console.print(Text(text, style="bold"), soft_wrap=True)
 
 
 def print_line(console: "Console", text: str) -> None:
     """Print one indented line; what could command a terminal is escaped."""
+    from rich.text import Text
+
     console.print(Text(f"  {plain(text)}"), soft_wrap=True)
 
 
