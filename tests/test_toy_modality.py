@@ -4,6 +4,7 @@ Letters: N samples, n different ones.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from labelfix.errors import ConfigError, UnreadableSample
 from labelfix.modalities.base import IssueCheck, Modality
 from labelfix.pipeline.samples import audit_samples
 from labelfix.report.frame import read_report
+from labelfix.report.html.findings import find_findings
 from labelfix.report.io import read_report_table
 from labelfix.report.schema import COLUMNS, columns_of
 from labelfix.report.view import ReportView
@@ -175,3 +177,21 @@ def test_whole_networks_are_refused_without_a_trainer(numbers, tmp_path):
     config = AuditConfig(tune="full", backbone=BackboneConfig(device="cpu"))
     with pytest.raises(ConfigError, match="no whole network to train on numbers"):
         audit_samples(lambda: numbers, tmp_path / "run", Numbers(), config)
+
+
+def test_sentences_about_numbers_name_no_image(run):
+    words = re.compile("image|picture|photo", re.IGNORECASE)
+    told = pq.read_table(run / "report.parquet")["reason"].drop_null().to_pylist()
+    shown = labelfix("show", run).stdout
+    assert "samples that cannot be read" in shown
+    assert "by the number line" in shown
+    for sentence in (*told, *shown.splitlines()):
+        assert not words.search(sentence), sentence
+
+
+def test_the_page_tells_of_the_checks_of_numbers(run):
+    view = ReportView(read_report_table(run))
+    findings = {finding.key: finding for finding in find_findings(view)}
+    assert findings["huge"].title == "Huge"
+    assert [one.sample_id for one in findings["huge"].sets[0].pictures] == ["n11"]
+    assert findings["near-copies"].lead == "Almost the same sample more than once."

@@ -104,7 +104,7 @@ def test_a_small_class_is_not_judged_and_says_why(size):
 def test_copies_of_one_image_do_not_make_a_class_large():
     judgeable = plan([0] * 20 + [1] * 20 + [2] * 6, content=[*range(40), *[99] * 6])
     assert not judgeable.is_judged[40:].any()
-    assert "has 1 different readable image to" in judgeable.exclusion_reason[40]
+    assert "has 1 different readable sample to" in judgeable.exclusion_reason[40]
 
 
 def test_test_rows_are_judged_and_train_nothing():

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from labelfix.benchmark.demo_score import DemoScore
 from labelfix.cli.console import cell, make_table, print_heading, print_line
+from labelfix.modalities.base import Wording, wording_of
 from labelfix.report.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
 from labelfix.report.training_log import TrainingSummary
 from labelfix.utils.text import percent, plain
@@ -59,18 +60,21 @@ def print_figures(console: Console, summary: Summary) -> None:
         ("wrong labels", "unknown" if rate is None else f"{rate:.1%}", _interval(summary)),
         ("flagged", f"{summary.flagged:,}", _expectation(summary)),
     ]
-    if summary.backbone is not None:
+    words = wording_of(summary.modality)
+    if summary.backbone is not None and summary.modality in (None, "image"):
         size = f"{summary.image_size or '?'}"
         rows.insert(1, ("image size", size, f"pixels, as {summary.backbone} saw them"))
+    elif summary.backbone is not None:
+        rows.insert(1, ("features", "", f"by {summary.backbone}"))
     if summary.unreadable is not None:
         rows += [
-            ("unreadable", f"{summary.unreadable:,}", "images that cannot be read"),
+            ("unreadable", f"{summary.unreadable:,}", f"{words.plural} that cannot be read"),
             (
                 "duplicates",
                 f"{summary.duplicates:,}",
-                f"identical images, {summary.conflicting:,} of them with different labels",
+                f"identical {words.plural}, {summary.conflicting:,} of them with different labels",
             ),
-            *_kinds(summary),
+            *_kinds(summary, words),
         ]
     console.print()
     console.print(_grid(rows))
@@ -89,14 +93,19 @@ def assumption_lines(assumptions: Sequence[str]) -> list[str]:
     return lines
 
 
-def _kinds(summary: Summary) -> list[tuple[str, str, str]]:
-    """Return what was found of the images; nothing of what was not looked for."""
+def _kinds(summary: Summary, words: Wording) -> list[tuple[str, str, str]]:
+    """Return what was found of the samples; nothing of what was not looked for."""
     conflicts = f"{summary.conflicting_near_duplicates or 0:,} of them with different labels"
     leaks = f", {summary.leaks:,} across splits" if summary.leaks else ""
-    pictures = f"images of {summary.near_duplicate_sets or 0:,} pictures, {conflicts}{leaks}"
+    sets = f"{summary.near_duplicate_sets or 0:,}"
+    content = f"of {sets} {words.content}s" if words.content != words.noun else f"in {sets} sets"
     rows = [
-        ("near-duplicates", summary.near_duplicates, pictures),
-        ("outliers", summary.outliers, "images unlike all others"),
+        (
+            "near-duplicates",
+            summary.near_duplicates,
+            f"{words.plural} {content}, {conflicts}{leaks}",
+        ),
+        ("outliers", summary.outliers, f"{words.plural} unlike all others"),
         ("dark", summary.dark, "images nearly black"),
         ("bright", summary.bright, "images nearly white"),
         ("blurry", summary.blurry, "images with hardly an edge"),

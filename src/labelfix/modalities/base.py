@@ -183,18 +183,46 @@ class NetworkTrainer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What sentences call samples of a kind.
+
+    Args:
+        noun: One of them.
+        plural: Several.
+        content: What a sample and a near-duplicate of it have in common.
+    """
+
+    noun: str = "sample"
+    plural: str = "samples"
+    content: str = "sample"
+
+
+OF_IMAGES = Wording("image", "images", "picture")
+"""Here, as a reader of a report asks for it without what decodes images."""
+
+
 class Modality(Protocol):
     """A kind of sample. A subclass has to name an encoder; the rest has a default that does least.
 
     Attributes:
         name: What ``modality`` of the report says.
+        noun: What a sample is called in a message.
         plural: What several samples are called in a message.
+        content: What a sample and a near-duplicate of it have in common; "" says the noun.
         libraries: Whose versions the report names, beside those of every audit.
     """
 
     name: str
+    noun: str = "sample"
     plural: str = "samples"
+    content: str = ""
     libraries: tuple[str, ...] = ()
+
+    @property
+    def wording(self) -> Wording:
+        """Return what sentences call the samples."""
+        return Wording(self.noun, self.plural, self.content or self.noun)
 
     def encoder(self, config: AuditConfig, store: SampleStore) -> Encoder:
         """Return what makes features of the samples.
@@ -246,6 +274,20 @@ class Modality(Protocol):
 
 _MODALITIES = {"image": "labelfix.modalities.image.modality:ImageModality"}
 """By name the module and the class, which is imported when it is asked for."""
+
+_WORDING: dict[str | None, Wording] = {None: OF_IMAGES, "image": OF_IMAGES}
+
+
+def wording_of(name: str | None) -> Wording:
+    """Return what sentences call the samples of a report.
+
+    Those of a modality from outside are "samples": a report names it, and holds no more of it.
+
+    Args:
+        name: The modality as the record of the run names it; ``None`` where probabilities were
+            given, whose samples are taken to be images.
+    """
+    return _WORDING.get(name, Wording())
 
 
 def get_modality(name: str) -> Modality:

@@ -169,7 +169,14 @@ def _digests_of(seen: EncodedSamples) -> dict[str, str]:
 def _plan(context: AuditContext, seen: EncodedSamples, folds: int) -> TrainingPlan:
     dataset = context.dataset
     duplicates = find_duplicates(seen, dataset.given_label)
-    judgeable = plan_folds(dataset, seen, duplicates, folds=folds, seed=context.config.seed)
+    judgeable = plan_folds(
+        dataset,
+        seen,
+        duplicates,
+        folds=folds,
+        seed=context.config.seed,
+        wording=context.modality.wording,
+    )
     return TrainingPlan(
         seen, duplicates, plan_with(context.reviewed, judgeable, dataset.given_label)
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from labelfix.data.splits import in_several, split_codes
 from labelfix.issues.types import IssueKinds
-from labelfix.modalities.base import Modality, get_modality
+from labelfix.modalities.base import Modality, get_modality, wording_of
 from labelfix.modalities.image.checks import IMAGE_CHECKS
 from labelfix.report.io import (
     probability_lists,
@@ -103,6 +103,7 @@ def reasons(
     unjudged = {
         row: why for row, why in judgeable.exclusion_reason.items() if row not in unreadable
     }
+    words = wording_of(None) if modality is None else modality.wording
     parts = [
         _of_mapping(unreadable, "unreadable: ", size),
         _of_mapping(unjudged, "", size),
@@ -113,7 +114,7 @@ def reasons(
             names.to_pylist(),
             duplicates.exact_duplicate_set,
             duplicates.is_conflicting,
-            "byte-identical image",
+            f"byte-identical {words.noun}",
         ),
     ]
     if kinds is not None:
@@ -122,8 +123,8 @@ def reasons(
         sets = kinds.near_duplicate_set
         parts += [
             _of_conflicts(samples.given_label, names.to_pylist(), sets, near, "near-duplicate"),
-            _of_leaks(samples.split, sets),
-            _of_kind(kinds.is_issue["outlier"], f"unlike all other {modality.plural}"),
+            _of_leaks(samples.split, sets, words.content),
+            _of_kind(kinds.is_issue["outlier"], f"unlike all other {words.plural}"),
             *(_of_kind(kinds.is_issue[check.name], check.reason) for check in modality.checks()),
         ]
     return reduce(_join, parts)
@@ -209,8 +210,8 @@ def _conflict(others: Sequence[int], names: Sequence[str], what: str) -> str | N
     return f"{what} is also labeled {named}" + (f" and {more} more" * (more > 0))
 
 
-def _of_leaks(split: pa.StringArray, sets: NDArray[np.int64]) -> pa.StringArray:
-    """Return in which other splits the same picture is."""
+def _of_leaks(split: pa.StringArray, sets: NDArray[np.int64], content: str) -> pa.StringArray:
+    """Return in which other splits a sample, or a near-copy of it, is."""
     codes = split_codes(split)
     rows = np.flatnonzero(in_several(sets, codes))
     splits: defaultdict[int, dict[int, str | None]] = defaultdict(dict)
@@ -219,14 +220,14 @@ def _of_leaks(split: pa.StringArray, sets: NDArray[np.int64]) -> pa.StringArray:
     for (number, code), name in zip(places, names, strict=True):
         splits[number].setdefault(code, name)
     texts = [
-        _leak([name for other, name in splits[number].items() if other != code])
+        _leak([name for other, name in splits[number].items() if other != code], content)
         for number, code in places
     ]
     return _scatter(rows, pa.array(texts, pa.string()), len(sets))
 
 
-def _leak(others: Sequence[str | None]) -> str:
-    """Return that a picture is in other splits, too; ``None`` is a sample without a split."""
+def _leak(others: Sequence[str | None], content: str) -> str:
+    """Return that a sample is in other splits, too; ``None`` is a sample without a split."""
     named = sorted(name for name in others if name is not None)
     where = ["split " if len(named) == 1 else "splits "][: len(named)]
     where += [", ".join(f"'{name}'" for name in named[:NAMED_LABELS])]
@@ -234,7 +235,7 @@ def _leak(others: Sequence[str | None]) -> str:
     where += [f" and {more} more" * (more > 0)]
     parts = ["".join(where)] if named else []
     parts += ["a sample without a split"] if None in others else []
-    return f"the same picture is in {' and '.join(parts)}"
+    return f"the same {content} is in {' and '.join(parts)}"
 
 
 def _of_kind(is_issue: NDArray[np.bool_], text: str) -> pa.StringArray:

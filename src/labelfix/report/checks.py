@@ -206,7 +206,7 @@ def _check_kind(view: ReportView, wanted: str) -> Check:
     kind = _kind_of(view, wanted)
     if not view.tells_of(kind):
         if view.has_samples:
-            why = "it looked at no image for it"
+            why = f"it looked at no {view.wording.noun} for it"
             hint = "audit again: the report may be older than this kind of issue"
         else:
             why, hint = "no image was looked at", "check a run of images, not of --pred-probs"

@@ -5,6 +5,7 @@ import pyarrow as pa
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.errors import DatasetError
+from labelfix.modalities.base import wording_of
 from labelfix.report.types import Report
 from labelfix.types import PRED_PROBS_KIND, LabeledDataset
 from labelfix.utils.progress import OnProgress, no_progress
@@ -43,13 +44,15 @@ def open_audited(
             f"{source.path}, the audited data set, is gone",
             hint=f"put it back where it was{instead}",
         )
+    words = wording_of(report.run.modality)
     config = config_of(report)
     dataset = open_dataset(source.path, config, on_progress)
     is_same = dataset.fingerprint == report.run.fingerprint
     ids = pa.chunked_array([dataset.sample_id])
     if not is_same or not ids.equals(report.table["sample_id"]):
         raise DatasetError(
-            f"{source.path} has changed since the audit: its images are not those of the report",
+            f"{source.path} has changed since the audit: its {words.plural} are not those of the "
+            "report",
             hint=f"audit it again{instead}",
         )
     return dataset

@@ -74,20 +74,21 @@ class Summary:
             without flags.
         expected_recall: The share of wrong labels that are flagged, likewise; ``None`` where no
             wrong label is expected.
+        modality: The kind of the samples; ``None`` where probabilities were given.
         backbone: The network that looked at the images; ``None`` where probabilities were given and
             no image was looked at, as in the rest of what only images can tell.
         image_size: Pixels a side that it saw; ``None`` in a report that does not say.
         notes: What did not go as usual, a sentence each.
         assumptions: What the audit took for granted, the most important first, a sentence each.
         flagged: Samples with a label issue.
-        unreadable: Samples whose image could not be read.
+        unreadable: Samples that could not be read.
         duplicates: Samples that have a byte-identical copy.
         conflicting: Those among them whose copies came with another label.
-        near_duplicates: Samples whose picture another one shows too, byte-identical ones included.
-        near_duplicate_sets: How many such pictures there are.
+        near_duplicates: Samples with a near-copy, byte-identical ones included.
+        near_duplicate_sets: How many sets of such copies there are.
         conflicting_near_duplicates: Those samples among them that came with several labels.
-        leaks: Samples whose picture, exact or near, is in several splits.
-        outliers: Samples whose image is unlike all others.
+        leaks: Samples with a copy, exact or near, in another split.
+        outliers: Samples unlike all others.
         dark: Samples whose image is nearly black.
         bright: Samples whose image is nearly white.
         blurry: Samples whose image has hardly an edge.
@@ -105,6 +106,7 @@ class Summary:
     noise_rate_interval: tuple[float, float] | None
     expected_precision: float | None
     expected_recall: float | None
+    modality: str | None
     backbone: str | None
     image_size: int | None
     notes: tuple[str, ...]
@@ -167,6 +169,7 @@ def summarize(
         noise_rate_interval=run.noise_rate_interval,
         expected_precision=_finite(expected.precision),
         expected_recall=_finite(expected.recall),
+        modality=run.modality,
         backbone=run.backbone,
         image_size=run.settings.get("image_size"),
         notes=tuple(run.settings.get("notes") or ()),

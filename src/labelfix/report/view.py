@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from labelfix.data.decisions import Decision
 from labelfix.data.splits import in_several, rows_for_testing, split_codes
+from labelfix.modalities.base import Wording, wording_of
 from labelfix.report.decisions import Decided, join_decisions
 from labelfix.report.schema import label_type
 from labelfix.report.types import Report
@@ -133,6 +134,16 @@ class ReportView:
     def has_samples(self) -> bool:
         """Return whether the audit looked at samples, not only at probabilities."""
         return self.report.run.modality is not None
+
+    @property
+    def shows_images(self) -> bool:
+        """Return whether the samples are images; those of given probabilities are taken to be."""
+        return self.report.run.modality in (None, "image")
+
+    @cached_property
+    def wording(self) -> Wording:
+        """Return what sentences call the samples."""
+        return wording_of(self.report.run.modality)
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:

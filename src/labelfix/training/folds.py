@@ -1,4 +1,4 @@
-"""Which samples are judged, which fold holds each out, and which images are the same.
+"""Which samples are judged, which fold holds each out, and which samples are the same.
 
 Letters: N samples, K classes, F folds.
 """
@@ -9,16 +9,23 @@ from sklearn.model_selection import StratifiedKFold
 
 from labelfix.data.splits import rows_for_testing
 from labelfix.errors import DatasetError
+from labelfix.modalities.base import Wording
 from labelfix.types import MISSING, Duplicates, EncodedSamples, FoldAssignment, LabeledDataset
 
 
 def plan_folds(
-    dataset: LabeledDataset, seen: EncodedSamples, duplicates: Duplicates, *, folds: int, seed: int
+    dataset: LabeledDataset,
+    seen: EncodedSamples,
+    duplicates: Duplicates,
+    *,
+    folds: int,
+    seed: int,
+    wording: Wording = Wording(),
 ) -> FoldAssignment:
-    """Deal the samples into folds of equal class shares, copies of an image together.
+    """Deal the samples into folds of equal class shares, copies of a sample together.
 
     A sample is judged if it can be read, has a label, and its class has at least F different
-    images to train on. A row of a test split is judged by all models and trains none, unless there
+    samples to train on. A row of a test split is judged by all models and trains none, unless there
     is nothing but test rows.
 
     Raises:
@@ -29,9 +36,10 @@ def plan_folds(
     if not trains.any():
         trains = usable
     leader = _leaders(duplicates.exact_duplicate_set, trains)
-    large = _large_classes(dataset, leader, folds)
+    large = _large_classes(dataset, leader, folds, wording.plural)
     is_judged = usable & large[np.maximum(dataset.given_label, 0)]
-    _explain_small_classes(exclusion_reason, dataset, leader, usable & ~is_judged, folds)
+    rows = usable & ~is_judged
+    _explain_small_classes(exclusion_reason, dataset, leader, rows, folds, wording)
     return FoldAssignment(
         is_judged=is_judged,
         fold=_deal(dataset.given_label, leader, is_judged & trains, folds=folds, seed=seed),
@@ -51,7 +59,7 @@ def _usable(
 
 
 def _leaders(sets: NDArray[np.int64], trains: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return ``(N,)`` the row that stands for each image: the first of its copies that trains."""
+    """Return ``(N,)`` the row that stands for each sample: the first of its copies that trains."""
     leader = np.arange(len(sets))
     rows = np.flatnonzero((sets != MISSING) & trains)
     _, first, group = np.unique(sets[rows], return_index=True, return_inverse=True)
@@ -61,20 +69,21 @@ def _leaders(sets: NDArray[np.int64], trains: NDArray[np.bool_]) -> NDArray[np.i
 
 
 def _large_classes(
-    dataset: LabeledDataset, leader: NDArray[np.int64], folds: int
+    dataset: LabeledDataset, leader: NDArray[np.int64], folds: int, plural: str
 ) -> NDArray[np.bool_]:
-    count = _images_of_class(dataset, leader)
+    count = _samples_of_class(dataset, leader)
     large = count >= folds
     if large.sum() < 2:
         raise DatasetError(
-            f"only {int(large.sum())} of {len(count)} classes have {folds} or more readable images",
-            hint=f"an audit needs at least two classes of {folds} different images each",
+            f"only {int(large.sum())} of {len(count)} classes have {folds} or more readable "
+            f"{plural}",
+            hint=f"an audit needs at least two classes of {folds} different {plural} each",
         )
     return np.asarray(large)
 
 
-def _images_of_class(dataset: LabeledDataset, leader: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return ``(K,)`` how many different images of each class can be trained on."""
+def _samples_of_class(dataset: LabeledDataset, leader: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ``(K,)`` how many different samples of each class can be trained on."""
     own = np.flatnonzero(leader == np.arange(len(leader)))
     labels = dataset.given_label[own]
     return np.bincount(labels[labels != MISSING], minlength=len(dataset.class_names))
@@ -86,13 +95,15 @@ def _explain_small_classes(
     leader: NDArray[np.int64],
     rows: NDArray[np.bool_],
     folds: int,
+    wording: Wording,
 ) -> None:
-    count = _images_of_class(dataset, leader)
+    count = _samples_of_class(dataset, leader)
     for row in np.flatnonzero(rows).tolist():
         code = dataset.given_label[row]
+        noun = wording.noun if count[code] == 1 else wording.plural
         exclusion_reason[row] = (
             f"not judged: class {str(dataset.class_names[code])!r} has {count[code]} different "
-            f"readable {'image' if count[code] == 1 else 'images'} to train on, {folds} are needed"
+            f"readable {noun} to train on, {folds} are needed"
         )
 
 

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelfix.config import AuditConfig
-from labelfix.modalities.base import Encoder, IssueCheck, Modality, NetworkTrainer, Renderer
+from labelfix.modalities.base import (
+    OF_IMAGES,
+    Encoder,
+    IssueCheck,
+    Modality,
+    NetworkTrainer,
+    Renderer,
+)
 from labelfix.modalities.image.checks import IMAGE_CHECKS
 from labelfix.modalities.image.decode import Decoding
 from labelfix.modalities.image.rendering import pictures_of
@@ -24,7 +31,7 @@ class ImageModality(Modality):
     """Encoded images: pictures of any format that Pillow reads."""
 
     name = "image"
-    plural = "images"
+    noun, plural, content = OF_IMAGES.noun, OF_IMAGES.plural, OF_IMAGES.content
     libraries = ("timm", "pillow")
 
     def encoder(self, config: AuditConfig, store: SampleStore) -> Encoder:

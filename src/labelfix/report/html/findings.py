@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.report.view import ReportView
+from labelfix.report.schema import columns_known
+from labelfix.report.view import LEAKAGE, ReportView
 from labelfix.types import MISSING, Label
 
 SETS, OF_A_SET = 12, 6
@@ -107,28 +108,51 @@ _NEAR_COPIES = (
     (
         "conflicting-near-copies",
         "Near-copies with different labels",
-        "Almost the same picture under two labels: at least one is probably wrong.",
+        "Almost the same {content} under two labels: at least one is probably wrong.",
         "conflicting_near_duplicate",
         None,
     ),
     (
         "near-copies",
         "Near-copies with the same label",
-        "Almost the same picture more than once: resized, cropped or saved again.",
+        "Almost the same {content} more than once{how}.",
         "near_duplicate",
         "conflicting_near_duplicate",
     ),
 )
 """Key, title, lead, the kind of issue, and the kind whose samples are told of elsewhere."""
 
-_SINGLES = (
-    ("outlier", "Outliers", "Pictures unlike the rest: perhaps of none of the classes."),
+_NAMED_SINGLES = (
+    ("outlier", "Outliers", "{contents} unlike the rest: perhaps of none of the classes."),
     ("dark", "Dark pictures", "Almost nothing to be seen for darkness."),
     ("bright", "Bright pictures", "Almost nothing to be seen for brightness."),
     ("blurry", "Blurry pictures", "No sharp edge anywhere."),
     ("odd_size", "Pictures of odd size", "Far larger or smaller than the rest."),
 )
 """The columns are ``is_<name>_issue`` and ``<name>_score``, of which a low one is worse."""
+
+
+def _singles(view: ReportView) -> list[tuple[str, str, str]]:
+    """Return name, title and lead of each kind that is no matter of sets.
+
+    A kind that only a modality from outside checks is called by its name.
+    """
+    columns = columns_known(view.report.run.modality)
+    known = {column.name for column in columns if column.name in view.report.table.column_names}
+    named = [
+        (name, title, _worded(lead, view))
+        for name, title, lead in _NAMED_SINGLES
+        if f"is_{name}_issue" in known
+    ]
+    others = [k for k in view.kinds if k != LEAKAGE and f"is_{k}_issue" not in known]
+    return named + [
+        (
+            kind,
+            kind.replace("_", " ").capitalize(),
+            f"Low by the score of this check, {kind}_score.",
+        )
+        for kind in others
+    ]
 
 
 def find_findings(view: ReportView) -> tuple[Finding, ...]:
@@ -144,7 +168,7 @@ def find_findings(view: ReportView) -> tuple[Finding, ...]:
             )
             if kind in view.kinds
         ),
-        *(_of_singles(view, *single) for single in _SINGLES if single[0] in view.kinds),
+        *(_of_singles(view, *single) for single in _singles(view)),
     ]
     return tuple(finding for finding in found if finding.samples)
 
@@ -210,7 +234,7 @@ def _of_sets(
         _picture_set(view, rows[start : start + size], OF_A_SET)
         for start, size in zip(starts[largest].tolist(), sizes[largest].tolist(), strict=True)
     )
-    return Finding(key, title, lead, len(rows), len(starts), shown)
+    return Finding(key, title, _worded(lead, view), len(rows), len(starts), shown)
 
 
 def _of_singles(view: ReportView, name: str, title: str, lead: str) -> Finding:
@@ -218,6 +242,13 @@ def _of_singles(view: ReportView, name: str, title: str, lead: str) -> Finding:
     if score is not None:
         rows = rows[np.argsort(score[rows], kind="stable")]
     return Finding(name, title, lead, len(rows), None, (_picture_set(view, rows, SINGLES),))
+
+
+def _worded(lead: str, view: ReportView) -> str:
+    """Return a lead with the words of the modality in place of its fields."""
+    content = view.wording.content
+    how = ": resized, cropped or saved again" if view.shows_images else ""
+    return lead.format(content=content, contents=f"{content}s".capitalize(), how=how)
 
 
 def _picture_set(view: ReportView, rows: NDArray[np.int64], most: int) -> PictureSet:

@@ -18,7 +18,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from labelfix.data.decisions import Decision, read_decisions
 from labelfix.data.stores import shown_images
 from labelfix.errors import DatasetError
-from labelfix.modalities.base import Renderer, ThumbnailRequest, get_modality, no_pictures
+from labelfix.modalities.base import (
+    Renderer,
+    ThumbnailRequest,
+    get_modality,
+    no_pictures,
+    wording_of,
+)
 from labelfix.report.html.calibration import Expectation, Reviewed, expect, tally
 from labelfix.report.html.charts import (
     calibration_chart,
@@ -219,7 +225,7 @@ def _run_rows(run: RunInfo) -> list[tuple[str, str]]:
         ("data", f"{run.source.path} ({run.source.kind})"),
         ("backbone", run.backbone),
         ("seed", run.seed),
-        ("fingerprint of the images", run.fingerprint),
+        (f"fingerprint of the {wording_of(run.modality).plural}", run.fingerprint),
         *sorted(run.versions.items()),
         *sorted(run.settings.items()),
     ]
