@@ -31,6 +31,7 @@ from labelfix.modalities.image.decode import measure
 from labelfix.modalities.image.features import compute_features
 from labelfix.report.io import read_report_table, write_report
 from labelfix.report.neighbors import write_neighbors
+from labelfix.report.view import ReportView
 from labelfix.types import MISSING, Features, ImageStatistics
 
 IMAGES = get_modality("image")
@@ -223,6 +224,21 @@ def test_reasons_name_leaks_conflicts_and_looks(audited):
     assert said[21] == f"{conflict}; the same picture is in split 'train'"  # null is its own split
     assert said[24].endswith("nearly black; blurry")
     assert said[3] is None
+
+
+def test_byte_identical_samples_leak_where_near_duplicates_are_not_looked_for(audited):
+    nothing = kinds_of(audited, near_duplicate=0)
+    splits = ["train"] * 24 + ["test"]
+    samples = [
+        Sample(f"{row:02d}.png", 0, split=split, duplicate_set=0 if row in (3, 24) else MISSING)
+        for row, split in enumerate(splits)
+    ]
+    report = report_of(samples, kinds=nothing)
+    said = report.table["reason"].to_pylist()
+    assert ["the same picture" in (reason or "") for reason in said] == [
+        row in (3, 24) for row in range(25)
+    ]
+    assert np.array_equal(np.flatnonzero(ReportView(report).is_leaking), [3, 24])
 
 
 def test_a_report_from_before_there_were_kinds_can_be_read(audited, tmp_path):

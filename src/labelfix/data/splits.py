@@ -190,6 +190,19 @@ def in_several(sets: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.
     return found
 
 
+def leaking(
+    exact_set: NDArray[np.int64], near_set: NDArray[np.int64], codes: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return ``(N,)`` whether a row has a copy, exact or near, in another split.
+
+    Args:
+        exact_set: ``(N,)`` sets of byte-identical rows, ``MISSING`` where a row is in none.
+        near_set: ``(N,)`` sets of near-copies, likewise.
+        codes: ``(N,)`` splits, from `split_codes`.
+    """
+    return in_several(exact_set, codes) | in_several(near_set, codes)
+
+
 def check_named(split: pa.StringArray, named: Sequence[str], where: str) -> None:
     """Refuse names of test splits that the data do not have.
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.data.splits import in_several, split_codes
+from labelfix.data.splits import leaking, split_codes
 from labelfix.issues.types import IssueKinds
 from labelfix.modalities.base import Modality, get_modality, wording_of
 from labelfix.modalities.image.checks import IMAGE_CHECKS
@@ -123,7 +123,7 @@ def reasons(
         sets = kinds.near_duplicate_set
         parts += [
             _of_conflicts(samples.given_label, names.to_pylist(), sets, near, "near-duplicate"),
-            _of_leaks(samples.split, sets, words.content),
+            _of_leaks(samples.split, duplicates.exact_duplicate_set, sets, words.content),
             _of_kind(kinds.is_issue["outlier"], f"unlike all other {words.plural}"),
             *(_of_kind(kinds.is_issue[check.name], check.reason) for check in modality.checks()),
         ]
@@ -210,20 +210,24 @@ def _conflict(others: Sequence[int], names: Sequence[str], what: str) -> str | N
     return f"{what} is also labeled {named}" + (f" and {more} more" * (more > 0))
 
 
-def _of_leaks(split: pa.StringArray, sets: NDArray[np.int64], content: str) -> pa.StringArray:
-    """Return in which other splits a sample, or a near-copy of it, is."""
+def _of_leaks(
+    split: pa.StringArray, exact_set: NDArray[np.int64], near_set: NDArray[np.int64], content: str
+) -> pa.StringArray:
+    """Return in which other splits a sample, or a near-copy of it, is, for the rows that leak."""
     codes = split_codes(split)
-    rows = np.flatnonzero(in_several(sets, codes))
-    splits: defaultdict[int, dict[int, str | None]] = defaultdict(dict)
-    names = split.take(pa.array(rows)).to_pylist()
-    places = list(zip(sets[rows].tolist(), codes[rows].tolist(), strict=True))
-    for (number, code), name in zip(places, names, strict=True):
-        splits[number].setdefault(code, name)
-    texts = [
-        _leak([name for other, name in splits[number].items() if other != code], content)
-        for number, code in places
-    ]
-    return _scatter(rows, pa.array(texts, pa.string()), len(sets))
+    rows = np.flatnonzero(leaking(exact_set, near_set, codes))
+    splits: defaultdict[tuple[int, int], dict[int, str | None]] = defaultdict(dict)
+    sets = np.stack([exact_set, near_set], axis=1)[rows].tolist()
+    of_row = [[place for place in enumerate(pair) if place[1] != MISSING] for pair in sets]
+    members = list(zip(of_row, codes[rows].tolist(), strict=True))
+    for (places, code), name in zip(members, split.take(pa.array(rows)).to_pylist(), strict=True):
+        for place in places:
+            splits[place].setdefault(code, name)
+    texts = []
+    for places, code in members:
+        others = {other: name for place in places for other, name in splits[place].items()}
+        texts.append(_leak([name for other, name in others.items() if other != code], content))
+    return _scatter(rows, pa.array(texts, pa.string()), len(codes))
 
 
 def _leak(others: Sequence[str | None], content: str) -> str:

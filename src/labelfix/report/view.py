@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.data.decisions import Decision
-from labelfix.data.splits import in_several, rows_for_testing, split_codes
+from labelfix.data.splits import in_several, leaking, rows_for_testing, split_codes
 from labelfix.modalities.base import Wording, wording_of
 from labelfix.report.decisions import Decided, join_decisions
 from labelfix.report.schema import label_type
@@ -225,13 +225,13 @@ class ReportView:
         """Return ``(N,)`` which samples have a near-copy in another split."""
         return in_several(self.near_set, self.split_code)
 
-    @property
+    @cached_property
     def is_leaking(self) -> NDArray[np.bool_]:
         """Return ``(N,)`` which samples have a copy, exact or near, in another split.
 
         Splits differ if their normalized names do; having no split differs from having any.
         """
-        return self.is_exact_leak | self.is_near_leak
+        return leaking(self.exact_set, self.near_set, self.split_code)
 
     # Decisions
 
