@@ -95,6 +95,28 @@ def test_what_is_read_does_not_depend_on_how_much_at_once(tmp_path_factory, size
         np.testing.assert_array_equal(raw.store.read(slice(0, 350)), probs.values)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-8", None), ("utf-8-sig", None), ("utf-16", None),
+        ("cp1252", "WINDOWS-1252"), ("latin-1", "WINDOWS-1252"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("classes", [("K\u00e4fer", "Hund"), ("cat", "dog")])
+def test_a_table_is_read_in_the_encoding_it_was_saved_in(tmp_path, encoding, said, classes):
+    path = tmp_path / "p.csv"
+    rows = "".join(f"caf\u00e9-{row}.png,{classes[row % 2]},0.25,0.75\n" for row in range(9))
+    header = f"sample_id,given_label,prob:{classes[0]},prob:{classes[1]}\n"
+    path.write_text(header + rows, encoding=encoding)
+    found = opened(path)
+    assert set(found.class_names) == set(classes)
+    assert labels_of(found) == [classes[row % 2] for row in range(9)]
+    assert found.sample_id.to_pylist() == [f"caf\u00e9-{row}.png" for row in range(9)]
+    files = [one.text for one in found.assumptions if one.topic == "files"]
+    assert len(files) == (said is not None)
+    assert all(f"{path} is not UTF-8 and was read as {said}" in text for text in files)
+
+
 @pytest.mark.parametrize("kind", ["float16", "float64", ">f4", "longdouble"])
 def test_floats_of_every_size(tmp_path, kind):
     probs = noisy(count=50)

@@ -377,7 +377,9 @@ def _open_one(path: Path, folder: Path, on_progress: OnProgress, *, force: bool)
         fingerprint="",
         pred_probs=checked.store,
         exclusion_reason=exclusion_reason | checked.exclusion_reason,
-        assumptions=_mixed_up(mix_up, force=force) + checked.assumptions + unlabeled,
+        assumptions=(
+            raw.assumptions + _mixed_up(mix_up, force=force) + checked.assumptions + unlabeled
+        ),
     )
 
 

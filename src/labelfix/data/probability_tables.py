@@ -10,11 +10,10 @@ The table is read a few rows at a time, and its probabilities are put aside on d
 Letters: N samples, K classes, B rows of a batch.
 """
 
-import csv
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,9 @@ from numpy.typing import NDArray
 
 from labelfix.data.labels import LabelColumn, blank_to_null, is_whole, labels_of_column
 from labelfix.data.probability_store import ArrayStore, map_file
-from labelfix.data.table_text import read_header
+from labelfix.data.table_text import Header, read_header
 from labelfix.errors import DatasetError
-from labelfix.types import Label
+from labelfix.types import Assumption, Label
 from labelfix.utils.files import anonymous_file
 from labelfix.utils.progress import OnProgress, Progress
 from labelfix.utils.reading import PARQUET_FAULTS, parquet_faults
@@ -57,6 +56,7 @@ class RawPredProbs:
         label: ``(N,)`` Arrow strings, null where there is none: the given labels as text.
         class_names: K names, in the order of the columns.
         store: The probabilities.
+        assumptions: What was taken for granted to read it.
     """
 
     path: Path
@@ -64,6 +64,7 @@ class RawPredProbs:
     label: pa.StringArray
     class_names: tuple[Label, ...]
     store: ArrayStore
+    assumptions: tuple[Assumption, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class _Batch:
 def read_text_table(
     path: Path, folder: Path, on_progress: OnProgress, *, block: int = CSV_BLOCK
 ) -> RawPredProbs:
-    """Read probabilities from CSV or TSV, in UTF-8.
+    """Read probabilities from CSV or TSV, in the encoding that `read_header` finds.
 
     Class names that are all whole numbers are integers.
 
@@ -104,32 +105,12 @@ def read_text_table(
         DatasetError: The file or its columns cannot be used.
         RunError: ``folder`` cannot be written to.
     """
-    names, delimiter = _header(path)
-    columns = _columns(names, str(path))
-    batches = _text_batches(path, names, columns, delimiter, max(block, 256 * len(names)))
+    header = read_header(path)
+    columns = _columns(header.names, str(path))
+    batches = _text_batches(path, header, columns, max(block, 256 * len(header.names)))
     are_numbers = all(map(is_whole, columns.classes))
-    return _put_aside(path, columns, batches, folder, on_progress, are_numbers=are_numbers)
-
-
-def _header(path: Path) -> tuple[list[str], str]:
-    """Return the column names and the delimiter.
-
-    Raises:
-        DatasetError: There are none, or they are not UTF-8.
-    """
-    try:
-        names, delimiter = read_header(path)
-    except csv.Error as error:
-        raise DatasetError(
-            f"cannot read the first line of {path}: {error}", hint=SHAPE_OF_TABLE
-        ) from error
-    odd = next((name for name in names if "\ufffd" in name), None)
-    if odd is not None:
-        raise DatasetError(
-            f"the column {odd[:100]!r} of {path} is not UTF-8: the file may be in Latin-1",
-            hint="save it as UTF-8, for instance with iconv -f latin1 -t utf8",
-        )
-    return names, delimiter
+    raw = _put_aside(path, columns, batches, folder, on_progress, are_numbers=are_numbers)
+    return replace(raw, assumptions=header.assumptions)
 
 
 def read_parquet_table(
@@ -197,16 +178,16 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pt.is_floating(kind) or pt.is_integer(kind))
 
 
-def _text_batches(
-    path: Path, names: Sequence[str], columns: _Columns, delimiter: str, block: int
-) -> Iterator[_Batch]:
+def _text_batches(path: Path, header: Header, columns: _Columns, block: int) -> Iterator[_Batch]:
     types = dict.fromkeys(columns.names, pa.float32()) | {ID: pa.string(), LABEL: pa.string()}
     try:
         with pacsv.open_csv(
             path,
             # one thread is as quick, and knows the line that an error is in
-            read_options=pacsv.ReadOptions(block_size=block, use_threads=False),
-            parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            read_options=pacsv.ReadOptions(
+                block_size=block, use_threads=False, encoding=header.encoding
+            ),
+            parse_options=pacsv.ParseOptions(delimiter=header.delimiter, newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(
                 include_columns=columns.names,
                 column_types=types,
@@ -219,7 +200,7 @@ def _text_batches(
                 yield _Batch(batch[ID], blank_to_null(batch[LABEL]), _matrix(batch, columns))
     except PARQUET_FAULTS as error:
         raise DatasetError(
-            f"cannot read {path}: {_with_names(str(error), names)}",
+            f"cannot read {path}: {_with_names(str(error), header.names)}",
             hint="save it as UTF-8 text with a number in each column of probabilities and the "
             "same number of fields on every line",
         ) from error

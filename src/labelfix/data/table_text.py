@@ -98,16 +98,7 @@ class TableText:
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
         """Return what was taken for granted: an encoding that nothing in the file names."""
-        if self.encoding == "utf-8" or self.mark:
-            return ()
-        name = {"cp1252": "Windows-1252", "latin-1": "Latin-1"}.get(self.encoding, self.encoding)
-        return (
-            Assumption(
-                "files",
-                f"{self.where} is not UTF-8 and was read as {name.upper()}; "
-                "save it as UTF-8 if that is wrong",
-            ),
-        )
+        return _assumed_encoding(self.encoding, self.mark, self.where)
 
     def saved(self, text: bytes) -> bytes:
         """Return other UTF-8 text as the file was saved: encoded, marked and packed likewise.
@@ -124,6 +115,14 @@ class TableText:
                 hint="export another form, such as --format csv, which is UTF-8",
             ) from error
         return _packed(self.mark + data, self.compression)
+
+
+def _assumed_encoding(encoding: str, mark: bytes, where: str) -> tuple[Assumption, ...]:
+    if encoding == "utf-8" or mark:
+        return ()
+    name = {"cp1252": "Windows-1252", "latin-1": "Latin-1"}.get(encoding, encoding)
+    text = f"{where} is not UTF-8 and was read as {name.upper()}; save it as UTF-8 if that is wrong"
+    return (Assumption("files", text),)
 
 
 def table_suffix(name: str) -> str:
@@ -145,13 +144,16 @@ def read_table_text(path: Path) -> TableText:
         DatasetError: It is no text, is damaged, or its encoding cannot be told.
         OSError: It cannot be read.
     """
+    return text_of_bytes(_content(path), str(path))
+
+
+def _content(path: Path) -> Bytes:
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        data: Bytes = file.read() if size <= _MAPPED else mmap.mmap(
-            file.fileno(), 0, access=mmap.ACCESS_READ
-        )  # fmt: skip
-    return text_of_bytes(data, str(path))
+        if size <= _MAPPED:
+            return file.read()
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def text_of_bytes(data: Bytes, where: str) -> TableText:
@@ -364,13 +366,38 @@ def read_layout(text: TableText, suffix: str) -> Layout:
     return Layout(tuple(map(_cell_text, cells)), delimiter, first.start, assumptions)
 
 
-def read_header(path: Path) -> tuple[list[str], str]:
-    """Return the column names of a delimited file that is not read whole, and its delimiter.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The line of names of a delimited file whose rows are read by somebody else.
+
+    Args:
+        names: What its columns are called.
+        delimiter: What lies between cells.
+        encoding: Python's name of the encoding; it skips a byte order mark.
+        assumptions: An encoding that nothing in the file names.
+    """
+
+    names: tuple[str, ...]
+    delimiter: str
+    encoding: str
+    assumptions: tuple[Assumption, ...]
+
+
+_SKIPS_MARK = {"utf-8": "utf-8-sig", "utf-16-le": "utf-16", "utf-16-be": "utf-16",
+               "utf-32-le": "utf-32", "utf-32-be": "utf-32"}  # fmt: skip
+
+
+def read_header(path: Path) -> Header:
+    """Return the line of names of a delimited file, and how its rows are to be read.
 
     Raises:
-        DatasetError: The file is empty, or has no line of names.
+        DatasetError: The file is empty, has no line of names, or its encoding cannot be told.
+        OSError: It cannot be read.
     """
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    encoding, mark = _encoding_of(_content(path), str(path))
+    assumptions = _assumed_encoding(encoding, mark, str(path))
+    encoding = _SKIPS_MARK[encoding] if mark else encoding
+    with path.open(encoding=encoding, newline="") as file:
         first = file.readline()
         delimiter = TEXT_SUFFIXES[path.suffix.lower()]
         if delimiter not in first:  # spreadsheets write other delimiters into .csv files
@@ -385,7 +412,7 @@ def read_header(path: Path) -> tuple[list[str], str]:
             ) from error
     if not names:
         raise DatasetError(f"{path} is empty", hint="its first line has to name the columns")
-    return names, delimiter
+    return Header(tuple(names), delimiter, encoding, assumptions)
 
 
 def records(data: memoryview, delimiter: bytes, start: int = 0) -> Iterator[Record]:
