@@ -5,7 +5,7 @@ Letters: N samples, n different ones.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from labelfix.report.frame import read_report
 from labelfix.report.html.findings import find_findings
 from labelfix.report.io import read_report_table
 from labelfix.report.schema import COLUMNS, columns_of
+from labelfix.report.summary import summarize
 from labelfix.report.view import ReportView
 from labelfix.types import DatasetSource, Features, LabeledDataset
 from labelfix.utils.sample_reader import content_digest
@@ -161,6 +162,25 @@ def test_the_run_says_what_was_audited(run):
     assert (record.modality, record.backbone) == ("number", "the number line")
     assert record.settings["powers"] == 2
     assert set(record.settings["issues"]) == {"near_duplicate", "outlier", "huge"}
+
+
+def test_classes_that_are_too_small_to_be_judged_are_named(numbers, tmp_path):
+    label = numbers.given_label.copy()
+    label[[20, 40, 42, 60, 80]] = [2, 3, 3, 4, 5]
+    few = replace(
+        numbers, given_label=label, class_names=(*numbers.class_names, "a", "b", "c", "d", "none")
+    )
+    audit_samples(lambda: few, tmp_path / "run", Numbers(), CONFIG)
+    note = (
+        "4 classes are not judged: 'a' (1 sample), 'b' (2 samples), 'c' (1 sample) and 1 more; "
+        "a class needs 5 different readable numbers to train on"
+    )
+    told = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert told["settings"]["notes"] == [note]
+    summary = summarize(ReportView(read_report_table(tmp_path / "run")))
+    assert summary.notes == (note,)
+    assert summary.judged == 100 - 1 - 5
+    assert note in " ".join(labelfix("show", tmp_path / "run").stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 
@@ -49,6 +50,7 @@ from labelfix.training.cross_fit_networks import FineTuned
 from labelfix.training.distributed import World, joined
 from labelfix.training.folds import plan_folds
 from labelfix.types import (
+    MISSING,
     Duplicates,
     EncodedSamples,
     Evidence,
@@ -106,11 +108,19 @@ class AuditContext:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingPlan:
-    """What is known before training: which samples can be read, are the same, and are judged."""
+    """What is known before training: which samples can be read, are the same, and are judged.
+
+    Args:
+        seen: The samples as they were read.
+        duplicates: Which of them are byte-identical.
+        judgeable: Which of them are judged, and in which fold.
+        notes: Which classes are not judged, a sentence.
+    """
 
     seen: EncodedSamples
     duplicates: Duplicates
     judgeable: FoldAssignment
+    notes: tuple[str, ...]
 
 
 def find_by_heads(context: AuditContext) -> AuditFindings:
@@ -178,7 +188,36 @@ def _plan(context: AuditContext, seen: EncodedSamples, folds: int) -> TrainingPl
         wording=context.modality.wording,
     )
     return TrainingPlan(
-        seen, duplicates, plan_with(context.reviewed, judgeable, dataset.given_label)
+        seen,
+        duplicates,
+        plan_with(context.reviewed, judgeable, dataset.given_label),
+        _note_on_small_classes(dataset, judgeable, folds, context.modality.plural),
+    )
+
+
+def _note_on_small_classes(
+    dataset: LabeledDataset, judgeable: FoldAssignment, folds: int, plural: str
+) -> tuple[str, ...]:
+    """Return a sentence that names the classes that are too small to be judged, if there are any.
+
+    A class is too small if none of its samples is judged; one without a sample is not named.
+    """
+    given, is_labeled = dataset.given_label, dataset.given_label != MISSING
+    samples = np.bincount(given[is_labeled], minlength=len(dataset.class_names))
+    judged = np.bincount(given[is_labeled & judgeable.is_judged], minlength=len(samples))
+    small = np.flatnonzero((samples > 0) & (judged == 0)).tolist()
+    if not small:
+        return ()
+    named = ", ".join(
+        f"{str(dataset.class_names[code])!r} ({samples[code]:,} "
+        f"{'sample' if samples[code] == 1 else 'samples'})"
+        for code in small[:NAMED_CLASSES]
+    )
+    more = f" and {len(small) - NAMED_CLASSES:,} more" * (len(small) > NAMED_CLASSES)
+    what = "class is" if len(small) == 1 else "classes are"
+    return (
+        f"{len(small):,} {what} not judged: {named}{more}; "
+        f"a class needs {folds} different readable {plural} to train on",
     )
 
 
@@ -222,7 +261,12 @@ def _score(
             plan.duplicates.exact_duplicate_set,
             config.scoring,
         )
-        settings = {**settings, "issues": None if kinds is None else dict(kinds.limits)}
+        settings = {
+            "notes": [],  # first, whoever has some
+            **settings,
+            "issues": None if kinds is None else dict(kinds.limits),
+        }
+        settings["notes"] = [*plan.notes, *settings["notes"]]
         if dataset.test_splits:
             settings["test_splits"] = dataset.test_splits
         if dataset.label_missing:
@@ -242,11 +286,14 @@ def _score(
                 backbone=backbone,
                 seed=config.seed,
                 libraries=(*LIBRARIES, *modality.libraries),
-                settings={"notes": [], **settings},
+                settings=settings,
                 assumptions=plan.seen.assumptions,
             ),
         )
 
+
+NAMED_CLASSES = 3
+"""How many classes a note names before it only counts them."""
 
 LIBRARIES = ("labelfix", "torch", "numpy", "pyarrow", "scikit-learn")
 """Whose versions a report names, beside those of the modality."""
