@@ -16,7 +16,6 @@ MODULES = {
 
 METHODS_OF_BENCHMARK = (
     "benchmark.methods.ours",
-    "benchmark.methods.ours_probs",
     "benchmark.methods.cleanlab",
     "benchmark.methods.cleanlab_network",
     "benchmark.methods.baselines",

@@ -16,10 +16,9 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from labelfix.benchmark.methods import baselines
+from labelfix.benchmark.methods import baselines, ours
 from labelfix.benchmark.methods import cleanlab as cleanlab_methods
 from labelfix.benchmark.methods import neighbors as neighbor_methods
-from labelfix.benchmark.methods import ours_probs as probs
 from labelfix.benchmark.methods.cleanlab import STRENGTHS, cross_validated
 from labelfix.benchmark.methods.registry import METHODS, find_method, fits
 from labelfix.benchmark.problem import Downstream, MethodResult, Problem, variants_of
@@ -251,7 +250,7 @@ def test_labelfix_on_given_probabilities_says_what_its_scores_say(blobs) -> None
     nothing = np.zeros(240)
     evidence = Evidence(mean, nothing.astype(np.int16), nothing, problem.given_label)
     expected = score_labels(evidence, problem.given_label)
-    answer = probs.published(several)[""]
+    answer = ours.published(several)[""]
     assert answer.score == pytest.approx(expected.label_error_probability)
     assert answer.noise_rate == expected.noise_rate
 
@@ -301,7 +300,7 @@ def test_methods_on_features_need_no_torch() -> None:
 
     program = (
         "import sys, labelfix.benchmark.worker, labelfix.benchmark.methods.cleanlab, "
-        "labelfix.benchmark.methods.neighbors, labelfix.benchmark.methods.ours_probs; "
+        "labelfix.benchmark.methods.neighbors, labelfix.benchmark.methods.ours; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,4 +1,6 @@
-"""labelfix itself as a method of the benchmark: a real audit, a real export.
+"""labelfix itself as a method of the benchmark: real audits and exports, and given probabilities.
+
+Torch is loaded only for an audit: given probabilities need none, and their peak memory is told.
 
 Letters: N samples.
 """
@@ -13,12 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from labelfix.api import audit
 from labelfix.benchmark.problem import ANY_SCORE, MethodOutputs, MethodResult, Problem
-from labelfix.config import Tune
+from labelfix.config import FlagConfig, Tune
 from labelfix.exports.export import export
 from labelfix.report.io import read_report_table
-from labelfix.types import MISSING
+from labelfix.scoring.flags import correct
+from labelfix.scoring.scores import score_labels
+from labelfix.types import MISSING, Evidence
 
 RULE = "is_label_issue"
 PROBABILITY = "label_error_probability"
@@ -37,7 +40,35 @@ def full(problem: Problem) -> MethodOutputs:
     return _audited(problem, "full")
 
 
+def published(problem: Problem) -> MethodOutputs:
+    """What labelfix makes of the probabilities that the task gives; of several, of their mean."""
+    if problem.pred_probs is None:
+        raise AssertionError("the task gives probabilities")
+    count = len(problem)
+    evidence = Evidence(
+        pred_probs=problem.pred_probs.mean(axis=0).astype(np.float32),
+        fold=np.zeros(count, dtype=np.int16),
+        margin=np.full(count, np.nan, dtype=np.float32),
+        self_label=problem.given_label,
+    )
+    scores = score_labels(evidence, problem.given_label)
+    corrections = correct(scores, np.ones(count, dtype=bool), FlagConfig())
+    return {
+        ANY_SCORE: MethodResult(
+            score=scores.label_error_probability.astype(np.float64),
+            probability="label_error_probability",
+            flags={"is_label_issue": corrections.is_label_issue},
+            suggested_label=corrections.suggested_label,
+            predicted_label=scores.predicted_label,
+            noise_rate=scores.noise_rate,
+            sample_weight=corrections.sample_weight.astype(np.float64),
+        )
+    }
+
+
 def _audited(problem: Problem, tune: Tune) -> MethodOutputs:
+    from labelfix.api import audit
+
     if problem.data is None:
         raise AssertionError("the task has images")
     backbone = problem.backbone

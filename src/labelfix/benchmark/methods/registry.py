@@ -23,7 +23,7 @@ class Method:
         module: The module that holds it.
         function: What is called there: takes a ``Problem``, returns ``MethodOutputs``.
         needs: What it reads besides labels.
-        about: What it is, for a person.
+        about: What it is, in a phrase.
         is_slow: It trains whole networks; only run when it is named.
         package: What has to be installed for it, ``""`` if nothing more.
     """
@@ -56,7 +56,7 @@ METHODS = {
         ),
         Method(
             "labelfix-probs",
-            "ours_probs",
+            "ours",
             "published",
             "probabilities",
             "labelfix on given probabilities",
