@@ -84,15 +84,15 @@ OPTIONS = {
             text="Instead of {data}: given labels and out-of-sample probabilities, from models "
             "that never trained on the sample: CSV or Parquet with the columns ``sample_id``, "
             "``given_label`` and ``prob:<class>``, or .npz with ``pred_probs``, ``labels`` and "
-            "``class_names``. Of several files, one for each model, the mean is taken.",
+            "``class_names``. Several files, one for each model, are averaged.",
         ),
         Option(name="out", group=_RUN, type="path", text="The folder to write the report to."),
         Option(
             name="config",
             group=_RUN,
             type="path",
-            text="A TOML file of settings (docs/options.md), or run.json of a run, whose settings "
-            "are taken. Options that are given win over it.",
+            text="A TOML file of settings (docs/options.md), or the run.json of an earlier run, "
+            "to use its settings. Options of the command override the file.",
         ),
         Option(
             name="overwrite",
@@ -106,7 +106,7 @@ OPTIONS = {
             group=_RUN,
             type="true or false",
             default="false",
-            text="Go on with the run that the folder holds; a finished one is left as it is.",
+            text="Continue the run that the folder holds; a finished run is left as it is.",
         ),
         Option(
             name="half_rate",
@@ -114,16 +114,15 @@ OPTIONS = {
             type="true or false",
             default="false",
             needs="{resume}",
-            text="Halve the learning rate from here on, after the training of a whole network has "
-            "diverged; again each time.",
+            text="Halve the learning rate after the training of a whole network has diverged. "
+            "Each use halves it again.",
         ),
         Option(
             name="decisions",
             group=_RUN,
             type="path",
-            text="A run whose suspects were decided on, perhaps the one that is replaced: what "
-            "people said counts as right, in training and in the scores. The decisions are copied "
-            "to {out}.",
+            text="A run whose suspects were reviewed, perhaps the one that is replaced: the "
+            "decisions count as right, in training and in the scores. They are copied to {out}.",
         ),
         Option(
             name="force",
@@ -131,7 +130,7 @@ OPTIONS = {
             type="true or false",
             default="false",
             needs="{pred_probs}",
-            text="Go on where labels and probabilities look as if they did not belong together "
+            text="Continue although labels and probabilities do not seem to belong together "
             "(columns or rows in another order).",
         ),
         Option(name="seed", group=_RUN, setting="seed"),
@@ -171,8 +170,8 @@ OPTIONS = {
             group=_TRAINING,
             setting="regularization.distance",
             needs=_WHOLE,
-            text="How far training may take each weight, as a share of the norm it was pretrained "
-            "to: 0 freezes the weights of all stages, infinity holds none but the head.",
+            text="How far training may move each weight, relative to its pretrained norm: 0 "
+            "freezes the weights of all stages, infinity limits only the head.",
         ),
         Option(
             name="self_labeling",
@@ -191,8 +190,9 @@ OPTIONS = {
             group=_FLAGS,
             type="kind and score",
             repeats=True,
-            text="Report images whose score of a kind is below: near_duplicate, outlier, dark, "
-            "bright, blurry, odd_size; 0 looks for none. Other kinds keep their thresholds.",
+            text="Report images whose score is below this threshold, for one kind of issue: "
+            "near_duplicate, outlier, dark, bright, blurry, odd_size. 0 reports none; the other "
+            "kinds keep their thresholds.",
         ),
     )
 }

@@ -104,16 +104,16 @@ class DatasetConfig:
     """How a data set is read.
 
     Args:
-        image_column: Column of image paths or bytes; ``None`` finds it by its name, as below.
+        image_column: Column of image paths or bytes; ``None`` finds it by its name.
         label_column: Column of labels.
         id_column: Column of unique sample names.
         split_column: Column of splits.
         test_split: A split that is for testing, beside those called test, eval or holdout: its
             labels are judged, but never trained on nor changed.
-        label_missing: A value that means that there is no label, such as unknown. Among numbers
-            from 0 on, -1 means so by itself; an empty text makes -1 a class.
-        follow_links: Read images outside the data, too, where links in them or paths of a manifest
-            lead; exports copy such images and pages show them.
+        label_missing: A value that means that there is no label, such as unknown. Where
+            labels are numbers from 0 on, -1 means so without it; an empty text makes -1 a class.
+        follow_links: Also read images outside of the data that links in it or paths of a manifest
+            point to; exports copy such images and pages show them.
     """
 
     image_column: str | None = None
@@ -134,8 +134,8 @@ class ImageConfig:
     """How encoded images become pixels.
 
     Args:
-        max_pixels: Larger images are not read; more also reads images that a few bytes blow up.
-        value_range: What becomes black and what white in images of more than 8 bits; ``None``
+        max_pixels: Images of more pixels are not read, as a small file may unpack to a huge image.
+        value_range: Which values become black and white in images of more than 8 bits; ``None``
             takes the range that the data use, or the usual one of 8, 10, 12, 14 or 16 bits.
     """
 
@@ -550,7 +550,7 @@ class FlagConfig:
     Args:
         precision: Flag as many labels as leave this share of the flags right, as far as can be
             expected; ``None`` flags as many as make the expected F1 the highest.
-        budget: Flag this many labels instead; fewer rather than some of equally doubtful ones.
+        budget: Flag this many labels instead, or fewer, as equally doubtful ones stay together.
         least_probability: Where neither is given, no label is flagged whose probability of an error
             is below this: where all labels are right, none is.
     """

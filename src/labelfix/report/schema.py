@@ -86,7 +86,7 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         "given_label",
         "label",
         nullable=True,
-        meaning="The label that the sample came with, as it came; null where there is none.",
+        meaning="The label that the sample came with, unchanged; null where there is none.",
     ),
     Column(
         "predicted_label",
@@ -99,16 +99,16 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         "suggested_label",
         "label",
         nullable=True,
-        meaning="The label that the sample should probably have, or that a person chose; null "
-        "unless `is_label_issue`.",
+        meaning="The most probable label of a flagged sample, or the one that a reviewer chose; "
+        "null unless `is_label_issue`.",
     ),
     Column(
         "is_label_issue",
         pa.bool_(),
         nullable=False,
-        meaning="Whether the given label is flagged as probably wrong. Of labels as probably wrong "
-        "all are flagged or none, so `--budget` may leave some flags unused. Unless `--precision` "
-        "or `--budget` is used, none below .05 is.",
+        meaning="Whether the given label is flagged as probably wrong. Labels of equal probability "
+        "are flagged together or not at all, so `--budget` may leave some flags unused. Without "
+        "`--precision` and `--budget` no label is flagged whose probability is below .05.",
     ),
     Column(
         "label_score",
@@ -122,15 +122,15 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         pa.float32(),
         nullable=True,
         meaning="The probability that the given label is wrong, 0 (clean) to 1 (wrong); exactly 0 "
-        "or 1 where a person has decided (`--decisions`), 1 also for a sample to be left out; null "
-        "when not judged.",
+        "or 1 where a reviewer has decided (`--decisions`), 1 also for a dropped sample; null when "
+        "not judged.",
     ),
     Column(
         "suggested_label_probability",
         pa.float32(),
         nullable=True,
         meaning="The probability that `suggested_label` is the true class, 0 to 1: 1 where a "
-        "person chose it, 0 for a sample to be left out, which is of no class; null unless "
+        "reviewer chose it, 0 for a dropped sample, which is of no class; null unless "
         "`is_label_issue`.",
     ),
     Column(
@@ -138,8 +138,8 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         pa.float32(),
         nullable=False,
         meaning="How much the sample, with its given label, should count in later training: at "
-        "least 0, mean 1 over all rows, 0 for a row that cannot be trained on. One value a sample "
-        "(cleanlab's column of this name has one value a class).",
+        "least 0, mean 1 over all rows, 0 for a row that cannot be trained on. One value per "
+        "sample (cleanlab's column of this name has one value per class).",
     ),
     Column(
         "pred_probs",
@@ -154,7 +154,7 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         pa.int16(),
         nullable=True,
         meaning="The cross-validation fold, from 0, that held the sample out; null when not "
-        "judged, for a row that no fold trains on (of a test split, or one that a person has "
+        "judged, for a row that no fold trains on (of a test split, or one that a reviewer has "
         "dropped or given a class too small to be judged), and where probabilities were given.",
     ),
     Column(
@@ -176,8 +176,8 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         meaning="The same number for byte-identical images, from 0 in order of first appearance; "
         "null for an image without a copy. All labels of a set are judged together: at most one "
         "can be right, so the error probabilities of k different labels sum to at least k - 1, the "
-        "most probable one is not flagged, and it is what the others are suggested. What a person "
-        "decided of one copy holds for all. Near-duplicates are judged each for itself.",
+        "most probable one is not flagged, and it is what the others are suggested. What a "
+        "reviewer decided on one copy holds for all. Near-duplicates are judged separately.",
     ),
     Column(
         "is_conflicting_duplicate_issue",
@@ -230,9 +230,9 @@ _REASON = Column(
     "reason",
     pa.string(),
     nullable=True,
-    meaning="What there is to say about the row, in a short sentence for a person; it begins "
-    "with `reviewed: ` where a person has decided (`--decisions`); null when there is nothing "
-    "to say.",
+    meaning="Why the row is flagged, not judged or has another issue, in a short sentence that "
+    "begins with `reviewed: ` where a reviewer has decided (`--decisions`); null when there is "
+    "nothing to say.",
 )
 
 
