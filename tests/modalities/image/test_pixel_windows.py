@@ -118,16 +118,15 @@ def test_an_image_that_is_gone_says_where_it_was(tmp_path):
         list(images(DecodedPixels(store, SQUARE, workers=2)).training(1))
 
 
-def test_parquet_is_decoded_in_windows_of_neighbors_that_workers_do_not_change(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr("labelfix.modalities.image.pixels.WINDOW_BYTES", 100 * 8 * 8 * 3)
+def test_parquet_is_decoded_in_windows_of_neighbors_that_workers_do_not_change(tmp_path):
     table = pa.table({"image": [numbered(row) for row in range(COUNT)]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=150)
     store = ParquetImages(tmp_path, ["a.parquet"], [COUNT], "image")
     orders = []
     for workers in (0, 2):
-        source = DecodedPixels(store, SQUARE, workers=workers, block_rows=10)
+        source = DecodedPixels(
+            store, SQUARE, workers=workers, block_rows=10, window_bytes=100 * 8 * 8 * 3
+        )
         seen = []
         for rows, pixels in images(source, np.arange(COUNT)).training(1):
             np.testing.assert_array_equal(number_of(pixels), rows)

@@ -258,6 +258,7 @@ class DecodedPixels:
         workers: Processes; 0 decodes in a thread of this one.
         block_rows: Neighboring rows that an order leaves together; ``None`` asks for it where
             ``images`` is slow in random order.
+        window_bytes: Pixels that are decoded together then.
     """
 
     def __init__(
@@ -267,12 +268,14 @@ class DecodedPixels:
         *,
         workers: int,
         block_rows: int | None = None,
+        window_bytes: int = WINDOW_BYTES,
     ) -> None:
         if block_rows is None:
             block_rows = BLOCK_ROWS if isinstance(images, ParquetImages) else 1
         self.block_rows = block_rows
         self._bytes = preprocessing.size**2 * 3
-        self.mixed_blocks = max(1, WINDOW_BYTES // (self._bytes * block_rows))
+        self._window_bytes = window_bytes
+        self.mixed_blocks = max(1, window_bytes // (self._bytes * block_rows))
         self._images = images
         self._preprocessing = preprocessing
         self._workers = workers
@@ -290,7 +293,7 @@ class DecodedPixels:
             return
         together = 1
         if self.block_rows > 1:
-            together = max(1, WINDOW_BYTES // (self._bytes * max(map(len, batches))))
+            together = max(1, self._window_bytes // (self._bytes * max(map(len, batches))))
         windows = neighbors(batches, together)
         yield from _one_by_one_ahead(self._decoded(windows, pin=pin), len(batches), AHEAD)
 
