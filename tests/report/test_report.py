@@ -1,6 +1,7 @@
 """The report: what its rows say, and that it survives writing and reading."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from small_report import CLASS_NAMES, Sample, report_of, samples_of
 
 from labelfix.errors import ReportError, RunError
 from labelfix.report.frame import read_report
-from labelfix.report.io import read_report_table, write_report
+from labelfix.report.io import probability_lists, read_report_table, write_report
 from labelfix.report.schema import COLUMNS, ROW_GROUP_SIZE, schema_page
 from labelfix.report.types import RunInfo
 from labelfix.types import MISSING
@@ -200,6 +201,20 @@ def test_reading_without_probabilities_leaves_only_them_out(tmp_path):
     write_report(report, tmp_path / "report.parquet")
     table = read_report_table(tmp_path, pred_probs=False).table
     assert table.equals(report.table.drop_columns(["pred_probs"]))
+
+
+def test_a_report_of_many_classes_is_written_a_few_rows_at_a_time(tmp_path):
+    probs = np.random.default_rng(0).dirichlet(np.ones(300), 100).astype(np.float32)
+    samples = [Sample(f"{row}.png", error=0.1) for row in range(100)]
+    whole = report_of(samples, tuple(range(300)), probs=probs)
+    parts = [probs[start : start + 32] for start in range(0, 100, 32)]
+    lists = (probability_lists(part, np.ones(len(part), np.bool_)) for part in parts)
+    report = replace(whole, table=whole.table.drop_columns(["pred_probs"]))
+    write_report(report, tmp_path / "report.parquet", lists, group_values=300 * 32)
+    file = pq.ParquetFile(tmp_path / "report.parquet")
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    assert sizes == [32, 32, 32, 4]
+    assert read_report_table(tmp_path).table.equals(whole.table)
 
 
 def test_an_unknown_noise_rate_stays_unknown(tmp_path):

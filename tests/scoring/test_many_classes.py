@@ -14,7 +14,6 @@ from labelfix.config import ScoringConfig
 from labelfix.data import probability_store
 from labelfix.data.probability_store import ArrayStore
 from labelfix.pipeline.probabilities import audit_pred_probs
-from labelfix.report import schema as report
 from labelfix.scoring.many_classes import SparseMixture
 from labelfix.scoring.scores import score_labels, score_probabilities
 from labelfix.types import MISSING, Evidence, Reviewed
@@ -156,18 +155,6 @@ def test_the_table_of_many_classes_leaves_out_what_is_negligible(tmp_path):
     assert sums.mean() > 0.6
     assert (np.array(table["low"]) <= probability).all()
     assert (probability <= np.array(table["high"])).all()
-
-
-def test_a_report_of_many_classes_is_written_a_few_rows_at_a_time(tmp_path, monkeypatch):
-    probs, given, _ = noisy(100, 300, 7)
-    np.savez(tmp_path / "p.npz", pred_probs=probs, labels=given)
-    monkeypatch.setattr(report, "ROW_GROUP_VALUES", 300 * 32)
-    audit_pred_probs(tmp_path / "p.npz", tmp_path / "run")
-    file = pq.ParquetFile(tmp_path / "run" / "report.parquet")
-    sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-    assert sizes == [32, 32, 32, 4]
-    found = np.array(file.read(["pred_probs"])["pred_probs"].to_pylist(), np.float32)
-    np.testing.assert_allclose(found, probs, atol=1e-6)
 
 
 def test_threads_share_the_work_of_unmixing():

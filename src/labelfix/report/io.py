@@ -18,6 +18,7 @@ from labelfix.report.schema import (
     PRED_PROBS,
     PROBABILITIES,
     ROW_GROUP_SIZE,
+    ROW_GROUP_VALUES,
     RUN_KEY,
     SCHEMA_VERSION,
     VERSION_KEY,
@@ -136,7 +137,11 @@ def probability_lists(probs: NDArray[np.float32], is_judged: NDArray[np.bool_]) 
 
 
 def write_report(
-    report: Report, path: Path, pred_probs: Iterable[pa.ChunkedArray] | None = None
+    report: Report,
+    path: Path,
+    pred_probs: Iterable[pa.ChunkedArray] | None = None,
+    *,
+    group_values: int = ROW_GROUP_VALUES,
 ) -> None:
     """Write a report as Parquet, and its noise matrix beside it: the same ones always alike.
 
@@ -145,6 +150,7 @@ def write_report(
         path: The file, replaced if it is there.
         pred_probs: Of a report without that column: its `probability_lists`, made when they are
             written, `row_group_rows` at a time.
+        group_values: Probabilities in a row group at most.
 
     Raises:
         RunError: The place cannot be written to.
@@ -158,7 +164,7 @@ def write_report(
     if pred_probs is not None:
         schema = schema.insert(_PLACE_OF_PROBS, pa.field(PRED_PROBS, PROBABILITIES))
     schema = schema.with_metadata(metadata)
-    step = row_group_rows(len(report.class_names))
+    step = row_group_rows(len(report.class_names), group_values)
     groups = (report.table.slice(start, step) for start in range(0, len(report), step))
     if pred_probs is not None:
         groups = (with_pred_probs(*pair) for pair in zip(groups, pred_probs, strict=True))

@@ -463,9 +463,14 @@ ROW_GROUP_VALUES = 1 << 25
 """Probabilities in a row group at most: with more than 512 classes it has fewer rows."""
 
 
-def row_group_rows(classes: int) -> int:
-    """Return how many rows of a report are written, and held in memory, at a time."""
-    return max(1, min(ROW_GROUP_SIZE, ROW_GROUP_VALUES // max(classes, 1)))
+def row_group_rows(classes: int, values: int = ROW_GROUP_VALUES) -> int:
+    """Return how many rows of a report are written, and held in memory, at a time.
+
+    Args:
+        classes: K.
+        values: Probabilities in a row group at most.
+    """
+    return max(1, min(ROW_GROUP_SIZE, values // max(classes, 1)))
 
 
 def names_of_checks(schema: pa.Schema, columns: Sequence[Column]) -> tuple[str, ...]:
