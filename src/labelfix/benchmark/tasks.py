@@ -35,7 +35,7 @@ class ImageData:
         true_column: The column of true labels, ``None`` to find it by name.
         test_places: A clean test set of its own; without one and without a test split in the data,
             a quarter of each class is held out.
-        about: What it is, for a person.
+        about: What it is, in a phrase.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What ``labelfix benchmark`` prints, for a person."""
+"""What ``labelfix benchmark`` prints as text."""
 
 from collections.abc import Sequence
 from pathlib import Path

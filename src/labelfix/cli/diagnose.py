@@ -1,4 +1,4 @@
-"""What ``labelfix diagnose`` prints, for a person."""
+"""What ``labelfix diagnose`` prints as text."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

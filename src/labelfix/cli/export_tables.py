@@ -1,4 +1,4 @@
-"""What ``labelfix export`` and ``labelfix diff`` print, for a person."""
+"""What ``labelfix export`` and ``labelfix diff`` print as text."""
 
 from pathlib import Path
 

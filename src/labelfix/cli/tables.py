@@ -1,4 +1,4 @@
-"""What the commands print on stdout, for a person."""
+"""What the commands print on stdout as text."""
 
 import shlex
 from collections.abc import Sequence

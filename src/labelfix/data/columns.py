@@ -104,7 +104,7 @@ def choose_columns(
     Args:
         names: The columns that are there.
         config: The columns that the user named.
-        where: The table, for a person.
+        where: The table, as messages name it.
         image: The image column, where its type has told it.
 
     Raises:

@@ -49,7 +49,7 @@ class LabelColumn:
 
     Args:
         name: The name of the column.
-        where: The file or folder, for a person.
+        where: The file or folder, as messages name it.
     """
 
     name: str

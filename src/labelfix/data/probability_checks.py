@@ -295,7 +295,7 @@ def find_mix_up(
         checked: Its rows.
         class_names: K names, by code.
         columns: The same names in the order of the file.
-        where: The file, for a person.
+        where: The file, as messages name it.
     """
     moves = moved_columns(checked.compared)
     if moves:

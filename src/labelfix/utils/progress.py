@@ -12,7 +12,7 @@ class Progress:
     """One step of a long stage, for a progress display.
 
     Args:
-        stage: What is going on, for a person.
+        stage: What is going on, as progress shows it.
         done: How many units are finished.
         total: How many there are; ``None`` while that is not known.
         unit: What is counted, in the plural.
