@@ -13,18 +13,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command import labelfix
+from starlette.testclient import TestClient
 
 from labelfix.config import AuditConfig, BackboneConfig
 from labelfix.errors import ConfigError, UnreadableSample
-from labelfix.modalities.base import IssueCheck, Modality
+from labelfix.modalities.base import IssueCheck, Modality, ThumbnailRequest
+from labelfix.modalities.snippets import show_as_text
 from labelfix.pipeline.samples import audit_samples
 from labelfix.report.frame import read_report
 from labelfix.report.html.findings import find_findings
+from labelfix.report.html.page import write_page
 from labelfix.report.io import read_report_table
 from labelfix.report.schema import COLUMNS, columns_of
 from labelfix.report.summary import summarize
 from labelfix.report.view import ReportView
+from labelfix.review.app import build_app
+from labelfix.review.security import Keys
+from labelfix.review.server import open_review
+from labelfix.review.session import Session
 from labelfix.types import DatasetSource, Features, LabeledDataset
+from labelfix.utils.progress import no_progress
 from labelfix.utils.sample_reader import content_digest
 
 IMAGE_COLUMNS = {column.name for column in COLUMNS} - {column.name for column in columns_of(())}
@@ -71,6 +79,9 @@ class Numbers(Modality):
     def checks(self):
         score = lambda sizes: np.exp(-np.abs(sizes.values)).astype(np.float32)  # noqa: E731
         return [IssueCheck("huge", "Is it huge?", "exp(-|x|)", "a huge number", 1e-4, score)]
+
+    def renderer(self, store, settings, on_progress):
+        return show_as_text(store, lambda data: f"<b>x</b> = {float(data):.3f}")
 
     def confirm_duplicates(self, statistics, first, second):
         distance = np.abs(statistics.values[first] - statistics.values[second])
@@ -215,3 +226,60 @@ def test_the_page_tells_of_the_checks_of_numbers(run):
     assert findings["huge"].title == "Huge"
     assert [one.sample_id for one in findings["huge"].sets[0].pictures] == ["n11"]
     assert findings["near-copies"].lead == "Almost the same sample more than once."
+
+
+def test_the_page_of_the_audit_shows_numbers_as_text(numbers, run, tmp_path):
+    renderer = Numbers().renderer(numbers.store, {}, no_progress)
+    page = write_page(run, read_report_table(run), renderer).read_text(encoding="utf-8")
+    assert "&lt;b&gt;x&lt;/b&gt; = 50.000" in page, "the outlier, escaped"
+    assert f"= {numbers.store.numbers[3]:.3f}" in page, "the suspect"
+    assert "<b>x</b>" not in page
+    assert "data:image" not in page
+
+
+def test_a_page_that_is_written_again_says_why_it_shows_no_number(run):
+    assert labelfix("show", run, "--html").returncode == 0
+    assert "from outside labelfix" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def visitor_of(run, renderer):
+    keys = Keys(8722)
+    app = build_app(Session(read_report_table(run), run, None), renderer, keys)
+    client = TestClient(app, base_url="http://127.0.0.1:8722")
+    assert client.get(f"/?key={keys.key}").status_code == 200
+    return client
+
+
+def test_a_review_shows_numbers_as_text(numbers, run):
+    client = visitor_of(run, Numbers().renderer(numbers.store, {}, no_progress))
+    start = client.get("/api/start").json()
+    assert (start["has_pictures"], start["has_texts"]) == (False, True)
+    assert {"huge", "outlier"} <= set(start["kinds"])
+    assert not {"dark", "odd_size"} & set(start["kinds"])
+    row = client.get("/api/queue").json()["items"][0]["row"]
+    assert row == 3
+    answer = client.get(f"/picture/{row}/large")
+    assert answer.text == f"<b>x</b> = {numbers.store.numbers[row]:.3f}"
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    fault = client.get("/picture/7/small")
+    assert (fault.status_code, fault.json()) == (
+        404,
+        {"error": "the sample cannot be shown: not a number"},
+    )
+
+
+def test_a_review_by_the_command_says_why_it_shows_no_number(run):
+    review = open_review(run)
+    start = visitor_of(run, review.renderer).get("/api/start").json()
+    assert (start["has_pictures"], start["has_texts"]) == (False, False)
+    assert "from outside labelfix" in start["why_nothing_shown"]
+
+
+def test_long_texts_are_cut_where_they_are_shown(numbers):
+    renderer = show_as_text(numbers.store, lambda data: "word " * 10_000)
+    request = ThumbnailRequest(0, 144)
+    assert len(renderer.draw([request])[request].text) < 200
+    assert len(renderer.open(0, "small").data) < 100
+    assert len(renderer.open(0, "large").data) > 19_000
+    assert renderer.draw([ThumbnailRequest(7, 144)]) == {}

@@ -23,7 +23,7 @@ class Visitor:
         review = open_review(run, reviewer=reviewer, follow_links=follow_links)
         self.session = review.session
         self.keys = Keys(8722)
-        app = build_app(review.session, review.pictures, self.keys)
+        app = build_app(review.session, review.renderer, self.keys)
         self.client = TestClient(app, base_url=HOST, raise_server_exceptions=False)  # type: ignore[arg-type]
         assert self.client.get(f"/?key={self.keys.key}").status_code == 200
         self.token = self.client.get("/api/start").json()["token"]

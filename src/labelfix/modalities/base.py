@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,17 +59,43 @@ class ThumbnailRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Snippet:
+    """Text that a page shows in place of a picture; nobody takes it for HTML."""
+
+    text: str
+
+
+ReviewSize: TypeAlias = Literal["small", "large", "full"]
+"""How much of a sample a review asks for: beside others, alone, or all that can be seen."""
+
+REVIEW_SIZES: tuple[ReviewSize, ...] = get_args(ReviewSize)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A sample as a browser shows it: an encoded picture or text, and its media type."""
+
+    data: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Renderer:
-    """Who draws samples for a page.
+    """Who shows samples to people: on a page, and in a review.
 
     Args:
-        draw: Takes requests, the most important first, and returns ``data:`` addresses for those
-            that can be had and fit.
+        draw: Takes requests of a page, the most important first, and returns ``data:`` addresses
+            of pictures, or snippets, for those that can be had and fit.
         exclusion_reason: A sentence that says why none can be had; ``None`` if they can.
+        open: Returns the sample of a row for a review, or raises `UnreadableSample`; safe to call
+            from several threads. ``None`` if a review shows none.
+        is_text: Whether ``open`` returns text, and no pictures.
     """
 
-    draw: Callable[[Sequence[ThumbnailRequest]], Mapping[ThumbnailRequest, str]]
+    draw: Callable[[Sequence[ThumbnailRequest]], Mapping[ThumbnailRequest, str | Snippet]]
     exclusion_reason: str | None
+    open: Callable[[int, ReviewSize], Rendering] | None = None
+    is_text: bool = False
 
 
 def no_pictures(exclusion_reason: str) -> Renderer:
@@ -290,13 +316,18 @@ def wording_of(name: str | None) -> Wording:
     return _WORDING.get(name, Wording())
 
 
+def is_known(name: str) -> bool:
+    """Return whether labelfix has a modality of that name."""
+    return name in _MODALITIES
+
+
 def get_modality(name: str) -> Modality:
     """Return a modality of labelfix by its name.
 
     Raises:
         ConfigError: There is none of that name.
     """
-    if name not in _MODALITIES:
+    if not is_known(name):
         raise ConfigError(
             f"labelfix knows no samples of the kind {name!r}",
             hint=f"choose one of {', '.join(_MODALITIES)}",

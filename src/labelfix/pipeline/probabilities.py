@@ -27,11 +27,11 @@ from labelfix.data.trusted_labels import (
 from labelfix.errors import ConfigError, LabelfixError
 from labelfix.modalities.base import no_pictures
 from labelfix.pipeline.finish import AuditFindings, AuditResult, Origin, report_on, write_run
-from labelfix.report.html.page import NO_IMAGES
 from labelfix.report.io import (
     probability_lists,
     read_report_table,
 )
+from labelfix.report.reopen import NO_IMAGES
 from labelfix.report.run_folder import (
     RunFolder,
 )

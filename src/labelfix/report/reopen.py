@@ -4,11 +4,14 @@ import pyarrow as pa
 
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
+from labelfix.data.stores import shown_images
 from labelfix.errors import DatasetError
-from labelfix.modalities.base import wording_of
+from labelfix.modalities.base import Renderer, get_modality, is_known, no_pictures, wording_of
 from labelfix.report.types import Report
 from labelfix.types import PRED_PROBS_KIND, LabeledDataset
 from labelfix.utils.progress import OnProgress, no_progress
+
+NO_IMAGES = "Only probabilities were given to this audit, so there are no pictures to show."
 
 
 def config_of(report: Report) -> DatasetConfig:
@@ -56,3 +59,31 @@ def open_audited(
             hint=f"audit it again{instead}",
         )
     return dataset
+
+
+def find_renderer(
+    report: Report, on_progress: OnProgress = no_progress, *, follow_links: bool = False
+) -> Renderer:
+    """Return who shows the samples of a report, whose data set is opened again.
+
+    Of samples that cannot be shown at all the renderer says why.
+
+    Args:
+        report: Names the data set and the modality, and says how samples were read.
+        on_progress: Told how far it is.
+        follow_links: Whether to show samples that links outside the data set lead to.
+
+    Raises:
+        DatasetError: The data set is gone, or its samples are not those that were audited.
+    """
+    name = report.run.modality or "image"  # a report without the key may be on images
+    if not is_known(name):
+        return no_pictures(
+            f"These samples are of the kind {name!r}, which is from outside labelfix: only the "
+            "program that audited them can show them."
+        )
+    dataset = open_audited(report, on_progress)
+    if dataset is None:
+        return no_pictures(NO_IMAGES)
+    store = shown_images(dataset, follow_links=follow_links)
+    return get_modality(name).renderer(store, report.run.settings, on_progress)

@@ -15,8 +15,7 @@ from starlette.routing import Route
 
 from labelfix.data.decisions import Decision, DecisionAction
 from labelfix.errors import LabelfixError, UnreadableSample
-from labelfix.modalities.image.rendering import SIZES
-from labelfix.modalities.image.rendering import ReviewPictures as Pictures
+from labelfix.modalities.base import REVIEW_SIZES, Renderer
 from labelfix.review.queue import QueueFilter
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
@@ -34,15 +33,15 @@ _STATIC = {
 _STATES = {"undecided": False, "decided": True, "all": None}
 
 
-def build_app(session: Session, pictures: Pictures | None, keys: Keys) -> App:
+def build_app(session: Session, renderer: Renderer, keys: Keys) -> App:
     """Return the app of a review, guarded.
 
     Args:
         session: The review.
-        pictures: The pictures of the run; ``None`` for a run on given probabilities.
+        renderer: Who shows the samples of the run.
         keys: What a request has to know.
     """
-    routes = _Routes(session, pictures, keys)
+    routes = _Routes(session, renderer, keys)
     app = Starlette(
         routes=[
             Route("/", routes.page),
@@ -68,9 +67,9 @@ def build_app(session: Session, pictures: Pictures | None, keys: Keys) -> App:
 class _Routes:
     """The answers to requests."""
 
-    def __init__(self, session: Session, pictures: Pictures | None, keys: Keys) -> None:
+    def __init__(self, session: Session, renderer: Renderer, keys: Keys) -> None:
         self._session = session
-        self._pictures = pictures
+        self._renderer = renderer
         self._keys = keys
 
     def page(self, request: Request) -> Response:
@@ -87,7 +86,9 @@ class _Routes:
             "classes": list(session.view.class_names),
             "splits": list(session.view.split_names),
             "kinds": session.kinds,
-            "has_pictures": self._pictures is not None,
+            "has_pictures": self._renderer.open is not None and not self._renderer.is_text,
+            "has_texts": self._renderer.open is not None and self._renderer.is_text,
+            "why_nothing_shown": self._renderer.exclusion_reason,
             "has_neighbors": session.neighbors is not None,
             "version": session.fingerprint[:16],
             "samples": len(session.view),
@@ -159,14 +160,16 @@ class _Routes:
 
     def picture(self, request: Request) -> Response:
         row, size = _row_of_path(request), request.path_params["size"]
-        if self._pictures is None or size not in SIZES or row >= len(self._session.view):
+        show = self._renderer.open
+        if show is None or size not in REVIEW_SIZES or row >= len(self._session.view):
             raise HTTPException(404, "there is no such picture")
         try:
-            picture = self._pictures.picture(row, size)
+            shown = show(row, size)
         except UnreadableSample as error:
-            raise HTTPException(404, f"the image cannot be shown: {error}") from error
+            noun = self._session.view.wording.noun
+            raise HTTPException(404, f"the {noun} cannot be shown: {error}") from error
         kept = {"cache-control": "private, max-age=86400"}
-        return Response(picture.data, media_type=picture.media_type, headers=kept)
+        return Response(shown.data, media_type=shown.media_type, headers=kept)
 
     def _done(self, done: Done) -> Response:
         return _json({

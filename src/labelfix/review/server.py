@@ -11,12 +11,10 @@ from threading import Timer
 
 import uvicorn
 
-from labelfix.data.stores import shown_images
 from labelfix.errors import ConfigError
-from labelfix.modalities.image.decode import Decoding
-from labelfix.modalities.image.rendering import ReviewPictures as Pictures
+from labelfix.modalities.base import Renderer
 from labelfix.report.io import read_report_table
-from labelfix.report.reopen import open_audited
+from labelfix.report.reopen import find_renderer
 from labelfix.review.app import build_app
 from labelfix.review.security import Keys
 from labelfix.review.session import Session
@@ -29,10 +27,10 @@ USUAL_PORT = 8722
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A review that is ready to be served: what was found and decided, and the pictures."""
+    """A review that is ready to be served: what was found and decided, and who shows samples."""
 
     session: Session
-    pictures: Pictures | None
+    renderer: Renderer
 
 
 def open_review(
@@ -42,27 +40,22 @@ def open_review(
     follow_links: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Review:
-    """Read a report, the decisions on it so far, and where its images are.
+    """Read a report, the decisions on it so far, and where its samples are.
 
     Args:
         run: The RUN folder, or the report in it.
         reviewer: Who decides, kept with each decision.
-        follow_links: Whether images are shown that links outside the data set lead to.
+        follow_links: Whether samples are shown that links outside the data set lead to.
         on_progress: Told about files while the data set is opened.
 
     Raises:
-        DatasetError: The images are gone or have changed.
+        DatasetError: The samples are gone or have changed.
         DecisionsError: The decisions so far cannot be read.
         ReportError: ``run`` holds no report.
     """
     report = read_report_table(run, pred_probs=False)
     session = Session(report, run, reviewer)
-    dataset = open_audited(report, on_progress)
-    if dataset is None:
-        return Review(session, None)
-    decoding = Decoding.from_json(report.run.settings.get("decoding"))
-    images = shown_images(dataset, follow_links=follow_links)
-    return Review(session, Pictures(images, decoding))
+    return Review(session, find_renderer(report, on_progress, follow_links=follow_links))
 
 
 def serve(
@@ -87,7 +80,7 @@ def serve(
         keys = Keys(listener.getsockname()[1])
         address = f"http://{ADDRESS}:{listener.getsockname()[1]}/?key={keys.key}"
         config = uvicorn.Config(
-            build_app(review.session, review.pictures, keys),
+            build_app(review.session, review.renderer, keys),
             log_level="warning",
             access_log=False,
             server_header=False,

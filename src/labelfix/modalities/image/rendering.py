@@ -8,7 +8,6 @@ import io
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from threading import Lock
@@ -16,7 +15,7 @@ from threading import Lock
 from PIL import Image
 
 from labelfix.errors import UnreadableSample
-from labelfix.modalities.base import Renderer, ThumbnailRequest
+from labelfix.modalities.base import Renderer, Rendering, ReviewSize, ThumbnailRequest
 from labelfix.modalities.image.decode import USUAL, Decoding, decode_image
 from labelfix.types import SampleStore
 from labelfix.utils.progress import OnProgress, Progress, no_progress
@@ -101,19 +100,11 @@ def _address(data: bytes, request: ThumbnailRequest, decoding: Decoding) -> str 
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-SIZES = {"small": 240, "large": 1600, "full": 4096}
+SIZES: Mapping[ReviewSize, int] = {"small": 240, "large": 1600, "full": 4096}
 """The longest side in pixels, by the name that a page asks for."""
 
 _CACHE_BYTES = 96 << 20
 _LOSSLESS = 256  # up to this side a PNG is small and sharp
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An encoded picture and its media type."""
-
-    data: bytes
-    media_type: str
 
 
 class ReviewPictures:
@@ -128,10 +119,10 @@ class ReviewPictures:
         self._images = images
         self._decoding = decoding
         self._reading = Lock()
-        self._held: OrderedDict[tuple[int, str], Picture] = OrderedDict()
+        self._held: OrderedDict[tuple[int, ReviewSize], Rendering] = OrderedDict()
         self._held_bytes = 0
 
-    def picture(self, row: int, size: str) -> Picture:
+    def picture(self, row: int, size: ReviewSize) -> Rendering:
         """Return the picture of a row, not larger than a size of `SIZES`.
 
         Raises:
@@ -153,7 +144,7 @@ class ReviewPictures:
             raise UnreadableSample("the report has no such row")
         return self._images.read(row)
 
-    def _hold(self, key: tuple[int, str], picture: Picture) -> None:
+    def _hold(self, key: tuple[int, ReviewSize], picture: Rendering) -> None:
         if key in self._held:
             return
         self._held[key] = picture
@@ -162,16 +153,16 @@ class ReviewPictures:
             self._held_bytes -= len(self._held.popitem(last=False)[1].data)
 
 
-def _encode(data: bytes, size: int, decoding: Decoding) -> Picture:
+def _encode(data: bytes, size: int, decoding: Decoding) -> Rendering:
     at_least = size * 5 // 8  # the short side of most photos
     image = decode_image(data, at_least=at_least, decoding=decoding)
     image.thumbnail((size, size), Image.Resampling.BILINEAR)  # a third of the time of Lanczos
     file = io.BytesIO()
     if max(image.size) <= _LOSSLESS:
         image.save(file, "PNG")
-        return Picture(file.getvalue(), "image/png")
+        return Rendering(file.getvalue(), "image/png")
     image.save(file, "JPEG", quality=85)
-    return Picture(file.getvalue(), "image/jpeg")
+    return Rendering(file.getvalue(), "image/jpeg")
 
 
 def pictures_of(
@@ -179,4 +170,4 @@ def pictures_of(
 ) -> Renderer:
     """Return the pictures of images that are at hand, decoded as in their audit."""
     draw = partial(draw_thumbnails, images, decoding=decoding, on_progress=on_progress)
-    return Renderer(draw, None)
+    return Renderer(draw, None, ReviewPictures(images, decoding).picture)

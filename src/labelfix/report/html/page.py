@@ -16,12 +16,11 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from labelfix.data.decisions import Decision, read_decisions
-from labelfix.data.stores import shown_images
 from labelfix.errors import DatasetError
 from labelfix.modalities.base import (
     Renderer,
+    Snippet,
     ThumbnailRequest,
-    get_modality,
     no_pictures,
     wording_of,
 )
@@ -50,19 +49,16 @@ from labelfix.report.html.suspects import (
 )
 from labelfix.report.io import read_report_table, report_file
 from labelfix.report.neighbors import read_neighbors
-from labelfix.report.reopen import open_audited
+from labelfix.report.reopen import find_renderer
 from labelfix.report.run_folder import PAGE_NAME, locked
 from labelfix.report.summary import ClassSummary, Summary, summarize
 from labelfix.report.training_log import Training, read_training, summarize_training
 from labelfix.report.types import Report, RunInfo
 from labelfix.report.view import ReportView
-from labelfix.types import Label, LabeledDataset
+from labelfix.types import Label
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, no_progress
 from labelfix.utils.text import plain
-
-NO_IMAGES = "Only probabilities were given to this audit, so there are no pictures to show."
-
 
 HERE = Path(__file__).parent
 LONGEST_NAME, LONGEST_TEXT = 160, 5000
@@ -106,7 +102,7 @@ class Page:
         unjudged: Why samples were not judged.
         training: How whole networks were trained; ``None`` where none was.
         run: Where the actions came from.
-        pictures: ``data:`` addresses.
+        pictures: ``data:`` addresses, or snippets of text.
         why_no_pictures: A sentence, where there are none.
     """
 
@@ -124,7 +120,7 @@ class Page:
     unjudged: tuple[Unjudged, ...]
     training: Training | None
     run: RunInfo
-    pictures: Mapping[ThumbnailRequest, str]
+    pictures: Mapping[ThumbnailRequest, str | Snippet]
     why_no_pictures: str | None
 
 
@@ -239,44 +235,23 @@ def _setting(value: Any) -> str:
     return _name(text)
 
 
-def pictures_in(
-    dataset: LabeledDataset, report: Report, on_progress: OnProgress, *, follow_links: bool = False
-) -> Renderer:
-    """Return the pictures of a data set that is open.
-
-    Args:
-        dataset: Whose images to draw.
-        report: On them; says how they were decoded.
-        on_progress: Told how far it is.
-        follow_links: Whether to draw images that links outside the data set lead to.
-    """
-    images = shown_images(dataset, follow_links=follow_links)
-    modality = get_modality(report.run.modality or "image")
-    return modality.renderer(images, report.run.settings, on_progress)
-
-
 def find_pictures(
     report: Report, on_progress: OnProgress, *, follow_links: bool = False
 ) -> Renderer:
-    """Return the pictures of a report; that its images are gone is no fault of a page.
+    """Return the pictures of a report; that its samples are gone is no fault of a page.
 
     Args:
         report: Whose data set is opened again.
         on_progress: Told how far it is.
-        follow_links: Whether to draw images that links outside the data set lead to.
+        follow_links: Whether to draw samples that links outside the data set lead to.
     """
-    if report.run.modality not in (None, "image"):
-        return no_pictures(f"This page shows no samples of the kind {report.run.modality!r} yet.")
     try:
-        dataset = open_audited(report, on_progress)
+        return find_renderer(report, on_progress, follow_links=follow_links)
     except DatasetError as error:
         return no_pictures(
             f"There are no pictures here: {error}. Put the data back as they were, then: "
             "labelfix show RUN --html"
         )
-    if dataset is None:
-        return no_pictures(NO_IMAGES)
-    return pictures_in(dataset, report, on_progress, follow_links=follow_links)
 
 
 def write_page(run: Path, report: Report, pictures: Renderer) -> Path:
@@ -287,7 +262,7 @@ def write_page(run: Path, report: Report, pictures: Renderer) -> Path:
     Args:
         run: The RUN folder.
         report: What was found; ``pred_probs`` is not looked at.
-        pictures: Who draws the images of the data set.
+        pictures: Who draws the samples of the data set.
 
     Raises:
         RunError: A file of the run is damaged, or the page cannot be written.

@@ -135,7 +135,8 @@ function show() {
   at("card").hidden = !item;
   at("stage").classList.toggle("empty", !item);
   at("picture-frame").hidden = !item || !state.start.has_pictures;
-  at("no-picture").hidden = !item || state.start.has_pictures;
+  at("no-picture").hidden = !item || state.start.has_pictures || state.start.has_texts;
+  at("text").hidden = !item || !state.start.has_texts;
   at("near").hidden = !item || !state.start.has_neighbors;
   at("neighbors").replaceChildren();
   at("picture-fault").hidden = true;
@@ -143,6 +144,7 @@ function show() {
   if (!item) { showEnd(); return; }
   showLabels(item);
   showPicture(item);
+  showText(item);
   showNeighbors(item);
   prefetch();
   if (state.here > state.items.length - 8) loadMore().catch(alarm);
@@ -200,6 +202,36 @@ function showPicture(item) {
   picture.src = pictureOf(item.row, "large");
 }
 
+function showText(item) {
+  if (!state.start.has_texts) return;
+  at("text").textContent = "";
+  at("text").scrollTop = 0;
+  fillText(at("text"), item.row, "large", () => state.items[state.here] === item);
+}
+
+async function fillText(into, row, size, isWanted) {
+  let text;
+  try {
+    const answer = await fetch(pictureOf(row, size));
+    text = answer.ok ? await answer.text() : (await answer.json()).error;
+  } catch {
+    text = "The sample cannot be shown.";
+  }
+  if (isWanted()) into.textContent = text;
+}
+
+function preview(row, alt) {
+  const shown = element(state.start.has_texts ? "span" : "img");
+  if (state.start.has_texts) {
+    shown.className = "snippet";
+    fillText(shown, row, "small", () => true);
+  } else {
+    shown.src = pictureOf(row, "small");
+    shown.alt = alt;
+  }
+  return shown;
+}
+
 function pictureLoaded(event) {
   event.target.classList.toggle("tiny", event.target.naturalWidth <= 48 && event.target.naturalHeight <= 48);
 }
@@ -231,12 +263,7 @@ async function showNeighbors(item) {
     const line = element("li");
     if (label === nameOf(item.given)) line.classList.add("is-given");
     else if (item.suggested >= 0 && label === nameOf(item.suggested)) line.classList.add("is-suggested");
-    if (state.start.has_pictures) {
-      const picture = element("img");
-      picture.src = pictureOf(near.row, "small");
-      picture.alt = near.sample_id;
-      line.append(picture);
-    }
+    if (state.start.has_pictures || state.start.has_texts) line.append(preview(near.row, near.sample_id));
     const name = element("span", label);
     name.title = near.sample_id;
     line.append(name, element("span", near.similarity.toFixed(2), "muted"));
@@ -482,6 +509,8 @@ function gridCell(item) {
     picture.src = pictureOf(item.row, "small");
     picture.alt = "";
     cell.append(picture);
+  } else if (state.start.has_texts) {
+    cell.append(preview(item.row, ""));
   }
   const name = element("span", item.sample_id);
   name.title = item.sample_id;
@@ -615,6 +644,7 @@ async function begin() {
   state.start = await ask("/api/start");
   at("run").textContent = state.start.run;
   at("run").title = state.start.run;
+  at("why-nothing").textContent = state.start.why_nothing_shown || "";
   document.title = `Review ${state.start.run}`;
   fill(at("kind"), null, []);
   const kinds = Object.entries(state.start.kinds).filter(([kind, count]) => count || kind === "label");
