@@ -58,13 +58,14 @@ def test_what_the_diff_says_is_what_the_export_writes(data, drop, least):
     drawn = data.draw(st.lists(st.sampled_from(actions), max_size=len(samples)))
     decisions = decisions_on(samples, *drawn, label=data.draw(st.sampled_from(class_names)))
     report = report_of(samples, class_names)
-    plan = plan_export(ReportView(report, decisions), min_probability=least, drop=drop)
-    rows = manifest_table(report, plan, Path("t.csv")).to_pylist()
+    view = ReportView(report, decisions)
+    plan = plan_export(view, min_probability=least, drop=drop)
+    rows = manifest_table(view, plan, Path("t.csv")).to_pylist()
     written = {row["sample_id"]: row["label"] for row in rows}
     said = report.table.select(["sample_id", "given_label"]).to_pylist()
     given_labels = {row["sample_id"]: row["given_label"] for row in said}
 
-    diff = diff_of(report, plan)
+    diff = diff_of(view, plan)
     for change in diff.changes:
         if change.action == "drop":
             given_labels.pop(change.sample_id)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from labelfix.exports.folder import TakenImage, take_image
 from labelfix.exports.plan import ExportPlan
-from labelfix.report.types import Report
+from labelfix.report.view import ReportView
 from labelfix.types import DatasetSource, Label, SampleStore
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, Progress
@@ -67,7 +67,7 @@ class _Row:
 
 
 def write_tasks(
-    report: Report,
+    view: ReportView,
     plan: ExportPlan,
     store: SampleStore,
     to: Path,
@@ -84,7 +84,7 @@ def write_tasks(
     written = 0
     with atomic_path(to) as draft, draft.open("w", encoding="ascii") as file:
         file.write("[")
-        for row in _rows(report, plan, store, on_progress):
+        for row in _rows(view, plan, store, on_progress):
             file.write(",\n" if written else "\n")
             file.write(json.dumps(task_of(row, agent)))
             written += 1
@@ -92,29 +92,29 @@ def write_tasks(
     return written
 
 
-def write_label_studio_config(report: Report, plan: ExportPlan, to: Path) -> None:
+def write_label_studio_config(view: ReportView, plan: ExportPlan, to: Path) -> None:
     """Write the labeling interface that fits the tasks, as Label Studio's XML.
 
     Raises:
         RunError: The place cannot be written to.
     """
-    view = ElementTree.Element("View")
-    ElementTree.SubElement(view, "Image", name="image", value="$image")
-    choices = ElementTree.SubElement(view, "Choices", name="choice", toName="image")
-    for label in (*report.class_names, *plan.decided.new_classes):
+    root = ElementTree.Element("View")
+    ElementTree.SubElement(root, "Image", name="image", value="$image")
+    choices = ElementTree.SubElement(root, "Choices", name="choice", toName="image")
+    for label in (*view.class_names, *plan.decided.new_classes):
         ElementTree.SubElement(choices, "Choice", value=_choice(label))
-    ElementTree.indent(view)
+    ElementTree.indent(root)
     with atomic_path(to) as draft:
-        draft.write_text(ElementTree.tostring(view, "unicode") + "\n", encoding="utf-8")
+        draft.write_text(ElementTree.tostring(root, "unicode") + "\n", encoding="utf-8")
 
 
 def _rows(
-    report: Report, plan: ExportPlan, store: SampleStore, on_progress: OnProgress
+    view: ReportView, plan: ExportPlan, store: SampleStore, on_progress: OnProgress
 ) -> Iterator[_Row]:
     rows = pa.array(plan.rows)
-    said = report.table.select(list(_COLUMNS)).take(rows)
+    said = view.take(plan.rows, _COLUMNS)
     decided = plan.decided.columns.take(rows)
-    above = _served_folder(report.run.source)
+    above = _served_folder(view.report.run.source)
     for position, row in enumerate(plan.rows.tolist()):
         is_served = Path(store.location(row)).is_relative_to(above)  # not where links led out
         image = take_image(store, row, link=is_served)
@@ -123,7 +123,7 @@ def _rows(
                 report=said.slice(position, 1).to_pylist()[0],
                 decision=decided.slice(position, 1).to_pylist()[0],
                 image=image,
-                source=report.run.source,
+                source=view.report.run.source,
             )
         if position % 256 == 255 or position + 1 == len(rows):
             on_progress(Progress("writing tasks", position + 1, len(rows), "tasks"))

@@ -11,7 +11,7 @@ from labelfix.data.decisions import decisions_file
 from labelfix.exports.plan import ExportPlan, plan_of_run
 from labelfix.exports.table import notes_on_formulas, write_table
 from labelfix.report.io import report_file
-from labelfix.report.types import Report
+from labelfix.report.view import ReportView
 from labelfix.types import Label
 from labelfix.utils.files import refuse_existing_file, refuse_overwriting_inputs
 
@@ -89,12 +89,12 @@ def diff_run(
         ConfigError: ``min_probability`` is no probability.
         RunError: ``csv`` is there already, or cannot be written to.
     """
-    report, plan = plan_of_run(run, min_probability=min_probability, drop=drop)
-    diff = diff_of(report, plan)
+    view, plan = plan_of_run(run, min_probability=min_probability, drop=drop)
+    diff = diff_of(view, plan)
     if csv is None:
         return diff
     refuse_overwriting_inputs(
-        [csv], [report_file(run), decisions_file(run), report.run.source.path]
+        [csv], [report_file(run), decisions_file(run), view.report.run.source.path]
     )
     refuse_existing_file(csv, overwrite=overwrite)
     table = diff_table(diff)
@@ -102,13 +102,13 @@ def diff_run(
     return replace(diff, notes=diff.notes + notes_on_formulas(table))
 
 
-def diff_of(report: Report, plan: ExportPlan) -> Diff:
+def diff_of(view: ReportView, plan: ExportPlan) -> Diff:
     """Return what an export by a plan would change."""
-    changes = tuple(_changes(report, plan))
+    changes = tuple(_changes(view, plan))
     counts = Counter((change.given_label, change.label) for change in changes)
     dropped = sum(change.action == "drop" for change in changes)
     return Diff(
-        rows=len(report),
+        rows=len(view),
         relabeled=len(changes) - dropped,
         dropped=dropped,
         changes=changes,
@@ -124,11 +124,11 @@ def diff_table(diff: Diff) -> pa.Table:
     return pa.table({name: _column(values) for name, values in columns.items()})
 
 
-def _changes(report: Report, plan: ExportPlan) -> list[Change]:
+def _changes(view: ReportView, plan: ExportPlan) -> list[Change]:
     new_labels = plan.new_labels
     rows = sorted([*new_labels, *plan.left_out.tolist()])
     names = ["sample_id", "split", "given_label", "label_error_probability", "is_unreadable_issue"]
-    said = report.table.select(names).take(pa.array(rows, pa.int64())).to_pylist()
+    said = view.take(rows, names).to_pylist()
     decided = plan.decided.columns.take(pa.array(rows, pa.int64())).to_pylist()
     return [
         Change(

@@ -30,6 +30,7 @@ from labelfix.exports.table import (
 )
 from labelfix.report.io import report_file
 from labelfix.report.types import Report
+from labelfix.report.view import ReportView
 from labelfix.types import PRED_PROBS_KIND, DatasetSource
 from labelfix.utils.files import (
     make_folder,
@@ -133,7 +134,8 @@ def export(
         RunError: ``to`` is there already, or cannot be written to.
     """
     run, to = Path(run), Path(to)
-    report, plan = plan_of_run(run, min_probability=min_probability, drop=drop)
+    view, plan = plan_of_run(run, min_probability=min_probability, drop=drop)
+    report = view.report
     chosen = _choose_format(report, to, format)
     if chosen == "own":
         _refuse_own_form(report.run.source)
@@ -147,7 +149,7 @@ def export(
         else:
             refuse_existing_file(place, overwrite=overwrite)
     make_folder(to.parent)
-    job = _Job(report, plan, to, chosen, link, on_progress)
+    job = _Job(view, plan, to, chosen, link, on_progress)
     written = _WRITERS[_kind_of_writer(report, chosen)](job)
     return _result(job, written)
 
@@ -156,7 +158,7 @@ def export(
 class _Job:
     """What one export has to do."""
 
-    report: Report
+    view: ReportView
     plan: ExportPlan
     to: Path
     format: ExportFormat
@@ -179,7 +181,7 @@ class _Written:
 
 
 def _result(job: _Job, written: _Written) -> ExportResult:
-    rows, plan = len(job.report), job.plan
+    rows, plan = len(job.view), job.plan
     is_as_found = job.format == "cleanlab"  # every row, whatever was planned
     kept = rows if is_as_found else len(plan.rows)
     return ExportResult(
@@ -197,59 +199,59 @@ def _result(job: _Job, written: _Written) -> ExportResult:
 
 
 def _write_table(job: _Job, form: TableFormat) -> _Written:
-    table = manifest_table(job.report, job.plan, job.to)
+    table = manifest_table(job.view, job.plan, job.to)
     write_table(table, job.to, form)
     return _Written(notes=notes_on_formulas(table) if form == "csv" else ())
 
 
 def _write_cleanlab(job: _Job) -> _Written:
-    table = datalab_table(job.report)
+    table = datalab_table(job.view)
     as_csv = job.to.suffix.lower() == ".csv"
     write_table(table, job.to, "csv" if as_csv else "parquet")
     return _Written(notes=notes_on_formulas(table) if as_csv else ())
 
 
 def _write_class_folder(job: _Job) -> _Written:
-    store = reopen_dataset(job.report, job.on_progress).store
+    store = reopen_dataset(job.view.report, job.on_progress).store
     job.make_way()
     files = write_class_folder(
-        job.report, job.plan, store, job.to, link=job.link, on_progress=job.on_progress
+        job.view, job.plan, store, job.to, link=job.link, on_progress=job.on_progress
     )
     return _Written(files.written, files.without_image)
 
 
 def _write_fiftyone(job: _Job) -> _Written:
-    store = reopen_dataset(job.report, job.on_progress).store
+    store = reopen_dataset(job.view.report, job.on_progress).store
     job.make_way()
     files = write_fiftyone(
-        job.report, job.plan, store, job.to, link=job.link, on_progress=job.on_progress
+        job.view, job.plan, store, job.to, link=job.link, on_progress=job.on_progress
     )
     return _Written(files.written + 1, files.without_image)
 
 
 def _write_huggingface(job: _Job) -> _Written:
-    store = reopen_dataset(job.report, job.on_progress).store
+    store = reopen_dataset(job.view.report, job.on_progress).store
     job.make_way()
-    return _Written(write_huggingface(job.report, job.plan, store, job.to, job.on_progress))
+    return _Written(write_huggingface(job.view, job.plan, store, job.to, job.on_progress))
 
 
 def _write_label_studio(job: _Job) -> _Written:
-    store = reopen_dataset(job.report, job.on_progress).store
+    store = reopen_dataset(job.view.report, job.on_progress).store
     config = _config_beside(job.to)
-    write_label_studio_config(job.report, job.plan, config)
-    many = write_tasks(job.report, job.plan, store, job.to, "label-studio", job.on_progress)
+    write_label_studio_config(job.view, job.plan, config)
+    many = write_tasks(job.view, job.plan, store, job.to, "label-studio", job.on_progress)
     note = f"the labeling interface of these tasks is {config}"
     return _Written(2, len(job.plan.rows) - many, (note,))
 
 
 def _write_argilla(job: _Job) -> _Written:
-    store = reopen_dataset(job.report, job.on_progress).store
-    many = write_tasks(job.report, job.plan, store, job.to, "argilla", job.on_progress)
+    store = reopen_dataset(job.view.report, job.on_progress).store
+    many = write_tasks(job.view, job.plan, store, job.to, "argilla", job.on_progress)
     return _Written(1, len(job.plan.rows) - many)
 
 
 def _write_own_file(job: _Job) -> _Written:
-    source = reopen_dataset(job.report, job.on_progress).source
+    source = reopen_dataset(job.view.report, job.on_progress).source
     if source.path.suffix.lower() == ".parquet":
         write_own_parquet(source, job.plan, job.to)
     else:
@@ -261,7 +263,7 @@ def _write_own_file(job: _Job) -> _Written:
 
 
 def _write_own_shards(job: _Job) -> _Written:
-    source = reopen_dataset(job.report, job.on_progress).source
+    source = reopen_dataset(job.view.report, job.on_progress).source
     names = text_of_paths(
         find_files(source.path, no_progress, follow_links=source.follow_links)[0]
     ).to_pylist()

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from labelfix.exports.folder import FolderFiles, has_image_suffix, take_image
 from labelfix.exports.plan import ExportPlan
-from labelfix.report.types import Report
+from labelfix.report.view import ReportView
 from labelfix.types import SampleStore
 from labelfix.utils.files import atomic_folder
 from labelfix.utils.progress import OnProgress, Progress
@@ -21,7 +21,7 @@ _ATTRIBUTES = (
 
 
 def write_fiftyone(
-    report: Report,
+    view: ReportView,
     plan: ExportPlan,
     store: SampleStore,
     to: Path,
@@ -38,7 +38,7 @@ def write_fiftyone(
     Raises:
         RunError: ``to`` is there already, or cannot be written to.
     """
-    kept = report.table.select(list(_ATTRIBUTES)).take(pa.array(plan.rows))
+    kept = view.take(plan.rows, _ATTRIBUTES)
     kept = kept.append_column(
         "decision", plan.decided.columns["decision"].take(pa.array(plan.rows))
     )
@@ -57,7 +57,7 @@ def write_fiftyone(
                 labels |= _label_of(name, kept, plan, position)
             if position % 256 == 255 or position + 1 == total:
                 on_progress(Progress("writing files", position + 1, total, "files"))
-        classes = [str(label) for label in (*report.class_names, *plan.decided.new_classes)]
+        classes = [str(label) for label in (*view.class_names, *plan.decided.new_classes)]
         text = json.dumps({"classes": classes, "labels": labels})
         (draft / "labels.json").write_text(text, encoding="utf-8")
     return FolderFiles(written, total - written)

@@ -17,7 +17,7 @@ from labelfix.data.files import IMAGE_ENDINGS
 from labelfix.data.stores import FileImages
 from labelfix.errors import UnreadableSample
 from labelfix.exports.plan import ExportPlan
-from labelfix.report.types import Report
+from labelfix.report.view import ReportView
 from labelfix.types import DatasetSource, SampleStore
 from labelfix.utils.files import atomic_folder
 from labelfix.utils.progress import OnProgress, Progress
@@ -129,7 +129,7 @@ class FolderFiles:
 
 
 def write_class_folder(
-    report: Report,
+    view: ReportView,
     plan: ExportPlan,
     store: SampleStore,
     to: Path,
@@ -148,7 +148,7 @@ def write_class_folder(
     Raises:
         RunError: ``to`` is there already, or cannot be written to.
     """
-    places = _places(report, plan)
+    places = _places(view, plan)
     taken: Counter[Path] = Counter()
     written = 0
     total = len(plan.rows)
@@ -198,16 +198,16 @@ class _Places:
         return name if has_image_suffix(name) else name + image.suffix
 
 
-def _places(report: Report, plan: ExportPlan) -> _Places:
-    kept = report.table.select(["sample_id", "split", "given_label"]).take(pa.array(plan.rows))
+def _places(view: ReportView, plan: ExportPlan) -> _Places:
+    kept = view.take(plan.rows, ["sample_id", "split", "given_label"])
     return _Places(
-        source=report.run.source,
+        source=view.report.run.source,
         sample_id=kept["sample_id"],
         split=kept["split"],
         given_label=kept["given_label"],
         label=plan.label,
         is_changed=plan.is_changed,
-        has_splits=report.table["split"].null_count < len(report),
+        has_splits=view.has_splits,
     )
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from labelfix.exports.folder import take_image
 from labelfix.exports.plan import ExportPlan
-from labelfix.report.types import Report
+from labelfix.report.view import ReportView
 from labelfix.types import SampleStore
 from labelfix.utils.files import atomic_folder
 from labelfix.utils.progress import OnProgress, Progress
@@ -28,11 +28,12 @@ ONLY_SPLIT = "train"
 
 _ROWS_A_GROUP = 100  # as ``datasets`` writes images, so that a viewer can read a few at a time
 _SHARD_BYTES = 500 << 20
+_COLUMNS = ("sample_id", "given_label", "label_score")
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def write_huggingface(
-    report: Report, plan: ExportPlan, store: SampleStore, to: Path, on_progress: OnProgress
+    view: ReportView, plan: ExportPlan, store: SampleStore, to: Path, on_progress: OnProgress
 ) -> int:
     """Write ``TO/data/<split>-00000-of-00001.parquet`` and so on; return how many files.
 
@@ -43,9 +44,9 @@ def write_huggingface(
     Raises:
         RunError: ``to`` is there already, or cannot be written to.
     """
-    table = _table_without_images(report, plan)
-    splits = _splits(report, plan)
-    is_unreadable = report.table["is_unreadable_issue"].to_numpy()
+    table = _table_without_images(view, plan)
+    splits = _splits(view, plan)
+    is_unreadable = view.issue("unreadable")
     with atomic_folder(to) as draft:
         (draft / "data").mkdir()
         shards = {split: _Shards(draft / "data", split, table) for split in dict.fromkeys(splits)}
@@ -122,14 +123,14 @@ class _Shards:
         return self._folder / f".{self._split}-{number}"
 
 
-def _table_without_images(report: Report, plan: ExportPlan) -> pa.Table:
+def _table_without_images(view: ReportView, plan: ExportPlan) -> pa.Table:
     """Return M rows, with the metadata that tell ``datasets`` what the columns are."""
     rows = pa.array(plan.rows)
-    label, feature = _label_column(report, plan)
+    label, feature = _label_column(view, plan)
+    said = view.take(plan.rows, _COLUMNS)
     columns = {
         "label": label,
-        **{name: report.table[name].take(rows) for name in ("sample_id", "given_label")},
-        "label_score": report.table["label_score"].take(rows),
+        **{name: said[name] for name in _COLUMNS},
         "sample_weight": pa.array(plan.sample_weight),
         "decision": plan.decided.columns["decision"].take(rows),
     }
@@ -143,11 +144,11 @@ def _table_without_images(report: Report, plan: ExportPlan) -> pa.Table:
     return table.replace_schema_metadata(metadata)
 
 
-def _label_column(report: Report, plan: ExportPlan) -> tuple[pa.Array, dict[str, Any]]:
+def _label_column(view: ReportView, plan: ExportPlan) -> tuple[pa.Array, dict[str, Any]]:
     """Return the labels and what they are: codes of named classes, or the integers they were."""
     if plan.label.type == pa.int64():
         return plan.label, {"dtype": "int64", "_type": "Value"}
-    names = [*report.class_names, *plan.decided.new_classes]
+    names = [*view.class_names, *plan.decided.new_classes]
     codes = pc.index_in(plan.label, pa.array(names, pa.string())).cast(pa.int64())
     codes = pc.if_else(plan.label.is_valid(), codes, pa.scalar(None, pa.int64()))
     return codes, {"names": names, "_type": "ClassLabel"}
@@ -157,10 +158,10 @@ def _dtype(kind: pa.DataType) -> str:
     return {pa.float32(): "float32", pa.int64(): "int64"}.get(kind, "string")
 
 
-def _splits(report: Report, plan: ExportPlan) -> list[str]:
+def _splits(view: ReportView, plan: ExportPlan) -> list[str]:
     """Return the M splits, as names that ``datasets`` takes: letters, digits and underscores."""
-    splits = report.table["split"].take(pa.array(plan.rows)).to_pylist()
-    if report.table["split"].null_count == len(report):
+    splits = view.take(plan.rows, ["split"])["split"].to_pylist()
+    if not view.has_splits:
         return [ONLY_SPLIT] * len(splits)
     names: dict[str | None, str] = {None: NO_SPLIT}
     taken = Counter(names.values())

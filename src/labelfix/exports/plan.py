@@ -70,17 +70,16 @@ class ExportPlan:
         return np.flatnonzero(is_out)
 
 
-def plan_of_run(run: Path, *, min_probability: float, drop: bool) -> tuple[Report, ExportPlan]:
-    """Return the report of a run, and what an export of it writes; see `plan_export`.
+def plan_of_run(run: Path, *, min_probability: float, drop: bool) -> tuple[ReportView, ExportPlan]:
+    """Return the report of a run with its decisions, and what an export writes: `plan_export`.
 
     Raises:
         ReportError: ``run`` holds no report.
         DecisionsError: The decisions on it cannot be read, or do not fit it.
         ConfigError: ``min_probability`` is no probability.
     """
-    report = read_report_table(run, pred_probs=False)
-    view = ReportView(report, read_decisions(run))
-    return report, plan_export(view, min_probability=min_probability, drop=drop)
+    view = ReportView(read_report_table(run, pred_probs=False), read_decisions(run))
+    return view, plan_export(view, min_probability=min_probability, drop=drop)
 
 
 def plan_export(view: ReportView, *, min_probability: float, drop: bool) -> ExportPlan:
@@ -101,7 +100,7 @@ def plan_export(view: ReportView, *, min_probability: float, drop: bool) -> Expo
             hint="choose --min-probability between 0 and 1, such as 0.95",
         )
     least = np.float32(min_probability)  # as coarse as the report, so that equal is equal
-    decided, table = view.decided, view.report.table
+    decided, table = view.decided, view.columns(["given_label", "suggested_label"])
     is_decided = decided.columns["decision"].is_valid().to_numpy()
     is_open = ~view.is_test & ~is_decided
     is_wrong = view.is_flagged & is_open & (view.error_probability >= least)

@@ -12,7 +12,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from labelfix.exports.plan import ExportPlan
-from labelfix.report.types import Report
+from labelfix.report.view import ReportView
 from labelfix.types import DatasetSource
 from labelfix.utils.files import atomic_path
 
@@ -20,13 +20,13 @@ COLUMNS = ("is_label_issue", "label_score", "given_label", "predicted_label")
 """As ``Datalab.get_issues("label")`` has them."""
 
 
-def datalab_table(report: Report) -> pa.Table:
+def datalab_table(view: ReportView) -> pa.Table:
     """Return the N rows of a report with Datalab's four columns, in the order of the input.
 
     They say what was found, so that neither decisions nor a plan change them. ``label_score`` and
     ``predicted_label`` are null where labelfix has not judged, which Datalab does not know.
     """
-    return report.table.select(list(COLUMNS))
+    return view.columns(COLUMNS)
 
 
 TableFormat = Literal["csv", "parquet", "jsonl"]
@@ -54,7 +54,7 @@ def write_table(table: pa.Table, to: Path, form: TableFormat) -> None:
                         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def manifest_table(report: Report, plan: ExportPlan, to: Path) -> pa.Table:
+def manifest_table(view: ReportView, plan: ExportPlan, to: Path) -> pa.Table:
     """Return the rows of a plan as a manifest that lies at ``to``.
 
     Columns: ``sample_id``, ``image`` and ``split`` where the data have them, ``label``,
@@ -63,13 +63,13 @@ def manifest_table(report: Report, plan: ExportPlan, to: Path) -> pa.Table:
     below its folder, else absolute.
     """
     rows = pa.array(plan.rows)
-    kept = report.table.select(["sample_id", "split", "given_label"]).take(rows)
+    kept = view.take(plan.rows, ["sample_id", "split", "given_label"])
     columns = {"sample_id": kept["sample_id"]}
-    folder = folder_of_ids(report.run.source)
+    folder = folder_of_ids(view.report.run.source)
     if folder is not None:
         prefix = _prefix(folder, to)
         columns["image"] = pc.binary_join_element_wise(prefix, kept["sample_id"], "")
-    if report.table["split"].null_count < len(report):
+    if view.has_splits:
         columns["split"] = kept["split"]
     columns["label"] = plan.label
     columns["sample_weight"] = pa.array(plan.sample_weight)

@@ -204,6 +204,11 @@ class ReportView:
         """Return the names of the splits as the input spells them, sorted."""
         return tuple(sorted(filter(None, pc.unique(self.report.table["split"]).to_pylist())))
 
+    @property
+    def has_splits(self) -> bool:
+        """Return whether any sample came in a split."""
+        return bool(self.report.table["split"].null_count < len(self))
+
     @cached_property
     def split_name(self) -> NDArray[np.int64]:
         """Return ``(N,)`` positions in `split_names`, ``MISSING`` for no name."""
@@ -259,8 +264,15 @@ class ReportView:
         self, rows: NDArray[np.int64] | Sequence[int], names: Sequence[str]
     ) -> list[dict[str, Any]]:
         """Return the cells of some rows and columns, a dictionary for each row."""
-        table = self.report.table.select(list(names)).take(pa.array(rows, pa.int64()))
-        return table.to_pylist()  # type: ignore[no-any-return]
+        return self.take(rows, names).to_pylist()  # type: ignore[no-any-return]
+
+    def take(self, rows: NDArray[np.int64] | Sequence[int], names: Sequence[str]) -> pa.Table:
+        """Return some rows of some columns as the report has them."""
+        return self.columns(names).take(pa.array(rows, pa.int64()))
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Return some columns as the report has them."""
+        return self.report.table.select(list(names))
 
     def _label_codes(self, name: str) -> NDArray[np.int64]:
         names = pa.array(self.class_names, label_type(self.class_names))
