@@ -115,6 +115,15 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rate():
         tuning.run_epoch(silent)
 
 
+def test_weights_that_the_last_step_made_infinite_stop_with_step_and_rate():
+    """The loss of that step is still finite: no later one would tell."""
+    inputs, label = pictures()
+    steep = {"inputs": (1e6 * inputs, label), "optimizer": "sgd", "learning_rate": 1e35}
+    tuning = tuning_of(epochs=1, steps=(COUNT,), network=Colors, **steep)
+    with pytest.raises(TrainingError, match=r"weight is no longer finite at step 1 \(epoch 1, le"):
+        tuning.run_epoch(silent)
+
+
 def test_a_limit_is_applied_after_every_step():
     class Counter:
         calls = 0
