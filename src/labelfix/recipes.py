@@ -6,6 +6,7 @@ This is the only module that knows of both. Letters: N samples, K classes.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,30 @@ from labelfix.config import (
     AuditConfig,
     FineTuningConfig,
     RegularizationConfig,
+    TopConfig,
     settings_to_report,
 )
 from labelfix.errors import ConfigError
-from labelfix.modalities.base import Encoder, Modality, NetworkTrainer, get_modality
+from labelfix.modalities.base import (
+    Encoder,
+    Modality,
+    NetworkCut,
+    NetworkTrainer,
+    get_modality,
+)
 from labelfix.training.checkpoints import Checkpoints
 from labelfix.training.cross_fit_heads import cross_fit_heads
 from labelfix.training.cross_fit_networks import FineTuned, Networks, Recipe, cross_fit_networks
+from labelfix.training.cut import (
+    LowerNetwork,
+    choose_cut,
+    draws_chances,
+    possible_cuts,
+    upper_network,
+)
 from labelfix.training.distributed import World
 from labelfix.training.gradients import uses_half
+from labelfix.training.layers import LayerParameter, group_layers
 from labelfix.types import (
     EncodedSamples,
     Evidence,
@@ -131,6 +147,7 @@ class FullTuning:
         world: The processes that train together.
         config: What was asked for.
         rate_halvings: How often the learning rate was halved since, because training diverged.
+        layers: Of the whole network, where its upper stages alone are trained.
     """
 
     trainer: NetworkTrainer
@@ -138,6 +155,7 @@ class FullTuning:
     world: World
     config: AuditConfig
     rate_halvings: int = 0
+    layers: tuple[LayerParameter, ...] | None = None
 
     @classmethod
     def load(
@@ -172,12 +190,15 @@ class FullTuning:
         device = world.device(choose_device(config.backbone.device))
         told = rate_halvings if world.is_writer else 0
         of_all = int(world.sum(torch.tensor(told, device=device)))
-        return cls(trainer, device, world, config, of_all)
+        layers = None
+        if config.tune == "top":
+            trainer, layers = _cut(trainer, len(dataset.store), config.top, device)
+        return cls(trainer, device, world, config, of_all, layers)
 
     @property
     def training(self) -> FineTuningConfig:
         """How the networks are trained, with the learning rate as it is by now."""
-        asked = self.config.fine_tuning
+        asked = self.config.fine_tuning if self.layers is None else self.config.top
         return replace(asked, learning_rate=asked.learning_rate / 2**self.rate_halvings)
 
     @property
@@ -192,7 +213,7 @@ class FullTuning:
     @property
     def folds(self) -> int:
         """How many folds the data are split into."""
-        return self.config.fine_tuning.folds
+        return self.training.folds
 
     def look(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> EncodedSamples:
         """Read every sample once.
@@ -236,24 +257,26 @@ class FullTuning:
         )
         pretrained = self.trainer.pretrained_state()
         with explain_out_of_memory():  # of optimizer or samples, say, which are never cut
-            return cross_fit_networks(
+            tuned = cross_fit_networks(
                 views,
                 dataset.given_label,
                 judgeable,
-                Networks(make=self._make, pretrained=pretrained, device=self.device),
+                Networks(self._make, pretrained, self.device, self.layers),
                 recipe,
                 classes=len(dataset.class_names),
                 checkpoints=checkpoints,
                 world=self.world,
                 trusted_label=None if reviewed is None else reviewed.label,
+                workers=self._workers(),
                 on_progress=on_progress,
             )
+        return replace(tuned, model_state={**pretrained, **tuned.model_state})
 
     def settings(self, tuned: FineTuned) -> Mapping[str, Any]:
         """Return the settings that shaped the results, as JSON values."""
-        share = self.config.fine_tuning.batch_size // self.world.size
+        share = self.training.batch_size // self.world.size
         return {
-            "tune": "full",
+            "tune": "full" if self.layers is None else "top",
             **self.trainer.settings(),
             "precision": self._precision(),
             "device": self.device.type,
@@ -282,8 +305,48 @@ class FullTuning:
         return notes
 
     def _precision(self) -> str:
-        is_half = uses_half(self.config.fine_tuning, self.device)
+        is_half = uses_half(self.training, self.device)
         return "bfloat16" if is_half else "float32"
 
     def _make(self, classes: int) -> nn.Module:
         return self.world.share_norms(self.trainer.fresh_network(classes, self.device), self.device)
+
+    def _workers(self) -> int:
+        """Return how many networks train at once: one a core, as long as none draws chances."""
+        if self.layers is None or self.device.type != "cpu" or self.world.size > 1:
+            return 1
+        if draws_chances(self._make(2)):
+            return 1
+        return min(self.folds, torch.get_num_threads())
+
+
+def _cut(
+    trainer: NetworkTrainer, samples: int, config: TopConfig, device: torch.device
+) -> tuple[NetworkTrainer, tuple[LayerParameter, ...]]:
+    """Return a trainer of the upper stages, and the layers of the whole network.
+
+    Raises:
+        BackboneError: The network cannot be cut, or no cut fits into the space that is allowed.
+    """
+    model = trainer.fresh_network(2, torch.device("cpu"))
+    layers = group_layers(model)
+    cut = choose_cut(
+        possible_cuts(model, trainer.input_size),
+        samples,
+        largest_share=config.largest_step,
+        budget=config.cache_bytes,
+    )
+    views = config.cache_bytes // (cut.bytes_of_view * max(1, samples))
+    return (
+        trainer.cut_at(
+            NetworkCut(
+                module=cut.module,
+                shape=cut.shape,
+                views=max(1, min(config.views, views)),
+                device=device,
+                lower=partial(LowerNetwork, cut=cut),
+                upper=partial(upper_network, layers=layers, cut=cut),
+            )
+        ),
+        layers,
+    )

@@ -16,7 +16,7 @@ from labelfix.errors import ConfigError
 EMBEDDED_BACKBONE = "tf_efficientnet_lite0"
 """The default backbone: its ImageNet weights come with a package, so it needs no network."""
 
-Tune = Literal["auto", "head", "full"]
+Tune = Literal["auto", "head", "top", "full"]
 SelfLabelingRules = Literal["safe", "paper", "off"]
 Device: TypeAlias = str
 """``auto``, ``cpu``, ``cuda``, ``cuda:1`` and so on, or ``mps``: see `refuse_unknown_device`."""
@@ -276,6 +276,8 @@ class FineTuningConfig:
         head_rate_factor: How much faster the new head learns.
         weight_decay: Of weights, not of norms and biases.
         average_decay: Of the running average of the weights that judges.
+        update_norms: Whether batch norms take the statistics of each batch and follow them;
+            otherwise they keep the pretrained ones.
         half_precision: Whether the forward pass runs in bfloat16; ``None`` does on a GPU.
         compile: Whether `torch.compile` makes the training step faster first; ``None`` does on a
             GPU if the run has more than 2,000 steps.
@@ -289,6 +291,7 @@ class FineTuningConfig:
     head_rate_factor: float = 10.0
     weight_decay: float = 1e-2
     average_decay: float = 0.99
+    update_norms: bool = True
     half_precision: bool | None = None
     compile: bool | None = None
 
@@ -306,6 +309,34 @@ class FineTuningConfig:
                 f"the learning rate {self.learning_rate} is not above 0, or endless",
                 hint="try 3e-4",
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopConfig(FineTuningConfig):
+    """How the upper stages of a network are fine-tuned while the lower ones stay as pretrained.
+
+    The settings of `FineTuningConfig` mean the same here; some have other defaults.
+
+    Args:
+        largest_step: The share of a whole network's multiplications that a training step may take:
+            it decides where the network is cut. Upper stages take less time than their share, as
+            they have fewer pixels.
+        cache_bytes: Disk space for what the lower stages make of all samples.
+        views: Views of each sample that are kept, as far as ``cache_bytes`` allows: the sample, its
+            mirror image, and crops with their mirror images.
+    """
+
+    epochs: int = 6
+    update_norms: bool = False
+    largest_step: float = 0.4
+    cache_bytes: int = 16_000_000_000
+    views: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        FineTuningConfig.__post_init__(self)
+        _refuse_outside(self, 0.01, 1, "largest_step")
+        _refuse_below(self, 1, "cache_bytes", "views")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -621,10 +652,12 @@ class AuditConfig:
         dataset: How to read the data.
         images: How encoded images become pixels.
         backbone: Which network looks at the images.
-        tune: What is trained: ``head``, linear heads on frozen features; ``full``, the whole
+        tune: What is trained: ``head``, linear heads on frozen features; ``top``, the upper stages
+            of the network as well, on what the frozen lower ones give; ``full``, the whole
             network; ``auto``, the whole network where there is a GPU.
         heads: How heads are trained.
         fine_tuning: How a whole network is trained.
+        top: How the upper stages of a network are trained.
         regularization: How far a whole network may go from where it was pretrained.
         self_labeling: Which labels a whole network is trained on.
         scoring: How probable errors are computed from what training saw.
@@ -640,6 +673,7 @@ class AuditConfig:
     tune: Tune = "auto"
     heads: HeadConfig = HeadConfig()
     fine_tuning: FineTuningConfig = FineTuningConfig()
+    top: TopConfig = TopConfig()
     regularization: RegularizationConfig = RegularizationConfig()
     self_labeling: SelfLabelingConfig = SelfLabelingConfig()
     scoring: ScoringConfig = ScoringConfig()

@@ -152,6 +152,27 @@ class Views(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkCut:
+    """Where a network is cut: below, it stays as pretrained; from there on, it is trained.
+
+    Args:
+        module: Name of the first module that is trained.
+        shape: Of what enters it, for one sample.
+        views: How many views of each sample are kept, at most.
+        device: Where the lower half runs.
+        lower: Makes the lower half, which takes inputs and returns what enters ``module``.
+        upper: Makes the upper half, which takes that; its parameters keep their names.
+    """
+
+    module: str
+    shape: tuple[int, ...]
+    views: int
+    device: "torch.device"
+    lower: "Callable[[nn.Module], Callable[[Tensor], Tensor]]"
+    upper: "Callable[[nn.Module], nn.Module]"
+
+
 class NetworkTrainer(Protocol):
     """How samples enter networks that are trained as a whole, and what networks these are."""
 
@@ -202,6 +223,15 @@ class NetworkTrainer(Protocol):
 
     def notes(self) -> Sequence[str]:
         """Return what a reader of the report would not think of, a sentence each."""
+        ...
+
+    def cut_at(self, cut: NetworkCut) -> "NetworkTrainer":
+        """Return a trainer of the upper half, whose inputs are what the lower half makes."""
+        ...
+
+    @property
+    def input_size(self) -> int:
+        """Pixels a side, or whatever else the length of an input is."""
         ...
 
     def recipe(self, classes: int, weights: str) -> str:

@@ -417,7 +417,7 @@ def trains_whole_network(config: AuditConfig) -> bool:
         BackboneError: The device that was asked for is not there.
     """
     device = choose_device(config.backbone.device)
-    return config.tune == "full" or (config.tune == "auto" and device.type == "cuda")
+    return config.tune in ("top", "full") or (config.tune == "auto" and device.type == "cuda")
 
 
 def _no_matter(images: Mapping[str, str]) -> None:

@@ -4,7 +4,8 @@ Letters: N samples, B samples of a batch, K classes, F folds.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,11 +20,13 @@ from labelfix.modalities.base import Views
 from labelfix.training.checkpoints import Checkpoints
 from labelfix.training.distributed import World
 from labelfix.training.finetune import Diverged, EpochLog, FineTuning, TrainingSetup, predict
+from labelfix.training.layers import LayerParameter
 from labelfix.training.recorder import EvidenceRecorder, mean_over
 from labelfix.training.regularization import LayerBalls, LayerTravel
 from labelfix.training.self_labeling import SelfLabeler
 from labelfix.types import MISSING, Evidence, FoldAssignment
 from labelfix.utils.progress import OnProgress, Progress, no_progress
+from labelfix.utils.torch_utils import one_core_threads
 
 
 class OutOfFoldPredictions:
@@ -60,9 +63,9 @@ class OutOfFoldPredictions:
             TrainingError: Another process is gone.
         """
         new_probs, judged = torch.zeros_like(self._probs), torch.zeros_like(self._judges)
-        for rows, probs in predictions:
-            new_probs[rows.cpu()] = probs.double().cpu()
-            judged[rows.cpu()] = 1
+        for rows, probs in predictions:  # a row comes once for each view that it is judged by
+            new_probs[rows.cpu()] += probs.double().cpu()
+            judged[rows.cpu()] += 1
         self._probs += world.sum(new_probs)
         self._judges += world.sum(judged)
         self._margins.append(margin)
@@ -102,11 +105,14 @@ class Networks:
         make: A pretrained network with a fresh head of the given number of classes, on the device.
         pretrained: The state it starts from: the centers of regularization.
         device: Where it is trained.
+        layers: Of the whole network, where what is made is the upper half of one; ``None`` asks
+            timm.
     """
 
     make: Callable[[int], nn.Module]
     pretrained: dict[str, Tensor]
     device: torch.device
+    layers: tuple[LayerParameter, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +159,7 @@ def cross_fit_networks(
     checkpoints: Checkpoints,
     world: World,
     trusted_label: NDArray[np.int64] | None = None,
+    workers: int = 1,
     on_progress: OnProgress = no_progress,
 ) -> FineTuned:
     """Fine-tune a network a fold and return what they say of every judged sample.
@@ -168,6 +175,7 @@ def cross_fit_networks(
         world: The processes that train together.
         trusted_label: ``(N,)`` codes of labels that are right: they are trained on in place of the
             given ones, never corrected, and count in full. ``MISSING`` where that is not known.
+        workers: How many networks train at once, each on one core of the CPU.
         on_progress: Told about every few steps.
 
     Raises:
@@ -180,22 +188,27 @@ def cross_fit_networks(
     trusted = torch.full_like(label, MISSING)
     if trusted_label is not None:
         trusted = torch.tensor(trusted_label, device=networks.device)
+    fittings = [
+        _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
+        for fold in range(recipe.training.folds)
+    ]
+
+    def fit(fitting: _Fitting, size: int | None = None) -> _Trained:
+        return fitting.run(_rows_of(judgeable, fitting.fold), label, trusted, classes, size)
+
     gathered = OutOfFoldPredictions(len(given_label), classes)
     first: _Trained | None = None
     last: _Trained | None = None
     log: list[dict[str, Any]] = []
-    for fold in range(recipe.training.folds):
-        rows = np.flatnonzero((judgeable.fold != MISSING) & (judgeable.fold != fold))
-        judged = np.flatnonzero(
-            judgeable.is_judged & ((judgeable.fold == fold) | (judgeable.fold == MISSING))
-        )
-        fitting = _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
-        size = None if last is None else last.micro_batch_size
-        last = fitting.run(rows, label, trusted, classes, size)
-        predictions = fitting.judge(last.average, judged)
-        gathered.add(predictions, last.margin, last.self_label, world)
-        log += last.log
-        first = first or last
+    with _in_turn_or_at_once(fittings, fit, workers) as all_trained:
+        for fitting, last in zip(fittings, all_trained, strict=True):
+            judged = np.flatnonzero(
+                judgeable.is_judged
+                & ((judgeable.fold == fitting.fold) | (judgeable.fold == MISSING))
+            )
+            gathered.add(fitting.judge(last.average, judged), last.margin, last.self_label, world)
+            log += last.log
+            first = first or last
     if first is None or last is None:  # FineTuningConfig refuses 0 folds
         raise AssertionError
     return FineTuned(
@@ -206,6 +219,39 @@ def cross_fit_networks(
         micro_batch_size=last.micro_batch_size,
         compile_fault=last.compile_fault,
     )
+
+
+def _rows_of(judgeable: FoldAssignment, fold: int) -> NDArray[np.int64]:
+    """Return the samples that the network of a fold is trained on."""
+    return np.flatnonzero((judgeable.fold != MISSING) & (judgeable.fold != fold))
+
+
+@contextmanager
+def _in_turn_or_at_once(
+    fittings: Sequence["_Fitting"],
+    fit: Callable[..., "_Trained"],
+    workers: int,
+) -> Iterator[Iterator["_Trained"]]:
+    """Yield what is trained, in the order of the folds.
+
+    One after the other, a network begins with the portions that the one before it needed; at once,
+    each takes one core, and none depends on another.
+    """
+    if workers == 1:
+        yield _in_turn(fittings, fit)
+        return
+    with one_core_threads(workers) as pool:
+        yield pool.map(fit, fittings)
+
+
+def _in_turn(
+    fittings: Sequence["_Fitting"], fit: Callable[..., "_Trained"]
+) -> Iterator["_Trained"]:
+    size = None
+    for fitting in fittings:
+        trained = fit(fitting, size)
+        size = trained.micro_batch_size
+        yield trained
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -252,7 +298,12 @@ class _Fitting:
         recorder = EvidenceRecorder(len(label), classes, keep_probs=False)
         limit = None
         if recipe.regularization.form != "none":
-            limit = LayerBalls(model, self.networks.pretrained, recipe.regularization)
+            limit = LayerBalls(
+                model,
+                self.networks.pretrained,
+                recipe.regularization,
+                layers=self.networks.layers,
+            )
         share = training.batch_size // self.world.size
         setup = TrainingSetup(
             given_label=label,

@@ -286,6 +286,8 @@ def _parameter_groups(model: nn.Module, config: FineTuningConfig) -> list[dict[s
     head = {id(parameter) for parameter in model.get_classifier().parameters()}  # type: ignore[operator]
     parts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
+        if not parameter.requires_grad:  # below a cut
+            continue
         key = (id(parameter) in head, parameter.ndim > 1)
         parts.setdefault(key, []).append(parameter)
     return [

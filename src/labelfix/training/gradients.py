@@ -104,8 +104,11 @@ class Gradients:
         """Why the network could not be compiled; ``None`` if it was, or was not tried."""
 
     def train(self) -> None:
-        """Put the network into training mode."""
+        """Put the network into training mode; batch norms only if they follow the batches."""
         self._call.train()
+        if not self._config.update_norms:
+            for norm in batch_norms(self._model):
+                norm.eval()
 
     def of(self, inputs: Tensor, targets: BatchTargets, share: float) -> tuple[Tensor, Tensor]:
         """Put the gradient of a batch in place; return its loss and the ``(B, K)`` logits.

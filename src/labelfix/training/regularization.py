@@ -221,6 +221,8 @@ class LayerBalls:
         model: The network with its new head, unwrapped.
         pretrained: Its state dictionary before training: the centers. The head's is zero.
         config: What is held, and how far.
+        layers: Of the whole network, where ``model`` is its upper half; ``None`` asks timm. What
+            needs no gradient never moves, and is left out.
         fused: Project with few kernels over all tensors; ``None`` does where there is a GPU.
 
     Raises:
@@ -234,11 +236,17 @@ class LayerBalls:
         pretrained: Mapping[str, Tensor],
         config: RegularizationConfig,
         *,
+        layers: Sequence[LayerParameter] | None = None,
         fused: bool | None = None,
     ) -> None:
         self.config = config
-        self.layers = group_layers(model)
-        self._parameters = dict(model.named_parameters())
+        self._parameters = {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+        whole = group_layers(model) if layers is None else layers
+        self.layers = tuple(layer for layer in whole if layer.name in self._parameters)
         self._norms = self._ruled_norms(model)
         self._centers = {layer.name: self._center(layer, pretrained) for layer in self.layers}
         # where a parameter is measured: as it is, or as the factors of its batch norm
@@ -253,7 +261,7 @@ class LayerBalls:
         if config.form == "projection":
             self._projections = self._build(fused=fused)
         weights = [self.radii[name] for name in self._held]
-        self._strengths = torch.tensor(weights, device=next(model.parameters()).device)
+        self._strengths = torch.tensor(weights, device=next(iter(self._parameters.values())).device)
 
     def project(self) -> None:
         """Put every weight that left its ball back, in place; other forms do nothing here."""

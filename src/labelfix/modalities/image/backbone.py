@@ -124,8 +124,8 @@ def load_backbone(config: BackboneConfig, image_side: int) -> Backbone:
     """
     device = choose_device(config.device)
     network = load_network(config, image_side)
-    model = _fold_batch_norms(network.model, network.preprocessing.size)
-    dtype = _fastest_dtype(device)
+    model = fold_batch_norms(network.model, network.preprocessing.size)
+    dtype = fastest_dtype(device)
     model = model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Backbone(
         name=config.name,
@@ -299,7 +299,7 @@ def _resize_input(model: Any, size: int) -> int:
     return size
 
 
-def _fastest_dtype(device: torch.device) -> torch.dtype:
+def fastest_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 where the device multiplies in it natively, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
@@ -310,7 +310,7 @@ def _fastest_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def _fold_batch_norms(model: nn.Module, size: int) -> nn.Module:
+def fold_batch_norms(model: nn.Module, size: int) -> nn.Module:
     """Fold each batch norm into the convolution before it, and check that nothing changed.
 
     A child that follows a convolution is not always its successor in the forward pass, so the

@@ -14,9 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from labelfix.config import EMBEDDED_BACKBONE, AuditConfig
+from labelfix.modalities.activations import Activations, ActivationViews
+from labelfix.modalities.base import NetworkCut, NetworkTrainer
+from labelfix.modalities.image.activations import FrozenStages, ViewPlan, stored_activations
 from labelfix.modalities.image.backbone import (
     Backbone,
     Network,
+    fastest_dtype,
+    fold_batch_norms,
     fresh_classifier,
     load_backbone,
     load_network,
@@ -211,9 +216,144 @@ class ImageTrainer:
             return ()
         return (f"images were compared with each other by {EMBEDDED_BACKBONE}",)
 
+    @property
+    def input_size(self) -> int:
+        """Pixels a side of what the network sees."""
+        return self.network.preprocessing.size
+
+    def cut_at(self, cut: NetworkCut) -> NetworkTrainer:
+        """Return a trainer of the upper stages on activations of the lower ones."""
+        return ImageTopTrainer(self, cut, ViewPlan(cut.views, MIN_CROP))
+
     def recipe(self, classes: int, weights: str) -> str:
         """Return the call of timm that loads the network from a file of weights."""
         return (
             f"timm.create_model({self.name!r}, num_classes={classes}, "
             f"checkpoint_path={weights!r}); inputs of {self.network.preprocessing.size} pixels"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ImageActivations(Activations):
+    """Activations of images.
+
+    Args:
+        thumbnails: ``(N, 16, 16, 3)`` uint8.
+    """
+
+    thumbnails: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageTopTrainer:
+    """The upper stages of a network, trained on what the frozen lower ones make of each image.
+
+    Args:
+        whole: The network and how images are decoded for it.
+        cut: Where it is cut.
+        plan: Which views of an image are kept.
+    """
+
+    whole: ImageTrainer
+    cut: NetworkCut
+    plan: ViewPlan
+
+    @property
+    def name(self) -> str:
+        """Which network of timm it is."""
+        return self.whole.name
+
+    @property
+    def input_size(self) -> int:
+        """Pixels a side of what the network sees."""
+        return self.whole.input_size
+
+    def encode(
+        self, store: SampleStore, fingerprint: str, cache: Path, on_progress: OnProgress
+    ) -> ImageActivations:
+        """Run every view of every image through the lower stages, or find it in the cache.
+
+        Raises:
+            RunError: The cache cannot be written to, or has too little space.
+        """
+        stages = self._frozen_stages()
+        asked = self.whole.config.backbone.batch_size
+        stored = stored_activations(
+            store,
+            fingerprint,
+            stages,
+            self.plan,
+            cache=cache / "activations",
+            batch_size=asked or (16 if stages.device.type == "cpu" else 256),
+            on_progress=on_progress,
+        )
+        return ImageActivations(
+            values=stored.arrays["values"],
+            thumbnails=stored.arrays["thumbnails"],
+            content=stored.content,
+            unreadable=stored.unreadable,
+            assumptions=self.whole.survey.assumptions,
+        )
+
+    def views(
+        self,
+        store: SampleStore,
+        seen: ImageActivations,
+        given_label: NDArray[np.int64],
+        device: torch.device,
+        *,
+        rank: int,
+        world_size: int,
+    ) -> ActivationViews:
+        """Return activations; arguments as of `NetworkTrainer`.
+
+        Those of mirror images are left out where the classes do not look the same in a mirror.
+        """
+        mirrors = flip_probability(seen.thumbnails, given_label) > 0
+        return ActivationViews(
+            seen.values,
+            training_views=self.plan.all() if mirrors else self.plan.plain(),
+            judging_views=(0, 1) if mirrors and self.plan.count > 1 else (0,),
+            device=device,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def pretrained_state(self) -> dict[str, Tensor]:
+        """Return the weights of the whole network."""
+        return self.whole.pretrained_state()
+
+    def fresh_network(self, classes: int, device: torch.device) -> nn.Module:
+        """Return the upper stages with a fresh head of K classes, on a device."""
+        model = self.cut.upper(fresh_classifier(self.whole.network, classes))
+        return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what shapes the inputs and names the weights, as JSON values."""
+        return {**self.whole.settings(), "cut": self.cut.module, "views": self.plan.count}
+
+    def notes(self) -> Sequence[str]:
+        """Return what a reader of the report would not think of, a sentence each."""
+        return (f"the stages below {self.cut.module} stayed as pretrained",)
+
+    def cut_at(self, cut: NetworkCut) -> NetworkTrainer:
+        """Return a trainer of the same network, cut elsewhere."""
+        return self.whole.cut_at(cut)
+
+    def recipe(self, classes: int, weights: str) -> str:
+        """Return the call of timm that loads the whole network from a file of weights."""
+        return self.whole.recipe(classes, weights)
+
+    def _frozen_stages(self) -> FrozenStages:
+        network, device = self.whole.network, self.cut.device
+        model = fold_batch_norms(network.model, network.preprocessing.size)
+        dtype = fastest_dtype(device)
+        model = model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return FrozenStages(
+            forward=self.cut.lower(model),
+            shape=self.cut.shape,
+            key=f"{network.weights_digest} {self.cut.module}",
+            preprocessing=network.preprocessing,
+            device=device,
+            dtype=dtype,
         )

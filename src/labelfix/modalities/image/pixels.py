@@ -129,7 +129,7 @@ def decode_once(
 
     kept = None
     if wanted <= limit:
-        fits = work(square, lambda unfinished: _has_space(unfinished, wanted))
+        fits = work(square, lambda unfinished: has_space(unfinished, wanted))
         kept = rows_of(cache / key, images, fingerprint, fits, on_progress)
     if kept is not None:
         return Pixels(kept.arrays["values"], kept.content, kept.unreadable, preprocessing)
@@ -145,7 +145,8 @@ def decode_once(
     return Pixels(None, seen.content, seen.unreadable, preprocessing)
 
 
-def _has_space(unfinished: Path, wanted: int) -> bool:
+def has_space(unfinished: Path, wanted: int) -> bool:
+    """Return whether so many bytes may be written, or were begun to be, in a folder of a cache."""
     place = unfinished.parent
     while not place.exists():
         place = place.parent
