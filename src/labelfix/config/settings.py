@@ -326,11 +326,13 @@ class TopConfig(FineTuningConfig):
             mirror image, and crops with their mirror images.
     """
 
-    epochs: int = 6
+    epochs: int = 5
+    learning_rate: float = 6e-4
+    head_rate_factor: float = 5.0
     update_norms: bool = False
-    largest_step: float = 0.4
+    largest_step: float = 0.6
     cache_bytes: int = 16_000_000_000
-    views: int = 2
+    views: int = 4
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
