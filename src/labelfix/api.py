@@ -73,6 +73,12 @@ def audit(
     """
     settings = {} if config is None else read_settings(Path(config))
     tuned = tune or settings.get("tune")
+    networks = _given(
+        folds=None if tuned == "head" else folds,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=train_batch_size,
+    )
     changes = {
         "dataset": _given(
             image_column=image_column,
@@ -91,14 +97,11 @@ def audit(
             image_size=image_size,
             device=device,
         ),
-        "heads": _given(folds=None if tuned == "full" else folds),
-        "fine_tuning": _given(
-            folds=None if tuned == "head" else folds,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=train_batch_size,
-        ),
+        "heads": _given(folds=None if tuned in ("top", "full") else folds),
+        "fine_tuning": networks,
+        "top": networks,
         "regularization": _given(distance=distance),
+        "top_regularization": _given(distance=distance),
         "flags": flag_changes(precision, budget),
         "issues": _known_kinds(issue_threshold or {}),
         **_given(
@@ -156,9 +159,10 @@ def _refuse_unused(config: AuditConfig, options: list[str]) -> None:
     """Refuse options that would change nothing."""
     if options and not trains_whole_network(config):
         raise ConfigError(
-            f"{', '.join(map(named, options))}: for whole networks, and heads on frozen features "
-            "are trained here",
-            hint=f"train the whole network with {named('tune', value='full')}, or leave that out",
+            f"{', '.join(map(named, options))}: for networks, and heads on frozen features are "
+            "trained here",
+            hint=f"train the upper stages of the network with {named('tune', value='top')}, all of "
+            f"it with {named('tune', value='full')}, or leave that out",
         )
     if "distance" in options and not config.backbone.pretrained:
         raise ConfigError(

@@ -205,6 +205,8 @@ class FullTuning:
     def regularization(self) -> RegularizationConfig:
         """How far weights may go: as far as they like from a start that is random."""
         asked = self.config.regularization
+        if self.layers is not None:
+            asked = self.config.top_regularization
         if self.config.backbone.pretrained:
             return asked
         free = 0.0 if asked.form == "penalty" else math.inf

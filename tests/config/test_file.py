@@ -101,7 +101,7 @@ def test_the_record_of_a_run_comes_back_as_it_was(
         ("[head]\nepochs = 3", "no setting head | did you mean heads?"),
         ("[scoring]\nneighbor_share = 0", "did you mean heads.neighbor_share?"),
         ("train_batch_size = 3", "did you mean fine_tuning.batch_size?"),
-        ("epochs = 3", "did you mean heads.epochs or fine_tuning.epochs?"),
+        ("epochs = 3", "did you mean heads.epochs, fine_tuning.epochs or top.epochs?"),
         ("quux = 3", "no setting quux | docs/options.md lists all settings"),
         ("heads = 3", "heads is 3, which is not a section | begin with [heads]"),
         ("seed = 'a'", "seed is 'a', which is no whole number"),

@@ -39,9 +39,14 @@ def test_the_docstring_tells_every_parameter(name):
 
 
 def test_help_and_docstring_spell_other_options_as_their_reader_does():
-    assert option_help("epochs") == "With --tune full: passes over the data. Default: 10."
+    assert option_help("epochs") == (
+        "With --tune top or --tune full: passes over the data. Default: 5 for top, 10 for full."
+    )
     told = descriptions(labelfix.audit)["epochs"]
-    assert told == 'With ``tune="full"``: passes over the data. ``None`` takes 10.'
+    assert told == (
+        'With ``tune="top"`` or ``tune="full"``: passes over the data. '
+        "``None`` takes 5 for top, 10 for full."
+    )
 
 
 def test_every_setting_is_described():

@@ -262,8 +262,8 @@ def test_the_options_of_whole_networks_reach_the_training(whole, small_data, wei
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ({"epochs": 5}, "epochs: for whole networks"),
-        ({"distance": 0.0, "self_labeling": "off"}, "distance, self_labeling: for whole"),
+        ({"epochs": 5}, "epochs: for networks"),
+        ({"distance": 0.0, "self_labeling": "off"}, "distance, self_labeling: for networks"),
     ],
 )
 @pytest.mark.parametrize("tune", ["head", "auto"])

@@ -223,7 +223,8 @@ def _unknown(key: str, section: str = "") -> tuple[str, str | None]:
         meant = places[near[0]]
     else:
         meant = []
-    hint = f"did you mean {' or '.join(meant)}?" if meant else f"{PAGE} lists all settings"
+    either = " or ".join([*([", ".join(meant[:-1])] if meant[1:] else []), *meant[-1:]])
+    hint = f"did you mean {either}?" if meant else f"{PAGE} lists all settings"
     return f"there is no setting {_dotted(section, key)}", hint
 
 

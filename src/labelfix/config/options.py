@@ -20,7 +20,14 @@ from textwrap import wrap
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from labelfix.arguments import named, spelled_as_options, spelled_as_python
-from labelfix.config.settings import AuditConfig, FineTuningConfig, HeadConfig
+from labelfix.config.settings import (
+    AuditConfig,
+    FineTuningConfig,
+    HeadConfig,
+    RegularizationConfig,
+    TopConfig,
+    TopRegularizationConfig,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,7 +70,14 @@ class Option:
 
 _RUN, _READING, _NETWORK = "The run", "Reading the data", "The network"
 _TRAINING, _FLAGS = "Training", "Flags and issues"
-_WHOLE = "{tune=full}"
+_WHOLE = "{tune=top} or {tune=full}"
+
+
+def _by_mode(setting: str) -> str:
+    """Return the defaults of a setting that upper stages and whole networks have in common."""
+    top, full = getattr(TopConfig(), setting), getattr(FineTuningConfig(), setting)
+    return f"{top:g} for top, {full:g} for full"
+
 
 OPTIONS = {
     option.name: option
@@ -155,12 +169,23 @@ OPTIONS = {
             group=_TRAINING,
             type="integer",
             text="Each sample is judged by models that were trained on the other folds only.",
-            default=f"{HeadConfig().folds} for heads, {FineTuningConfig().folds} for whole "
-            "networks",
+            default=f"{HeadConfig().folds} for heads, {FineTuningConfig().folds} for networks",
         ),
-        Option(name="epochs", group=_TRAINING, setting="fine_tuning.epochs", needs=_WHOLE),
         Option(
-            name="learning_rate", group=_TRAINING, setting="fine_tuning.learning_rate", needs=_WHOLE
+            name="epochs",
+            group=_TRAINING,
+            type="integer",
+            text="Passes over the data.",
+            default=_by_mode("epochs"),
+            needs=_WHOLE,
+        ),
+        Option(
+            name="learning_rate",
+            group=_TRAINING,
+            type="number",
+            text="Of the backbone, at its peak.",
+            default=_by_mode("learning_rate"),
+            needs=_WHOLE,
         ),
         Option(
             name="train_batch_size", group=_TRAINING, setting="fine_tuning.batch_size", needs=_WHOLE
@@ -168,7 +193,9 @@ OPTIONS = {
         Option(
             name="distance",
             group=_TRAINING,
-            setting="regularization.distance",
+            type="number",
+            default=f"{TopRegularizationConfig().distance:g} for top, "
+            f"{RegularizationConfig().distance:g} for full",
             needs=_WHOLE,
             text="How far training may move each weight, relative to its pretrained norm: 0 "
             "freezes the weights of all stages, infinity limits only the head.",
@@ -373,8 +400,15 @@ def type_name(hint: Any) -> str:
 
 
 def descriptions(described: Any) -> dict[str, str]:
-    """Return what a docstring says of each of its ``Args``; nothing under ``python -OO``."""
-    return _descriptions(cast("Hashable", described))
+    """Return what a docstring says of each of its ``Args``; nothing under ``python -OO``.
+
+    A class that extends another has what is said there, too.
+    """
+    bases = [base for base in getattr(described, "__mro__", ()) if base is not object]
+    found: dict[str, str] = {}
+    for one in reversed(bases or [described]):
+        found |= _descriptions(cast("Hashable", one))
+    return found
 
 
 @cache

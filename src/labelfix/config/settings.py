@@ -327,8 +327,8 @@ class TopConfig(FineTuningConfig):
     """
 
     epochs: int = 5
-    learning_rate: float = 6e-4
-    head_rate_factor: float = 5.0
+    learning_rate: float = 1e-3
+    head_rate_factor: float = 3.0
     update_norms: bool = False
     largest_step: float = 0.6
     cache_bytes: int = 16_000_000_000
@@ -479,6 +479,21 @@ class RegularizationConfig:
             )
         if float("inf") in (self.distance, self.head_distance):
             raise ConfigError("a penalty cannot be infinite", hint="use 0 to leave weights free")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopRegularizationConfig(RegularizationConfig):
+    """How far fine-tuning may take the weights of the upper stages.
+
+    The settings of `RegularizationConfig` mean the same here; the radius is smaller, as upper
+    stages are trained at a higher rate: where the balls hold them, that finds more wrong labels.
+    """
+
+    distance: float = 0.03
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        RegularizationConfig.__post_init__(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -661,6 +676,7 @@ class AuditConfig:
         fine_tuning: How a whole network is trained.
         top: How the upper stages of a network are trained.
         regularization: How far a whole network may go from where it was pretrained.
+        top_regularization: How far the upper stages may go.
         self_labeling: Which labels a whole network is trained on.
         scoring: How probable errors are computed from what training saw.
         flags: How many labels are flagged.
@@ -677,6 +693,7 @@ class AuditConfig:
     fine_tuning: FineTuningConfig = FineTuningConfig()
     top: TopConfig = TopConfig()
     regularization: RegularizationConfig = RegularizationConfig()
+    top_regularization: TopRegularizationConfig = TopRegularizationConfig()
     self_labeling: SelfLabelingConfig = SelfLabelingConfig()
     scoring: ScoringConfig = ScoringConfig()
     flags: FlagConfig = FlagConfig()

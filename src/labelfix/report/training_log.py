@@ -370,7 +370,9 @@ def summarize_training(run: Path, report: Report) -> TrainingSummary | None:
     """
     folder = run if run.is_dir() else run.parent
     log, layers = folder / LOG_NAME, folder / LAYERS_NAME
-    if report.run.settings.get("tune") != "full" or not (log.is_file() and layers.is_file()):
+    if report.run.settings.get("tune") not in ("top", "full") or not (
+        log.is_file() and layers.is_file()
+    ):
         return None
     epochs = summarize_log(read_log(log))
     if not epochs:
