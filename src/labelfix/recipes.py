@@ -314,9 +314,12 @@ class FullTuning:
         return self.world.share_norms(self.trainer.fresh_network(classes, self.device), self.device)
 
     def _workers(self) -> int:
-        """Return how many networks train at once: one a core, as long as none draws chances."""
+        """Return how many networks train at once, each on a core: one if they draw chances.
+
+        0 trains a network on all cores: a whole one is too slow on one.
+        """
         if self.layers is None or self.device.type != "cpu" or self.world.size > 1:
-            return 1
+            return 0
         if draws_chances(self._make(2)):
             return 1
         return min(self.folds, torch.get_num_threads())

@@ -6,8 +6,10 @@ Letters: N samples, B samples of a batch, K classes, F folds.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from threading import Event
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -28,6 +30,9 @@ from labelfix.types import MISSING, Evidence, FoldAssignment
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 from labelfix.utils.torch_utils import one_core_threads
 
+Predictions: TypeAlias = Iterator[tuple[Tensor, Tensor]]
+"""Rows ``(R,)`` and probabilities ``(R, K)``, batch by batch."""
+
 
 class OutOfFoldPredictions:
     """The predictions of all networks so far, sample by sample.
@@ -45,7 +50,7 @@ class OutOfFoldPredictions:
 
     def add(
         self,
-        predictions: Iterator[tuple[Tensor, Tensor]],
+        predictions: Predictions,
         margin: Tensor,
         self_label: NDArray[np.int64],
         world: World,
@@ -159,7 +164,7 @@ def cross_fit_networks(
     checkpoints: Checkpoints,
     world: World,
     trusted_label: NDArray[np.int64] | None = None,
-    workers: int = 1,
+    workers: int = 0,
     on_progress: OnProgress = no_progress,
 ) -> FineTuned:
     """Fine-tune a network a fold and return what they say of every judged sample.
@@ -175,7 +180,8 @@ def cross_fit_networks(
         world: The processes that train together.
         trusted_label: ``(N,)`` codes of labels that are right: they are trained on in place of the
             given ones, never corrected, and count in full. ``MISSING`` where that is not known.
-        workers: How many networks train at once, each on one core of the CPU.
+        workers: How many networks train and judge at once, each on one core of the CPU, so that
+            nothing depends on how many there are; 0 trains one after the other on all cores.
         on_progress: Told about every few steps.
 
     Raises:
@@ -193,20 +199,18 @@ def cross_fit_networks(
         for fold in range(recipe.training.folds)
     ]
 
-    def fit(fitting: _Fitting, size: int | None = None) -> _Trained:
-        return fitting.run(_rows_of(judgeable, fitting.fold), label, trusted, classes, size)
+    def fit(fitting: _Fitting, size: int | None = None) -> tuple[_Trained, Predictions]:
+        rows = _rows_of(judgeable, fitting.fold)
+        trained = fitting.run(rows, label, trusted, classes, size)
+        return trained, fitting.judge(trained.average, _judged_in(judgeable, fitting.fold))
 
     gathered = OutOfFoldPredictions(len(given_label), classes)
     first: _Trained | None = None
     last: _Trained | None = None
     log: list[dict[str, Any]] = []
     with _in_turn_or_at_once(fittings, fit, workers) as all_trained:
-        for fitting, last in zip(fittings, all_trained, strict=True):
-            judged = np.flatnonzero(
-                judgeable.is_judged
-                & ((judgeable.fold == fitting.fold) | (judgeable.fold == MISSING))
-            )
-            gathered.add(fitting.judge(last.average, judged), last.margin, last.self_label, world)
+        for last, predictions in all_trained:
+            gathered.add(predictions, last.margin, last.self_label, world)
             log += last.log
             first = first or last
     if first is None or last is None:  # FineTuningConfig refuses 0 folds
@@ -226,32 +230,58 @@ def _rows_of(judgeable: FoldAssignment, fold: int) -> NDArray[np.int64]:
     return np.flatnonzero((judgeable.fold != MISSING) & (judgeable.fold != fold))
 
 
+def _judged_in(judgeable: FoldAssignment, fold: int) -> NDArray[np.int64]:
+    """Return the samples that the network of a fold judges: those of its fold, and of none."""
+    in_fold = (judgeable.fold == fold) | (judgeable.fold == MISSING)
+    return np.flatnonzero(judgeable.is_judged & in_fold)
+
+
 @contextmanager
 def _in_turn_or_at_once(
     fittings: Sequence["_Fitting"],
-    fit: Callable[..., "_Trained"],
+    fit: Callable[..., tuple["_Trained", Predictions]],
     workers: int,
-) -> Iterator[Iterator["_Trained"]]:
-    """Yield what is trained, in the order of the folds.
+) -> Iterator[Iterator[tuple["_Trained", Predictions]]]:
+    """Yield what is trained and what it predicts, in the order of the folds.
 
     One after the other, a network begins with the portions that the one before it needed; at once,
     each takes one core, and none depends on another.
     """
-    if workers == 1:
+    if not workers:
         yield _in_turn(fittings, fit)
         return
+    stopped = Event()
+
+    def on_one_core(fitting: _Fitting) -> tuple[_Trained, Predictions]:
+        told = partial(_tell_unless, stopped, fitting.on_progress)
+        trained, predictions = fit(replace(fitting, on_progress=told))
+        return trained, iter(list(predictions))
+
     with one_core_threads(workers) as pool:
-        yield pool.map(fit, fittings)
+        try:
+            yield pool.map(on_one_core, fittings)
+        finally:
+            stopped.set()
+
+
+class _Stopped(Exception):
+    """Ends the training of a network that nobody waits for any more."""
+
+
+def _tell_unless(stopped: Event, on_progress: OnProgress, progress: Progress) -> None:
+    if stopped.is_set():
+        raise _Stopped
+    on_progress(progress)
 
 
 def _in_turn(
-    fittings: Sequence["_Fitting"], fit: Callable[..., "_Trained"]
-) -> Iterator["_Trained"]:
+    fittings: Sequence["_Fitting"], fit: Callable[..., tuple["_Trained", Predictions]]
+) -> Iterator[tuple["_Trained", Predictions]]:
     size = None
     for fitting in fittings:
-        trained = fit(fitting, size)
+        trained, predictions = fit(fitting, size)
         size = trained.micro_batch_size
-        yield trained
+        yield trained, predictions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -334,7 +364,7 @@ class _Fitting:
             compile_fault=tuning.compile_fault,
         )
 
-    def judge(self, model: nn.Module, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+    def judge(self, model: nn.Module, rows: NDArray[np.int64]) -> Predictions:
         """Yield rows and probabilities of what the network never saw, of all processes."""
         batches = self.views.judging(rows, self.recipe.training.batch_size)
         return predict(model, batches, self.recipe.training)

@@ -91,10 +91,15 @@ def upper_network(model: nn.Module, layers: Sequence[LayerParameter], cut: Cut) 
     depth_of = {layer.name: layer.depth for layer in layers}
     upper = copy.deepcopy(model)
     for name in cut.dropped:
-        upper.set_submodule(name, nn.Identity())
+        upper.set_submodule(name, _Skipped())
     if hasattr(upper, "_pos_embed"):  # a ViT's tokens have their positions already
         upper._pos_embed = _same  # type: ignore[assignment]
     for name, parameter in upper.named_parameters():
+        if name not in depth_of:
+            raise BackboneError(
+                f"stages on both sides of {cut.module} share weights: {name}",
+                hint="train heads with --tune head, or the whole network with --tune full",
+            )
         parameter.requires_grad_(depth_of[name] > cut.depth)
     return upper
 
@@ -111,7 +116,7 @@ def possible_cuts(model: nn.Module, input_size: int) -> tuple[Cut, ...]:
     """
     layers = group_layers(model)
     depth_of = {layer.name: layer.depth for layer in layers}
-    model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(model).eval().requires_grad_(False)  # or the counter follows gradients
     probe = _probe(model, input_size)
     shapes: dict[str, tuple[int, ...]] = {}
     order = _order_of_modules(model, probe, shapes)
@@ -171,8 +176,11 @@ def draws_chances(model: nn.Module) -> bool:
     """Return whether a training pass through a network is random, as drop-out makes it."""
     dropped = (nn.modules.dropout._DropoutNd, DropPath)
     return any(
-        isinstance(module, dropped)
-        and (getattr(module, "p", None) or getattr(module, "drop_prob", None))
+        getattr(module, "drop_rate", None)  # drop-out that timm has as a function
+        or (
+            isinstance(module, dropped)
+            and (getattr(module, "p", None) or getattr(module, "drop_prob", None))
+        )
         for module in model.modules()
     )
 
@@ -191,6 +199,13 @@ def _stop(module: nn.Module, inputs: tuple[Any, ...]) -> None:
 
 def _same(inputs: Tensor, *_: Any, **__: Any) -> Tensor:
     return inputs
+
+
+class _Skipped(nn.Module):
+    """Stands in the place of a module that ran before the cut, whatever else it was given."""
+
+    def forward(self, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
+        return inputs
 
 
 def _probe(model: nn.Module, input_size: int) -> Tensor:
@@ -222,7 +237,8 @@ def _lower_modules(model: nn.Module, depth_of: dict[str, int], depth: int) -> li
     def visit(prefix: str, module: nn.Module) -> None:
         for key, child in module.named_children():
             name = f"{prefix}.{key}" if prefix else key
-            depths = {depth_of[part] for part, _ in child.named_parameters(prefix=name)}
+            parts = (part for part, _ in child.named_parameters(prefix=name))
+            depths = {depth_of[part] for part in parts if part in depth_of}  # shared: one name
             if depths and max(depths) <= depth:
                 found.append(name)
             elif depths and min(depths) <= depth:
@@ -240,7 +256,7 @@ def _first_trained(
         depths = [
             depth_of[part]
             for part, _ in model.get_submodule(name).named_parameters(prefix=name)
-            if part in depth_of  # a shared parameter has one name alone
+            if part in depth_of
         ]
         if depths and min(depths) > depth:
             return name

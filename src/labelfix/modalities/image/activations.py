@@ -117,6 +117,7 @@ def stored_activations(
         repr(stages.preprocessing),
         plan.count,
         plan.least_crop,
+        batch_size,
         str(stages.dtype),
         stages.device.type,
     )
@@ -171,16 +172,18 @@ def _compute(
         values = np.zeros((len(pixels), plan.count, *stages.shape), np.uint16)
         thumbnails = np.zeros((len(pixels), THUMBNAIL, THUMBNAIL, 3), np.uint8)
         if len(pixels):
-            digests = batch.content[batch.computed]
-            squares = torch.from_numpy(pixels)
+            # a smaller batch may be summed up in another order: all are filled up to one size
+            places = np.minimum(np.arange(batch_size), len(pixels) - 1)
+            digests = batch.content[batch.computed][places]
+            squares = torch.from_numpy(pixels[places])
             parts = portions.run(
-                len(pixels),
+                batch_size,
                 lambda cut: [
                     _of_views(squares[part], digests[part], stages, plan, transform) for part in cut
                 ],
             )
-            values[:] = np.concatenate(parts)
-            thumbnails[:] = _thumbnails(squares)
+            values[:] = np.concatenate(parts)[: len(pixels)]
+            thumbnails[:] = _thumbnails(squares[: len(pixels)])
         rows: dict[str, NDArray[Any]] = {"values": values, "thumbnails": thumbnails}
         return RowBatch(batch.content, batch.computed, rows, batch.unreadable)
 
