@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import HeadAudit, append_row, detection_figures, new_parser, open_labels
+from harness import HeadAudit, append_row, detection_figures, kind_and_rate, new_parser, open_labels
 from labelfix.config import FlagConfig, HeadConfig, ScoringConfig
 from labelfix.scoring.flags import flag
 from labelfix.scoring.scores import score_labels, score_with_margins
@@ -132,12 +132,6 @@ def figures_of(scores: LabelScores, is_wrong: NDArray[np.bool_]) -> dict[str, fl
     flags = flag(found, FlagConfig(), scores.under_hypotheses[:, is_judged])
     judged = replace(scores, label_error_probability=found)
     return detection_figures(judged, is_wrong[is_judged], flags)
-
-
-def kind_and_rate(text: str) -> tuple[str, float]:
-    """Return the parts of ``KIND:RATE``."""
-    kind, _, rate = text.partition(":")
-    return kind, float(rate)
 
 
 def parse() -> argparse.Namespace:

@@ -85,9 +85,14 @@ class HeadAudit:
     ) -> "HeadAudit":
         """Open a data set and compute its features, or take them from a cache."""
         dataset = open_labels(data, label_column)
-        config = AuditConfig(tune="head", backbone=BackboneConfig(device=device))
-        tuning = HeadTuning.load(dataset, config)
-        return cls(dataset, tuning, tuning.look(dataset, cache or default_cache(), no_progress))
+        config = AuditConfig(backbone=BackboneConfig(device=device))
+        return cls.of(dataset, config, cache or default_cache())
+
+    @classmethod
+    def of(cls, dataset: LabeledDataset, config: AuditConfig, cache: Path) -> "HeadAudit":
+        """Compute the features of a data set, or take them from a cache."""
+        tuning = HeadTuning.load(dataset, replace(config, tune="head"))
+        return cls(dataset, tuning, tuning.look(dataset, cache, no_progress))
 
     @property
     def config(self) -> AuditConfig:
@@ -145,6 +150,12 @@ class HeadAudit:
             model, values, self.given, method="predict_proba"
         )
         return probs
+
+
+def kind_and_rate(text: str) -> tuple[str, float]:
+    """Return the parts of ``KIND:RATE``."""
+    kind, _, rate = text.partition(":")
+    return kind, float(rate)
 
 
 def open_labels(data: Path, column: str | None) -> LabeledDataset:

@@ -35,6 +35,11 @@ def head(problem: Problem) -> MethodOutputs:
     return _audited(problem, "head")
 
 
+def top(problem: Problem) -> MethodOutputs:
+    """``labelfix audit --tune top``: the upper stages of the network."""
+    return _audited(problem, "top")
+
+
 def full(problem: Problem) -> MethodOutputs:
     """``labelfix audit --tune full``: whole networks."""
     return _audited(problem, "full")

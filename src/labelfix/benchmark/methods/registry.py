@@ -47,6 +47,14 @@ METHODS = {
     for method in (
         Method("labelfix-head", "ours", "head", "images", "labelfix audit --tune head"),
         Method(
+            "labelfix-top",
+            "ours",
+            "top",
+            "images",
+            "labelfix audit --tune top",
+            is_slow=True,
+        ),
+        Method(
             "labelfix-full",
             "ours",
             "full",
