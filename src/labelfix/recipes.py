@@ -285,6 +285,7 @@ class FullTuning:
             "processes": self.world.size,
             "micro_batch_size": tuned.micro_batch_size or share,
             **asdict(self.training),
+            "epochs": tuned.epochs,
             "rate_halvings": self.rate_halvings,
             "regularization": asdict(self.regularization),
             "self_labeling": asdict(self.config.self_labeling),

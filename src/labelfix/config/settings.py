@@ -269,6 +269,9 @@ class FineTuningConfig:
     Args:
         folds: Networks that are trained; each judges the samples that it never saw.
         epochs: Passes over the data.
+        least_steps: Optimizer steps of a network at least: small data get more passes, as far as
+            ``most_epochs`` allows.
+        most_epochs: No more passes than this are added for ``least_steps``.
         batch_size: Images of one step, over all GPUs; where they do not fit into memory, a step
             takes them in portions by itself.
         optimizer: One of timm's.
@@ -285,6 +288,8 @@ class FineTuningConfig:
 
     folds: int = 3
     epochs: int = 10
+    least_steps: int = 0
+    most_epochs: int = 24
     batch_size: int = 64
     optimizer: str = "adamw"
     learning_rate: float = 3e-4
@@ -298,6 +303,8 @@ class FineTuningConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         check_fields(self, {"batch_size": "train_batch_size"})
+        _refuse_below(self, 0, "least_steps")
+        _refuse_below(self, 1, "most_epochs")
         _refuse_folds(self.folds, 2)
         if self.epochs < 1 or self.batch_size < 2:
             raise ConfigError(
@@ -327,6 +334,7 @@ class TopConfig(FineTuningConfig):
     """
 
     epochs: int = 5
+    least_steps: int = 150
     learning_rate: float = 1e-3
     head_rate_factor: float = 3.0
     update_norms: bool = False

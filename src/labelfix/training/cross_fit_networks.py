@@ -143,6 +143,7 @@ class FineTuned:
             each batch went whole.
         compile_fault: Why the network could not be compiled, in the last fold; ``None`` if it was,
             or was not tried.
+        epochs: Passes over the data that each network took.
     """
 
     evidence: Evidence
@@ -151,6 +152,7 @@ class FineTuned:
     layers: list[dict[str, Any]] = field(default_factory=list)
     micro_batch_size: int | None = None
     compile_fault: str | None = None
+    epochs: int = 0
 
 
 def cross_fit_networks(
@@ -194,6 +196,7 @@ def cross_fit_networks(
     trusted = torch.full_like(label, MISSING)
     if trusted_label is not None:
         trusted = torch.tensor(trusted_label, device=networks.device)
+    recipe = _with_enough_steps(recipe, views, _rows_of(judgeable, 0), world)
     fittings = [
         _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
         for fold in range(recipe.training.folds)
@@ -222,7 +225,18 @@ def cross_fit_networks(
         layers=first.layers,
         micro_batch_size=last.micro_batch_size,
         compile_fault=last.compile_fault,
+        epochs=recipe.training.epochs,
     )
+
+
+def _with_enough_steps(
+    recipe: Recipe, views: Views, rows: NDArray[np.int64], world: World
+) -> Recipe:
+    """Return the recipe with as many passes as small data need to be trained on."""
+    training = recipe.training
+    steps = len(views.step_sizes(rows, training.batch_size // world.size))
+    wanted = min(-(-training.least_steps // steps), training.most_epochs)
+    return replace(recipe, training=replace(training, epochs=max(training.epochs, wanted)))
 
 
 def _rows_of(judgeable: FoldAssignment, fold: int) -> NDArray[np.int64]:
