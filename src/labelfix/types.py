@@ -150,9 +150,11 @@ class LabeledDataset(Samples):
 
     Args:
         store: The encoded samples, N rows.
+        modality: The kind of the samples, by the name of its modality.
     """
 
     store: SampleStore
+    modality: str = "image"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

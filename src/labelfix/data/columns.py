@@ -57,6 +57,7 @@ class RawSamples:
         source: Where they came from.
         fingerprint: A digest of what identifies the images.
         assumptions: What was taken for granted, the most important first.
+        modality: The kind of the samples, by the name of its modality.
     """
 
     sample_id: pa.StringArray
@@ -66,6 +67,7 @@ class RawSamples:
     source: DatasetSource
     fingerprint: str
     assumptions: tuple[Assumption, ...] = ()
+    modality: str = "image"
 
 
 @dataclass(frozen=True, slots=True)

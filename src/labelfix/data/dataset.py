@@ -102,6 +102,7 @@ def open_dataset(
         + look_alikes(class_names),
         test_splits=config.test_split,
         label_missing=config.label_missing,
+        modality=raw.modality,
     )
 
 

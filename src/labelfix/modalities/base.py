@@ -267,6 +267,7 @@ class Modality(Protocol):
         plural: What several samples are called in a message.
         content: What a sample and a near-duplicate of it have in common; "" says the noun.
         libraries: Whose versions the report names, beside those of every audit.
+        has_networks: Whether `trainer` may return one; without it, ``tune="auto"`` trains heads.
     """
 
     name: str
@@ -274,6 +275,7 @@ class Modality(Protocol):
     plural: str = "samples"
     content: str = ""
     libraries: tuple[str, ...] = ()
+    has_networks: bool = False
 
     @property
     def wording(self) -> Wording:

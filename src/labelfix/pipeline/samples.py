@@ -334,7 +334,7 @@ def audit(
     return audit_samples(
         lambda: open_dataset(data, config.dataset, on_progress),
         out,
-        get_modality("image"),
+        None,
         config,
         overwrite=overwrite,
         resume=resume,
@@ -347,7 +347,7 @@ def audit(
 def audit_samples(
     open_samples: Callable[[], LabeledDataset],
     out: Path,
-    modality: Modality,
+    modality: Modality | None,
     config: AuditConfig = AuditConfig(),
     *,
     overwrite: bool = False,
@@ -361,7 +361,7 @@ def audit_samples(
     Args:
         open_samples: Opens the data set once the RUN folder is held.
         out: The RUN folder to write.
-        modality: Of the samples: of labelfix, or of the caller.
+        modality: Of the caller's own samples; ``None`` takes the one that the data set names.
         config: How to go about it.
         overwrite: Replace a run that is in ``out`` already.
         resume: Go on with an unfinished run of the same data and configuration.
@@ -384,6 +384,9 @@ def audit_samples(
         clock = StageTimer()
         with clock.stage("reading the data set"):
             dataset = open_samples()
+        modality = modality or get_modality(dataset.modality)
+        if config.tune == "auto" and not modality.has_networks:
+            config = replace(config, tune="head")
         decided = decisions_of(decisions)
         reviewed = reviewed_by(decided, dataset.sample_id, dataset.given_label, dataset.class_names)
         refuse_to_replace(decisions, out)

@@ -33,6 +33,7 @@ class ImageModality(Modality):
     name = "image"
     noun, plural, content = OF_IMAGES.noun, OF_IMAGES.plural, OF_IMAGES.content
     libraries = ("timm", "pillow")
+    has_networks = True
 
     def encoder(self, config: AuditConfig, store: SampleStore) -> Encoder:
         """Return a frozen backbone; see `labelfix.modalities.image.encoder.ImageEncoder`."""
