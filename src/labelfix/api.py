@@ -44,6 +44,7 @@ def audit(
     seed: int | None = None,
     cache: str | Path | None = None,
     image_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
     label_column: str | None = None,
     id_column: str | None = None,
     split_column: str | None = None,
@@ -82,6 +83,7 @@ def audit(
     changes = {
         "dataset": _given(
             image_column=image_column,
+            text_column=_all_of(text_column),
             label_column=label_column,
             id_column=id_column,
             split_column=split_column,

@@ -84,8 +84,8 @@ class DatasetSource:
         kind: ``"folder"``, ``"manifest"``, ``"parquet"``, ``"arrow"``, ``"archive"`` or
             ``"pred_probs"``.
         path: The DATA that the user named, absolute.
-        columns: What each role's column is called (``image``, ``label``, ``id``, ``split``);
-            empty for a folder.
+        columns: What each role's column is called (``image`` or ``text``, ``label``, ``id``,
+            ``split``); empty for a folder.
         follow_links: Whether images outside DATA, that links or paths lead to, are read as well.
     """
 
@@ -96,8 +96,8 @@ class DatasetSource:
 
     @property
     def has_files(self) -> bool:
-        """Return whether the images are files of their own, to link to."""
-        return self.kind in ("folder", "manifest")
+        """Return whether the samples are files of their own, to link to."""
+        return self.kind == "folder" or (self.kind == "manifest" and "text" not in self.columns)
 
     @property
     def root(self) -> Path:

@@ -235,6 +235,10 @@ ImageColumn: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="NAME", help=option_help("image_column")),
 ]
+TextColumn: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help=option_help("text_column")),
+]
 LabelColumn: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help=option_help("label_column"))
 ]

@@ -61,7 +61,7 @@ def print_figures(console: Console, summary: Summary) -> None:
         ("flagged", f"{summary.flagged:,}", _expectation(summary)),
     ]
     words = wording_of(summary.modality)
-    if summary.backbone is not None and summary.modality in (None, "image"):
+    if summary.backbone is not None and words.are_pictures:
         size = f"{summary.image_size or '?'}"
         rows.insert(1, ("image size", size, f"pixels, as {summary.backbone} saw them"))
     elif summary.backbone is not None:

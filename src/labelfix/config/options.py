@@ -150,6 +150,7 @@ OPTIONS = {
         Option(name="seed", group=_RUN, setting="seed"),
         Option(name="cache", group=_RUN, setting="cache"),
         Option(name="image_column", group=_READING, setting="dataset.image_column"),
+        Option(name="text_column", group=_READING, setting="dataset.text_column", repeats=True),
         Option(name="label_column", group=_READING, setting="dataset.label_column"),
         Option(name="id_column", group=_READING, setting="dataset.id_column"),
         Option(name="split_column", group=_READING, setting="dataset.split_column"),
@@ -217,9 +218,10 @@ OPTIONS = {
             group=_FLAGS,
             type="kind and score",
             repeats=True,
-            text="Report images whose score is below this threshold, for one kind of issue: "
-            "near_duplicate, outlier, dark, bright, blurry, odd_size. 0 reports none; the other "
-            "kinds keep their thresholds.",
+            text="Report samples whose score is below this threshold, for one kind of issue: "
+            "near_duplicate, outlier; of images dark, bright, blurry, odd_size; of texts "
+            "too_short, too_long, broken_encoding, other_script. 0 reports none; the other kinds "
+            "keep their thresholds.",
         ),
     )
 }

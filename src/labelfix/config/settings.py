@@ -105,6 +105,9 @@ class DatasetConfig:
 
     Args:
         image_column: Column of image paths or bytes; ``None`` finds it by its name.
+        text_column: Column of texts, where the samples are texts; twice for two that belong
+            together, such as premise and hypothesis. Without it a name such as text or review
+            tells, or what the columns hold.
         label_column: Column of labels.
         id_column: Column of unique sample names.
         split_column: Column of splits.
@@ -117,6 +120,7 @@ class DatasetConfig:
     """
 
     image_column: str | None = None
+    text_column: tuple[str, ...] = ()
     label_column: str | None = None
     id_column: str | None = None
     split_column: str | None = None
@@ -127,6 +131,16 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         check_fields(self)
+        if len(self.text_column) > 2:
+            raise ConfigError(
+                f"{len(self.text_column)} columns of texts are too many",
+                hint=f"name one, or two that belong together, with {named('text_column')}",
+            )
+        if self.text_column and self.image_column is not None:
+            raise ConfigError(
+                "samples are images or texts, not both",
+                hint=f"leave out {named('text_column')} or {named('image_column')}",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -649,6 +663,11 @@ class IssueConfig:
         blurry: 1 - exp(-v / 100), v the variance of the Laplacian at 64 pixels a side.
         odd_size: 0.5 is a side three times as far from the median as the quartiles lie apart, in
             octaves, and at least one octave.
+        too_short: Of texts: 0.5 is a length three times as far below the median as the quartiles
+            lie apart, in octaves, and at least two octaves.
+        too_long: Of texts: likewise above the median.
+        broken_encoding: Of texts: 1 / (1 + the number of broken characters).
+        other_script: Of texts: the share of the letters in a script that is usual in the data.
     """
 
     near_duplicate: float = 0.2
@@ -657,6 +676,10 @@ class IssueConfig:
     bright: float = 0.05
     blurry: float = 0.29
     odd_size: float = 0.5
+    too_short: float = 0.5
+    too_long: float = 0.5
+    broken_encoding: float = 0.6
+    other_script: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""

@@ -35,6 +35,9 @@ SPLIT_NAMES = ("split", "subset", "partition", "data_split", "dataset_split", "s
 PERHAPS_SPLIT_NAMES = ("set", "data_set", "dataset", "usage", "phase", "stage", "splits", "fold")
 """Names of a column of splits, if all that it holds are names of splits."""
 
+TEXT_ROLES = ("text", "text_2")
+"""The roles of the columns of texts, of which there may be two."""
+
 _ACROSS = re.compile(
     r"(?:\w+_)?(?:c?x|x_?(?:\d+|min|max|c|center|center|pos|coord)|cx|left|right|lon|lng|longitude)"
 )
@@ -75,13 +78,14 @@ class TableColumns:
     """Which column of a table holds what.
 
     Args:
-        image: The images, or their paths.
+        image: The images, or their paths; empty if the samples are texts.
         label: The labels; empty if they are in several columns, one a class.
         id: The sample ids; ``None`` takes the path of the image.
         split: The splits; ``None`` if there are none.
         is_id_sure: Whether ``id`` was meant as an id, rather than only being called so.
         is_split_sure: Likewise ``split``.
         assumptions: Which other columns could have been meant.
+        texts: The texts; empty if the samples are images.
     """
 
     image: str
@@ -91,15 +95,22 @@ class TableColumns:
     is_id_sure: bool
     is_split_sure: bool = True
     assumptions: tuple[Assumption, ...] = ()
+    texts: tuple[str, ...] = ()
 
     def by_role(self) -> dict[str, str]:
-        """Return the name of the column of each role that has one."""
-        roles = {"image": self.image, "label": self.label, "id": self.id, "split": self.split}
+        """Return the name of the column of each role that has one; see `TEXT_ROLES`."""
+        roles: dict[str, str | None] = dict(zip(TEXT_ROLES, self.texts, strict=False))
+        roles |= {"image": self.image, "label": self.label, "id": self.id, "split": self.split}
         return {role: name for role, name in roles.items() if name}
 
 
 def choose_columns(
-    names: Sequence[str], config: DatasetConfig, where: str, *, image: str | None = None
+    names: Sequence[str],
+    config: DatasetConfig,
+    where: str,
+    *,
+    image: str | None = None,
+    texts: tuple[str, ...] = (),
 ) -> TableColumns:
     """Choose the columns of a table by the settings, else by their names.
 
@@ -108,35 +119,42 @@ def choose_columns(
         config: The columns that the user named.
         where: The table, as messages name it.
         image: The image column, where its type has told it.
+        texts: The columns of texts; there is no image column then.
 
     Raises:
         DatasetError: A column is not there, is there twice, or two would do as the label.
     """
-    of_type = image is not None
-    image = image or named_column(names, config.image_column, "image", where)
-    image = image or _first(names, IMAGE_NAMES)
+    of_type = image is not None or bool(texts)
+    if texts:
+        image = ""
+    else:
+        image = image or named_column(names, config.image_column, "image", where)
+        image = image or first_column(names, IMAGE_NAMES)
     if image is None:
         raise _not_found(names, "image", where)
-    others = [name for name in names if name != image]
+    samples = {image, *texts}
+    others = [name for name in names if name not in samples]
     label = named_column(names, config.label_column, "label", where) or _label(others, where)
     if label is None:
         raise _not_found(names, "label", where, others)
-    if label == image:
+    if label in samples:
+        kind = "text" if texts else "image"
         raise DatasetError(
-            f"column {label!r} of {where} cannot hold both the images and the labels",
-            hint="name two columns with --image-column and --label-column",
+            f"column {label!r} of {where} cannot hold both the {kind}s and the labels",
+            hint=f"name two columns with --{kind}-column and --label-column",
         )
     others = [name for name in others if name != label]
-    sure_id = named_column(names, config.id_column, "id", where) or _first(others, (ID_NAME,))
+    sure_id = named_column(names, config.id_column, "id", where) or first_column(others, (ID_NAME,))
     split = named_column(names, config.split_column, "split", where)
-    split = split or _first(others, SPLIT_NAMES)
+    split = split or first_column(others, SPLIT_NAMES)
     chosen = TableColumns(
         image=image,
         label=label,
-        id=sure_id or _first(others, ("id",)),
-        split=split or _first(others, PERHAPS_SPLIT_NAMES),
+        id=sure_id or first_column(others, ("id",)),
+        split=split or first_column(others, PERHAPS_SPLIT_NAMES),
         is_id_sure=sure_id is not None,
         is_split_sure=split is not None,
+        texts=texts,
     )
     images = [] if of_type or config.image_column else _named_like(others, IMAGE_NAMES[:-1])
     rivals = {"image": [name for name in images if name not in {chosen.id, chosen.split}]}
@@ -242,15 +260,15 @@ def _label(names: Sequence[str], where: str) -> str | None:
 
 def _no_coordinates(names: Sequence[str]) -> list[str]:
     """Return the columns without a ``y`` that is where something lies, as beside ``x`` it is."""
-    plain = [_plain(name) for name in names]
+    plain = [plain_name(name) for name in names]
     has_company = any(
         _ACROSS.fullmatch(name) or _OTHER_COORDINATE.fullmatch(name) for name in plain
     )
-    return [name for name in names if _plain(name) != "y" or not has_company]
+    return [name for name in names if plain_name(name) != "y" or not has_company]
 
 
 def _named_like(names: Sequence[str], candidates: Sequence[str]) -> list[str]:
-    return [name for name in names if _plain(name) in candidates]
+    return [name for name in names if plain_name(name) in candidates]
 
 
 def _choice(columns: TableColumns, rivals: Mapping[str, Sequence[str]]) -> tuple[Assumption, ...]:
@@ -262,7 +280,9 @@ def _choice(columns: TableColumns, rivals: Mapping[str, Sequence[str]]) -> tuple
     ]
     if not also:
         return ()
-    taken = f"the images are in column {columns.image!r}, the labels in {columns.label!r}"
+    taken = f"the labels are in column {columns.label!r}"
+    if columns.image:
+        taken = f"the images are in column {columns.image!r}, the labels in {columns.label!r}"
     return (Assumption("columns", f"{taken}; {' and '.join(also)} could be meant, too"),)
 
 
@@ -273,12 +293,13 @@ def also_images(columns: TableColumns, names: Sequence[str]) -> TableColumns:
     return replace(columns, assumptions=_choice(columns, {"image": names}) + columns.assumptions)
 
 
-def _first(names: Sequence[str], candidates: Sequence[str]) -> str | None:
-    by_plain_name = {_plain(name): name for name in reversed(names)}
+def first_column(names: Sequence[str], candidates: Sequence[str]) -> str | None:
+    """Return the column that is called like the best of some candidates."""
+    by_plain_name = {plain_name(name): name for name in reversed(names)}
     return next((by_plain_name[name] for name in candidates if name in by_plain_name), None)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name as ``snake_case``: ``ClassId``, ``class id`` and ``class-id`` are the same."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
     return re.sub(r"[\W_]+", "_", apart).strip("_").casefold()
@@ -289,10 +310,12 @@ def _not_found(
 ) -> DatasetError:
     y = [name for name in others if name not in _no_coordinates(others)]
     beside = f"; {y[0]!r} is taken for a coordinate, like those beside it" if y else ""
+    other = ", or that of texts with --text-column" if role == "image" else ""
     return DatasetError(
         f"cannot tell which column of {where} holds the {role}s; its columns are: {_listed(names)}"
         f"{beside}",
-        hint=f"name it with --{role}-column; if these are no names, add a first line that has them",
+        hint=f"name it with --{role}-column{other}; if these are no names, add a first line that "
+        "has them",
     )
 
 

@@ -9,7 +9,8 @@
 Which of these it is is told by the names (`labelfix.data.splits`) and by what lies inside: folders
 are splits if they are called so *and* hold class folders, most of them the same ones. A folder of
 images called ``train`` beside ``car`` and ``bus`` is a class. Labels are text. Every file in a
-class folder is a sample, one that is no image too: the report then says so.
+class folder is a sample, one that is no image too: the report then says so. Where no file ends like
+an image, and some end in ``.txt``, the samples are texts.
 """
 
 import os
@@ -41,10 +42,12 @@ from labelfix.data.splits import (
     split_role,
 )
 from labelfix.data.stores import FileImages
+from labelfix.data.texts import MODALITY
 from labelfix.errors import DatasetError
 from labelfix.types import Assumption, DatasetSource
 
 _IMAGE_FILE = rf"(?i)\.(?:{'|'.join(sorted(IMAGE_ENDINGS))})$"
+_TEXT_FILE = r"(?i)\.(?:txt|text|md)$"
 _MANIFEST_FILE = r"(?i)^[^/]+\.(?:csv|tsv|jsonl|ndjson|parquet)$"
 
 
@@ -81,6 +84,9 @@ def read_folder(
     """
     text = text_of_paths(paths)
     is_image = pc.match_substring_regex(text, _IMAGE_FILE)
+    is_text = pc.match_substring_regex(text, _TEXT_FILE)
+    holds_texts = bool(pc.any(is_text).as_py()) and not pc.any(is_image).as_py()
+    is_image = is_text if holds_texts else is_image
     parts = pc.split_pattern(text, "/", max_splits=3)
     depth = pc.subtract(pc.list_value_length(parts), 1)  # how many of the parts are folders
     first, second = _part(parts, depth, 0), _part(parts, depth, 1)
@@ -108,6 +114,7 @@ def read_folder(
         + links_not_followed(
             root, text.filter(is_sample).filter(pa.array(links.files[kept])), int(kept.sum())
         ),
+        modality=MODALITY if holds_texts else "image",
     )
 
 

@@ -1,9 +1,9 @@
-"""A manifest: a table of image paths and labels (CSV, TSV, JSON lines or a JSON list).
+"""A manifest: a table of image paths, or of texts, and labels (CSV, TSV, JSON lines or JSON).
 
 Paths are relative to the manifest's folder, and lead out of it only with ``--follow-links``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from labelfix.config import DatasetConfig
 from labelfix.data.columns import (
     LABEL_NAMES,
+    TEXT_ROLES,
     RawSamples,
     TableColumns,
     choose_columns,
@@ -53,6 +54,13 @@ from labelfix.data.table_text import (
     read_table_text,
     table_suffix,
 )
+from labelfix.data.texts import (
+    MODALITY,
+    TextColumns,
+    digest_of_texts,
+    find_text_columns,
+    text_store,
+)
 from labelfix.errors import DatasetError
 from labelfix.types import Assumption, DatasetSource
 from labelfix.utils.progress import OnProgress, Progress
@@ -67,18 +75,19 @@ _LONGEST_ROW = (1 << 31) - 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PathTable:
-    """A table of image paths, from whatever file it was read.
+    """A table of image paths or texts, from whatever file it was read.
 
     Args:
         source: The DATA that the user named, absolute.
         root: The folder that the paths are relative to.
         columns: What its columns are called.
-        image: ``(N,)`` text, the paths as written.
+        image: ``(N,)`` text, the paths as written; none where the samples are texts.
         label: ``(N,)`` int64 or text.
         id: ``(N,)`` text of the id column, if there is one.
         split: ``(N,)`` text of the split column, if there is one.
         follow_links: Whether images outside the folder are read as well.
         assumptions: What was taken for granted when it was read.
+        texts: ``(N,)`` text each, the columns of texts, if there are any.
     """
 
     source: Path
@@ -90,6 +99,7 @@ class PathTable:
     split: pa.StringArray | None
     follow_links: bool = False
     assumptions: tuple[Assumption, ...] = ()
+    texts: tuple[pa.Array, ...] = ()
 
 
 def read_manifest(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
@@ -99,6 +109,8 @@ def read_manifest(path: Path, config: DatasetConfig, on_progress: OnProgress) ->
         DatasetError: The file or its columns cannot be used, or most paths lead out of its folder.
     """
     table = table_of_text(read_table_text(path), path, path.parent, config, on_progress)
+    if table.columns.texts:
+        return samples_of_texts(table)
     return samples_of_paths(table, on_progress)
 
 
@@ -166,6 +178,29 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
     )
 
 
+def samples_of_texts(table: PathTable) -> RawSamples:
+    """Return the texts that a table holds; a row without a text cannot be read.
+
+    Raises:
+        DatasetError: A column holds no text at all, or numbers.
+    """
+    where, name = str(table.source), table.source.name
+    store = text_store(table.texts, table.columns.texts, where)
+    split, columns = usable_splits(table.split, table.columns)
+    ids, columns = usable_ids(table.id, columns, where)
+    rows = (f"{name}:{row}" for row in range(len(store)))
+    return RawSamples(
+        sample_id=pa.array(rows, pa.string()) if ids is None else ids,
+        split=pa.nulls(len(store), pa.string()) if split is None else blank_to_null(split),
+        label=table.label,
+        store=store,
+        source=DatasetSource("manifest", table.source, columns.by_role()),
+        fingerprint=digest_of_texts(table.texts),
+        assumptions=table.assumptions + columns.assumptions,
+        modality=MODALITY,
+    )
+
+
 def _is_address(table: PathTable, row: int) -> bool:
     return is_address(table.image[row].as_py() or "")
 
@@ -188,29 +223,36 @@ def _none_there(table: PathTable, paths: pa.StringArray, times: FileTimes) -> Da
 def _table_of_cells(text: TableText, config: DatasetConfig) -> PathTable:
     layout = read_layout(text, table_suffix(text.where))
     names = list(layout.names)
+    data = pa.py_buffer(text.data[layout.start :])
+
+    def cells(wanted: Sequence[str]) -> dict[str, pa.StringArray]:
+        return _read_cells(data, layout.names, layout.delimiter, list(wanted), text.where)
+
+    texts = find_text_columns(names, config, text.where, cells)
     try:
-        columns = choose_columns(names, config, text.where)
+        columns = choose_columns(names, config, text.where, texts=texts.names)
     except DatasetError:
-        table = _table_of_one_hot(text, layout, config)
+        table = _table_of_one_hot(text, layout, config, texts)
         if table is None:
             raise
         return table
-    wanted = list(dict.fromkeys(columns.by_role().values()))
-    data = pa.py_buffer(text.data[layout.start :])
-    held = _read_cells(data, layout.names, layout.delimiter, wanted, text.where)
+    held = cells(list(dict.fromkeys(columns.by_role().values())))
     return PathTable(
         source=Path(text.where),
         root=Path(text.where).parent,
         columns=columns,
-        image=held[columns.image],
+        image=held[columns.image] if columns.image else pa.array([], pa.string()),
         label=labels_of_text(held[columns.label]),
         id=held[columns.id] if columns.id else None,
         split=held[columns.split] if columns.split else None,
-        assumptions=layout.assumptions,
+        assumptions=layout.assumptions + texts.assumptions,
+        texts=tuple(held[name] for name in columns.texts),
     )
 
 
-def _table_of_one_hot(text: TableText, layout: Layout, config: DatasetConfig) -> PathTable | None:
+def _table_of_one_hot(
+    text: TableText, layout: Layout, config: DatasetConfig, texts: TextColumns
+) -> PathTable | None:
     """Return a table with a column of 0 and 1 for each class; ``None`` if it is none.
 
     Raises:
@@ -221,7 +263,9 @@ def _table_of_one_hot(text: TableText, layout: Layout, config: DatasetConfig) ->
     if config.label_column is not None or any(plain.intersection(tier) for tier in LABEL_NAMES):
         return None
     try:
-        columns = choose_columns([*names, _ONE_HOT], _named_label(config), text.where)
+        columns = choose_columns(
+            [*names, _ONE_HOT], _named_label(config), text.where, texts=texts.names
+        )
     except DatasetError:
         return None
     roles = {role: name for role, name in columns.by_role().items() if role != "label"}
@@ -247,14 +291,16 @@ def _table_of_one_hot(text: TableText, layout: Layout, config: DatasetConfig) ->
         source=Path(text.where),
         root=Path(text.where).parent,
         columns=replace(columns, label=""),
-        image=held[columns.image],
+        image=held[columns.image] if columns.image else pa.array([], pa.string()),
         label=label,
         id=held[columns.id] if columns.id else None,
         split=held[columns.split] if columns.split else None,
         assumptions=(
             *layout.assumptions,
+            *texts.assumptions,
             Assumption("columns", f"{said}; --label-column names another column"),
         ),
+        texts=tuple(held[name] for name in columns.texts),
     )
 
 
@@ -332,9 +378,10 @@ def _table_of_rows(
     if not head:
         raise DatasetError(f"{where} is empty", hint="each line has to hold one sample")
     names = list(dict.fromkeys(name for row in head for name in row))
-    columns = choose_columns(names, config, where)
+    found = find_text_columns(names, config, where, lambda some: _head_cells(head, some))
+    columns = choose_columns(names, config, where, texts=found.names)
     about_label = LabelColumn(columns.label, where)
-    texts: dict[str, list[pa.Array]] = {"image": [], "id": [], "split": []}
+    texts: dict[str, list[pa.Array]] = {role: [] for role in ("image", "id", "split", *TEXT_ROLES)}
     labels: list[pa.Array] = []
     rows = chain(head, rows)
     done = 0
@@ -349,12 +396,29 @@ def _table_of_rows(
         source=Path(where),
         root=Path(where).parent,
         columns=columns,
-        image=pa.concat_arrays(texts["image"]),
+        image=pa.concat_arrays(texts["image"] or [pa.array([], pa.string())]),
         label=join_labels(labels, about_label),
         id=pa.concat_arrays(texts["id"]) if texts["id"] else None,
         split=pa.concat_arrays(texts["split"]) if texts["split"] else None,
         follow_links=config.follow_links,
+        assumptions=found.assumptions,
+        texts=tuple(pa.concat_arrays(texts[role]) for role in TEXT_ROLES if texts[role]),
     )
+
+
+def _head_cells(head: list[dict[str, Any]], names: Sequence[str]) -> dict[str, pa.Array]:
+    """Return the first cells of columns as text, those of other kinds left empty."""
+    cells = {name: [row.get(name) for row in head] for name in names}
+    return {
+        name: pa.array(
+            [
+                value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+                for value in values
+            ],
+            pa.string(),
+        )
+        for name, values in cells.items()
+    }
 
 
 def _json_lines(text: TableText) -> Iterator[dict[str, Any]]:

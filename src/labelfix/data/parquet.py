@@ -1,4 +1,4 @@
-"""Parquet: one file or a folder of shards, with the image bytes inside or with image paths.
+"""Parquet: one file or a folder of shards, with images inside, image paths, or texts.
 
 The images are a column of binary, or of ``{bytes, path}`` records as Hugging Face data sets have.
 Labels and ids are read without the images. Folders called like ``label=cat`` are a column.
@@ -40,6 +40,13 @@ from labelfix.data.labels import (
 from labelfix.data.manifest import PathTable, samples_of_paths
 from labelfix.data.splits import is_split_name, is_test_name, split_names, split_role
 from labelfix.data.stores import ParquetImages
+from labelfix.data.texts import (
+    MODALITY,
+    TextColumns,
+    digest_of_texts,
+    find_text_columns,
+    text_store,
+)
 from labelfix.errors import DatasetError
 from labelfix.types import DatasetSource, SampleStore
 from labelfix.utils.progress import OnProgress, Progress, no_progress
@@ -143,25 +150,26 @@ class Shards(ABC):
                 yield values
             on_progress(Progress("reading columns", shard + 1, len(self.names), "shards"))
 
-    def text(self, name: str) -> pa.StringArray:
-        """Return a column (or ``record.field``) of all shards as text.
+    def text(self, name: str, kind: pa.DataType = pa.string()) -> pa.StringArray:  # noqa: B008
+        """Return a column (or ``record.field``) of all shards as text of one kind.
 
         Raises:
             DatasetError: It holds something else.
         """
         is_field = name not in self.column_names
-        parts = [pa.array([], pa.string())]
+        parts = [pa.array([], kind)]
         for values in self.column(name, no_progress):
             part = values.flatten()[0] if is_field else values
             try:
                 part = part.dictionary_decode() if pt.is_dictionary(part.type) else part
-                part = part.cast(pa.string())
+                part = part.cast(kind)
                 part.validate(full=True)
                 parts.append(part)
             except pa.ArrowException as error:
                 raise DatasetError(
                     f"column {name!r} of {self.source} is of type {part.type}, not text",
-                    hint="choose other columns with --image-column, --id-column, --split-column",
+                    hint="choose other columns with --image-column, --text-column, --id-column, "
+                    "--split-column",
                 ) from error
         return pa.concat_arrays(parts)
 
@@ -242,6 +250,10 @@ def read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress) 
 
 def _read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
     source, follow = shards.source, config.follow_links
+    texts = _text_columns(shards, config)
+    if texts.names:
+        columns = choose_columns(shards.column_names, config, str(source), texts=texts.names)
+        return _samples_of_texts(shards, columns, texts, config, on_progress)
     image, is_of_type = _image_column(shards, config, str(source))
     columns = choose_columns(shards.column_names, config, str(source), image=image)
     if is_of_type:
@@ -266,16 +278,58 @@ def _read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress)
     )
 
 
+def _text_columns(shards: Shards, config: DatasetConfig) -> TextColumns:
+    """Return the columns of texts; none where a column holds bytes, which are images."""
+    of_text = [str(column.name) for column in shards.schema if _holds_text(column.type)]
+    has_bytes = any(_holds_bytes(column.type) for column in shards.schema)
+    if has_bytes and not config.text_column:
+        return TextColumns()
+
+    def peek(names: Sequence[str]) -> dict[str, pa.Array]:
+        cells = {name: shards.first(0, name) for name in names if name in of_text}
+        return {name: _plain_text(values) for name, values in cells.items()}
+
+    return find_text_columns(shards.column_names, config, str(shards.source), peek)
+
+
+def _plain_text(values: pa.Array) -> pa.Array:
+    values = values.dictionary_decode() if pt.is_dictionary(values.type) else values
+    return values.cast(pa.string())
+
+
+def _samples_of_texts(
+    shards: Shards,
+    columns: TableColumns,
+    texts: TextColumns,
+    config: DatasetConfig,
+    on_progress: OnProgress,
+) -> RawSamples:
+    table = table_of_shards(shards, columns, config, on_progress)
+    cells = [shards.text(name, pa.large_string()) for name in columns.texts]
+    store = text_store(cells, columns.texts, str(shards.source))
+    ids, columns = usable_ids(table.id, table.columns, str(shards.source))
+    return RawSamples(
+        assumptions=texts.assumptions + columns.assumptions,
+        sample_id=_ids_by_row(shards) if ids is None else ids,
+        split=blank_to_null(table.split),
+        label=table.label,
+        store=store,
+        source=DatasetSource(shards.kind, shards.source, columns.by_role()),
+        fingerprint=digest_of_texts(cells),
+        modality=MODALITY,
+    )
+
+
 def table_of_shards(
     shards: Shards, columns: TableColumns, config: DatasetConfig, on_progress: OnProgress
 ) -> PathTable:
-    """Return the columns of shards; nothing for the images, where they lie inside.
+    """Return the columns of shards; nothing for images that lie inside, nor for texts.
 
     Raises:
         DatasetError: A shard lacks a column, or holds something else in it.
     """
     _check_shards(shards, columns)
-    has_paths = not _holds_bytes(shards.schema.field(columns.image).type)
+    has_paths = bool(columns.image) and not _holds_bytes(shards.schema.field(columns.image).type)
     split, columns = usable_splits(_split_column(shards, columns), columns)
     return PathTable(
         source=shards.source,
@@ -438,6 +492,10 @@ def _sample_ids(shards: Shards, image: str) -> pa.StringArray:
         ids = shards.text(column)
         if not blank_to_null(ids).null_count and len(ids.unique()) == len(ids):
             return ids
+    return _ids_by_row(shards)
+
+
+def _ids_by_row(shards: Shards) -> pa.StringArray:
     ids_by_row = (
         f"{name}:{row}" for name, rows in _rows_by_name(shards).items() for row in range(rows)
     )

@@ -247,15 +247,19 @@ class Wording:
         noun: One of them.
         plural: Several.
         content: What a sample and a near-duplicate of it have in common.
+        are_pictures: Whether they have a size in pixels.
     """
 
     noun: str = "sample"
     plural: str = "samples"
     content: str = "sample"
+    are_pictures: bool = False
 
 
-OF_IMAGES = Wording("image", "images", "picture")
+OF_IMAGES = Wording("image", "images", "picture", are_pictures=True)
 """Here, as a reader of a report asks for it without what decodes images."""
+
+OF_TEXTS = Wording("text", "texts", "text")
 
 
 class Modality(Protocol):
@@ -267,6 +271,8 @@ class Modality(Protocol):
         plural: What several samples are called in a message.
         content: What a sample and a near-duplicate of it have in common; "" says the noun.
         libraries: Whose versions the report names, beside those of every audit.
+        text_of: Makes the text that a table shows of an encoded sample, or raises
+            `UnreadableSample`; ``None`` where samples are no texts.
         has_networks: Whether `trainer` may return one; without it, ``tune="auto"`` trains heads.
     """
 
@@ -275,6 +281,7 @@ class Modality(Protocol):
     plural: str = "samples"
     content: str = ""
     libraries: tuple[str, ...] = ()
+    text_of: Callable[[bytes], str] | None = None
     has_networks: bool = False
 
     @property
@@ -330,10 +337,13 @@ class Modality(Protocol):
         return no_pictures(f"There are no pictures of {self.plural}.")
 
 
-_MODALITIES = {"image": "labelfix.modalities.image.modality:ImageModality"}
+_MODALITIES = {
+    "image": "labelfix.modalities.image.modality:ImageModality",
+    "text": "labelfix.modalities.text.modality:TextModality",
+}
 """By name the module and the class, which is imported when it is asked for."""
 
-_WORDING: dict[str | None, Wording] = {None: OF_IMAGES, "image": OF_IMAGES}
+_WORDING: dict[str | None, Wording] = {None: OF_IMAGES, "image": OF_IMAGES, "text": OF_TEXTS}
 
 
 def wording_of(name: str | None) -> Wording:

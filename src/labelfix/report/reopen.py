@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from labelfix.config import DatasetConfig
+from labelfix.data.columns import TEXT_ROLES
 from labelfix.data.dataset import open_dataset
 from labelfix.data.stores import shown_images
 from labelfix.errors import DatasetError
@@ -16,10 +17,12 @@ NO_IMAGES = "Only probabilities were given to this audit, so there are no pictur
 
 def config_of(report: Report) -> DatasetConfig:
     """Return how the data set of a report is to be read, to find the same samples again."""
-    columns = {f"{role}_column": name for role, name in report.run.source.columns.items()}
+    roles = report.run.source.columns
+    columns = {f"{role}_column": name for role, name in roles.items() if role not in TEXT_ROLES}
     settings = report.run.settings
     return DatasetConfig(
         **columns,
+        text_column=tuple(roles[role] for role in TEXT_ROLES if role in roles),
         test_split=tuple(settings.get("test_splits", ())),
         label_missing=tuple(settings.get("label_missing", ())),
         follow_links=report.run.source.follow_links,

@@ -14,6 +14,7 @@ import pyarrow as pa
 from labelfix.issues.types import IssueKinds
 from labelfix.modalities.base import IssueCheck
 from labelfix.modalities.image.checks import IMAGE_CHECKS
+from labelfix.modalities.text.checks import TEXT_CHECKS
 from labelfix.types import (
     MISSING,
     Label,
@@ -247,6 +248,9 @@ COLUMNS = columns_of(IMAGE_CHECKS)
 
 _COMMON_COLUMNS = columns_of(())
 
+_KNOWN_COLUMNS = {None: COLUMNS, "image": COLUMNS, "text": columns_of(TEXT_CHECKS)}
+"""By the name of the modality; where probabilities were given, samples are taken for images."""
+
 
 def columns_known(modality: str | None) -> tuple[Column, ...]:
     """Return the columns that labelfix knows in a report on samples of a modality.
@@ -257,7 +261,7 @@ def columns_known(modality: str | None) -> tuple[Column, ...]:
     Args:
         modality: As the record of the run names it; ``None`` where probabilities were given.
     """
-    return COLUMNS if modality in (None, "image") else _COMMON_COLUMNS
+    return _KNOWN_COLUMNS.get(modality, _COMMON_COLUMNS)
 
 
 DECISION_COLUMNS: tuple[Column, ...] = (

@@ -138,7 +138,7 @@ class ReportView:
     @property
     def shows_images(self) -> bool:
         """Return whether the samples are images; those of given probabilities are taken to be."""
-        return self.report.run.modality in (None, "image")
+        return self.wording.are_pictures
 
     @cached_property
     def wording(self) -> Wording:
