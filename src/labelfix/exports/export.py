@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import pyarrow as pa
+
 from labelfix.arguments import checks_arguments
 from labelfix.data.dataset import shards_among
 from labelfix.data.decisions import decisions_file
@@ -13,7 +15,7 @@ from labelfix.data.files import find_files, text_of_paths
 from labelfix.data.metadata import metadata_files
 from labelfix.data.parquet import partition_of
 from labelfix.data.table_text import RECORDS_SUFFIX, table_suffix
-from labelfix.errors import ConfigError
+from labelfix.errors import ConfigError, UnreadableSample
 from labelfix.exports.annotation_tools import write_label_studio_config, write_tasks
 from labelfix.exports.fiftyone import write_fiftyone
 from labelfix.exports.folder import write_class_folder
@@ -28,6 +30,7 @@ from labelfix.exports.table import (
     notes_on_formulas,
     write_table,
 )
+from labelfix.modalities.base import get_modality, is_known
 from labelfix.report.io import report_file
 from labelfix.report.types import Report
 from labelfix.report.view import ReportView
@@ -59,6 +62,9 @@ _FORMAT_OF_SUFFIX: dict[str, ExportFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
+_FORMS_OF_ANY = ("own", "csv", "parquet", "jsonl", "cleanlab")
+"""Forms that hold samples of every kind."""
+
 _LINKED = {"folder", "fiftyone"}
 
 
@@ -139,6 +145,8 @@ def export(
     chosen = _choose_format(report, to, format)
     if chosen == "own":
         _refuse_own_form(report.run.source)
+    if not view.shows_images:
+        _refuse_image_form(view, chosen)
     _refuse_link(report, chosen, link=link)
     places = [to, _config_beside(to)] if chosen == "label-studio" else [to]
     refuse_overwriting_inputs(places, [*_inputs(report), report_file(run), decisions_file(run)])
@@ -199,9 +207,27 @@ def _result(job: _Job, written: _Written) -> ExportResult:
 
 
 def _write_table(job: _Job, form: TableFormat) -> _Written:
-    table = manifest_table(job.view, job.plan, job.to)
+    table = manifest_table(job.view, job.plan, job.to, _texts_of(job))
     write_table(table, job.to, form)
     return _Written(notes=notes_on_formulas(table) if form == "csv" else ())
+
+
+def _texts_of(job: _Job) -> pa.Array | None:
+    """Return the ``(M,)`` texts of the rows of a plan; ``None`` if the samples are no texts."""
+    name = job.view.report.run.modality
+    if name is None or not is_known(name):
+        return None
+    text_of = get_modality(name).text_of
+    if text_of is None:
+        return None
+    store = reopen_dataset(job.view.report, job.on_progress).store
+    texts: list[str | None] = []
+    for row in job.plan.rows.tolist():
+        try:
+            texts.append(text_of(store.read(row)))
+        except UnreadableSample:
+            texts.append(None)
+    return pa.array(texts, pa.large_string())
 
 
 def _write_cleanlab(job: _Job) -> _Written:
@@ -257,7 +283,7 @@ def _write_own_file(job: _Job) -> _Written:
     else:
         write_own_text(source, job.plan, job.to)
     is_elsewhere = job.to.resolve().parent != source.path.resolve().parent
-    if source.kind != "manifest" or not is_elsewhere:
+    if not source.has_files or not is_elsewhere:
         return _Written()
     return _Written(notes=(f"its image paths are relative to {source.path.parent}, as they were",))
 
@@ -330,6 +356,22 @@ def _refuse_own_form(source: DatasetSource) -> None:
             f"{what}: it cannot be exported in its own form",
             hint="choose --format folder or huggingface, or a table: csv, parquet or jsonl",
         )
+
+
+def _refuse_image_form(view: ReportView, chosen: ExportFormat) -> None:
+    """Refuse forms that hold pictures, for samples that are none.
+
+    Raises:
+        ConfigError: The form is one of them.
+    """
+    is_folder = chosen == "folder" and view.report.run.source.kind == "folder"
+    if chosen in _FORMS_OF_ANY or is_folder:
+        return
+    plural = view.wording.plural
+    raise ConfigError(
+        f"--format {chosen} is for images, and the samples of this run are {plural}",
+        hint=f"choose one of {', '.join(_FORMS_OF_ANY)}",
+    )
 
 
 def _why_not_own(source: DatasetSource) -> str | None:

@@ -54,19 +54,29 @@ def write_table(table: pa.Table, to: Path, form: TableFormat) -> None:
                         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def manifest_table(view: ReportView, plan: ExportPlan, to: Path) -> pa.Table:
+def manifest_table(
+    view: ReportView, plan: ExportPlan, to: Path, texts: pa.Array | None = None
+) -> pa.Table:
     """Return the rows of a plan as a manifest that lies at ``to``.
 
-    Columns: ``sample_id``, ``image`` and ``split`` where the data have them, ``label``,
+    Columns: ``sample_id``, ``image`` or ``text`` and ``split`` where the data have them, ``label``,
     ``sample_weight``, ``given_label``, ``decision``, ``final_label``, ``decided_at``,
     ``decided_by``. ``image`` is the path of the file, relative to the manifest if the images lie
     below its folder, else absolute.
+
+    Args:
+        view: The report.
+        plan: M rows of it.
+        to: Where the table will lie.
+        texts: ``(M,)`` texts, where the samples are texts.
     """
     rows = pa.array(plan.rows)
     kept = view.take(plan.rows, ["sample_id", "split", "given_label"])
     columns = {"sample_id": kept["sample_id"]}
     folder = folder_of_ids(view.report.run.source)
-    if folder is not None:
+    if texts is not None:
+        columns["text"] = texts
+    elif folder is not None:
         prefix = _prefix(folder, to)
         columns["image"] = pc.binary_join_element_wise(prefix, kept["sample_id"], "")
     if view.has_splits:
@@ -85,7 +95,7 @@ def notes_on_formulas(table: pa.Table) -> tuple[str, ...]:
     """
     formulas = 0
     for column in table.columns:
-        if column.type == pa.string():
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             is_formula = pc.match_substring_regex(column, _FORMULA).fill_null(False)
             is_number = pc.match_substring_regex(column, _NUMBER).fill_null(False)
             formulas += int(np.count_nonzero(pc.and_not(is_formula, is_number)))
@@ -100,7 +110,7 @@ def folder_of_ids(source: DatasetSource) -> Path | None:
     """Return the folder that ``sample_id`` is a path in; ``None`` if it is something else."""
     if source.kind == "folder":
         return source.path
-    is_path = source.kind == "manifest" and "id" not in source.columns
+    is_path = source.has_files and "id" not in source.columns
     return source.root if is_path else None
 
 
