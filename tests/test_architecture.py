@@ -4,6 +4,7 @@ import-linter holds the order of the packages: see pyproject.toml and `make lint
 """
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -74,3 +75,13 @@ def test_no_module_imports_the_package_itself() -> None:
 def test_no_method_of_the_benchmark_reaches_the_truth() -> None:
     for module in [*METHODS_OF_BENCHMARK, "benchmark.shared", "benchmark.worker"]:
         assert reachable(module).isdisjoint(KNOW_THE_TRUTH), module
+
+
+def test_only_modalities_know_which_kind_of_sample_there_is():
+    """What differs between kinds of samples is asked of the modality: there is one flow."""
+    asks = re.compile(r"""modality(?:\.name)?\s*(?:==|!=|\bin\b\s*[\[({])""")
+    for name, path in MODULES.items():
+        if name.startswith("modalities"):
+            continue
+        found = asks.findall(path.read_text(encoding="utf-8"))
+        assert not found, f"{path}: {found}"

@@ -522,9 +522,8 @@ def _claim(
     dataset: LabeledDataset, modality: Modality, config: AuditConfig, decided: Decisions | None
 ) -> dict[str, Any]:
     """Return what makes two runs the same one, as JSON values."""
-    kind = {} if modality.name == "image" else {"modality": modality.name}  # as in older claims
     return {
-        **kind,
+        "modality": modality.name,
         "config": as_json(asdict(config)),
         "fingerprint": dataset.fingerprint,
         "labels": _labels_digest(dataset),
