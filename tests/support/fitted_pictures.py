@@ -23,8 +23,10 @@ from labelfix.training.checkpoints import Checkpoints
 from labelfix.training.cross_fit_networks import FineTuned, Networks, Recipe, cross_fit_networks
 from labelfix.training.distributed import World
 from labelfix.types import MISSING, FoldAssignment, Reviewed
+from labelfix.utils.progress import OnProgress, no_progress
 
 CLASSES, FOLDS, SIDE = 3, 2, 32
+FREE = RegularizationConfig(form="none")
 NO_SELF_LABELING = SelfLabelingConfig(correct_from=None, reweight_from=None)
 
 
@@ -81,16 +83,19 @@ def fit_pictures(
     rules: SelfLabelingConfig = NO_SELF_LABELING,
     epochs: int = 2,
     world: World = World(),  # noqa: B008 - frozen
+    networks: Networks | None = None,
+    regularization: RegularizationConfig = FREE,
+    workers: int = 0,
+    on_progress: OnProgress = no_progress,
+    **changes: Any,
 ) -> FineTuned:
-    """Fine-tune two networks without norms of batches, so that processes may share each batch."""
-    device = torch.device("cpu")
-    training = FineTuningConfig(
-        folds=FOLDS, epochs=epochs, batch_size=16, optimizer="sgd", learning_rate=0.001
-    )
-    networks = Networks(
+    """Fine-tune two networks, by default ones without norms of batches, which processes share."""
+    usual = {"folds": FOLDS, "batch_size": 16, "optimizer": "sgd", "learning_rate": 0.001}
+    training = FineTuningConfig(**{**usual, "epochs": epochs, **changes})
+    networks = networks or Networks(
         lambda classes: timm.create_model("test_vit", num_classes=classes, img_size=SIDE),
         pretrained={},
-        device=device,
+        device=torch.device("cpu"),
     )
     return cross_fit_networks(
         PicturesInMemory(inputs, world),
@@ -99,7 +104,7 @@ def fit_pictures(
         networks,
         Recipe(
             training=training,
-            regularization=RegularizationConfig(form="none"),
+            regularization=regularization,
             self_labeling=rules,
             seed=0,
         ),
@@ -107,6 +112,8 @@ def fit_pictures(
         checkpoints=Checkpoints(checkpoints, "pictures"),
         world=world,
         trusted_label=trusted_label,
+        workers=workers,
+        on_progress=on_progress,
     )
 
 

@@ -8,7 +8,14 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig, RegularizationConfig
+from labelfix.config import (
+    AuditConfig,
+    BackboneConfig,
+    FineTuningConfig,
+    RegularizationConfig,
+    TopConfig,
+    Tune,
+)
 
 
 class Killed(BaseException):
@@ -31,9 +38,10 @@ def config_of(
     backbone: str = "test_resnet",
     form: Any = "projection",
     pretrained: bool = True,
+    tune: Tune = "full",
     **changes: Any,
 ) -> AuditConfig:
-    own = backbone.removesuffix("_in_little_memory")
+    own = backbone.removesuffix("_in_little_memory").removesuffix("_with_drop_out")
     settings = {"folds": 2, "epochs": 3, "batch_size": 16, "learning_rate": 3e-3} | changes
     return AuditConfig(
         backbone=BackboneConfig(
@@ -43,8 +51,9 @@ def config_of(
             image_size=32,
             device="cpu",
         ),
-        tune="full",
+        tune=tune,
         fine_tuning=FineTuningConfig(**settings),
+        top=TopConfig(least_steps=1, **settings),
         regularization=RegularizationConfig(form=form),
         cache=cache,
     )

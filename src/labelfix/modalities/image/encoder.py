@@ -227,9 +227,11 @@ class ImageTrainer:
 
     def recipe(self, classes: int, weights: str) -> str:
         """Return the call of timm that loads the network from a file of weights."""
+        size = self.network.preprocessing.size
+        fitted = f"img_size={size}, " if hasattr(self.network.model, "set_input_size") else ""
         return (
-            f"timm.create_model({self.name!r}, num_classes={classes}, "
-            f"checkpoint_path={weights!r}); inputs of {self.network.preprocessing.size} pixels"
+            f"timm.create_model({self.name!r}, num_classes={classes}, {fitted}"
+            f"checkpoint_path={weights!r}); inputs of {size} pixels"
         )
 
 
