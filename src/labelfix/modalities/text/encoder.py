@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.config import AuditConfig
+from labelfix.config import EMBEDDED_BACKBONE, AuditConfig
 from labelfix.errors import UnreadableSample
 from labelfix.modalities.text.ngrams import CHARACTERS, WORDS, ngram_features
 from labelfix.modalities.text.reading import decode_text
 from labelfix.modalities.text.static_embeddings import NAME as STATIC
 from labelfix.modalities.text.static_embeddings import StaticEmbeddings, load_static_embeddings
 from labelfix.modalities.text.statistics import text_statistics
-from labelfix.types import Features, SampleStore
+from labelfix.modalities.text.transformer import Transformer, load_transformer
+from labelfix.types import Assumption, Features, SampleStore
 from labelfix.utils.progress import OnProgress, Progress
 from labelfix.utils.sample_reader import (
     DIGEST_BYTES,
@@ -66,40 +67,49 @@ def read_texts(store: SampleStore, on_progress: OnProgress) -> ReadTexts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextEncoder:
-    """Static word vectors beside n-grams of the data set.
+    """What knows the language, static word vectors or a transformer, beside n-grams of the data.
 
     Args:
-        static: The word vectors.
+        language: The word vectors, or the transformer.
     """
 
-    static: StaticEmbeddings
+    language: StaticEmbeddings | Transformer
 
     @classmethod
     def load(cls, config: AuditConfig) -> "TextEncoder":
-        """Load the word vectors.
+        """Load the word vectors, or the encoder that was asked for.
 
         Raises:
-            BackboneError: Another encoder was asked for, or they cannot be had.
+            BackboneError: It cannot be had.
         """
-        return cls(load_static_embeddings())
+        if config.backbone.name in (EMBEDDED_BACKBONE, STATIC):
+            return cls(load_static_embeddings())
+        return cls(load_transformer(config.backbone))
 
     @property
     def name(self) -> str:
         """What the report calls it."""
-        return f"{STATIC} and n-grams"
+        return f"{self.language.name} and n-grams"
 
     def encode(
         self, store: SampleStore, fingerprint: str, cache: Path, on_progress: OnProgress
     ) -> Features:
-        """Return the features of every text; nothing is cached, as that would take as long."""
+        """Return the features of every text; what a transformer makes of it is cached.
+
+        Raises:
+            RunError: The cache cannot be written to.
+        """
         read = read_texts(store, on_progress)
         rows = [row for row, text in enumerate(read.texts) if text is not None]
         texts = [text for text in read.texts if text is not None]
-        parts = (
-            self.static.encode(texts),
-            ngram_features(texts, WORDS),
-            ngram_features(texts, CHARACTERS),
-        )
+        assumptions: tuple[Assumption, ...] = ()
+        if isinstance(self.language, Transformer):
+            stored = self.language.stored(store, fingerprint, cache, on_progress)
+            language = stored.arrays["values"][rows]
+            assumptions = _said_of_cuts(int(stored.arrays["is_cut"].sum()), self.language)
+        else:
+            language = self.language.encode(texts)
+        parts = (language, ngram_features(texts, WORDS), ngram_features(texts, CHARACTERS))
         values = np.zeros((len(read.texts), sum(part.shape[1] for part in parts)), np.float16)
         values[rows] = np.concatenate(parts, axis=1)
         return Features(
@@ -107,8 +117,18 @@ class TextEncoder:
             content=read.content,
             unreadable=read.unreadable,
             statistics=text_statistics(read.texts),
+            assumptions=assumptions,
         )
 
     def settings(self) -> Mapping[str, Any]:
         """Return what shaped the features, as JSON values."""
-        return {"weights_digest": self.static.digest, "ngrams": ["word 1-2", "character 3-5"]}
+        return {"weights_digest": self.language.digest, "ngrams": ["word 1-2", "character 3-5"]}
+
+
+def _said_of_cuts(count: int, transformer: Transformer) -> tuple[Assumption, ...]:
+    if not count:
+        return ()
+    what = "text is" if count == 1 else "texts are"
+    read = f"the {transformer.length} tokens that {transformer.name} reads"
+    said = f"{count:,} {what} longer than {read}: it saw the beginning alone (--backbone)"
+    return (Assumption("values", said),)

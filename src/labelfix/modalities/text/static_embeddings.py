@@ -38,11 +38,13 @@ class StaticEmbeddings:
         vectors: ``(V, D)`` float32.
         tokenizer: Cuts texts into tokens.
         digest: Of the two files.
+        name: What the report calls them.
     """
 
     vectors: NDArray[np.float32]
     tokenizer: Any
     digest: str
+    name: str = NAME
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return ``(N, D)`` the mean vector of the tokens of each text, zeros without a token."""
