@@ -14,6 +14,7 @@ import pytest
 import timm
 from given_probs import noisy, write
 from safetensors.torch import save_file
+from written_texts import sentences, write_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,6 +42,8 @@ def place(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
     pq.write_table(pa.table({"image": images, "label": species}), folder / "images.parquet")
     write(folder / "probs.csv", noisy())
+    texts, labels = sentences(40)
+    write_table(folder / "reviews.csv", {"text": texts, "label": labels})
     model = timm.create_model("resnet18", pretrained=False)
     save_file(model.state_dict(), folder / "resnet18.safetensors")
     return folder
