@@ -20,6 +20,7 @@ from labelfix.pipeline.finish import AuditResult
 from labelfix.pipeline.samples import audit as run_audit
 from labelfix.pipeline.samples import trains_whole_network
 from labelfix.utils.progress import OnProgress, no_progress
+from labelfix.utils.text import seconds_of
 
 
 @checks_arguments
@@ -35,6 +36,7 @@ def audit(
     image_size: int | None = None,
     device: Device | None = None,
     tune: Tune | None = None,
+    time: str | float | None = None,
     folds: int | None = None,
     epochs: int | None = None,
     learning_rate: float | None = None,
@@ -99,6 +101,7 @@ def audit(
             image_size=image_size,
             device=device,
         ),
+        "auto": _given(time_limit=None if time is None else seconds_of(time, "time")),
         "heads": _given(folds=None if tuned in ("top", "full") else folds),
         "fine_tuning": networks,
         "top": networks,
@@ -160,9 +163,11 @@ def _known_kinds(thresholds: Mapping[str, float]) -> Mapping[str, float]:
 def _refuse_unused(config: AuditConfig, options: list[str]) -> None:
     """Refuse options that would change nothing."""
     if options and not trains_whole_network(config):
+        trained = "heads on frozen features are trained here"
+        if config.tune != "head":
+            trained = "heads on frozen features may be chosen here"
         raise ConfigError(
-            f"{', '.join(map(named, options))}: for networks, and heads on frozen features are "
-            "trained here",
+            f"{', '.join(map(named, options))}: for networks, and {trained}",
             hint=f"train the upper stages of the network with {named('tune', value='top')}, all of "
             f"it with {named('tune', value='full')}, or leave that out",
         )

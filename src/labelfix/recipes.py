@@ -315,15 +315,28 @@ class FullTuning:
         return self.world.share_norms(self.trainer.fresh_network(classes, self.device), self.device)
 
     def _workers(self) -> int:
-        """Return how many networks train at once, each on a core: one if they draw chances.
-
-        0 trains a network on all cores: a whole one is too slow on one.
-        """
-        if self.layers is None or self.device.type != "cpu" or self.world.size > 1:
+        """Return how many networks train at once; 0 trains a whole one, too slow on one core."""
+        if self.layers is None:
             return 0
-        if draws_chances(self._make(2)):
-            return 1
-        return min(self.folds, torch.get_num_threads())
+        return networks_at_once(self._make(2), self.folds, self.device, processes=self.world.size)
+
+
+def networks_at_once(model: nn.Module, folds: int, device: torch.device, *, processes: int) -> int:
+    """Return how many upper networks train at once, each on a core: one if they draw chances.
+
+    0 trains a network on all cores, or on the device.
+
+    Args:
+        model: One of them.
+        folds: F, how many there are.
+        device: Where they are trained.
+        processes: How many train each network.
+    """
+    if device.type != "cpu" or processes > 1:
+        return 0
+    if draws_chances(model):
+        return 1
+    return min(folds, torch.get_num_threads())
 
 
 def _cut(
@@ -341,6 +354,7 @@ def _cut(
         samples,
         largest_share=config.largest_step,
         budget=config.cache_bytes,
+        module=config.cut,
     )
     views = config.cache_bytes // (cut.bytes_of_view * max(1, samples))
     return (

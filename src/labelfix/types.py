@@ -34,7 +34,7 @@ def _freeze_arrays(record: Any) -> None:
             object.__setattr__(record, field.name, view)
 
 
-AssumptionTopic = Literal["splits", "columns", "labels", "values", "files", "probabilities"]
+AssumptionTopic = Literal["splits", "columns", "labels", "values", "files", "probabilities", "tune"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,10 @@ WhatIsTuned: TypeAlias = Annotated[
     Tune | None,
     typer.Option(help=option_help("tune")),
 ]
+TimeLimit: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--time", metavar="DURATION", help=option_help("time")),
+]
 Folds: TypeAlias = Annotated[
     int | None,
     typer.Option(

@@ -89,6 +89,9 @@ class _Drawn:
         self._task: TaskID | None = None
 
     def __call__(self, progress: Progress, /) -> None:
+        if progress.is_remark:
+            self._bars.console.print(Text(plain(progress.stage)), soft_wrap=True)
+            return
         if self._task is None or progress.stage != self._stage:
             self.end_stage()
             self._stage = progress.stage
@@ -120,6 +123,9 @@ class _Lines:
         self._ended = False
 
     def __call__(self, progress: Progress, /) -> None:
+        if progress.is_remark:
+            self._say(progress.stage)
+            return
         now = time.monotonic()
         if self._last is None or progress.stage != self._last.stage:
             self.end_stage()

@@ -6,6 +6,7 @@ In: values of the command line, of Python and of a TOML file. Out: one frozen `A
 from labelfix.config.settings import (
     EMBEDDED_BACKBONE,
     AuditConfig,
+    AutoConfig,
     BackboneConfig,
     DatasetConfig,
     Device,
@@ -29,6 +30,7 @@ from labelfix.config.settings import (
 __all__ = [
     "EMBEDDED_BACKBONE",
     "AuditConfig",
+    "AutoConfig",
     "BackboneConfig",
     "DatasetConfig",
     "Device",

@@ -166,6 +166,15 @@ OPTIONS = {
         Option(name="device", group=_NETWORK, setting="backbone.device"),
         Option(name="tune", group=_TRAINING, setting="tune"),
         Option(
+            name="time",
+            group=_TRAINING,
+            type="duration",
+            default="10m on a CPU, no limit on a GPU",
+            text="How long the whole audit may take, such as ``90s``, ``10m`` or ``1h30m``. "
+            "{tune=auto} takes the most thorough training that fits, as far as a few batches tell; "
+            "any other {tune} is kept, and it is said beforehand if the time will not do.",
+        ),
+        Option(
             name="folds",
             group=_TRAINING,
             type="integer",

@@ -35,6 +35,7 @@ from labelfix.issues.types import IssueKinds
 from labelfix.modalities.base import Modality, get_modality
 from labelfix.modalities.image.decode import quiet_pillow
 from labelfix.pipeline.finish import AuditFindings, AuditResult, Origin, report_on, write_run
+from labelfix.pipeline.tune_choice import TuneChoice, choose_tuning, is_left_open
 from labelfix.recipes import FullTuning, HeadTuning
 from labelfix.report.run_folder import (
     CHECKPOINTS_NAME,
@@ -95,6 +96,7 @@ class AuditContext:
         clock: Told how long each stage takes.
         on_progress: Told what is going on.
         on_images: Told digests of the samples as soon as they were read; may refuse to go on.
+        choice: Why this is trained and nothing else.
     """
 
     dataset: LabeledDataset
@@ -104,6 +106,7 @@ class AuditContext:
     clock: StageTimer
     on_progress: OnProgress
     on_images: Callable[[Mapping[str, str]], None]
+    choice: TuneChoice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -287,10 +290,13 @@ def _score(
                 seed=config.seed,
                 libraries=(*LIBRARIES, *modality.libraries),
                 settings=settings,
-                assumptions=plan.seen.assumptions,
+                assumptions=plan.seen.assumptions + context.choice.assumptions,
             ),
         )
 
+
+CHOSEN = "chosen"
+"""Where the claim of a run says what was chosen to be trained."""
 
 NAMED_CLASSES = 3
 """How many classes a note names before it only counts them."""
@@ -390,7 +396,14 @@ def audit_samples(
         decided = decisions_of(decisions)
         reviewed = reviewed_by(decided, dataset.sample_id, dataset.given_label, dataset.class_names)
         refuse_to_replace(decisions, out)
+        with clock.stage("choosing what is trained"):
+            kept = folder.kept(CHOSEN) if resume else None
+            choice = choose_tuning(dataset, modality, config, kept, on_progress)
         claim = _claim(dataset, modality, config, decided)
+        if choice.kept:
+            claim[CHOSEN] = dict(choice.kept)
+        config = choice.config
+        _refuse_misfits(config, resume=resume, half_rate=half_rate)
         if resume and not half_rate and folder.is_finished(claim):
             content = content_key(content_of(dataset.store, on_progress))
             folder.refuse_other_images({"content": content})
@@ -404,7 +417,9 @@ def audit_samples(
             if overwrite:
                 _checkpoints(folder, claim).remove()  # of a run that nobody will go on with
         on_images = folder.settle_images if world.is_writer else _no_matter
-        context = AuditContext(dataset, modality, reviewed, config, clock, on_progress, on_images)
+        context = AuditContext(
+            dataset, modality, reviewed, config, clock, on_progress, on_images, choice
+        )
         try:
             return AuditResult(out, _run(context, folder, claim, halvings, decisions))
         except LabelfixError:  # the mended command shall find its RUN free
@@ -414,13 +429,15 @@ def audit_samples(
 
 
 def trains_whole_network(config: AuditConfig) -> bool:
-    """Return whether a configuration trains the backbone here, not just heads.
+    """Return whether a configuration is sure to train the backbone here, not just heads.
 
     Raises:
         BackboneError: The device that was asked for is not there.
     """
     device = choose_device(config.backbone.device)
-    return config.tune in ("top", "full") or (config.tune == "auto" and device.type == "cuda")
+    if config.tune == "auto":
+        return device.type == "cuda" and config.auto.time_limit is None
+    return config.tune in ("top", "full")
 
 
 def _no_matter(images: Mapping[str, str]) -> None:
@@ -430,7 +447,7 @@ def _no_matter(images: Mapping[str, str]) -> None:
 def _refuse_misfits(config: AuditConfig, *, resume: bool, half_rate: bool) -> None:
     """Refuse what cannot go together, before anything is read."""
     is_full = trains_whole_network(config)
-    if half_rate and not (resume and is_full):
+    if half_rate and not (resume and (is_full or is_left_open(config))):
         raise ConfigError(
             "half the learning rate is for whole networks whose training is gone on with",
             hint="use --half-rate together with --resume and --tune full",
@@ -499,6 +516,7 @@ def _run(
         "threads": torch.get_num_threads(),
         "device_name": _device_name(settings["device"]),
         **recipe,
+        "assumptions": context.choice.told(findings.report.run.assumptions),
     }
     images = shown_images(dataset, follow_links=False)
     renderer = context.modality.renderer(images, settings, context.on_progress)

@@ -211,6 +211,11 @@ class RunFolder:
                 with suppress(OSError):  # it is not empty
                     folder.rmdir()
 
+    def kept(self, key: str) -> Mapping[str, Any] | None:
+        """Return what the claim of the run in the folder holds under a key, if it is a mapping."""
+        found = (self._held() or {}).get(key)
+        return found if isinstance(found, dict) else None
+
     def is_finished(self, claim: Mapping[str, Any]) -> bool:
         """Return whether the folder holds that very run, and it is whole."""
         run, unfinished = self._read_json(RUN_NAME), self._read_json(UNFINISHED_NAME)

@@ -27,7 +27,7 @@ from labelfix.training.recorder import EvidenceRecorder, mean_over
 from labelfix.training.regularization import LayerBalls, LayerTravel
 from labelfix.training.self_labeling import SelfLabeler
 from labelfix.types import MISSING, Evidence, FoldAssignment
-from labelfix.utils.progress import OnProgress, Progress, no_progress
+from labelfix.utils.progress import OnProgress, Progress, SharedStage, no_progress
 from labelfix.utils.torch_utils import one_core_threads
 
 Predictions: TypeAlias = Iterator[tuple[Tensor, Tensor]]
@@ -201,6 +201,8 @@ def cross_fit_networks(
         _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
         for fold in range(recipe.training.folds)
     ]
+    if workers > 1:
+        fittings = _as_one_stage(fittings, judgeable, on_progress)
 
     def fit(fitting: _Fitting, size: int | None = None) -> tuple[_Trained, Predictions]:
         rows = _rows_of(judgeable, fitting.fold)
@@ -235,8 +237,7 @@ def _with_enough_steps(
     """Return the recipe with as many passes as small data need to be trained on."""
     training = recipe.training
     steps = len(views.step_sizes(rows, training.batch_size // world.size))
-    wanted = min(-(-training.least_steps // steps), training.most_epochs)
-    return replace(recipe, training=replace(training, epochs=max(training.epochs, wanted)))
+    return replace(recipe, training=replace(training, epochs=training.epochs_of(steps)))
 
 
 def _rows_of(judgeable: FoldAssignment, fold: int) -> NDArray[np.int64]:
@@ -248,6 +249,18 @@ def _judged_in(judgeable: FoldAssignment, fold: int) -> NDArray[np.int64]:
     """Return the samples that the network of a fold judges: those of its fold, and of none."""
     in_fold = (judgeable.fold == fold) | (judgeable.fold == MISSING)
     return np.flatnonzero(judgeable.is_judged & in_fold)
+
+
+def _as_one_stage(
+    fittings: Sequence["_Fitting"], judgeable: FoldAssignment, on_progress: OnProgress
+) -> list["_Fitting"]:
+    """Return fittings that go on at once, whose steps add up to those of one stage."""
+    steps = [fitting.steps(_rows_of(judgeable, fitting.fold)) for fitting in fittings]
+    stage = SharedStage(f"fine-tuning {len(fittings)} networks", steps, on_progress)
+    return [
+        replace(fitting, on_progress=stage.of_part(number))
+        for number, fitting in enumerate(fittings)
+    ]
 
 
 @contextmanager
@@ -323,6 +336,12 @@ class _Fitting:
     on_progress: OnProgress
     fold: int
 
+    def steps(self, rows: NDArray[np.int64]) -> int:
+        """Return how many steps training on some rows takes."""
+        training = self.recipe.training
+        sizes = self.views.step_sizes(rows, training.batch_size // self.world.size)
+        return training.epochs * len(sizes)
+
     def run(
         self,
         rows: NDArray[np.int64],
@@ -393,6 +412,8 @@ class _Fitting:
         if saved is not None and (saved["rate"] == rate or not _is_wild(saved["log"], classes)):
             tuning.load_state_dict(saved["tuning"])
             log = saved["log"]
+            steps = len(tuning.setup.step_sizes)
+            self._tell(tuning.epoch * steps, steps)
         while tuning.epoch < self.recipe.training.epochs:
             # what is drawn inside the network (drop-out) must not depend on where a run was cut
             torch.manual_seed(hash((self.recipe.seed, self.fold, tuning.epoch)) % 2**63)
@@ -431,17 +452,21 @@ class _Fitting:
         )
 
     def _on_step(self, tuning: FineTuning) -> Callable[[int, float, float], None]:
-        epochs, steps = self.recipe.training.epochs, len(tuning.setup.step_sizes)
-        stage = f"fine-tuning network {self.fold + 1} of {self.recipe.training.folds}"
+        steps = len(tuning.setup.step_sizes)
 
         def report(step: int, loss: float, speed: float) -> None:
-            done = (tuning.epoch - 1) * steps + step
             note = f"loss {loss:.3f}, {speed:.0f} images/s"
             if tuning.micro_batch_size is not None:
                 note += f", {tuning.micro_batch_size} at a time as memory is short"
-            self.on_progress(Progress(stage, done, epochs * steps, "steps", note))
+            self._tell((tuning.epoch - 1) * steps + step, steps, note)
 
         return report
+
+    def _tell(self, done: int, steps: int, note: str = "") -> None:
+        """Tell how many steps are done, of all epochs of so many steps each."""
+        training = self.recipe.training
+        stage = f"fine-tuning network {self.fold + 1} of {training.folds}"
+        self.on_progress(Progress(stage, done, training.epochs * steps, "steps", note))
 
     def _share_beliefs(self, labeler: SelfLabeler) -> None:
         if self.world.size == 1:

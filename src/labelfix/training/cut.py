@@ -141,35 +141,68 @@ def possible_cuts(model: nn.Module, input_size: int) -> tuple[Cut, ...]:
     return tuple(cuts)
 
 
-def choose_cut(cuts: Sequence[Cut], samples: int, *, largest_share: float, budget: int) -> Cut:
-    """Return the lowest cut whose steps are cheap enough and whose activations fit.
+def affordable_cuts(
+    cuts: Sequence[Cut],
+    samples: int,
+    *,
+    largest_share: float,
+    budget: int,
+    module: str | None = None,
+) -> tuple[Cut, ...]:
+    """Return the cuts whose steps are cheap enough and whose activations fit, the lowest first.
 
-    Where no step is cheap enough, it is the highest that fits.
+    Where no step is cheap enough, the highest that fits is left.
 
     Args:
         cuts: From `possible_cuts`.
         samples: N.
         largest_share: Of the multiplications of a whole step that a step may take.
         budget: Bytes for the activations of one view of all samples.
+        module: The first trained one, if that is decided.
+    """
+    fitting = [cut for cut in cuts if cut.bytes_of_view * samples <= budget]
+    if module is not None:
+        return tuple(cut for cut in fitting if cut.module == module)
+    cheap = [cut for cut in fitting if cut.step_share <= largest_share]
+    return tuple(cheap or fitting[-1:])
+
+
+def choose_cut(
+    cuts: Sequence[Cut],
+    samples: int,
+    *,
+    largest_share: float,
+    budget: int,
+    module: str | None = None,
+) -> Cut:
+    """Return the lowest of `affordable_cuts`, which has the same arguments.
 
     Raises:
-        BackboneError: There is no cut, or the activations of none fit.
+        BackboneError: There is no cut, none at that module, or the activations of none fit.
     """
     if not cuts:
         raise BackboneError(
             "this network cannot be cut between its stages",
             hint="train heads with --tune head, or the whole network with --tune full",
         )
-    fitting = [cut for cut in cuts if cut.bytes_of_view * samples <= budget]
-    if not fitting:
-        least = min(cut.bytes_of_view for cut in cuts) * samples
+    wanted = [cut for cut in cuts if module in (None, cut.module)]
+    if not wanted:
+        raise BackboneError(
+            f"this network cannot be cut at {module!r}",
+            hint=f"set top.cut to one of {', '.join(cut.module for cut in cuts)}",
+        )
+    affordable = affordable_cuts(
+        cuts, samples, largest_share=largest_share, budget=budget, module=module
+    )
+    if not affordable:
+        least = min(cut.bytes_of_view for cut in wanted) * samples
         raise BackboneError(
             f"the activations of {samples:,} samples would take {least / 1e9:.1f} GB or more, and "
             f"{budget / 1e9:.1f} GB are allowed",
             hint="choose a smaller --image-size or --backbone, a larger top.cache_bytes with "
             "--config, or --tune head",
         )
-    return next((cut for cut in fitting if cut.step_share <= largest_share), fitting[-1])
+    return affordable[0]
 
 
 def draws_chances(model: nn.Module) -> bool:

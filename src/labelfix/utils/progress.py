@@ -1,9 +1,10 @@
 """What every audit does, whatever it takes for evidence."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Protocol
 
 
@@ -17,6 +18,7 @@ class Progress:
         total: How many there are; ``None`` while that is not known.
         unit: What is counted, in the plural.
         note: A figure worth seeing (a loss, a rate), or "".
+        is_remark: Whether ``stage`` is a line to be printed once, and nothing that goes on.
     """
 
     stage: str
@@ -24,6 +26,7 @@ class Progress:
     total: int | None
     unit: str
     note: str = ""
+    is_remark: bool = False
 
 
 class OnProgress(Protocol):
@@ -36,6 +39,39 @@ class OnProgress(Protocol):
 
 def no_progress(progress: Progress, /) -> None:
     """Ignore progress."""
+
+
+def remark(text: str) -> Progress:
+    """Return a line that stays on the terminal, between the stages."""
+    return Progress(text, 0, None, "", is_remark=True)
+
+
+class SharedStage:
+    """One stage of several parts that go on at once: their units add up.
+
+    Args:
+        stage: What is going on.
+        totals: How many units each part has.
+        on_progress: Told whenever a part is; calls come from one thread at a time.
+    """
+
+    def __init__(self, stage: str, totals: Sequence[int], on_progress: OnProgress) -> None:
+        self._stage, self._total, self._on_progress = stage, sum(totals), on_progress
+        self._done = [0] * len(totals)
+        self._lock = Lock()
+
+    def of_part(self, number: int) -> OnProgress:
+        """Return what takes the progress of one part."""
+
+        def report(progress: Progress, /) -> None:
+            with self._lock:
+                self._done[number] = progress.done
+                done = sum(self._done)
+                self._on_progress(
+                    Progress(self._stage, done, self._total, progress.unit, progress.note)
+                )
+
+        return report
 
 
 @dataclass(slots=True)

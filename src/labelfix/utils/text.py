@@ -1,8 +1,16 @@
 """Text for people and terminals: figures, times and names, and settings as JSON values."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
+
+from labelfix.arguments import named
+from labelfix.errors import ConfigError
+
+_DURATION = re.compile(
+    r"(?:(\d+(?:\.\d+)?) ?h)? ?(?:(\d+(?:\.\d+)?) ?m(?:in)?)? ?(?:(\d+(?:\.\d+)?) ?s)?"
+)
 
 
 def plain(text: str) -> str:
@@ -26,6 +34,43 @@ def duration(seconds: float) -> str:
         return f"{whole // 60}:{whole % 60:02} min"
     minutes = whole // 60
     return f"{minutes // 60}:{minutes % 60:02} h"
+
+
+def seconds_of(value: str | float, argument: str) -> float:
+    """Return the seconds that a text such as ``90s``, ``10m`` or ``1h30m`` means.
+
+    Args:
+        value: The text, or seconds.
+        argument: What it is given for, as Python spells it.
+
+    Raises:
+        ConfigError: It is no duration, or none above 0.
+    """
+    seconds = _of_parts(value) if isinstance(value, str) else value
+    if not 0 < seconds < math.inf:  # NaN fails too
+        raise ConfigError(
+            f"{named(argument)} {value!r} is no duration above 0",
+            hint="write hours, minutes and seconds, such as 1h30m, 10m or 90s",
+        )
+    return seconds
+
+
+def _of_parts(text: str) -> float:
+    """Return the seconds of hours, minutes and seconds; NaN if it is not of that form."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    parts = match.groups("") if match else ()
+    if not any(parts):
+        return math.nan
+    return sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
+
+
+def about(seconds: float) -> str:
+    """Return a time that was estimated, in words: ``about 7 minutes``."""
+    for unit, length in (("hour", 3600), ("minute", 60)):
+        # from 1.5 on, so that no estimate is off by half only because it was rounded
+        if seconds >= 1.5 * length:
+            return f"about {seconds / length:,.0f} {unit}s"
+    return f"about {max(1, math.ceil(seconds / 10) * 10)} seconds"
 
 
 def rate(per_second: float) -> str:

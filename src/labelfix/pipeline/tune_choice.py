@@ -1,0 +1,435 @@
+"""Choose what is trained by how long it would take: heads, upper stages, or whole networks.
+
+A few real samples are read, encoded and trained on; the rest is multiplication. The choice is kept
+with the claim of a run, so that a run that is gone on with does not choose anew.
+
+Letters: N samples, K classes, D features, F folds, V views.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from labelfix.arguments import named
+from labelfix.config import AuditConfig, AutoConfig, FineTuningConfig, Tune
+from labelfix.modalities.base import Modality, NetworkTrainer
+from labelfix.recipes import HeadTuning, networks_at_once
+from labelfix.training.cut import Cut, affordable_cuts, possible_cuts
+from labelfix.training.step_times import StepTimes, time_step
+from labelfix.types import MISSING, Assumption, LabeledDataset, SampleStore
+from labelfix.utils.progress import OnProgress, no_progress, remark, said
+from labelfix.utils.text import about
+from labelfix.utils.threads import cores
+from labelfix.utils.torch_utils import choose_device, one_core_threads
+
+STAGE = "timing a few batches"
+
+
+@dataclass(frozen=True, slots=True)
+class TuningPlan:
+    """One way to train.
+
+    Args:
+        tune: ``"head"``, ``"top"`` or ``"full"``.
+        cut: For ``"top"``: the module that is trained first.
+        seconds: How long the whole audit would take.
+    """
+
+    tune: Tune
+    cut: str | None = None
+    seconds: float = math.nan
+
+    @property
+    def name(self) -> str:
+        """What a sentence calls it."""
+        return self.tune if self.cut is None else f"{self.tune} from {self.cut} on"
+
+    @property
+    def asked_by(self) -> str:
+        """How a caller asks for it."""
+        return self.name if self.cut else named("tune", value=self.tune)
+
+
+@dataclass(frozen=True, slots=True)
+class TuneChoice:
+    """What is trained, and what is said of it.
+
+    Args:
+        config: The configuration with ``tune`` decided.
+        kept: What the claim of the run holds of it, as JSON values; empty where nothing was chosen.
+        assumption: What the report says: the same whenever the same is chosen.
+        estimate: What the terminal and ``run.json`` say in its place: with times, which are never
+            the same; ``None`` where nothing was timed.
+    """
+
+    config: AuditConfig
+    kept: Mapping[str, Any]
+    assumption: Assumption | None = None
+    estimate: Assumption | None = None
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """Return what the report takes for granted."""
+        return () if self.assumption is None else (self.assumption,)
+
+    def told(self, assumptions: Sequence[Assumption]) -> list[dict[str, str]]:
+        """Return the assumptions of a report with the estimate, as JSON values."""
+        others = [one for one in assumptions if one != self.assumption]
+        own = self.estimate or self.assumption
+        return [asdict(one) for one in [*others, *([own] if own else [])]]
+
+
+def is_left_open(config: AuditConfig) -> bool:
+    """Return whether it has yet to be chosen what is trained.
+
+    Raises:
+        BackboneError: The device that was asked for is not there.
+    """
+    return config.tune == "auto" and _limit(config) is not None
+
+
+def choose_tuning(
+    dataset: LabeledDataset,
+    modality: Modality,
+    config: AuditConfig,
+    kept: Mapping[str, Any] | None,
+    on_progress: OnProgress,
+) -> TuneChoice:
+    """Return the most thorough training that is done within the time limit.
+
+    Args:
+        dataset: The samples.
+        modality: Of them.
+        config: What was asked for.
+        kept: What an unfinished run that is gone on with has chosen; ``None`` chooses.
+        on_progress: Told the choice.
+
+    Raises:
+        LabelfixError: The network cannot be had, or the samples cannot be read.
+    """
+    limit = _limit(config)
+    if limit is None or (config.tune != "auto" and config.auto.time_limit is None):
+        return TuneChoice(config, {})
+    if config.tune != "auto":
+        return TuneChoice(config, {}, estimate=_warned(dataset, modality, config, on_progress))
+    if kept is not None:
+        return _chosen(config, _kept_plan(kept))
+    labeled = int((dataset.given_label != MISSING).sum())
+    if labeled < config.auto.least_samples:
+        return _of_few(config, labeled, modality.plural)
+    with said(STAGE, on_progress):
+        plans = timed_plans(dataset, modality, config)
+    if len(plans) == 1:  # there is nothing but heads to train
+        return _chosen(config, plans[0])
+    plan = most_thorough(plans, limit)
+    choice = _chosen(config, plan)
+    estimate = Assumption("tune", estimate_of(plan, plans))
+    on_progress(remark(f"tune: {estimate.text}"))
+    return replace(choice, estimate=estimate)
+
+
+def most_thorough(plans: Sequence[TuningPlan], limit: float) -> TuningPlan:
+    """Return the last plan that fits, or the first if none does.
+
+    Args:
+        plans: From the least thorough to the most.
+        limit: Seconds.
+    """
+    fitting = [plan for plan in plans if plan.seconds <= limit]
+    return fitting[-1] if fitting else plans[0]
+
+
+def estimate_of(plan: TuningPlan, plans: Sequence[TuningPlan]) -> str:
+    """Return how long a plan takes, and what the next one and the last one would, in a sentence."""
+    text = f"{plan.name}, in {about(plan.seconds)}"
+    more = plans[plans.index(plan) + 1 :]
+    shown = [more[0], *more[-1:]] if len(more) > 1 else more
+    if not shown:
+        return f"{text}; {named('tune')} decides otherwise"
+    first, *rest = shown
+    told = [f"{first.asked_by} would take {about(first.seconds)}"]
+    told += [f"{one.asked_by} {about(one.seconds)}" for one in rest]
+    return f"{text}; {', '.join(told)}"
+
+
+def timed_plans(
+    dataset: LabeledDataset, modality: Modality, config: AuditConfig
+) -> list[TuningPlan]:
+    """Return every way to train these samples, from the least thorough to the most.
+
+    Raises:
+        LabelfixError: The network cannot be had, or the samples cannot be read.
+    """
+    load = _Load.of(dataset, config)
+    features = _time_features(dataset, modality, config, load)
+    plans = [TuningPlan("head", None, features.rest + features.heads)]
+    trainer = modality.trainer(config, dataset.store)
+    if trainer is None:
+        return plans
+    return plans + _network_plans(trainer, config, load, features)
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """How much there is to do."""
+
+    samples: int
+    labeled: int
+    classes: int
+    device: torch.device
+
+    @classmethod
+    def of(cls, dataset: LabeledDataset, config: AuditConfig) -> "_Load":
+        return cls(
+            samples=len(dataset.store),
+            labeled=int((dataset.given_label != MISSING).sum()),
+            classes=len(dataset.class_names),
+            device=choose_device(config.backbone.device),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _FeatureTimes:
+    """Seconds of training heads, of the rest of their audit, and of one sample's features."""
+
+    heads: float
+    rest: float
+    sample: float
+
+
+def _time_features(
+    dataset: LabeledDataset, modality: Modality, config: AuditConfig, load: _Load
+) -> _FeatureTimes:
+    """Encode a few samples, twice, as the first batches are slow."""
+    encoder = HeadTuning.load(dataset, config, modality).encoder
+    size = 16 if load.device.type == "cpu" else 256
+    size = (config.backbone.batch_size or size) * (cores() if load.device.type == "cpu" else 1)
+    rows = np.linspace(0, load.samples - 1, min(2 * size, load.samples)).astype(np.int64)
+    seconds, width = 0.0, 1
+    parts = np.array_split(rows, 2)
+    for part in parts:
+        with tempfile.TemporaryDirectory() as cache:
+            begin = time.perf_counter()
+            some = _SomeSamples(dataset.store, part)
+            features = encoder.encode(some, "timed", Path(cache), no_progress)
+            seconds = time.perf_counter() - begin
+            width = features.values.shape[1]
+            del features  # it may be mapped from a file there
+    sample = seconds / len(parts[-1])
+    one = _seconds_of_a_multiplication(load.device)
+    comparing = load.samples * min(load.samples, 1 << 14) * 256 * one
+    return _FeatureTimes(
+        heads=_multiplications(load, config, width) * one,
+        rest=load.samples * sample + comparing,
+        sample=sample,
+    )
+
+
+def _multiplications(load: _Load, config: AuditConfig, width: int) -> float:
+    """Return those of heads, forward and backward for their weights, and of votes of neighbors."""
+    heads, folds = config.heads, config.heads.folds
+    steps = max(1, math.ceil(load.labeled / heads.batch_size))
+    epochs = max(heads.epochs, min(heads.most_epochs, math.ceil(heads.least_steps / steps)))
+    fitted = len(heads.radii) + folds * (folds - 1) // 2 + folds
+    of_heads = 2 * load.labeled * epochs * width * load.classes * fitted
+    of_votes = load.labeled * min(load.labeled, heads.voters) * heads.neighbor_components
+    return float(of_heads + of_votes)
+
+
+def _seconds_of_a_multiplication(device: torch.device) -> float:
+    size = 512
+    values = torch.ones(size, size, device=device)
+    rounds = 8
+    begin = 0.0
+    for number in range(rounds + 1):
+        if number == 1:  # the first one warms up
+            begin = time.perf_counter()
+        float((values @ values)[0, 0])
+    return (time.perf_counter() - begin) / rounds / size**3
+
+
+@dataclass(frozen=True, slots=True)
+class _SomeSamples:
+    """A few rows of a store."""
+
+    store: SampleStore
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, index: int) -> bytes:
+        return self.store.read(int(self.rows[index]))
+
+    def location(self, index: int) -> str:
+        return self.store.location(int(self.rows[index]))
+
+
+def _network_plans(
+    trainer: NetworkTrainer, config: AuditConfig, load: _Load, features: _FeatureTimes
+) -> list[TuningPlan]:
+    cpu = torch.device("cpu")
+    cuts = affordable_cuts(
+        possible_cuts(trainer.fresh_network(2, cpu), trainer.input_size),
+        load.samples,
+        largest_share=config.top.largest_step,
+        budget=config.top.cache_bytes,
+        module=config.top.cut,
+    )
+    plans = []
+    for cut in cuts[:1]:  # the one that ``--tune top`` takes
+        at_once = networks_at_once(
+            trainer.fresh_network(2, cpu), config.top.folds, load.device, processes=1
+        )
+        step = _time_step(trainer, config, load, [cut], "top", at_once)
+        seconds = _top_seconds(cut, step, config, load, features, at_once)
+        plans.append(TuningPlan("top", cut.module, seconds))
+    step = _time_step(trainer, config, load, (), "full", 0)
+    seconds = features.rest + load.samples * features.sample  # decoding, at most
+    seconds += _training_seconds(step, config.fine_tuning, load.labeled)
+    return [*plans, TuningPlan("full", None, seconds)]
+
+
+def _top_seconds(
+    cut: Cut,
+    step: StepTimes,
+    config: AuditConfig,
+    load: _Load,
+    features: _FeatureTimes,
+    at_once: int,
+) -> float:
+    fitting = config.top.cache_bytes // (cut.bytes_of_view * max(1, load.samples))
+    views = max(1, min(config.top.views, fitting))
+    frozen = features.sample * (1 + (views - 1) * step.share_below(cut.module))
+    training = _training_seconds(
+        step, config.top, load.labeled, cut=cut.module, judging_views=min(2, views), at_once=at_once
+    )
+    return features.rest + load.samples * frozen + training
+
+
+def _training_seconds(
+    step: StepTimes,
+    training: FineTuningConfig,
+    labeled: int,
+    *,
+    cut: str | None = None,
+    judging_views: int = 1,
+    at_once: int = 0,
+) -> float:
+    """Return the seconds of training all networks, and of their judgments, one after the other."""
+    rounds = math.ceil(training.folds / max(1, at_once))
+    learned = labeled * (training.folds - 1) / training.folds
+    steps = max(1, math.ceil(learned / training.batch_size))
+    epochs = training.epochs_of(steps)
+    fitting = step.training(int(epochs * learned), epochs * steps, cut)
+    return rounds * fitting + step.judging(labeled * judging_views, cut)
+
+
+def _time_step(
+    trainer: NetworkTrainer,
+    config: AuditConfig,
+    load: _Load,
+    cuts: Sequence[Cut],
+    tune: Tune,
+    at_once: int,
+) -> StepTimes:
+    """Return the times of a step while as many others go on as will during training.
+
+    Args:
+        trainer: Of whole networks.
+        config: What was asked for.
+        load: How much there is to do.
+        cuts: Where the network may be cut.
+        tune: ``"top"`` or ``"full"``: whose settings count.
+        at_once: As `networks_at_once` says.
+    """
+    is_top = tune == "top"
+    training = config.top if is_top else config.fine_tuning
+    held = config.top_regularization if is_top else config.regularization
+    on_cpu = load.device.type == "cpu"
+    classes = max(2, load.classes)
+    size = min(training.batch_size, 32) if on_cpu else training.batch_size
+
+    def timed(model: nn.Module) -> StepTimes:
+        return time_step(
+            model,
+            [cut.module for cut in cuts],
+            trainer.input_size,
+            training,
+            held,
+            classes=classes,
+            batch_size=size,
+        )
+
+    models = [trainer.fresh_network(classes, load.device) for _ in range(max(1, at_once))]
+    if not at_once:
+        return timed(models[0])
+    with one_core_threads(at_once) as pool:
+        return max(pool.map(timed, models), key=lambda step: step.passes)
+
+
+def _limit(config: AuditConfig) -> float | None:
+    """Return the seconds that an audit may take; ``None`` where that does not matter."""
+    if config.auto.time_limit is not None:
+        return config.auto.time_limit
+    is_cpu = choose_device(config.backbone.device).type == "cpu"
+    return config.auto.cpu_seconds if is_cpu else None
+
+
+def _chosen(config: AuditConfig, plan: TuningPlan) -> TuneChoice:
+    limit = _limit(config)
+    assumption = Assumption(
+        "tune",
+        f"{plan.name} is what training within {about(limit or 0).removeprefix('about ')} allows; "
+        f"{named('tune')} or {named('time')} decides otherwise",
+    )
+    decided = replace(
+        config,
+        tune=plan.tune,
+        top=config.top if plan.cut is None else replace(config.top, cut=plan.cut),
+        auto=AutoConfig(),  # nothing is left to it
+    )
+    return TuneChoice(decided, {"tune": plan.tune, "cut": plan.cut}, assumption)
+
+
+def _of_few(config: AuditConfig, labeled: int, plural: str) -> TuneChoice:
+    choice = _chosen(config, TuningPlan("head"))
+    told = Assumption(
+        "tune",
+        f"heads are trained, as {labeled:,} labeled {plural} are fewer than "
+        f"{config.auto.least_samples:,}; {named('tune', value='top')} trains networks",
+    )
+    is_asked = config.auto.time_limit is not None
+    return replace(choice, assumption=told if is_asked else None)
+
+
+def _kept_plan(kept: Mapping[str, Any]) -> TuningPlan:
+    tune = kept.get("tune")
+    return TuningPlan(tune if tune in ("top", "full") else "head", kept.get("cut"))
+
+
+def _warned(
+    dataset: LabeledDataset, modality: Modality, config: AuditConfig, on_progress: OnProgress
+) -> Assumption | None:
+    """Return a sentence if what was asked for does not fit into the time that was given."""
+    limit = config.auto.time_limit or math.inf
+    with said(STAGE, on_progress):
+        plans = timed_plans(dataset, modality, config)
+    asked = [plan for plan in plans if plan.tune == config.tune]
+    if not asked or asked[-1].seconds <= limit:
+        return None
+    fitting = most_thorough(plans, limit)
+    text = f"{config.tune} will take {about(asked[-1].seconds)}, longer than {named('time')} allows"
+    if fitting.seconds <= limit:
+        text += f"; {fitting.asked_by} would take {about(fitting.seconds)}"
+    on_progress(remark(f"tune: {text}"))
+    return Assumption("tune", text)
