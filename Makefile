@@ -13,7 +13,7 @@ help:  ## say what there is
 
 demo: $(VENV)/installed  ## write demo data with known mistakes, audit them, say what was found
 	@test -f $(DEMO_DATA)/truth.csv || $(BIN)/labelfix demo $(DEMO_DATA)
-	$(BIN)/labelfix audit $(DEMO_DATA)/data --out $(DEMO_RUN) --overwrite
+	$(BIN)/labelfix audit $(DEMO_DATA)/data --out $(DEMO_RUN) --overwrite --tune head
 	@$(BIN)/labelfix demo $(DEMO_DATA) --score $(DEMO_RUN)
 	@echo; echo "labelfix is in $(BIN); to have it within reach: source $(BIN)/activate"
 

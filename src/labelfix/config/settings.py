@@ -738,8 +738,8 @@ class AuditConfig:
         backbone: Which network looks at the images.
         tune: What is trained: ``head``, linear heads on frozen features; ``top``, the upper stages
             of the network as well, on what the frozen lower ones give; ``full``, the whole
-            network; ``auto``, the whole network where there is a GPU, and otherwise the most
-            thorough of these that is done in 10 minutes.
+            network; ``auto``, the whole network where there is a GPU, and otherwise the
+            upper stages if that is done in 10 minutes, or heads.
         auto: How ``auto`` chooses.
         heads: How heads are trained.
         fine_tuning: How a whole network is trained.

@@ -130,7 +130,7 @@ def choose_tuning(
         plans = timed_plans(dataset, modality, config)
     if len(plans) == 1:  # there is nothing but heads to train
         return _chosen(config, plans[0])
-    plan = most_thorough(plans, limit)
+    plan = most_thorough(_worth_choosing(plans, config), limit)
     choice = _chosen(config, plan)
     estimate = Assumption("tune", estimate_of(plan, plans))
     on_progress(remark(f"tune: {estimate.text}"))
@@ -146,6 +146,12 @@ def most_thorough(plans: Sequence[TuningPlan], limit: float) -> TuningPlan:
     """
     fitting = [plan for plan in plans if plan.seconds <= limit]
     return fitting[-1] if fitting else plans[0]
+
+
+def _worth_choosing(plans: Sequence[TuningPlan], config: AuditConfig) -> list[TuningPlan]:
+    """Return the plans without whole networks on a CPU, where upper stages found as many errors."""
+    is_cpu = choose_device(config.backbone.device).type == "cpu"
+    return [plan for plan in plans if not (is_cpu and plan.tune == "full")]
 
 
 def estimate_of(plan: TuningPlan, plans: Sequence[TuningPlan]) -> str:
