@@ -279,12 +279,12 @@ class FullTuning:
         share = self.training.batch_size // self.world.size
         return {
             "tune": "full" if self.layers is None else "top",
-            **self.trainer.settings(),
+            **asdict(self.training),
+            **self.trainer.settings(),  # what became of the cut and the views
             "precision": self._precision(),
             "device": self.device.type,
             "processes": self.world.size,
             "micro_batch_size": tuned.micro_batch_size or share,
-            **asdict(self.training),
             "epochs": tuned.epochs,
             "rate_halvings": self.rate_halvings,
             "regularization": asdict(self.regularization),
