@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
@@ -41,6 +42,10 @@ def place(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pcsv.write_csv(pa.table({"where": where, "species": species}), folder / "listed.csv")
     images = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
     pq.write_table(pa.table({"image": images, "label": species}), folder / "images.parquet")
+    pcsv.write_csv(pa.table({"file_name": where, "label": species}), folder / "embedded.csv")
+    of_class = np.array([len(name) for name in species])[:, None]
+    noise = np.random.default_rng(0).normal(0, 1, (len(species), 16))
+    np.save(folder / "features.npy", (noise + of_class).astype(np.float32))
     write(folder / "probs.csv", noisy())
     texts, labels = sentences(40)
     write_table(folder / "reviews.csv", {"text": texts, "label": labels})
@@ -86,7 +91,7 @@ def test_the_commands_and_the_python_run_in_the_order_of_the_page(
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         ran.append(block)
-    assert len(ran) == 9
+    assert len(ran) == 12
     for name in ("summary.json", "clean.csv", "clean-photos", "weighted.parquet"):
         assert (place / name).exists(), name
 

@@ -47,6 +47,8 @@ def audit(
     cache: str | Path | None = None,
     image_column: str | None = None,
     text_column: str | Sequence[str] | None = None,
+    features_column: str | None = None,
+    features: str | Path | None = None,
     label_column: str | None = None,
     id_column: str | None = None,
     split_column: str | None = None,
@@ -86,6 +88,8 @@ def audit(
         "dataset": _given(
             image_column=image_column,
             text_column=_all_of(text_column),
+            features_column=features_column,
+            features=None if features is None else Path(features),
             label_column=label_column,
             id_column=id_column,
             split_column=split_column,

@@ -97,7 +97,7 @@ class DatasetSource:
     @property
     def has_files(self) -> bool:
         """Return whether the samples are files of their own, to link to."""
-        return self.kind == "folder" or (self.kind == "manifest" and "text" not in self.columns)
+        return self.kind == "folder" or (self.kind == "manifest" and "image" in self.columns)
 
     @property
     def root(self) -> Path:

@@ -243,6 +243,13 @@ TextColumn: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help=option_help("text_column")),
 ]
+FeaturesColumn: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help=option_help("features_column"))
+]
+FeaturesFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(parser=path_of("features"), metavar="FILE", help=option_help("features")),
+]
 LabelColumn: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help=option_help("label_column"))
 ]

@@ -151,6 +151,8 @@ OPTIONS = {
         Option(name="cache", group=_RUN, setting="cache"),
         Option(name="image_column", group=_READING, setting="dataset.image_column"),
         Option(name="text_column", group=_READING, setting="dataset.text_column", repeats=True),
+        Option(name="features_column", group=_READING, setting="dataset.features_column"),
+        Option(name="features", group=_READING, setting="dataset.features"),
         Option(name="label_column", group=_READING, setting="dataset.label_column"),
         Option(name="id_column", group=_READING, setting="dataset.id_column"),
         Option(name="split_column", group=_READING, setting="dataset.split_column"),

@@ -108,6 +108,10 @@ class DatasetConfig:
         text_column: Column of texts, where the samples are texts; twice for two that belong
             together, such as premise and hypothesis. Without it a name such as text or review
             tells, or what the columns hold.
+        features_column: Column of Parquet that holds a list of numbers a sample, made by any
+            network: heads are trained on these. Without images and texts beside it, it is found.
+        features: The same as a file: .npy, or .npz with one array or one called ``features``; a
+            row a sample, in the order of DATA, which is a manifest then.
         label_column: Column of labels.
         id_column: Column of unique sample names.
         split_column: Column of splits.
@@ -121,6 +125,8 @@ class DatasetConfig:
 
     image_column: str | None = None
     text_column: tuple[str, ...] = ()
+    features_column: str | None = None
+    features: Path | None = None
     label_column: str | None = None
     id_column: str | None = None
     split_column: str | None = None

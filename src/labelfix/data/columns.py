@@ -78,7 +78,7 @@ class TableColumns:
     """Which column of a table holds what.
 
     Args:
-        image: The images, or their paths; empty if the samples are texts.
+        image: The images, or their paths; empty if the samples are texts, or features alone.
         label: The labels; empty if they are in several columns, one a class.
         id: The sample ids; ``None`` takes the path of the image.
         split: The splits; ``None`` if there are none.
@@ -125,13 +125,13 @@ def choose_columns(
         DatasetError: A column is not there, is there twice, or two would do as the label.
     """
     of_type = image is not None or bool(texts)
-    if texts:
-        image = ""
-    else:
+    if not texts:
         image = image or named_column(names, config.image_column, "image", where)
         image = image or first_column(names, IMAGE_NAMES)
-    if image is None:
+    has_features = config.features is not None or config.features_column is not None
+    if image is None and not texts and not has_features:
         raise _not_found(names, "image", where)
+    image = image or ""
     samples = {image, *texts}
     others = [name for name in names if name not in samples]
     label = named_column(names, config.label_column, "label", where) or _label(others, where)

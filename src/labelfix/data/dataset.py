@@ -39,6 +39,7 @@ from labelfix.data.metadata import metadata_files, read_metadata_folder
 from labelfix.data.parquet import read_parquet
 from labelfix.data.splits import assumed_roles, check_named, quoted
 from labelfix.data.table_text import is_text_table
+from labelfix.data.vectors import with_vectors_of_file
 from labelfix.errors import DatasetError
 from labelfix.types import Assumption, DatasetSource, LabeledDataset
 from labelfix.utils.files import refuse_special_file
@@ -74,6 +75,13 @@ def open_dataset(
     path = path.absolute()
     try:
         raw = _read(path, config, on_progress)
+        if config.features is not None:
+            raw = with_vectors_of_file(raw, config.features)
+        elif config.features_column is not None and "features" not in raw.source.columns:
+            raise DatasetError(
+                f"{path} is no Parquet, and --features-column names a column of Parquet",
+                hint="write Parquet, or give the features as a file with --features",
+            )
     except OSError as error:
         raise DatasetError(
             f"cannot read {error.filename or path}: {error.strerror or error}",

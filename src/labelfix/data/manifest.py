@@ -61,6 +61,8 @@ from labelfix.data.texts import (
     find_text_columns,
     text_store,
 )
+from labelfix.data.vectors import MODALITY as OF_VECTORS
+from labelfix.data.vectors import NoSamples
 from labelfix.errors import DatasetError
 from labelfix.types import Assumption, DatasetSource
 from labelfix.utils.progress import OnProgress, Progress
@@ -88,6 +90,7 @@ class PathTable:
         follow_links: Whether images outside the folder are read as well.
         assumptions: What was taken for granted when it was read.
         texts: ``(N,)`` text each, the columns of texts, if there are any.
+        may_lack_images: Whether images are only there to be shown.
     """
 
     source: Path
@@ -100,6 +103,7 @@ class PathTable:
     follow_links: bool = False
     assumptions: tuple[Assumption, ...] = ()
     texts: tuple[pa.Array, ...] = ()
+    may_lack_images: bool = False
 
 
 def read_manifest(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
@@ -111,7 +115,27 @@ def read_manifest(path: Path, config: DatasetConfig, on_progress: OnProgress) ->
     table = table_of_text(read_table_text(path), path, path.parent, config, on_progress)
     if table.columns.texts:
         return samples_of_texts(table)
+    table = replace(table, may_lack_images=config.features is not None)
     return samples_of_paths(table, on_progress)
+
+
+def samples_of_rows(table: PathTable) -> RawSamples:
+    """Return samples of which the table holds labels alone; their ids are rows, from 0."""
+    split, columns = usable_splits(table.split, table.columns)
+    ids, columns = usable_ids(table.id, columns, str(table.source))
+    count = len(table.label)
+    if ids is None:
+        ids = pa.array([f"{table.source.name}:{row}" for row in range(count)], pa.string())
+    return RawSamples(
+        sample_id=ids,
+        split=pa.nulls(count, pa.string()) if split is None else blank_to_null(split),
+        label=table.label,
+        store=NoSamples(count),
+        source=DatasetSource("manifest", table.source, columns.by_role()),
+        fingerprint=digest_of_texts([ids]),
+        assumptions=table.assumptions + columns.assumptions,
+        modality=OF_VECTORS,
+    )
 
 
 def table_of_text(
@@ -149,6 +173,8 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
         DatasetError: Most paths lead out of the folder, or none of the files is there.
     """
     where = str(table.source)
+    if not table.columns.image:
+        return samples_of_rows(table)
     paths = normal_paths(table.root, blank_to_null(table.image))
     times, escaped = stat_files(table.root, paths, on_progress, follow_links=table.follow_links)
     paths, times, mended = mended_paths(table.root, paths, times, follow_links=table.follow_links)
@@ -156,7 +182,7 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
     assumptions = links_not_followed(
         table.source, table.image.take(pa.array(escaped, pa.int64())), len(paths)
     )
-    if len(paths) and bool(np.all(times.size == ABSENT)):
+    if not table.may_lack_images and len(paths) and bool(np.all(times.size == ABSENT)):
         raise _none_there(table, paths, times)
     split, columns = usable_splits(table.split, table.columns)
     ids, columns = usable_ids(table.id, columns, where)

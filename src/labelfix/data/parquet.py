@@ -8,6 +8,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -37,7 +39,7 @@ from labelfix.data.labels import (
     labels_of_text,
     names_of_class_label,
 )
-from labelfix.data.manifest import PathTable, samples_of_paths
+from labelfix.data.manifest import PathTable, samples_of_paths, samples_of_rows
 from labelfix.data.splits import is_split_name, is_test_name, split_names, split_role
 from labelfix.data.stores import ParquetImages
 from labelfix.data.texts import (
@@ -47,8 +49,9 @@ from labelfix.data.texts import (
     find_text_columns,
     text_store,
 )
+from labelfix.data.vectors import digest_of_vectors, stack_vectors, vector_column, with_vectors
 from labelfix.errors import DatasetError
-from labelfix.types import DatasetSource, SampleStore
+from labelfix.types import Assumption, DatasetSource, SampleStore
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 from labelfix.utils.reading import PARQUET_FAULTS
 
@@ -243,19 +246,44 @@ def read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress) 
         DatasetError: They differ in their columns, a column is missing, or one is damaged.
     """
     try:
-        return _read_shards(shards, config, on_progress)
+        peek = partial(_peek, shards)
+        column, said = vector_column(shards.schema, config, str(shards.source), peek)
+        if column is None:
+            return _read_shards(shards, config, on_progress)
+        return _read_vectors(shards, column, said, config, on_progress)
     except (MemoryError, UnicodeError, pa.ArrowException) as error:
         raise damaged(shards.source, error) from error
 
 
+def _read_vectors(
+    shards: Shards,
+    column: str,
+    said: tuple[Assumption, ...],
+    config: DatasetConfig,
+    on_progress: OnProgress,
+) -> RawSamples:
+    raw = _read_shards(shards, replace(config, features_column=column), on_progress)
+    cells = list(shards.column(column, on_progress))
+    vectors = stack_vectors(cells, column, str(shards.source))
+    raw = with_vectors(raw, vectors, f"{shards.source} ({column})")
+    source = replace(raw.source, columns={**raw.source.columns, "features": column})
+    return replace(
+        raw,
+        source=source,
+        fingerprint=digest_of_vectors(vectors, raw.fingerprint),
+        assumptions=raw.assumptions + said,
+    )
+
+
 def _read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
     source, follow = shards.source, config.follow_links
-    texts = _text_columns(shards, config)
+    names = [name for name in shards.column_names if name != config.features_column]
+    texts = _text_columns(shards, names, config)
     if texts.names:
-        columns = choose_columns(shards.column_names, config, str(source), texts=texts.names)
+        columns = choose_columns(names, config, str(source), texts=texts.names)
         return _samples_of_texts(shards, columns, texts, config, on_progress)
     image, is_of_type = _image_column(shards, config, str(source))
-    columns = choose_columns(shards.column_names, config, str(source), image=image)
+    columns = choose_columns(names, config, str(source), image=image)
     if is_of_type:
         columns = also_images(columns, _other_images(shards, columns.image))
     if shards.is_folder_name(columns.image):
@@ -264,6 +292,12 @@ def _read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress)
             hint="choose another column with --image-column",
         )
     table = table_of_shards(shards, columns, config, on_progress)
+    if not columns.image:
+        raw = samples_of_rows(table)
+        whole = replace(raw.source, kind=shards.kind)
+        own = _fingerprint(shards, None, follow_links=follow)
+        return replace(raw, source=whole, fingerprint=own)
+    table = replace(table, may_lack_images=config.features_column is not None)
     if not _holds_bytes(shards.schema.field(columns.image).type):
         return samples_of_paths(table, on_progress)
     ids, columns = usable_ids(table.id, table.columns, str(source))
@@ -278,18 +312,19 @@ def _read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress)
     )
 
 
-def _text_columns(shards: Shards, config: DatasetConfig) -> TextColumns:
-    """Return the columns of texts; none where a column holds bytes, which are images."""
-    of_text = [str(column.name) for column in shards.schema if _holds_text(column.type)]
+def _text_columns(shards: Shards, names: Sequence[str], config: DatasetConfig) -> TextColumns:
+    """Return which of some columns hold texts; none where a column of bytes holds images."""
     has_bytes = any(_holds_bytes(column.type) for column in shards.schema)
     if has_bytes and not config.text_column:
         return TextColumns()
+    return find_text_columns(names, config, str(shards.source), partial(_peek, shards))
 
-    def peek(names: Sequence[str]) -> dict[str, pa.Array]:
-        cells = {name: shards.first(0, name) for name in names if name in of_text}
-        return {name: _plain_text(values) for name, values in cells.items()}
 
-    return find_text_columns(shards.column_names, config, str(shards.source), peek)
+def _peek(shards: Shards, names: Sequence[str]) -> dict[str, pa.Array]:
+    """Return the first cells of those columns that hold text."""
+    of_text = {str(column.name) for column in shards.schema if _holds_text(column.type)}
+    cells = {name: shards.first(0, name) for name in names if name in of_text}
+    return {name: _plain_text(values) for name, values in cells.items()}
 
 
 def _plain_text(values: pa.Array) -> pa.Array:
@@ -541,15 +576,15 @@ def _splits_by_name(shards: Shards, test_split: Sequence[str]) -> pa.StringArray
     return pa.concat_arrays([pa.array([], pa.string()), *parts])
 
 
-def _fingerprint(shards: Shards, image: str, *, follow_links: bool) -> str:
+def _fingerprint(shards: Shards, image: str | None, *, follow_links: bool) -> str:
     """Digest the shards, and the files that images without bytes point to."""
     stats = [(shards.root / name).stat() for name in shards.names]
     times = FileTimes(
         np.array([stat.st_size for stat in stats], dtype=np.int64),
         np.array([stat.st_mtime_ns for stat in stats], dtype=np.int64),
     )
-    names, extra = pa.array(shards.names, pa.string()), image.encode()
-    if _has_path(shards.schema.field(image).type):
+    names, extra = pa.array(shards.names, pa.string()), (image or "").encode()
+    if image and _has_path(shards.schema.field(image).type):
         for name, inside in zip(
             shards.names, shards.column(f"{image}.path", no_progress), strict=True
         ):

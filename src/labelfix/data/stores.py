@@ -18,6 +18,7 @@ from labelfix.data.files import (
     read_file,
     read_file_inside,
 )
+from labelfix.data.vectors import samples_shown
 from labelfix.errors import UnreadableSample
 from labelfix.types import (
     DatasetSource,
@@ -103,12 +104,12 @@ def shown_images(dataset: LabeledDataset, *, follow_links: bool) -> SampleStore:
 
     Those outside the data set are among them if the audit was to read them, or ``follow_links``.
     """
+    images = samples_shown(dataset.store)
     if dataset.source.follow_links:
-        return dataset.store
+        return images
     if follow_links:
-        images = dataset.store
         return images.following_links() if isinstance(images, FileImages) else images
-    return InnerImages(dataset.store, dataset.source)
+    return InnerImages(images, dataset.source)
 
 
 class InnerImages:

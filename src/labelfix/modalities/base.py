@@ -340,6 +340,7 @@ class Modality(Protocol):
 _MODALITIES = {
     "image": "labelfix.modalities.image.modality:ImageModality",
     "text": "labelfix.modalities.text.modality:TextModality",
+    "embedding": "labelfix.modalities.embedding.modality:EmbeddingModality",
 }
 """By name the module and the class, which is imported when it is asked for."""
 

@@ -533,7 +533,9 @@ def _with_absolute_paths(config: AuditConfig) -> AuditConfig:
     """Return the configuration as it is understood from any working folder."""
     weights, cache = config.backbone.weights, config.cache
     backbone = replace(config.backbone, weights=weights and weights.absolute())
-    return replace(config, backbone=backbone, cache=cache and cache.absolute())
+    features = config.dataset.features
+    dataset = replace(config.dataset, features=features and features.absolute())
+    return replace(config, backbone=backbone, dataset=dataset, cache=cache and cache.absolute())
 
 
 def _claim(

@@ -1,11 +1,15 @@
 """The data set of a finished run, opened again: the same images that were audited, or an error."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pyarrow as pa
 
 from labelfix.config import DatasetConfig
 from labelfix.data.columns import TEXT_ROLES
 from labelfix.data.dataset import open_dataset
 from labelfix.data.stores import shown_images
+from labelfix.data.vectors import samples_shown
 from labelfix.errors import DatasetError
 from labelfix.modalities.base import Renderer, get_modality, is_known, no_pictures, wording_of
 from labelfix.report.types import Report
@@ -20,9 +24,11 @@ def config_of(report: Report) -> DatasetConfig:
     roles = report.run.source.columns
     columns = {f"{role}_column": name for role, name in roles.items() if role not in TEXT_ROLES}
     settings = report.run.settings
+    features = settings.get("features")
     return DatasetConfig(
         **columns,
         text_column=tuple(roles[role] for role in TEXT_ROLES if role in roles),
+        features=None if features is None else Path(features),
         test_split=tuple(settings.get("test_splits", ())),
         label_missing=tuple(settings.get("label_missing", ())),
         follow_links=report.run.source.follow_links,
@@ -61,7 +67,7 @@ def open_audited(
             "report",
             hint=f"audit it again{instead}",
         )
-    return dataset
+    return replace(dataset, store=samples_shown(dataset.store))
 
 
 def find_renderer(
