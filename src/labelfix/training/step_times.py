@@ -21,6 +21,9 @@ from labelfix.training.recorder import EvidenceRecorder
 from labelfix.training.regularization import LayerBalls
 from labelfix.training.self_labeling import SelfLabeler
 
+TIMED = 2
+"""Steps that are timed."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
@@ -70,7 +73,7 @@ def time_step(
     classes: int,
     batch_size: int,
 ) -> StepTimes:
-    """Train a network for two steps, the first to warm up, and return what the second took.
+    """Train a network for a few steps, the first to warm up, and return what the fastest took.
 
     Args:
         model: The whole network with a head of K classes, on its device; it is changed.
@@ -106,6 +109,17 @@ def time_step(
         wrapped=model,
     )
     tuning.run_epoch(_no_matter)
+    timed = [_timed_step(tuning, model, modules, device, batch_size) for _ in range(TIMED)]
+    return min(timed, key=lambda step: step.passes)  # what else goes on only makes it slower
+
+
+def _timed_step(
+    tuning: FineTuning,
+    model: nn.Module,
+    modules: Sequence[str],
+    device: torch.device,
+    batch_size: int,
+) -> StepTimes:
     clock = _Clock(device)
     with _marked(model, modules, clock):
         begin = clock.now()
