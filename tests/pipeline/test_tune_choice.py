@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
+from safetensors.torch import save_file
 
 import labelfix
 from labelfix.config import AuditConfig, AutoConfig, BackboneConfig, DatasetConfig
@@ -81,7 +83,8 @@ SMALL = AuditConfig(
 
 
 def test_real_batches_price_every_way_to_train(dataset):
-    plans = timed_plans(dataset, get_modality("image"), SMALL)
+    plans, fault = timed_plans(dataset, get_modality("image"), SMALL)
+    assert fault == ""
     assert [plan.tune for plan in plans] == ["head", "top", "full"]
     assert plans[1].cut == "blocks.4"
     assert all(np.isfinite(plan.seconds) and plan.seconds > 0 for plan in plans)
@@ -128,3 +131,15 @@ def test_an_audit_tells_what_it_chose_in_run_json_and_report(small_data, tmp_pat
     assert len(lines) == 1
     assert "would take" in lines[0]
     assert run["config"]["tune"] == "head"
+
+
+def test_a_network_without_known_stages_leaves_heads_and_says_why(dataset, tmp_path):
+    weights = tmp_path / "pit.safetensors"
+    save_file(
+        timm.create_model("pit_ti_224", pretrained=False, num_classes=0).state_dict(), weights
+    )
+    backbone = BackboneConfig(name="pit_ti_224", weights=weights, device="cpu")
+    config = replace(SMALL, backbone=backbone)
+    choice = choose_tuning(dataset, get_modality("image"), config, None, no_progress)
+    assert choice.config.tune == "head"
+    assert "cannot be: timm does not say which parameters" in choice.assumption.text

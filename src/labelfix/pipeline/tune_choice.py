@@ -21,6 +21,7 @@ from torch import nn
 
 from labelfix.arguments import named
 from labelfix.config import AuditConfig, AutoConfig, FineTuningConfig, Tune
+from labelfix.errors import BackboneError
 from labelfix.modalities.base import Modality, NetworkTrainer
 from labelfix.recipes import HeadTuning, networks_at_once
 from labelfix.training.cut import Cut, affordable_cuts, possible_cuts
@@ -127,9 +128,9 @@ def choose_tuning(
     if labeled < config.auto.least_samples:
         return _of_few(config, labeled, modality.plural)
     with said(STAGE, on_progress):
-        plans = timed_plans(dataset, modality, config)
-    if len(plans) == 1:  # there is nothing but heads to train
-        return _chosen(config, plans[0])
+        plans, fault = timed_plans(dataset, modality, config)
+    if len(plans) == 1:
+        return _of_no_network(config, fault)
     plan = most_thorough(_worth_choosing(plans, config), limit)
     choice = _chosen(config, plan)
     estimate = Assumption("tune", estimate_of(plan, plans))
@@ -169,8 +170,10 @@ def estimate_of(plan: TuningPlan, plans: Sequence[TuningPlan]) -> str:
 
 def timed_plans(
     dataset: LabeledDataset, modality: Modality, config: AuditConfig
-) -> list[TuningPlan]:
+) -> tuple[list[TuningPlan], str]:
     """Return every way to train these samples, from the least thorough to the most.
+
+    Heads are always among them. The text says why networks are not, where they cannot be trained.
 
     Raises:
         LabelfixError: The network cannot be had, or the samples cannot be read.
@@ -180,8 +183,11 @@ def timed_plans(
     plans = [TuningPlan("head", None, features.rest + features.heads)]
     trainer = modality.trainer(config, dataset.store)
     if trainer is None:
-        return plans
-    return plans + _network_plans(trainer, config, load, features)
+        return plans, f"there is no network to train on {modality.plural}"
+    try:
+        return plans + _network_plans(trainer, config, load, features), ""
+    except BackboneError as error:  # heads on its features can be trained all the same
+        return plans, str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,6 +424,11 @@ def _of_few(config: AuditConfig, labeled: int, plural: str) -> TuneChoice:
     return replace(choice, assumption=told if is_asked else None)
 
 
+def _of_no_network(config: AuditConfig, fault: str) -> TuneChoice:
+    told = Assumption("tune", f"heads are trained, as the network cannot be: {fault}")
+    return replace(_chosen(config, TuningPlan("head")), assumption=told)
+
+
 def _kept_plan(kept: Mapping[str, Any]) -> TuningPlan:
     tune = kept.get("tune")
     return TuningPlan(tune if tune in ("top", "full") else "head", kept.get("cut"))
@@ -429,7 +440,7 @@ def _warned(
     """Return a sentence if what was asked for does not fit into the time that was given."""
     limit = config.auto.time_limit or math.inf
     with said(STAGE, on_progress):
-        plans = timed_plans(dataset, modality, config)
+        plans, _ = timed_plans(dataset, modality, config)
     asked = [plan for plan in plans if plan.tune == config.tune]
     if not asked or asked[-1].seconds <= limit:
         return None

@@ -1,4 +1,4 @@
-"""Embeddings in: verdicts as of the images that they were made from, what is shown, bad input.
+"""Embeddings in: flags as in the audit of images they come from, what is shown, bad input.
 
 Letters: N samples, D features.
 """
