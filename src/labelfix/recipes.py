@@ -30,7 +30,13 @@ from labelfix.modalities.base import (
 )
 from labelfix.training.checkpoints import Checkpoints
 from labelfix.training.cross_fit_heads import cross_fit_heads
-from labelfix.training.cross_fit_networks import FineTuned, Networks, Recipe, cross_fit_networks
+from labelfix.training.cross_fit_networks import (
+    AtOnce,
+    FineTuned,
+    Networks,
+    Recipe,
+    cross_fit_networks,
+)
 from labelfix.training.cut import (
     LowerNetwork,
     choose_cut,
@@ -269,7 +275,7 @@ class FullTuning:
                 checkpoints=checkpoints,
                 world=self.world,
                 trusted_label=None if reviewed is None else reviewed.label,
-                workers=self._workers(),
+                at_once=self._at_once(),
                 on_progress=on_progress,
             )
         return replace(tuned, model_state={**pretrained, **tuned.model_state})
@@ -314,29 +320,31 @@ class FullTuning:
     def _make(self, classes: int) -> nn.Module:
         return self.world.share_norms(self.trainer.fresh_network(classes, self.device), self.device)
 
-    def _workers(self) -> int:
-        """Return how many networks train at once; 0 trains a whole one, too slow on one core."""
-        if self.layers is None:
-            return 0
-        return networks_at_once(self._make(2), self.folds, self.device, processes=self.world.size)
+    def _at_once(self) -> AtOnce | None:
+        if self.layers is None:  # a whole network is too slow on one core
+            return None
+        return networks_at_once(
+            self._make(2), self.config.top, self.device, processes=self.world.size
+        )
 
 
-def networks_at_once(model: nn.Module, folds: int, device: torch.device, *, processes: int) -> int:
-    """Return how many upper networks train at once, each on a core: one if they draw chances.
+def networks_at_once(
+    model: nn.Module, config: TopConfig, device: torch.device, *, processes: int
+) -> AtOnce | None:
+    """Return how many upper networks train at once: one, on one core, if they draw chances.
 
-    0 trains a network on all cores, or on the device.
+    ``None`` trains one after the other on all cores, or on the device.
 
     Args:
         model: One of them.
-        folds: F, how many there are.
+        config: How they are trained.
         device: Where they are trained.
         processes: How many train each network.
     """
     if device.type != "cpu" or processes > 1:
-        return 0
-    if draws_chances(model):
-        return 1
-    return min(folds, torch.get_num_threads())
+        return None
+    cores = 1 if draws_chances(model) else torch.get_num_threads()
+    return AtOnce(min(config.folds, cores), cores, config.core_batch_size)
 
 
 def _cut(

@@ -20,7 +20,13 @@ from labelfix.modalities.batching import (
     training_steps,
 )
 from labelfix.training.checkpoints import Checkpoints
-from labelfix.training.cross_fit_networks import FineTuned, Networks, Recipe, cross_fit_networks
+from labelfix.training.cross_fit_networks import (
+    AtOnce,
+    FineTuned,
+    Networks,
+    Recipe,
+    cross_fit_networks,
+)
 from labelfix.training.distributed import World
 from labelfix.types import MISSING, FoldAssignment, Reviewed
 from labelfix.utils.progress import OnProgress, no_progress
@@ -85,7 +91,7 @@ def fit_pictures(
     world: World = World(),  # noqa: B008 - frozen
     networks: Networks | None = None,
     regularization: RegularizationConfig = FREE,
-    workers: int = 0,
+    at_once: AtOnce | None = None,
     on_progress: OnProgress = no_progress,
     **changes: Any,
 ) -> FineTuned:
@@ -112,7 +118,7 @@ def fit_pictures(
         checkpoints=Checkpoints(checkpoints, "pictures"),
         world=world,
         trusted_label=trusted_label,
-        workers=workers,
+        at_once=at_once,
         on_progress=on_progress,
     )
 

@@ -28,17 +28,18 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig
+from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig, TopConfig
 from labelfix.pipeline.samples import audit
 
 data, run, weights, cache = map(Path, sys.argv[1:5])
 config = AuditConfig(
     backbone=BackboneConfig(name="test_vit", weights=weights, image_size=32, device="cpu"),
-    tune="full",
+    tune=sys.argv[5],
     fine_tuning=FineTuningConfig(folds=2, epochs=3, batch_size=16, learning_rate=1e-3),
+    top=TopConfig(folds=2, epochs=3, least_steps=1, batch_size=16),
     cache=cache,
 )
-if len(sys.argv) > 5:
+if len(sys.argv) > 6:
     def die(progress):
         import os
         if int(os.environ["RANK"]) == 1 and progress.stage.startswith("fine-tuning network 2"):
@@ -74,13 +75,14 @@ def place(tmp_path_factory):
     return folder
 
 
-def run(place, data, name, processes, *more):
+def run(place, data, name, processes, *more, tune="full"):
     arguments = [
         place / "run_it.py",
         data,
         place / name,
         place / "vit.safetensors",
         place / "cache",
+        tune,
     ]
     command = [sys.executable, *map(str, arguments), *more]
     if processes > 1:
@@ -134,11 +136,13 @@ def test_two_processes_record_the_margins_and_labels_of_one(tmp_path):
         np.testing.assert_array_equal(two["self_label"], one.self_label)
 
 
-def test_two_processes_give_the_evidence_of_one(place, small_data):
-    for name, processes in (("one", 1), ("two", 2)):
-        done = run(place, small_data, name, processes)
+@pytest.mark.parametrize("tune", ["full", "top"])
+def test_two_processes_give_the_evidence_of_one(place, small_data, tune):
+    names = (f"{tune}-one", f"{tune}-two")
+    for name, processes in zip(names, (1, 2), strict=True):
+        done = run(place, small_data, name, processes, tune=tune)
         assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (read_report_table(place / name).table for name in ("one", "two"))
+    one, two = (read_report_table(place / name).table for name in names)
     assert one["sample_id"].equals(two["sample_id"])
     assert one["fold"].equals(two["fold"])
     probs = [np.stack(table["pred_probs"].to_pylist()) for table in (one, two)]
@@ -166,7 +170,7 @@ def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(place, small_da
     assert again.returncode == 0, again.stderr[-2000:]
     log = (place / "cut" / "training_log.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3, 1, 2, 3]
-    two, cut = (read_report_table(place / name).table for name in ("two", "cut"))
+    two, cut = (read_report_table(place / name).table for name in ("full-two", "cut"))
     assert two["pred_probs"].equals(cut["pred_probs"])
 
 

@@ -15,7 +15,7 @@ from labelfix.training.gradients import uses_compile
 from labelfix.training.recorder import EvidenceRecorder
 from labelfix.training.regularization import LayerBalls
 from labelfix.training.self_labeling import SelfLabeler
-from labelfix.utils.torch_utils import warm_up_and_cosine
+from labelfix.utils.torch_utils import CorePool, one_core_threads, warm_up_and_cosine
 
 COUNT, CLASSES, SIDE = 96, 3, 32
 
@@ -38,6 +38,7 @@ def tuning_of(
     network=None,
     rules=SelfLabelingConfig(),  # noqa: B008 - frozen
     steps=(16,) * (COUNT // 16),
+    pool=None,
     **settings,
 ):
     torch.manual_seed(seed)
@@ -64,7 +65,8 @@ def tuning_of(
         limit=limit,
         penalised=isinstance(limit, LayerBalls) and limit.config.form == "penalty",
     )
-    return FineTuning(model, setup, FineTuningConfig(epochs=epochs, **settings), wrapped=model)
+    config = FineTuningConfig(epochs=epochs, **settings)
+    return FineTuning(model, setup, config, wrapped=model, pool=pool)
 
 
 def silent(step, loss, speed):
@@ -206,6 +208,32 @@ def test_portions_of_a_batch_add_up_to_the_step_of_the_whole(rules, limit, most,
     ):
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("rules", "limit"),
+    [
+        (SelfLabelingConfig(), None),
+        (SelfLabelingConfig.paper(correct_from=2, reweight_from=1, threshold=0.5), None),
+        (SelfLabelingConfig(), penalty_of),
+    ],
+    ids=["safe", "paper", "penalty"],
+)
+def test_portions_on_several_cores_add_up_to_the_step_of_the_whole(rules, limit):
+    settings = {"name": "test_vit", "rules": rules, "limit": limit, "optimizer": "sgd"}
+    found = []
+    with one_core_threads(1) as one, one_core_threads(2) as two:
+        for pool in (None, CorePool(one, 5), CorePool(two, 5)):
+            tuning = tuning_of(**settings, pool=pool)
+            losses = [tuning.run_epoch(silent).loss for _ in range(2)]
+            found.append((losses, tuning.state_dict()))
+    (whole, state), (cut, on_one_core), (again, on_two) = found
+    assert cut == again
+    assert cut == pytest.approx(whole, rel=1e-5)
+    for part in ("model", "recorder", "labeler"):
+        for name, value in state[part].items():
+            torch.testing.assert_close(on_one_core[part][name], on_two[part][name], rtol=0, atol=0)
+            torch.testing.assert_close(on_one_core[part][name], value, rtol=1e-3, atol=1e-3)
 
 
 def test_memory_that_runs_out_in_the_backward_pass_shows_no_sample_twice():

@@ -20,7 +20,7 @@ from labelfix.diagnose import diagnose
 from labelfix.errors import BackboneError
 from labelfix.pipeline.samples import audit
 from labelfix.report.io import read_report_table
-from labelfix.training.cross_fit_networks import Networks
+from labelfix.training.cross_fit_networks import AtOnce, Networks
 from labelfix.training.cut import LowerNetwork, possible_cuts, upper_network
 from labelfix.training.layers import group_layers
 
@@ -103,7 +103,15 @@ def test_a_network_that_is_given_up_ends_those_beside_it(tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        fit_pictures(inputs, given, judge_all(60), tmp_path, epochs=300, workers=2, on_progress=die)
+        fit_pictures(
+            inputs,
+            given,
+            judge_all(60),
+            tmp_path,
+            epochs=300,
+            at_once=AtOnce(2, 2, 32),
+            on_progress=die,
+        )
     assert threading.main_thread() not in told
     assert not any(thread.is_alive() for thread in told)
 
@@ -117,12 +125,12 @@ def test_networks_at_once_are_those_in_turn(tmp_path):
             inputs,
             given,
             judge_all(60),
-            tmp_path / str(workers),
+            tmp_path / str(number),
             networks=networks,
             update_norms=False,
-            workers=workers,
+            at_once=at_once,
         )
-        for workers in (1, 2)
+        for number, at_once in enumerate([AtOnce(1, 1, 5), AtOnce(2, 3, 5)])
     )
     for field in ("pred_probs", "margin", "self_label", "fold"):
         np.testing.assert_array_equal(getattr(one.evidence, field), getattr(two.evidence, field))

@@ -358,6 +358,7 @@ class TopConfig(FineTuningConfig):
         cache_bytes: Disk space for what the lower stages make of all samples.
         views: Views of each sample that are kept, as far as ``cache_bytes`` allows: the sample, its
             mirror image, and crops with their mirror images.
+        core_batch_size: On a CPU, samples of a batch that one core takes at once.
         cut: The module of the network that is trained first, such as ``blocks.4``; ``None`` lets
             ``largest_step`` decide.
     """
@@ -370,13 +371,14 @@ class TopConfig(FineTuningConfig):
     largest_step: float = 0.6
     cache_bytes: int = 16_000_000_000
     views: int = 4
+    core_batch_size: int = 32
     cut: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         FineTuningConfig.__post_init__(self)
         _refuse_outside(self, 0.01, 1, "largest_step")
-        _refuse_below(self, 1, "cache_bytes", "views")
+        _refuse_below(self, 1, "cache_bytes", "views", "core_batch_size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from labelfix.config import AuditConfig, AutoConfig, FineTuningConfig, Tune
 from labelfix.errors import BackboneError
 from labelfix.modalities.base import Modality, NetworkTrainer
 from labelfix.recipes import HeadTuning, networks_at_once
+from labelfix.training.cross_fit_networks import AtOnce
 from labelfix.training.cut import Cut, affordable_cuts, possible_cuts
 from labelfix.training.step_times import StepTimes, time_step
 from labelfix.types import MISSING, Assumption, LabeledDataset, SampleStore
@@ -300,9 +301,9 @@ def _network_plans(
     plans = []
     for cut in cuts[:1]:  # the one that ``--tune top`` takes
         at_once = networks_at_once(
-            trainer.fresh_network(2, cpu), config.top.folds, load.device, processes=1
+            trainer.fresh_network(2, cpu), config.top, load.device, processes=1
         )
-        step = _time_step(trainer, config, load, [cut], "top", at_once)
+        step = _time_step(trainer, config, load, [cut], "top", at_once.networks if at_once else 0)
         seconds = _top_seconds(cut, step, config, load, features, at_once)
         plans.append(TuningPlan("top", cut.module, seconds))
     step = _time_step(trainer, config, load, (), "full", 0)
@@ -317,7 +318,7 @@ def _top_seconds(
     config: AuditConfig,
     load: _Load,
     features: _FeatureTimes,
-    at_once: int,
+    at_once: AtOnce | None,
 ) -> float:
     fitting = config.top.cache_bytes // (cut.bytes_of_view * max(1, load.samples))
     views = max(1, min(config.top.views, fitting))
@@ -335,15 +336,31 @@ def _training_seconds(
     *,
     cut: str | None = None,
     judging_views: int = 1,
-    at_once: int = 0,
+    at_once: AtOnce | None = None,
 ) -> float:
-    """Return the seconds of training all networks, and of their judgments, one after the other."""
-    rounds = math.ceil(training.folds / max(1, at_once))
+    """Return the seconds of training all networks, and of their judgments."""
     learned = labeled * (training.folds - 1) / training.folds
     steps = max(1, math.ceil(learned / training.batch_size))
     epochs = training.epochs_of(steps)
-    fitting = step.training(int(epochs * learned), epochs * steps, cut)
-    return rounds * fitting + step.judging(labeled * judging_views, cut)
+    judged = labeled * judging_views / training.folds
+    seconds = 0.0
+    for networks in _rounds(training.folds, at_once):
+        shared = 1 if at_once is None else _cores_of_each(networks, training.batch_size, at_once)
+        seconds += step.training(int(epochs * learned / shared), epochs * steps, cut)
+        seconds += step.judging(int(judged / shared), cut)
+    return seconds
+
+
+def _rounds(folds: int, at_once: AtOnce | None) -> list[int]:
+    """Return how many networks train at once, round by round."""
+    most = 1 if at_once is None else at_once.networks
+    return [min(most, folds - done) for done in range(0, folds, most)]
+
+
+def _cores_of_each(networks: int, batch_size: int, at_once: AtOnce) -> int:
+    """Return how many cores a network has, of those that it can use."""
+    portions = max(1, batch_size // at_once.portion)
+    return max(1, min(portions, at_once.cores // networks))
 
 
 def _time_step(

@@ -22,13 +22,14 @@ from labelfix.modalities.base import Views
 from labelfix.training.checkpoints import Checkpoints
 from labelfix.training.distributed import World
 from labelfix.training.finetune import Diverged, EpochLog, FineTuning, TrainingSetup, predict
+from labelfix.training.gradients import batch_norms
 from labelfix.training.layers import LayerParameter
 from labelfix.training.recorder import EvidenceRecorder, mean_over
 from labelfix.training.regularization import LayerBalls, LayerTravel
 from labelfix.training.self_labeling import SelfLabeler
 from labelfix.types import MISSING, Evidence, FoldAssignment
 from labelfix.utils.progress import OnProgress, Progress, SharedStage, no_progress
-from labelfix.utils.torch_utils import one_core_threads
+from labelfix.utils.torch_utils import CorePool, one_core_threads
 
 Predictions: TypeAlias = Iterator[tuple[Tensor, Tensor]]
 """Rows ``(R,)`` and probabilities ``(R, K)``, batch by batch."""
@@ -155,6 +156,21 @@ class FineTuned:
     epochs: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """What runs at the same time on a CPU; no figure depends on the number of networks or cores.
+
+    Args:
+        networks: How many train and judge at once.
+        cores: How many portions of batches are computed at once, each on one core.
+        portion: Samples of a batch that one core takes, at most.
+    """
+
+    networks: int
+    cores: int
+    portion: int
+
+
 def cross_fit_networks(
     views: Views,
     given_label: NDArray[np.int64],
@@ -166,7 +182,7 @@ def cross_fit_networks(
     checkpoints: Checkpoints,
     world: World,
     trusted_label: NDArray[np.int64] | None = None,
-    workers: int = 0,
+    at_once: AtOnce | None = None,
     on_progress: OnProgress = no_progress,
 ) -> FineTuned:
     """Fine-tune a network a fold and return what they say of every judged sample.
@@ -182,8 +198,8 @@ def cross_fit_networks(
         world: The processes that train together.
         trusted_label: ``(N,)`` codes of labels that are right: they are trained on in place of the
             given ones, never corrected, and count in full. ``MISSING`` where that is not known.
-        workers: How many networks train and judge at once, each on one core of the CPU, so that
-            nothing depends on how many there are; 0 trains one after the other on all cores.
+        at_once: What runs at the same time on a CPU; ``None`` trains one network after the other,
+            each step on all cores or on the device.
         on_progress: Told about every few steps.
 
     Raises:
@@ -201,7 +217,7 @@ def cross_fit_networks(
         _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
         for fold in range(recipe.training.folds)
     ]
-    if workers > 1:
+    if at_once is not None and at_once.networks > 1:
         fittings = _as_one_stage(fittings, judgeable, on_progress)
 
     def fit(fitting: _Fitting, size: int | None = None) -> tuple[_Trained, Predictions]:
@@ -213,7 +229,7 @@ def cross_fit_networks(
     first: _Trained | None = None
     last: _Trained | None = None
     log: list[dict[str, Any]] = []
-    with _in_turn_or_at_once(fittings, fit, workers) as all_trained:
+    with _in_turn_or_at_once(fittings, fit, at_once) as all_trained:
         for last, predictions in all_trained:
             gathered.add(predictions, last.margin, last.self_label, world)
             log += last.log
@@ -267,26 +283,27 @@ def _as_one_stage(
 def _in_turn_or_at_once(
     fittings: Sequence["_Fitting"],
     fit: Callable[..., tuple["_Trained", Predictions]],
-    workers: int,
+    at_once: AtOnce | None,
 ) -> Iterator[Iterator[tuple["_Trained", Predictions]]]:
     """Yield what is trained and what it predicts, in the order of the folds.
 
     One after the other, a network begins with the portions that the one before it needed; at once,
-    each takes one core, and none depends on another.
+    none depends on another, and the last ones take the cores of those that are done.
     """
-    if not workers:
+    if at_once is None:
         yield _in_turn(fittings, fit)
         return
     stopped = Event()
 
-    def on_one_core(fitting: _Fitting) -> tuple[_Trained, Predictions]:
+    def on_cores(fitting: _Fitting) -> tuple[_Trained, Predictions]:
         told = partial(_tell_unless, stopped, fitting.on_progress)
-        trained, predictions = fit(replace(fitting, on_progress=told))
+        trained, predictions = fit(replace(fitting, on_progress=told, pool=pool))
         return trained, iter(list(predictions))
 
-    with one_core_threads(workers) as pool:
+    with one_core_threads(at_once.cores) as cores, one_core_threads(at_once.networks) as steps:
+        pool = CorePool(cores, at_once.portion)
         try:
-            yield pool.map(on_one_core, fittings)
+            yield steps.map(on_cores, fittings)
         finally:
             stopped.set()
 
@@ -335,6 +352,7 @@ class _Fitting:
     world: World
     on_progress: OnProgress
     fold: int
+    pool: CorePool | None = None
 
     def steps(self, rows: NDArray[np.int64]) -> int:
         """Return how many steps training on some rows takes."""
@@ -382,7 +400,12 @@ class _Fitting:
         )
         wrapped = self.world.wrap(model, self.networks.device)
         tuning = FineTuning(
-            model, setup, training, wrapped=wrapped, micro_batch_size=micro_batch_size
+            model,
+            setup,
+            training,
+            wrapped=wrapped,
+            micro_batch_size=micro_batch_size,
+            pool=None if training.update_norms and batch_norms(model) else self.pool,
         )
         log = self._train(tuning, labeler, limit, classes)
         margin = self._total_margin(recorder)
@@ -400,7 +423,7 @@ class _Fitting:
     def judge(self, model: nn.Module, rows: NDArray[np.int64]) -> Predictions:
         """Yield rows and probabilities of what the network never saw, of all processes."""
         batches = self.views.judging(rows, self.recipe.training.batch_size)
-        return predict(model, batches, self.recipe.training)
+        return predict(model, batches, self.recipe.training, self.pool)
 
     def _train(
         self, tuning: FineTuning, labeler: SelfLabeler, limit: LayerBalls | None, classes: int

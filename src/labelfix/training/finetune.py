@@ -24,7 +24,7 @@ from labelfix.training.gradients import (
     batch_norms,
     half_precision,
 )
-from labelfix.utils.torch_utils import MicroBatcher, warm_up_and_cosine
+from labelfix.utils.torch_utils import CorePool, MicroBatcher, warm_up_and_cosine
 
 LOOK_EVERY = 20
 """Steps between two looks at the loss: a look waits for the device."""
@@ -128,6 +128,7 @@ class FineTuning:
         *,
         wrapped: nn.Module,
         micro_batch_size: int | None = None,
+        pool: CorePool | None = None,
     ) -> None:
         """Make ready to train.
 
@@ -138,6 +139,7 @@ class FineTuning:
             wrapped: What is called in a step: ``model`` itself or `DistributedDataParallel`.
             micro_batch_size: Images that go through the network at once, to begin with; ``None``
                 takes whole batches.
+            pool: Cores that each take a portion of a batch; ``None`` runs it whole.
         """
         self.model, self.setup, self.config = model, setup, config
         self.average = ModelEmaV3(model, decay=config.average_decay, use_warmup=True)
@@ -158,6 +160,7 @@ class FineTuning:
             processes=setup.processes,
             micro_batch_size=micro_batch_size,
             penalty=setup.limit.penalty if setup.limit and setup.penalised else None,
+            pool=pool,
         )
         self.epoch = 0
         self._step = 0
@@ -264,20 +267,37 @@ class FineTuning:
         return Diverged(f"{what} at {where}", hint="start anew with a lower learning rate")
 
 
-@torch.inference_mode()
 def predict(
-    model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], config: FineTuningConfig
+    model: nn.Module,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    config: FineTuningConfig,
+    pool: CorePool | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield rows ``(B,)`` and ``(B, K)`` probabilities of a network in eval mode.
+
+    Args:
+        model: It is put into eval mode.
+        batches: Rows ``(B,)`` and inputs.
+        config: Of the precision.
+        pool: Cores that each take a portion of a batch; ``None`` runs it whole.
 
     Raises:
         TrainingError: Memory is too small for a single image.
     """
     model.eval()
     portions = MicroBatcher()
-    for rows, inputs in batches:
+
+    @torch.inference_mode()
+    def logits_of(inputs: Tensor) -> Tensor:
         with half_precision(config, inputs.device):
-            parts = portions.run(len(rows), lambda cut: [model(inputs[part]) for part in cut])  # noqa: B023 - called at once
+            return model(inputs)  # type: ignore[no-any-return]
+
+    for rows, inputs in batches:
+        if pool is None:
+            cut = lambda slices: [logits_of(inputs[part]) for part in slices]  # noqa: B023, E731
+            parts = portions.run(len(rows), cut)
+        else:
+            parts = pool.map(logits_of, [inputs[part] for part in pool.split(len(rows))])
         yield rows, torch.cat(parts).float().softmax(dim=1)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from labelfix.config import FineTuningConfig
-from labelfix.utils.torch_utils import MicroBatcher, is_out_of_memory
+from labelfix.utils.torch_utils import CorePool, MicroBatcher, is_out_of_memory
 
 COMPILE_FROM = 2000
 """Steps of a run above which compiling, minutes for each network, should pay; not yet measured."""
@@ -79,6 +79,7 @@ class Gradients:
         processes: How many share each step.
         micro_batch_size: Images at once, to begin with; ``None`` takes whole batches.
         penalty: What is added to the loss, ``None`` for nothing.
+        pool: Cores that each take a portion of a batch; ``None`` runs it whole on all of them.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class Gradients:
         processes: int,
         micro_batch_size: int | None,
         penalty: Callable[[], Tensor] | None,
+        pool: CorePool | None = None,
     ) -> None:
         self._model, self._config, self._penalty = model, config, penalty
+        self._pool = pool
         device = next(model.parameters()).device
         self._call = self._plain = wrapped
         if uses_compile(config, device, steps):
@@ -141,22 +144,56 @@ class Gradients:
         self, portions: list[slice], inputs: Tensor, targets: BatchTargets, share: float
     ) -> tuple[Tensor, Tensor]:
         self._model.zero_grad(set_to_none=True)
+        if self._pool is not None and len(portions) == 1:
+            return self._on_cores(self._pool, inputs, targets, share)
         if len(portions) > 1 and targets.needs_whole_batch:
             targets.of(slice(0, len(inputs)), self._untrained_logits(inputs, portions))
         total, logits_of = torch.zeros((), device=inputs.device), []
         for portion in portions:
-            with half_precision(self._config, inputs.device):
-                logits = self._call(inputs[portion])
-            logits = logits.float()
+            logits = self._forward(inputs[portion])
             logits_of.append(logits.detach())
             label, weight = targets.of(portion, logits.detach())
-            errors = nn.functional.cross_entropy(logits, label, reduction="none")
-            loss = (errors * (weight * share)).sum()
-            if self._penalty is not None and portion is portions[-1]:
-                loss = loss + self._penalty()
+            loss = self._loss(logits, label, weight * share, is_last=portion is portions[-1])
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total, torch.cat(logits_of)
+
+    def _on_cores(
+        self, pool: CorePool, inputs: Tensor, targets: BatchTargets, share: float
+    ) -> tuple[Tensor, Tensor]:
+        """Add up portions that may run at once; sums are in the order of the portions."""
+        portions = pool.split(len(inputs))
+        trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        logits_of = pool.map(self._forward, [inputs[portion] for portion in portions])
+        logits = torch.cat([logits.detach() for logits in logits_of])
+        label, weight = targets.of(slice(0, len(inputs)), logits)
+
+        def backward(portion: slice, logits: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            is_last = portion.stop == len(inputs)
+            loss = self._loss(logits, label[portion], weight[portion] * share, is_last=is_last)
+            return loss.detach(), torch.autograd.grad(loss, trained)
+
+        (total, gradient), *others = pool.map(backward, portions, logits_of)
+        for loss, of_portion in others:
+            total += loss
+            torch._foreach_add_(gradient, of_portion)
+        for parameter, value in zip(trained, gradient, strict=True):
+            parameter.grad = value
+        return total, logits
+
+    def _forward(self, inputs: Tensor) -> Tensor:
+        """Return ``(B, K)`` logits in float32."""
+        with half_precision(self._config, inputs.device):
+            logits: Tensor = self._call(inputs)
+        return logits.float()
+
+    def _loss(self, logits: Tensor, label: Tensor, weight: Tensor, *, is_last: bool) -> Tensor:
+        """Return the loss of a portion; the penalty is a part of that of the last one."""
+        errors = nn.functional.cross_entropy(logits, label, reduction="none")
+        loss = (errors * weight).sum()
+        if self._penalty is not None and is_last:
+            loss = loss + self._penalty()
+        return loss
 
     @torch.no_grad()
     def _untrained_logits(self, inputs: Tensor, portions: list[slice]) -> Tensor:

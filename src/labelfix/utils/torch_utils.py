@@ -1,15 +1,16 @@
-"""Go on in smaller portions where memory runs out.
+"""Portions of a batch: smaller ones where memory runs out, one a core where cores are free.
 
 Letters: B images of a batch.
 """
 
 import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -135,6 +136,29 @@ def one_core_threads(workers: int) -> Iterator[ThreadPoolExecutor]:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # a worker's setting is taken over by new threads
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CorePool:
+    """Cores of the CPU that take portions of batches, one each.
+
+    The portions of a batch, and so every sum over them, are the same for any number of cores.
+
+    Args:
+        executor: From `one_core_threads`.
+        portion: Samples that one core takes of a batch, at most.
+    """
+
+    executor: ThreadPoolExecutor
+    portion: int
+
+    def split(self, count: int) -> list[slice]:
+        """Return the portions of a batch of B: of equal sizes, give or take one."""
+        return MicroBatcher(self.portion).split(count)
+
+    def map(self, work: Callable[..., T], *of_portions: Sequence[Any]) -> list[T]:
+        """Return what work returns of each portion, in order."""
+        return list(self.executor.map(work, *of_portions))
 
 
 def choose_device(wanted: str) -> torch.device:
