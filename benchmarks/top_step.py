@@ -50,7 +50,7 @@ def main() -> None:
     layers = group_layers(model)
     config = TopConfig()
     cut = choose_cut(
-        possible_cuts(model, arguments.image_size),
+        possible_cuts(model, torch.rand(1, 3, arguments.image_size, arguments.image_size)),
         arguments.samples,
         largest_share=config.largest_step,
         budget=config.cache_bytes,

@@ -358,7 +358,7 @@ def _cut(
     model = trainer.fresh_network(2, torch.device("cpu"))
     layers = group_layers(model)
     cut = choose_cut(
-        possible_cuts(model, trainer.input_size),
+        possible_cuts(model, trainer.probe(1)),
         samples,
         largest_share=config.largest_step,
         budget=config.cache_bytes,

@@ -68,7 +68,7 @@ def test_upper_stages_train_as_in_a_network_whose_lower_ones_are_frozen(name, op
     inputs, given, _ = noisy_pictures(60)
     model = classifier(name)
     layers = group_layers(model)
-    cut = possible_cuts(model, SIDE)[1]
+    cut = possible_cuts(model, torch.rand(1, 3, SIDE, SIDE))[1]
     with torch.inference_mode():
         activations = LowerNetwork(classifier(name).eval(), cut)(inputs).clone()
 

@@ -229,9 +229,8 @@ class NetworkTrainer(Protocol):
         """Return a trainer of the upper half, whose inputs are what the lower half makes."""
         ...
 
-    @property
-    def input_size(self) -> int:
-        """Pixels a side, or whatever else the length of an input is."""
+    def probe(self, count: int) -> "Tensor":
+        """Return ``(count, ...)`` made-up inputs of the whole network, of the usual size."""
         ...
 
     def recipe(self, classes: int, weights: str) -> str:

@@ -292,7 +292,7 @@ def _network_plans(
 ) -> list[TuningPlan]:
     cpu = torch.device("cpu")
     cuts = affordable_cuts(
-        possible_cuts(trainer.fresh_network(2, cpu), trainer.input_size),
+        possible_cuts(trainer.fresh_network(2, cpu), trainer.probe(1)),
         load.samples,
         largest_share=config.top.largest_step,
         budget=config.top.cache_bytes,
@@ -392,11 +392,10 @@ def _time_step(
         return time_step(
             model,
             [cut.module for cut in cuts],
-            trainer.input_size,
+            trainer.probe(size),
             training,
             held,
             classes=classes,
-            batch_size=size,
         )
 
     models = [trainer.fresh_network(classes, load.device) for _ in range(max(1, at_once))]

@@ -104,12 +104,12 @@ def upper_network(model: nn.Module, layers: Sequence[LayerParameter], cut: Cut) 
     return upper
 
 
-def possible_cuts(model: nn.Module, input_size: int) -> tuple[Cut, ...]:
+def possible_cuts(model: nn.Module, probe: Tensor) -> tuple[Cut, ...]:
     """Return every place where a network can be cut, from its input to its head.
 
     Args:
-        model: A network of timm with its head.
-        input_size: Pixels a side.
+        model: A network with its head, on the CPU.
+        probe: ``(1, ...)`` an input of the usual size.
 
     Raises:
         BackboneError: timm does not know its stages.
@@ -117,7 +117,6 @@ def possible_cuts(model: nn.Module, input_size: int) -> tuple[Cut, ...]:
     layers = group_layers(model)
     depth_of = {layer.name: layer.depth for layer in layers}
     model = copy.deepcopy(model).eval().requires_grad_(False)  # or the counter follows gradients
-    probe = _probe(model, input_size)
     shapes: dict[str, tuple[int, ...]] = {}
     order = _order_of_modules(model, probe, shapes)
     costs = _multiplications(model, probe)
@@ -239,12 +238,6 @@ class _Skipped(nn.Module):
 
     def forward(self, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
         return inputs
-
-
-def _probe(model: nn.Module, input_size: int) -> Tensor:
-    parameter = next(model.parameters())
-    chance = torch.Generator().manual_seed(0)
-    return (torch.rand(1, 3, input_size, input_size, generator=chance) * 2 - 1).to(parameter)
 
 
 def _without_parameters(

@@ -1,7 +1,7 @@
 """How long a training step of a network takes, and which part of it lies below each cut.
 
-One step of the real training, with its optimizer, average and balls, is run on random inputs. Marks
-at the modules where the network can be cut tell what each cut would spare.
+One step of the real training, with its optimizer, average and balls, is run on made-up inputs.
+Marks at the modules where the network can be cut tell what each cut would spare.
 
 Letters: B samples of a batch, K classes.
 """
@@ -66,32 +66,29 @@ class StepTimes:
 def time_step(
     model: nn.Module,
     modules: Sequence[str],
-    input_size: int,
+    inputs: Tensor,
     training: FineTuningConfig,
     regularization: RegularizationConfig,
     *,
     classes: int,
-    batch_size: int,
 ) -> StepTimes:
     """Train a network for a few steps, the first to warm up, and return what the fastest took.
 
     Args:
         model: The whole network with a head of K classes, on its device; it is changed.
         modules: Names of those where it can be cut.
-        input_size: Pixels a side.
+        inputs: ``(B, ...)`` made-up samples.
         training: How it is trained.
         regularization: How its weights are held.
         classes: K, 2 or more.
-        batch_size: B.
 
     Raises:
         TrainingError: Memory is too small for a single sample.
         BackboneError: A parameter fits no group.
     """
     device = next(model.parameters()).device
-    chance = torch.Generator().manual_seed(0)
-    inputs = torch.rand(batch_size, 3, input_size, input_size, generator=chance).to(device)
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    batch_size = len(inputs)
+    inputs = inputs.to(device)
     rows = torch.arange(batch_size, device=device)
     label = rows % 2
     tuning = FineTuning(

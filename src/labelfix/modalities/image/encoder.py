@@ -216,10 +216,12 @@ class ImageTrainer:
             return ()
         return (f"images were compared with each other by {EMBEDDED_BACKBONE}",)
 
-    @property
-    def input_size(self) -> int:
-        """Pixels a side of what the network sees."""
-        return self.network.preprocessing.size
+    def probe(self, count: int) -> Tensor:
+        """Return ``(count, 3, T, T)`` noise in the place of pixels."""
+        size = self.network.preprocessing.size
+        chance = torch.Generator().manual_seed(0)
+        noise = torch.rand(count, 3, size, size, generator=chance) * 2 - 1
+        return noise.contiguous(memory_format=torch.channels_last)
 
     def cut_at(self, cut: NetworkCut) -> NetworkTrainer:
         """Return a trainer of the upper stages on activations of the lower ones."""
@@ -265,10 +267,9 @@ class ImageTopTrainer:
         """Which network of timm it is."""
         return self.whole.name
 
-    @property
-    def input_size(self) -> int:
-        """Pixels a side of what the network sees."""
-        return self.whole.input_size
+    def probe(self, count: int) -> Tensor:
+        """Return ``(count, 3, T, T)`` noise in the place of pixels."""
+        return self.whole.probe(count)
 
     def encode(
         self, store: SampleStore, fingerprint: str, cache: Path, on_progress: OnProgress
