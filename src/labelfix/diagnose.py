@@ -407,7 +407,8 @@ def _write(diagnosis: Diagnosis, run: Path) -> None:
 def _refuse_other_runs(run: Path) -> None:
     if not run.is_dir():
         raise RunError(
-            f"{run} is not a folder", hint="name the RUN folder of `labelfix audit --tune full`"
+            f"{run} is not a folder",
+            hint="name the RUN folder of `labelfix audit --tune top` or `--tune full`",
         )
     if (run / UNFINISHED_NAME).exists() or not (run / RUN_NAME).is_file():
         raise RunError(
@@ -417,7 +418,7 @@ def _refuse_other_runs(run: Path) -> None:
     if not (run / MODEL_NAME).is_file():
         raise RunError(
             f"{run} holds no {MODEL_NAME}: its run trained heads on a frozen network",
-            hint="there is a network to diagnose after `labelfix audit --tune full`",
+            hint="there is one to diagnose after `labelfix audit --tune top` or `--tune full`",
         )
 
 

@@ -291,7 +291,7 @@ def diagnose(
         typer.Argument(
             parser=opt.path_of("run"),
             metavar="RUN",
-            help="The folder of a finished audit --tune full.",
+            help="The folder of a finished audit --tune top or full.",
         ),
     ],
     samples: Annotated[

@@ -99,6 +99,14 @@ def _refuse_not_positive(config: Any, *names: str) -> None:
             )
 
 
+def _refuse_learning_rate(rate: float, usual: float) -> None:
+    most = 1e6  # the optimizer overflows far above
+    if not 0 < rate <= most:  # NaN fails too
+        raise ConfigError(
+            f"the learning rate {rate} is not above 0, or is over {most:g}", hint=f"try {usual:g}"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetConfig:
     """How a data set is read.
@@ -276,9 +284,8 @@ class HeadConfig:
             self, 1, "epochs", "most_epochs", "batch_size", "neighbors", "least_neighbors",
             "neighbor_components", "voters",
         )  # fmt: skip
-        _refuse_not_positive(
-            self, "learning_rate", "radius_after_weighting", "self_label_temperature"
-        )
+        _refuse_learning_rate(self.learning_rate, 0.04)
+        _refuse_not_positive(self, "radius_after_weighting", "self_label_temperature")
         if not self.radii or not all(radius > 0 for radius in self.radii):
             raise ConfigError(
                 f"radii {list(self.radii)} are not all above 0, or none", hint="name one or more"
@@ -338,11 +345,7 @@ class FineTuningConfig:
                 f"{self.epochs} epochs of batches of {self.batch_size} train nothing",
                 hint="take at least 1 epoch and batches of 2",
             )
-        if not 0 < self.learning_rate < float("inf"):  # NaN fails too
-            raise ConfigError(
-                f"the learning rate {self.learning_rate} is not above 0, or endless",
-                hint="try 3e-4",
-            )
+        _refuse_learning_rate(self.learning_rate, 3e-4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

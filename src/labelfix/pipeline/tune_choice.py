@@ -53,12 +53,17 @@ class TuningPlan:
     @property
     def name(self) -> str:
         """What a sentence calls it."""
-        return self.tune if self.cut is None else f"{self.tune} from {self.cut} on"
+        if self.tune == "head":
+            return "heads on frozen features (head)"
+        if self.tune == "full":
+            return "whole networks (full)"
+        start = "" if self.cut is None else f", from {self.cut} on"
+        return f"the upper stages of networks (top{start})"
 
     @property
     def asked_by(self) -> str:
         """How a caller asks for it."""
-        return self.name if self.cut else named("tune", value=self.tune)
+        return named("tune", value=self.tune)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +162,11 @@ def _worth_choosing(plans: Sequence[TuningPlan], config: AuditConfig) -> list[Tu
 
 
 def estimate_of(plan: TuningPlan, plans: Sequence[TuningPlan]) -> str:
-    """Return how long a plan takes, and what the next one and the last one would, in a sentence."""
-    text = f"{plan.name}, in {about(plan.seconds)}"
-    more = plans[plans.index(plan) + 1 :]
-    shown = [more[0], *more[-1:]] if len(more) > 1 else more
-    if not shown:
-        return f"{text}; {named('tune')} decides otherwise"
-    first, *rest = shown
-    told = [f"{first.asked_by} would take {about(first.seconds)}"]
-    told += [f"{one.asked_by} {about(one.seconds)}" for one in rest]
-    return f"{text}; {', '.join(told)}"
+    """Return how long a plan takes, and what each other one would, in a sentence."""
+    told = [
+        f"{one.asked_by} would take {about(one.seconds)}" for one in plans if one.tune != plan.tune
+    ]
+    return "; ".join([f"{plan.name} are trained, in {about(plan.seconds)}", *told])
 
 
 def timed_plans(
@@ -417,7 +417,7 @@ def _chosen(config: AuditConfig, plan: TuningPlan) -> TuneChoice:
     limit = _limit(config)
     assumption = Assumption(
         "tune",
-        f"{plan.name} is what training within {about(limit or 0).removeprefix('about ')} allows; "
+        f"{plan.name} are trained, as {about(limit or 0).removeprefix('about ')} allow no more; "
         f"{named('tune')} or {named('time')} decides otherwise",
     )
     decided = replace(

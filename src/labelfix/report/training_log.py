@@ -300,7 +300,7 @@ def _text(path: Path) -> str:
         reason = getattr(error, "strerror", None) or str(error)
         raise RunError(
             f"cannot read {path}: {reason}",
-            hint="name the RUN folder of a finished `labelfix audit --tune full`",
+            hint="name the RUN folder of a finished `labelfix audit --tune top` or `--tune full`",
         ) from error
 
 
