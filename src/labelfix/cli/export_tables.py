@@ -19,9 +19,7 @@ def print_export(console: Console, result: ExportResult) -> None:
     if result.dropped:
         print_line(console, f"{_rows(result.dropped)} left out")
     if result.without_image:
-        print_line(
-            console, f"{_rows(result.without_image)} left out: there is no image file to copy"
-        )
+        print_line(console, f"{_rows(result.without_image)} left out: the sample cannot be had")
     if result.test_rows:
         print_line(console, f"{_rows(result.test_rows)} of a test split left as they came")
     _notes(console, result.notes)

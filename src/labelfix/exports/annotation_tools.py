@@ -1,10 +1,14 @@
-"""Exports as work for people: tasks of Label Studio, records of Argilla; both are JSON lists."""
+"""Exports as work for people: tasks of Label Studio, records of Argilla; both are JSON lists.
+
+Letters: M rows of the export.
+"""
 
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +17,7 @@ from xml.etree import ElementTree
 
 import pyarrow as pa
 
-from labelfix.exports.folder import TakenImage, take_image
+from labelfix.exports.folder import take_image
 from labelfix.exports.plan import ExportPlan
 from labelfix.report.view import ReportView
 from labelfix.types import DatasetSource, Label, SampleStore
@@ -31,20 +35,33 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
+class _Content:
+    """A sample as people are shown it.
+
+    Args:
+        field: ``"image"`` or ``"text"``.
+        served: The text, or where Label Studio finds the image.
+        located: The text, or where Argilla finds the image.
+    """
+
+    field: Literal["image", "text"]
+    served: str
+    located: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Row:
     """One row of an export on its way to people.
 
     Args:
         report: What the report says, by `_COLUMNS`; ``None`` where it says nothing.
         decision: What was decided, by name of column; ``None`` likewise.
-        image: The image.
-        source: The data it is of.
+        content: The sample itself.
     """
 
     report: dict[str, Any]
     decision: dict[str, Any]
-    image: TakenImage
-    source: DatasetSource
+    content: "_Content"
 
     @property
     def label(self) -> Label | None:
@@ -72,9 +89,20 @@ def write_tasks(
     store: SampleStore,
     to: Path,
     form: TaskFormat,
+    text_of: Callable[[int], str | None] | None,
     on_progress: OnProgress,
 ) -> int:
-    """Write the rows of a plan that have an image, as a JSON list; return how many.
+    """Write the rows of a plan whose image or text can be had, as a JSON list; return how many.
+
+    Args:
+        view: The report.
+        plan: What is exported.
+        store: The samples.
+        to: The file to write.
+        form: Whose tasks.
+        text_of: Returns the text of a row, or ``None`` where it cannot be read; without it, the
+            samples are images.
+        on_progress: Told about the tasks.
 
     Raises:
         RunError: The place cannot be written to.
@@ -82,9 +110,14 @@ def write_tasks(
     task_of = _label_studio_task if form == "label-studio" else _argilla_record
     agent = f"labelfix-{version('labelfix')}"
     written = 0
+    content_of: Callable[[int], _Content | None]
     with atomic_path(to) as draft, draft.open("w", encoding="ascii") as file:
         file.write("[")
-        for row in _rows(view, plan, store, on_progress):
+        if text_of is None:
+            content_of = partial(_image, store=store, source=view.report.run.source)
+        else:
+            content_of = partial(_text, text_of=text_of)
+        for row in _rows(view, plan, content_of, on_progress):
             file.write(",\n" if written else "\n")
             file.write(json.dumps(task_of(row, agent)))
             written += 1
@@ -92,15 +125,18 @@ def write_tasks(
     return written
 
 
-def write_label_studio_config(view: ReportView, plan: ExportPlan, to: Path) -> None:
+def write_label_studio_config(
+    view: ReportView, plan: ExportPlan, to: Path, *, is_text: bool = False
+) -> None:
     """Write the labeling interface that fits the tasks, as Label Studio's XML.
 
     Raises:
         RunError: The place cannot be written to.
     """
     root = ElementTree.Element("View")
-    ElementTree.SubElement(root, "Image", name="image", value="$image")
-    choices = ElementTree.SubElement(root, "Choices", name="choice", toName="image")
+    tag, field = ("Text", "text") if is_text else ("Image", "image")
+    ElementTree.SubElement(root, tag, name=field, value=f"${field}")
+    choices = ElementTree.SubElement(root, "Choices", name="choice", toName=field)
     for label in (*view.class_names, *plan.decided.new_classes):
         ElementTree.SubElement(choices, "Choice", value=_choice(label))
     ElementTree.indent(root)
@@ -109,21 +145,21 @@ def write_label_studio_config(view: ReportView, plan: ExportPlan, to: Path) -> N
 
 
 def _rows(
-    view: ReportView, plan: ExportPlan, store: SampleStore, on_progress: OnProgress
+    view: ReportView,
+    plan: ExportPlan,
+    content_of: Callable[[int], _Content | None],
+    on_progress: OnProgress,
 ) -> Iterator[_Row]:
     rows = pa.array(plan.rows)
     said = view.take(plan.rows, _COLUMNS)
     decided = plan.decided.columns.take(rows)
-    above = _served_folder(view.report.run.source)
     for position, row in enumerate(plan.rows.tolist()):
-        is_served = Path(store.location(row)).is_relative_to(above)  # not where links led out
-        image = take_image(store, row, link=is_served)
-        if image is not None:
+        content = content_of(row)
+        if content is not None:
             yield _Row(
                 report=said.slice(position, 1).to_pylist()[0],
                 decision=decided.slice(position, 1).to_pylist()[0],
-                image=image,
-                source=view.report.run.source,
+                content=content,
             )
         if position % 256 == 255 or position + 1 == len(rows):
             on_progress(Progress("writing tasks", position + 1, len(rows), "tasks"))
@@ -134,32 +170,43 @@ def _label_studio_task(row: _Row, agent: str) -> dict[str, Any]:
 
     ``score`` is `label_score`, so that tasks sorted by it begin with the most doubtful.
     """
-    task: dict[str, Any] = {"data": {"image": _served(row), **row.known}}
+    field = row.content.field
+    task: dict[str, Any] = {"data": {**row.known, field: row.content.served}}
     if row.is_decided and row.label is not None:
-        task["annotations"] = [{"result": [_chosen(row.label)]}]
+        task["annotations"] = [{"result": [_chosen(row.label, field)]}]
     if row.label is not None:
-        prediction = {"model_version": agent, "result": [_chosen(row.label)]}
+        prediction = {"model_version": agent, "result": [_chosen(row.label, field)]}
         if row.report["label_score"] is not None:
             prediction["score"] = row.report["label_score"]
         task["predictions"] = [prediction]
     return task
 
 
-def _chosen(label: Label) -> dict[str, Any]:
+def _chosen(label: Label, field: str) -> dict[str, Any]:
     value = {"choices": [_choice(label)]}
-    return {"from_name": "choice", "to_name": "image", "type": "choices", "value": value}
+    return {"from_name": "choice", "to_name": field, "type": "choices", "value": value}
 
 
 def _choice(label: Label) -> str:
     return _NOT_XML.sub("\ufffd", str(label))
 
 
-def _served(row: _Row) -> str:
-    """Return where Label Studio finds an image, if its document root is the folder above DATA."""
-    if row.image.original is None:
-        return row.image.as_uri()
-    inside = Path(row.image.location).relative_to(_served_folder(row.source))
-    return _SERVED + quote(os.fsencode(inside.as_posix()))
+def _text(row: int, *, text_of: Callable[[int], str | None]) -> _Content | None:
+    text = text_of(row)
+    return None if text is None else _Content("text", text, text)
+
+
+def _image(row: int, *, store: SampleStore, source: DatasetSource) -> _Content | None:
+    """Return where an image is found: Label Studio's document root is the folder above DATA."""
+    above = _served_folder(source)
+    is_served = Path(store.location(row)).is_relative_to(above)  # not where links led out
+    image = take_image(store, row, link=is_served)
+    if image is None:
+        return None
+    if image.original is None:
+        return _Content("image", image.as_uri(), image.as_uri())
+    inside = Path(image.location).relative_to(above)
+    return _Content("image", _SERVED + quote(os.fsencode(inside.as_posix())), image.location)
 
 
 def _served_folder(source: DatasetSource) -> Path:
@@ -170,7 +217,6 @@ def _served_folder(source: DatasetSource) -> Path:
 
 def _argilla_record(row: _Row, agent: str) -> dict[str, Any]:
     """Return a record as ``dataset.records.from_json`` reads it: the proposal is a suggestion."""
-    uri = row.image.as_uri() if row.image.original is None else row.image.location
     suggestions = {}
     if row.label is not None:
         suggestion = {"value": str(row.label), "agent": agent, "score": _confidence(row)}
@@ -180,7 +226,7 @@ def _argilla_record(row: _Row, agent: str) -> dict[str, Any]:
     }
     return {
         "id": row.report["sample_id"],
-        "fields": {"image": uri},
+        "fields": {row.content.field: row.content.located},
         "metadata": {name: value for name, value in named.items() if name != "sample_id"},
         "suggestions": suggestions,
         "responses": {},

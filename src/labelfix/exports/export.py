@@ -65,6 +65,9 @@ _FORMAT_OF_SUFFIX: dict[str, ExportFormat] = {
 _FORMS_OF_ANY = ("own", "csv", "parquet", "jsonl", "cleanlab")
 """Forms that hold samples of every kind."""
 
+_FORMS_OF_TEXTS = ("huggingface", "label-studio", "argilla")
+"""Forms that hold texts besides."""
+
 _LINKED = {"folder", "fiftyone"}
 
 
@@ -80,7 +83,7 @@ class ExportResult:
         changed: Rows of the plan whose label was changed.
         dropped: Rows left out because that was decided or asked for.
         test_rows: Undecided rows of a test split, which are exported as they came.
-        without_image: Rows that have no image to copy, where the form needs one.
+        without_image: Rows whose image or text cannot be had, where the form needs one.
         files: Files written.
         notes: What a person should know, a sentence each.
     """
@@ -207,27 +210,34 @@ def _result(job: _Job, written: _Written) -> ExportResult:
 
 
 def _write_table(job: _Job, form: TableFormat) -> _Written:
-    table = manifest_table(job.view, job.plan, job.to, _texts_of(job))
+    text_of = _text_reader(job)
+    texts = None
+    if text_of is not None:
+        texts = pa.array(map(text_of, job.plan.rows.tolist()), pa.large_string())
+    table = manifest_table(job.view, job.plan, job.to, texts)
     write_table(table, job.to, form)
     return _Written(notes=notes_on_formulas(table) if form == "csv" else ())
 
 
-def _texts_of(job: _Job) -> pa.Array | None:
-    """Return the ``(M,)`` texts of the rows of a plan; ``None`` if the samples are no texts."""
-    name = job.view.report.run.modality
-    if name is None or not is_known(name):
-        return None
-    text_of = get_modality(name).text_of
-    if text_of is None:
+def _text_reader(job: _Job) -> Callable[[int], str | None] | None:
+    """Return what reads the text of a row, or ``None`` of it; ``None`` where samples are none."""
+    decode = _text_of(job.view.report)
+    if decode is None:
         return None
     store = reopen_dataset(job.view.report, job.on_progress).store
-    texts: list[str | None] = []
-    for row in job.plan.rows.tolist():
+
+    def text_of(row: int) -> str | None:
         try:
-            texts.append(text_of(store.read(row)))
+            return decode(store.read(row))
         except UnreadableSample:
-            texts.append(None)
-    return pa.array(texts, pa.large_string())
+            return None
+
+    return text_of
+
+
+def _text_of(report: Report) -> Callable[[bytes], str] | None:
+    name = report.run.modality
+    return get_modality(name).text_of if name is not None and is_known(name) else None
 
 
 def _write_cleanlab(job: _Job) -> _Written:
@@ -258,21 +268,25 @@ def _write_fiftyone(job: _Job) -> _Written:
 def _write_huggingface(job: _Job) -> _Written:
     store = reopen_dataset(job.view.report, job.on_progress).store
     job.make_way()
-    return _Written(write_huggingface(job.view, job.plan, store, job.to, job.on_progress))
+    return _Written(
+        write_huggingface(job.view, job.plan, store, job.to, _text_reader(job), job.on_progress)
+    )
 
 
 def _write_label_studio(job: _Job) -> _Written:
     store = reopen_dataset(job.view.report, job.on_progress).store
     config = _config_beside(job.to)
-    write_label_studio_config(job.view, job.plan, config)
-    many = write_tasks(job.view, job.plan, store, job.to, "label-studio", job.on_progress)
+    text_of = _text_reader(job)
+    write_label_studio_config(job.view, job.plan, config, is_text=text_of is not None)
+    many = write_tasks(job.view, job.plan, store, job.to, "label-studio", text_of, job.on_progress)
     note = f"the labeling interface of these tasks is {config}"
     return _Written(2, len(job.plan.rows) - many, (note,))
 
 
 def _write_argilla(job: _Job) -> _Written:
     store = reopen_dataset(job.view.report, job.on_progress).store
-    many = write_tasks(job.view, job.plan, store, job.to, "argilla", job.on_progress)
+    text_of = _text_reader(job)
+    many = write_tasks(job.view, job.plan, store, job.to, "argilla", text_of, job.on_progress)
     return _Written(1, len(job.plan.rows) - many)
 
 
@@ -365,12 +379,13 @@ def _refuse_image_form(view: ReportView, chosen: ExportFormat) -> None:
         ConfigError: The form is one of them.
     """
     is_folder = chosen == "folder" and view.report.run.source.kind == "folder"
-    if chosen in _FORMS_OF_ANY or is_folder:
+    of_texts = _FORMS_OF_TEXTS if _text_of(view.report) is not None else ()
+    if chosen in (*_FORMS_OF_ANY, *of_texts) or is_folder:
         return
     plural = view.wording.plural
     raise ConfigError(
         f"--format {chosen} is for images, and the samples of this run are {plural}",
-        hint=f"choose one of {', '.join(_FORMS_OF_ANY)}",
+        hint=f"choose one of {', '.join((*_FORMS_OF_ANY, *of_texts))}",
     )
 
 

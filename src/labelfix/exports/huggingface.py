@@ -6,8 +6,9 @@ Letters: M rows of the export.
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,37 +30,67 @@ ONLY_SPLIT = "train"
 _ROWS_A_GROUP = 100  # as ``datasets`` writes images, so that a viewer can read a few at a time
 _SHARD_BYTES = 500 << 20
 _COLUMNS = ("sample_id", "given_label", "label_score")
+_Field: TypeAlias = Literal["image", "text"]
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def write_huggingface(
-    view: ReportView, plan: ExportPlan, store: SampleStore, to: Path, on_progress: OnProgress
+    view: ReportView,
+    plan: ExportPlan,
+    store: SampleStore,
+    to: Path,
+    text_of: Callable[[int], str | None] | None,
+    on_progress: OnProgress,
 ) -> int:
     """Write ``TO/data/<split>-00000-of-00001.parquet`` and so on; return how many files.
 
-    Columns: ``image`` (null where there is none, or it cannot be read), ``label`` (a ``ClassLabel``
-    where the classes are text), ``sample_id``, ``given_label``, ``label_score``, ``sample_weight``,
-    ``decision``.
+    Columns: ``image`` or ``text`` (null where there is none, or it cannot be read), ``label`` (a
+    ``ClassLabel`` where the classes are text), ``sample_id``, ``given_label``, ``label_score``,
+    ``sample_weight``, ``decision``.
+
+    Args:
+        view: The report.
+        plan: What is exported.
+        store: The samples.
+        to: The folder to write.
+        text_of: Returns the text of a row, or ``None`` where it cannot be read; without it, the
+            samples are images.
+        on_progress: Told about the samples.
 
     Raises:
         RunError: ``to`` is there already, or cannot be written to.
     """
-    table = _table_without_images(view, plan)
+    field: _Field = "image" if text_of is None else "text"
+    table = _table_without_samples(view, plan, field)
     splits = _splits(view, plan)
     is_unreadable = view.issue("unreadable")
     with atomic_folder(to) as draft:
         (draft / "data").mkdir()
-        shards = {split: _Shards(draft / "data", split, table) for split in dict.fromkeys(splits)}
+        shards = {
+            split: _Shards(draft / "data", split, table, field) for split in dict.fromkeys(splits)
+        }
         try:
             for position, (row, split) in enumerate(zip(plan.rows.tolist(), splits, strict=True)):
-                image = None if is_unreadable[row] else take_image(store, row)
-                shards[split].add(position, None if image is None else image.data)
+                sample = None if is_unreadable[row] else _sample_of(row, store, text_of)
+                shards[split].add(position, sample)
                 if position % 256 == 255 or position + 1 == len(splits):
-                    on_progress(Progress("writing images", position + 1, len(splits), "images"))
+                    plural = view.wording.plural
+                    on_progress(Progress(f"writing {plural}", position + 1, len(splits), plural))
         finally:
             for shard in shards.values():
                 shard.close()
         return sum(shard.name_files() for shard in shards.values())
+
+
+def _sample_of(
+    row: int, store: SampleStore, text_of: Callable[[int], str | None] | None
+) -> bytes | None:
+    """Return an encoded image, or a text as UTF-8; ``None`` where it cannot be had."""
+    if text_of is not None:
+        text = text_of(row)
+        return None if text is None else text.encode()
+    image = take_image(store, row)
+    return None if image is None else image.data
 
 
 class _Shards:
@@ -68,24 +99,26 @@ class _Shards:
     Args:
         folder: Where they are written.
         split: The split.
-        table: The M rows of all splits without their images.
+        table: The M rows of all splits without their samples.
+        field: The column of the samples.
     """
 
-    def __init__(self, folder: Path, split: str, table: pa.Table) -> None:
+    def __init__(self, folder: Path, split: str, table: pa.Table, field: _Field) -> None:
         self._folder = folder
+        self._field = field
         self._split = split
         self._table = table
         self._positions: list[int] = []
-        self._images: list[bytes | None] = []
+        self._samples: list[bytes | None] = []
         self._bytes = 0
         self._shards = 0
         self._writer: pq.ParquetWriter | None = None
 
-    def add(self, position: int, image: bytes | None) -> None:
-        """Add a row; images are in memory until a row group is full."""
+    def add(self, position: int, sample: bytes | None) -> None:
+        """Add a row; samples are in memory until a row group is full."""
         self._positions.append(position)
-        self._images.append(image)
-        self._bytes += len(image or b"")
+        self._samples.append(sample)
+        self._bytes += len(sample or b"")
         if len(self._positions) == _ROWS_A_GROUP:
             self._write()
         if self._bytes > _SHARD_BYTES:
@@ -108,22 +141,27 @@ class _Shards:
 
     def _write(self) -> None:
         rows = self._table.take(pa.array(self._positions))
-        cells = [
-            image if image is None else {"bytes": image, "path": name}
-            for image, name in zip(self._images, rows["sample_id"].to_pylist(), strict=True)
-        ]
-        rows = rows.add_column(0, "image", pa.array(cells, _IMAGE))
+        rows = rows.add_column(0, self._field, self._cells(rows["sample_id"].to_pylist()))
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._draft(self._shards), rows.schema)
             self._shards += 1
         self._writer.write_table(rows)
-        self._positions, self._images = [], []
+        self._positions, self._samples = [], []
+
+    def _cells(self, names: list[str]) -> pa.Array:
+        if self._field == "text":
+            return pa.array(self._samples, pa.binary()).cast(pa.string())
+        cells = [
+            image if image is None else {"bytes": image, "path": name}
+            for image, name in zip(self._samples, names, strict=True)
+        ]
+        return pa.array(cells, _IMAGE)
 
     def _draft(self, number: int) -> Path:
         return self._folder / f".{self._split}-{number}"
 
 
-def _table_without_images(view: ReportView, plan: ExportPlan) -> pa.Table:
+def _table_without_samples(view: ReportView, plan: ExportPlan, field: _Field) -> pa.Table:
     """Return M rows, with the metadata that tell ``datasets`` what the columns are."""
     rows = pa.array(plan.rows)
     label, feature = _label_column(view, plan)
@@ -135,10 +173,12 @@ def _table_without_images(view: ReportView, plan: ExportPlan) -> pa.Table:
         "decision": plan.decided.columns["decision"].take(rows),
     }
     table = pa.table(columns)
-    features = {"image": {"_type": "Image"}, "label": feature} | {
-        field.name: {"dtype": _dtype(field.type), "_type": "Value"}
-        for field in table.schema
-        if field.name != "label"
+    is_text = field == "text"
+    sample = {"dtype": "string", "_type": "Value"} if is_text else {"_type": "Image"}
+    features = {field: sample, "label": feature} | {
+        column.name: {"dtype": _dtype(column.type), "_type": "Value"}
+        for column in table.schema
+        if column.name != "label"
     }
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     return table.replace_schema_metadata(metadata)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 from command import labelfix
 from opened_data import labels_of, opened
@@ -172,7 +173,43 @@ def test_tables_of_an_export_hold_the_texts(run, odd, tmp_path, suffix):
     assert found.store.read(6).decode() == odd[0][6]
 
 
-def test_forms_of_pictures_are_refused(run, tmp_path):
+def test_tasks_for_people_hold_the_texts(run, odd, tmp_path):
+    for form in ("label-studio", "argilla"):
+        done = labelfix("export", run, tmp_path / f"{form}.json", "--format", form)
+        assert done.returncode == 0, done.stderr
+        assert "1 row left out" in done.stdout, "the empty text cannot be shown"
+    texts = {number: text for number, text in enumerate(odd[0]) if text}
+    tasks = json.loads((tmp_path / "label-studio.json").read_text())
+    assert [task["data"]["text"] for task in tasks] == list(texts.values())
+    wrong = tasks[4]
+    assert wrong["data"]["given_label"] == "travel"
+    assert wrong["predictions"][0]["result"][0] == {
+        "from_name": "choice",
+        "to_name": "text",
+        "type": "choices",
+        "value": {"choices": ["refund"]},
+    }
+    interface = (tmp_path / "label-studio.xml").read_text()
+    assert '<Text name="text" value="$text"' in interface
+    assert "image" not in interface.lower()
+    records = json.loads((tmp_path / "argilla.json").read_text())
+    assert [record["fields"] for record in records] == [{"text": text} for text in texts.values()]
+
+
+def test_a_data_set_of_hugging_face_holds_the_texts(run, odd, tmp_path):
     done = labelfix("export", run, tmp_path / "to", "--format", "huggingface")
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(tmp_path / "to" / "data")
+    assert table["text"].to_pylist() == [text or None for text in odd[0]]
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["text"] == {"dtype": "string", "_type": "Value"}
+    assert features["label"]["names"] == ["refund", "travel"]
+    found = opened(tmp_path / "to" / "data")
+    assert found.modality == "text"
+
+
+def test_forms_of_pictures_are_refused(run, tmp_path):
+    done = labelfix("export", run, tmp_path / "to", "--format", "fiftyone")
     assert done.returncode == 1
     assert "is for images, and the samples of this run are texts" in done.stderr
+    assert "label-studio" in done.stderr
