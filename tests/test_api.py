@@ -17,11 +17,13 @@ from labelfix.report.io import write_report
 
 PUBLIC = [
     "EvidenceRecorder",
+    "LabelIssues",
     "LabelfixError",
     "__version__",
     "audit",
     "audit_pred_probs",
     "export",
+    "find_label_issues",
     "read_report",
 ]
 SPELT_OTHERWISE = {"as_json", "quiet", "ctx", "pred_probs", "force"}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from labelfix.api import audit
     from labelfix.errors import LabelfixError
     from labelfix.exports.export import export
+    from labelfix.pipeline.label_issues import LabelIssues, find_label_issues
     from labelfix.pipeline.probabilities import audit_pred_probs
     from labelfix.report.frame import read_report
     from labelfix.training.recorder import EvidenceRecorder
@@ -19,20 +20,24 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EvidenceRecorder",
+    "LabelIssues",
     "LabelfixError",
     "__version__",
     "audit",
     "audit_pred_probs",
     "export",
+    "find_label_issues",
     "read_report",
 ]
 
 _MODULE_OF = {
     "EvidenceRecorder": "labelfix.training.recorder",
+    "LabelIssues": "labelfix.pipeline.label_issues",
     "LabelfixError": "labelfix.errors",
     "audit": "labelfix.api",
     "audit_pred_probs": "labelfix.pipeline.probabilities",
     "export": "labelfix.exports.export",
+    "find_label_issues": "labelfix.pipeline.label_issues",
     "read_report": "labelfix.report.frame",
 }
 

@@ -229,13 +229,23 @@ def _labels(
         )
     if values.dtype.kind == "U":
         return blank_to_null(pa.array(values, pa.string()))
+    return names_of_positions(values, class_names)
+
+
+def names_of_positions(
+    values: NDArray[np.integer], class_names: tuple[Label, ...]
+) -> pa.StringArray:
+    """Return the names that ``(N,)`` positions stand for, null for -1; of others, that they are."""
     is_known = (values >= 0) & (values < len(class_names))
     names = pa.array([str(name) for name in class_names], pa.string())
+    is_none = values == MISSING
+    if np.all(is_known | is_none):
+        return names.take(pa.array(values, mask=is_none))
     known = names.take(pa.array(np.where(is_known, values, 0).astype(np.int64)))
     position = pa.array(values).cast(pa.string())
     unknown = pc.binary_join_element_wise("position ", position, "")
     text = pc.if_else(pa.array(is_known), known, unknown)
-    return pc.if_else(pa.array(values == MISSING), pa.scalar(None, pa.string()), text)
+    return pc.if_else(pa.array(is_none), pa.scalar(None, pa.string()), text)
 
 
 def _store(archive: zipfile.ZipFile, header: _Header, path: Path, folder: Path) -> ArrayStore:
@@ -336,14 +346,30 @@ def open_pred_probs(
             fit each other.
         RunError: ``folder`` cannot be written to.
     """
-    parts = [_open_one(path, folder, on_progress, force=force) for path in paths]
+    parts = [
+        checked_pred_probs(_read(path, folder, on_progress), on_progress, force=force)
+        for path in paths
+    ]
+    return replace(joined_pred_probs(parts, paths), fingerprint=fingerprint)
+
+
+def joined_pred_probs(parts: Sequence[GivenPredProbs], paths: Sequence[Path]) -> GivenPredProbs:
+    """Return the probabilities of one model, or the mean of several models'.
+
+    Args:
+        parts: Of each model.
+        paths: What messages call them.
+
+    Raises:
+        DatasetError: They do not fit each other, or no row can be judged.
+    """
     given = parts[0] if len(parts) == 1 else _mean(parts, paths)
     if len(given.exclusion_reason) == len(given):
         raise DatasetError(
             f"no row of {paths[0]} can be judged; the first: {given.exclusion_reason[0]}",
             hint=f"give {_FORMS}",
         )
-    return replace(given, fingerprint=fingerprint)
+    return given
 
 
 def _mean(parts: Sequence[GivenPredProbs], paths: Sequence[Path]) -> GivenPredProbs:
@@ -356,8 +382,20 @@ def _mean(parts: Sequence[GivenPredProbs], paths: Sequence[Path]) -> GivenPredPr
     )
 
 
-def _open_one(path: Path, folder: Path, on_progress: OnProgress, *, force: bool) -> GivenPredProbs:
-    raw = _read(path, folder, on_progress)
+def checked_pred_probs(
+    raw: RawPredProbs, on_progress: OnProgress, *, force: bool
+) -> GivenPredProbs:
+    """Return what one model gave, with labels as codes of sorted classes and every row checked.
+
+    Args:
+        raw: What was read.
+        on_progress: Told how far it is.
+        force: As `open_pred_probs` has it.
+
+    Raises:
+        DatasetError: It cannot be used, or its columns or rows look mixed up.
+    """
+    path = raw.path
     class_names = _sorted_classes(raw)
     columns = np.array([raw.class_names.index(name) for name in class_names])
     raw, codes = _with_codes(raw, class_names)

@@ -44,21 +44,33 @@ from labelfix.types import (
     Assumption,
     Duplicates,
     FoldAssignment,
+    LabelScores,
     Reviewed,
 )
 from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
 from labelfix.utils.text import as_json
 
-LIBRARIES_OF_PROBABILITIES = ("labelfix", "numpy", "pyarrow", "scipy")
+LIBRARIESOF_PROBABILITIES = ("labelfix", "numpy", "pyarrow", "scipy")
 """Whose versions a report on given probabilities names."""
 
 
-_OF_PROBABILITIES = ("scoring", "flags")
+OF_PROBABILITIES = ("scoring", "flags")
 """The settings that are of use where probabilities are given."""
 
 
 def _config_of_probabilities(config: AuditConfig) -> dict[str, Any]:
-    return {name: as_json(asdict(getattr(config, name))) for name in _OF_PROBABILITIES}
+    return {name: as_json(asdict(getattr(config, name))) for name in OF_PROBABILITIES}
+
+
+def claim_of_given(
+    config: AuditConfig, decided: Decisions | None, fingerprint: str, *, models: int, force: bool
+) -> dict[str, Any]:
+    """Return what makes two runs of given probabilities the same one, as JSON values."""
+    return {
+        "config": {"pred_probs": models, "force": force, **_config_of_probabilities(config)},
+        "fingerprint": fingerprint,
+        "decisions": digest_of(decided),
+    }
 
 
 @checks_arguments
@@ -85,7 +97,7 @@ def audit_pred_probs(
         DecisionsError: There are no decisions, or they cannot be used.
         RunError: ``out`` holds a run already, or cannot be written to.
     """
-    settings = {} if config is None else read_settings(Path(config), sections=_OF_PROBABILITIES)
+    settings = {} if config is None else read_settings(Path(config), sections=OF_PROBABILITIES)
     whole = config_of(overridden(settings, {"flags": flag_changes(precision, budget)}))
     files = [pred_probs] if isinstance(pred_probs, str | Path) else pred_probs
     paths = [Path(path).absolute() for path in files]
@@ -99,11 +111,7 @@ def audit_pred_probs(
         source = None if decisions is None else Path(decisions)
         decided = decisions_of(source)
         refuse_to_replace(source, out)
-        claim = {
-            "config": {"pred_probs": len(paths), "force": force, **_config_of_probabilities(whole)},
-            "fingerprint": fingerprint,
-            "decisions": digest_of(decided),
-        }
+        claim = claim_of_given(whole, decided, fingerprint, models=len(paths), force=force)
         if resume and folder.is_finished(claim):
             copy_decisions(source, out)  # the run may have been cut off just before it did so
             folder.close()
@@ -137,23 +145,41 @@ def _run_given_probabilities(
         )
     reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
-        report = _score_given_probabilities(given, reviewed, paths, config)
-    findings = AuditFindings(report, pred_probs=_lists(given))
-    renderer = no_pictures(NO_IMAGES)
-    run_json = {"config": _config_of_probabilities(config)}
-    return write_run(folder, findings, given, renderer, source, run_json, clock, on_progress)
+        scores = score_given(given, reviewed, config)
+        report = report_on_given(given, scores, reviewed, config, [str(path) for path in paths])
+    return write_given(folder, given, report, config, source, clock, on_progress)
 
 
-def _score_given_probabilities(
-    given: GivenPredProbs, reviewed: Reviewed | None, paths: Sequence[Path], config: AuditConfig
-) -> Report:
+def score_given(
+    given: GivenPredProbs, reviewed: Reviewed | None, config: AuditConfig
+) -> LabelScores:
+    """Return how far the labels beside given probabilities can be believed."""
     rows = np.flatnonzero(given.is_judged)
+    return score_probabilities(
+        given.pred_probs, rows, given.given_label, reviewed, config=config.scoring
+    )
+
+
+def report_on_given(
+    given: GivenPredProbs,
+    scores: LabelScores,
+    reviewed: Reviewed | None,
+    config: AuditConfig,
+    sources: Sequence[str],
+) -> Report:
+    """Return the report on given probabilities, without the probabilities themselves.
+
+    Args:
+        given: The probabilities, with the labels that came with them.
+        scores: Of them, as `score_given` returns them.
+        reviewed: What people decided about some of them.
+        config: How labels are flagged.
+        sources: What the probabilities of each model are called.
+    """
     nothing = np.full(len(given), MISSING, np.int64)
     return report_on(
         given,
-        score_probabilities(
-            given.pred_probs, rows, given.given_label, reviewed, config=config.scoring
-        ),
+        scores,
         FoldAssignment(given.is_judged, nothing.astype(np.int16), given.exclusion_reason),
         Duplicates(nothing, np.zeros(len(given), np.bool_)),
         reviewed=reviewed,
@@ -165,10 +191,32 @@ def _score_given_probabilities(
             modality=None,
             backbone=None,
             seed=None,
-            libraries=LIBRARIES_OF_PROBABILITIES,
-            settings={PRED_PROBS_KIND: [str(path) for path in paths]},
-            assumptions=_left_out(given, rows),
+            libraries=LIBRARIESOF_PROBABILITIES,
+            settings={PRED_PROBS_KIND: list(sources)},
+            assumptions=_left_out(given, np.flatnonzero(given.is_judged)),
         ),
+    )
+
+
+def write_given(
+    folder: RunFolder,
+    given: GivenPredProbs,
+    report: Report,
+    config: AuditConfig,
+    decisions: Path | None,
+    clock: StageTimer,
+    on_progress: OnProgress,
+) -> Report:
+    """Write a run of given probabilities into a folder that was claimed for it."""
+    return write_run(
+        folder,
+        AuditFindings(report, pred_probs=_lists(given)),
+        given,
+        no_pictures(NO_IMAGES),
+        decisions,
+        {"config": _config_of_probabilities(config)},
+        clock,
+        on_progress,
     )
 
 

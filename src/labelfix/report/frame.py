@@ -9,6 +9,7 @@ from labelfix.arguments import checks_arguments
 from labelfix.data.decisions import read_decisions
 from labelfix.report.decisions import join_decisions
 from labelfix.report.io import read_report_table
+from labelfix.report.types import Report
 
 _NULLABLE = {pa.int16(): pd.Int16Dtype(), pa.int64(): pd.Int64Dtype()}
 """Plain pandas integers hold no nulls: labels would come back as floats."""
@@ -35,6 +36,11 @@ def read_report(path: str | Path) -> pd.DataFrame:
     table = report.table
     for name in decided.column_names:
         table = table.append_column(name, decided[name])
-    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
+    return frame_of(Report(table, report.class_names, report.run))
+
+
+def frame_of(report: Report) -> pd.DataFrame:
+    """Return the table of a report as a DataFrame, as `read_report` describes it."""
+    frame: pd.DataFrame = report.table.to_pandas(types_mapper=_NULLABLE.get)
     frame.attrs = {"class_names": list(report.class_names), "run": report.run.to_json()}
     return frame
