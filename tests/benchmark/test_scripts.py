@@ -54,6 +54,7 @@ def test_scoring_is_measured_for_any_shape(tmp_path: Path) -> None:
     assert "400 x 300: scored in" in printed
 
 
+@pytest.mark.slow
 def test_arrays_are_measured_beside_cleanlab() -> None:
     printed = run("find_label_issues.py", "--samples", "600", "--classes", "5", "--rounds", "1")
     for words in ("600 samples, 5 classes", "labelfix / cleanlab ", "1.5)"):
