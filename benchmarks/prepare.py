@@ -5,8 +5,8 @@
 Reads what the publishers offer, unpacked, with their official lists of training and test images,
 and writes ``train/CLASS/``, ``test/CLASS/`` (and ``val/CLASS/`` where there is one): links where
 the file system has them, else copies. For CIFAR-10N it writes two Parquet files into the folder,
-for published probabilities one ``.npz`` file. Downloads nothing; docs/benchmark.md says where the
-data come from.
+for published probabilities one ``.npz`` file, for texts ``NAME_train.parquet``. Downloads nothing
+but 20 Newsgroups, which scikit-learn fetches; docs/benchmark.md says where the data come from.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import io
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import loadmat
+from sklearn.datasets import fetch_20newsgroups
 
 from labelfix.errors import DatasetError, LabelfixError
 from labelfix.utils.files import atomic_folder, atomic_path, make_folder
@@ -218,6 +220,60 @@ def prepare_probs(downloaded: Path, to: Path) -> int:
     return sum(len(array) for name, array in arrays.items() if name.endswith("__p"))
 
 
+Texts = tuple[list[str], list[str]]
+"""Texts and their labels."""
+
+
+def trec(downloaded: Path) -> Texts:
+    """TREC: ``train_5500.label``, lines of ``LABEL:finer question`` in Latin-1."""
+    lines = _there(downloaded / "train_5500.label").read_text("latin-1").splitlines()
+    pairs = [line.split(" ", 1) for line in lines if line.strip()]
+    return [pair[1] for pair in pairs], [pair[0].partition(":")[0] for pair in pairs]
+
+
+def hugging_face(downloaded: Path) -> Texts:
+    """AG News and SST-2: ``data/train-*.parquet`` with ``label`` and ``text`` or ``sentence``."""
+    files = sorted(downloaded.rglob("train-*.parquet"))
+    if not files:
+        raise _missing(downloaded / "data" / "train-*.parquet")
+    table = pa.concat_tables([pq.read_table(file) for file in files])
+    text = "text" if "text" in table.column_names else "sentence"
+    missing = {text, "label"} - set(table.column_names)
+    if missing:
+        raise DatasetError(f"{files[0]} has no column {', '.join(sorted(missing))}")
+    return table[text].to_pylist(), [str(label) for label in table["label"].to_pylist()]
+
+
+def newsgroups(downloaded: Path) -> Texts:
+    """20 Newsgroups: what scikit-learn keeps in the folder, or else downloads into it."""
+    posts = fetch_20newsgroups(
+        data_home=downloaded, subset="train", remove=("headers", "footers", "quotes")
+    )
+    return posts.data, [posts.target_names[code] for code in posts.target]
+
+
+TEXTS: dict[str, Callable[[Path], Texts]] = {
+    "trec": trec,
+    "sst2": hugging_face,
+    "agnews": hugging_face,
+    "newsgroups": newsgroups,
+}
+
+
+def prepare_texts(name: str, downloaded: Path, to: Path) -> int:
+    """Write ``NAME_train.parquet`` and return how many texts it holds.
+
+    Raises:
+        DatasetError: A file is missing, or holds something else.
+        RunError: The place cannot be written to.
+    """
+    texts, labels = TEXTS[name](downloaded)
+    make_folder(to)
+    with atomic_path(to / f"{name}_train.parquet") as draft:
+        pq.write_table(pa.table({"text": texts, "label": labels}), draft)
+    return len(texts)
+
+
 def _read_batch(path: Path) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Return labels ``(N,)`` and pixels ``(N, 32, 32, 3)`` of a binary batch."""
     rows = np.frombuffer(_there(path).read_bytes(), np.uint8).reshape(-1, 1 + 3 * CIFAR_SIDE**2)
@@ -284,6 +340,7 @@ def _missing(path: Path) -> DatasetError:
 OTHERS: dict[str, Callable[[Path, Path], int]] = {
     "cifar10n": prepare_cifar10n,
     "probs": prepare_probs,
+    **{name: partial(prepare_texts, name) for name in TEXTS},
 }
 
 

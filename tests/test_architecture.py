@@ -24,7 +24,7 @@ METHODS_OF_BENCHMARK = (
 )
 KNOW_THE_TRUTH = {
     "benchmark.data", "benchmark.metrics", "benchmark.run", "benchmark.stage",
-    "benchmark.noise",
+    "benchmark.noise", "benchmark.sample_files",
 }  # fmt: skip
 
 

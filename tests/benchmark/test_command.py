@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from command import labelfix
 from typer.testing import CliRunner, Result
+from written_texts import sentences, write_table
 
 from labelfix.benchmark.methods.registry import METHODS
 from labelfix.benchmark.rows import read_rows
@@ -141,3 +142,38 @@ def test_wrong_names_are_refused(
     assert done.exit_code == code
     assert told in done.stderr
     assert not results.exists()
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with texts whose labels two kinds of people gave, under the name of the task."""
+    folder = tmp_path_factory.mktemp("crowd")
+    texts, true = sentences(80)
+    other = {"refund": "travel", "travel": "refund"}
+    given = [other[label] if row % 5 == 0 else label for row, label in enumerate(true)]
+    columns = {"text": texts, "clean_label": true, "one_annotator": given, "majority": true}
+    write_table(folder / "crowd_sentiment_train.csv", columns)
+    return folder
+
+
+def test_a_method_is_set_to_texts_of_a_crowd(crowd: Path, tmp_path: Path) -> None:
+    results = tmp_path / "rows.jsonl"
+    args = ("--tasks", "crowd-one", "--methods", "random,labelfix-probs")
+    done = run("run", "--data", crowd, "--results", results, *args, "--cache", tmp_path / "cache")
+    assert done.exit_code == 0, done.stderr
+    assert "left out: labelfix-probs on crowd-one: it reads probabilities" in done.stdout
+    [row] = read_rows(results)  # texts have no test set, and so no references
+    assert (row.method, row.samples) == ("random", 80)
+    assert row.settings["backbone"] == "wordllama"
+    assert row.figures["true_noise_rate"] == pytest.approx(0.2)
+
+
+def test_texts_without_a_method_are_told_of(crowd: Path, tmp_path: Path) -> None:
+    args = ("--tasks", "crowd-majority", "--methods", "labelfix-probs")
+    done = run("run", "--data", crowd, "--results", tmp_path / "rows.jsonl", *args)
+    assert done.exit_code == 1
+    assert "none of the methods can be set to it" in done.stderr
+    own = ("inject", crowd / "crowd_sentiment_train.csv", "--label-column", "majority")
+    refused = run(*own, "--methods", "labelfix-probs")
+    assert refused.exit_code == 1
+    assert "it reads probabilities" in str(refused.exception) + refused.stderr

@@ -12,29 +12,32 @@ from PIL import Image
 
 from labelfix.benchmark.data import (
     TEST_SHARE,
+    LabeledRows,
     choose_rows,
     find_place,
-    open_images,
     open_probs,
+    open_samples,
     plant,
     sets_in,
 )
 from labelfix.benchmark.methods.registry import METHODS
-from labelfix.benchmark.stage import TEST, PreparedTask, prepare_images
+from labelfix.benchmark.sample_files import TEST, prepare_samples
+from labelfix.benchmark.stage import PreparedTask
 from labelfix.benchmark.tasks import (
-    IMAGE_DATA,
     PLANTED,
     REAL_TASKS,
-    ImageData,
+    SAMPLE_DATA,
     PlantedTask,
     RealTask,
+    SampleData,
     find_task,
     named_tasks,
     planted_task,
 )
 from labelfix.config import BackboneConfig, DatasetConfig
 from labelfix.data.dataset import open_dataset
-from labelfix.errors import BenchmarkError
+from labelfix.errors import BenchmarkError, UnreadableSample
+from labelfix.modalities.base import get_modality
 from labelfix.utils.progress import no_progress
 
 
@@ -66,7 +69,7 @@ def write_human(folder: Path, rows: int = 40) -> None:
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
 
 
-PEOPLE = ImageData(
+PEOPLE = SampleData(
     name="people",
     places=("absent", "train.parquet"),
     test_places=("test.parquet",),
@@ -111,7 +114,7 @@ def test_a_name_that_is_no_task_is_refused(name: str, told: str) -> None:
 
 def test_a_kind_of_noise_that_is_not_there_is_refused() -> None:
     with pytest.raises(BenchmarkError, match="no noise 'odd'"):
-        planted_task(IMAGE_DATA["flowers"], "odd", "20")
+        planted_task(SAMPLE_DATA["flowers"], "odd", "20")
 
 
 # Rows
@@ -122,12 +125,12 @@ def test_a_quarter_of_each_class_is_held_out_and_stays_clean(tmp_path: Path) -> 
     dataset = open_dataset(write_folder(tmp_path / "photos", counts), DatasetConfig())
     data = choose_rows(dataset, holds_out=True)
     assert data.test is not None
-    assert data.images is not None
+    assert data.samples is not None
     held = np.bincount(data.test.true_label)
     assert held.tolist() == [round(TEST_SHARE * count) for count in counts.values()]
-    rows = np.r_[data.images.rows, data.test.rows]
+    rows = np.r_[data.samples.rows, data.test.rows]
     assert sorted(rows.tolist()) == list(range(63)), "each row is in one part"
-    for part in (data.images, data.test):
+    for part in (data.samples, data.test):
         assert np.array_equal(part.true_label, dataset.given_label[part.rows])
         assert (np.diff(part.true_label) != 0).sum() > 3, "the order tells no classes"
     again = choose_rows(dataset, holds_out=True)
@@ -153,12 +156,12 @@ def test_a_test_split_of_the_data_is_the_test_set(tmp_path: Path) -> None:
 
 def test_labels_of_people_stand_beside_the_true_ones(tmp_path: Path) -> None:
     write_human(tmp_path)
-    data = open_images(RealTask(name="people", data=PEOPLE, given_column="people"), tmp_path)
+    data = open_samples(RealTask(name="people", data=PEOPLE, given_column="people"), tmp_path)
     table = pq.read_table(tmp_path / "train.parquet")
-    assert data.images is not None
+    assert data.samples is not None
     assert data.test is not None
-    assert np.array_equal(data.true_label, table["clean"].to_numpy()[data.images.rows])
-    assert np.array_equal(data.given_label, table["people"].to_numpy()[data.images.rows])
+    assert np.array_equal(data.true_label, table["clean"].to_numpy()[data.samples.rows])
+    assert np.array_equal(data.given_label, table["people"].to_numpy()[data.samples.rows])
     assert len(data.test) == 12
     with pytest.raises(BenchmarkError, match=r"no absent or train\.parquet in") as caught:
         find_place(tmp_path / "nowhere", PEOPLE.places, "people")
@@ -234,7 +237,7 @@ def test_probabilities_that_are_none_are_refused(tmp_path: Path) -> None:
 
 
 def stage_of(task: PlantedTask | RealTask, folder: Path, cache: Path) -> PreparedTask:
-    data = open_images(task, folder)
+    data = open_samples(task, folder)
     return PreparedTask.make(task, data, BackboneConfig(), cache, no_progress, with_features=False)
 
 
@@ -262,7 +265,7 @@ def test_a_method_is_handed_nothing_that_tells_the_truth(tmp_path: Path) -> None
         # the images are those of the labels: their color was made of row and true label
         for row, path in enumerate(dataset.sample_id.to_pylist()):
             red, green, _ = Image.open(problem.data.parent / path).getpixel((0, 0))
-            assert (red, green) == (stage.data.images.rows[row], true[row] * 9)
+            assert (red, green) == (stage.data.samples.rows[row], true[row] * 9)
     assert not problem.data.exists(), "the manifest is gone"
 
 
@@ -271,13 +274,13 @@ def test_images_are_prepared_once_and_seen_the_same_whatever_the_labels(tmp_path
     (tmp_path / "photos" / "a" / "gone.png").symlink_to(tmp_path / "nowhere")
     data = choose_rows(open_dataset(tmp_path / "photos", DatasetConfig()), holds_out=True)
     cache = tmp_path / "cache"
-    first = prepare_images(data.images, data.test, cache)
+    first = prepare_samples(data.samples, data.test, get_modality("image"), cache)
     times = {path: path.stat().st_mtime_ns for path in first.seen.rglob("*")}
-    again = prepare_images(data.images, data.test, cache)
+    again = prepare_samples(data.samples, data.test, get_modality("image"), cache)
     assert again == first
     assert times == {path: path.stat().st_mtime_ns for path in first.seen.rglob("*")}
     prints = set()
-    for labels in ([row % 2 for row in range(len(data.images))], [*range(len(data.images))]):
+    for labels in ([row % 2 for row in range(len(data.samples))], [*range(len(data.samples))]):
         with first.manifest(labels) as manifest:
             prints.add(open_dataset(manifest, DatasetConfig()).fingerprint)
     assert len(prints) == 1
@@ -291,9 +294,39 @@ def test_images_are_prepared_once_and_seen_the_same_whatever_the_labels(tmp_path
     assert not [path for path in first.seen.rglob("*") if path.suffix in (".json", ".npy")]
 
 
+def test_texts_are_handed_on_as_they_are_with_given_labels_alone(tmp_path: Path) -> None:
+    columns = {
+        "text": ['yes, "quoted"', "", "two\nlines", "NA", "more", "again"],
+        "label": ["a", "a", "b", "b", "a", "b"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "texts.parquet")
+    dataset = open_dataset(tmp_path / "texts.parquet", DatasetConfig())
+    data = choose_rows(dataset, holds_out=False)
+    made = prepare_samples(data.samples, None, get_modality(data.modality), tmp_path / "cache")
+    with made.manifest([5, 3, 5, 3, 5, 3]) as manifest:
+        assert pq.read_schema(manifest).names == ["text", "label"]
+        assert {path.suffix for path in made.seen.iterdir()} == {".parquet"}
+        seen = open_dataset(manifest, DatasetConfig())
+        assert seen.modality == "text"
+        assert seen.class_names == (3, 5)
+        for place, row in enumerate(data.samples.rows.tolist()):
+            if columns["text"][row]:
+                assert seen.store.read(place).decode() == columns["text"][row]
+            else:
+                with pytest.raises(UnreadableSample):
+                    seen.store.read(place)
+    assert not manifest.exists()
+
+
+def test_embeddings_are_no_samples_of_a_benchmark(tmp_path: Path) -> None:
+    rows = LabeledRows(store=None, fingerprint="", rows=np.arange(2), true_label=np.arange(2))
+    with pytest.raises(BenchmarkError, match="cannot be made of samples of the kind 'embedding'"):
+        prepare_samples(rows, None, get_modality("embedding"), tmp_path)
+
+
 def test_the_page_tells_of_every_task_and_method() -> None:
     page = (Path(__file__).parents[2] / "docs" / "benchmark.md").read_text(encoding="utf-8")
-    for name in (*IMAGE_DATA, *REAL_TASKS, *METHODS):
+    for name in (*SAMPLE_DATA, *REAL_TASKS, *METHODS):
         assert f"`{name}`" in page, name
     for kind in PLANTED:
         assert f"`DATA-{kind}" in page, kind

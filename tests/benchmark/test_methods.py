@@ -1,7 +1,7 @@
 """The methods of the benchmark, on features and probabilities made by hand."""
 
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -15,18 +15,22 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from written_texts import sentences, write_table
 
 from labelfix.benchmark.methods import baselines, ours
 from labelfix.benchmark.methods import cleanlab as cleanlab_methods
 from labelfix.benchmark.methods import neighbors as neighbor_methods
 from labelfix.benchmark.methods.cleanlab import STRENGTHS, cross_validated
-from labelfix.benchmark.methods.registry import METHODS, find_method, fits
+from labelfix.benchmark.methods.registry import METHODS, find_method, misfit
 from labelfix.benchmark.problem import Downstream, MethodResult, Problem, variants_of
-from labelfix.benchmark.shared import downstream_accuracies
-from labelfix.config import BackboneConfig
+from labelfix.benchmark.shared import compute, downstream_accuracies
+from labelfix.config import AuditConfig, BackboneConfig, DatasetConfig
+from labelfix.data.dataset import open_dataset
 from labelfix.errors import BenchmarkError
+from labelfix.modalities.base import get_modality
 from labelfix.scoring.scores import score_labels
 from labelfix.types import MISSING, Evidence
+from labelfix.utils.progress import no_progress
 
 CLASSES = 4
 
@@ -75,11 +79,41 @@ def test_every_method_is_where_it_is_said_to_be() -> None:
     with pytest.raises(BenchmarkError, match="no method 'cleanlab'") as caught:
         find_method("cleanlab")
     assert "cleanlab-" in str(caught.value.hint)
-    assert fits(METHODS["random"], has_images=True)
-    assert fits(METHODS["random"], has_images=False)
-    assert fits(METHODS["labelfix-probs"], has_images=False)
-    assert not fits(METHODS["labelfix-probs"], has_images=True)
-    assert not fits(METHODS["knn-vote"], has_images=False)
+
+
+def test_a_method_that_cannot_run_on_a_task_says_why() -> None:
+    images, texts = get_modality("image"), get_modality("text")
+    for kind in (images, texts, None):
+        assert misfit(METHODS["random"], kind) == ""
+    assert misfit(METHODS["labelfix-probs"], None) == ""
+    assert "the task gives none" in misfit(METHODS["labelfix-probs"], images)
+    for name in ("knn-vote", "labelfix-head", "labelfix-full"):
+        assert misfit(METHODS[name], images) == ""
+        assert "probabilities alone" in misfit(METHODS[name], None)
+    for name in ("labelfix-head", "cleanlab-logistic", "aum"):
+        assert misfit(METHODS[name], texts) == ""
+    for name in ("labelfix-top", "labelfix-full", "cleanlab-network"):
+        assert (misfit(METHODS[name], texts) == "") == texts.has_networks
+
+
+def test_methods_see_the_features_of_texts_that_an_audit_sees(tmp_path: Path) -> None:
+    texts, true = sentences(80)
+    truth = np.array([sorted(set(true)).index(label) for label in true])
+    given = np.where(np.arange(80) % 5 == 0, 1 - truth, truth)
+    table = write_table(tmp_path / "t.parquet", {"text": texts, "label": given.tolist()})
+    cache = tmp_path / "cache"
+    bare = Problem(given_label=given, classes=2, seed=0, data=table, cache=cache)
+    found = compute(bare, None)
+    assert compute(bare, None) == found, "what is there is not computed again"
+    problem = replace(bare, features=Path(found["features"]))
+    dataset = open_dataset(table, DatasetConfig())
+    encoder = get_modality("text").encoder(AuditConfig(), dataset.store)
+    seen = encoder.encode(dataset.store, dataset.fingerprint, cache, no_progress)
+    assert np.array_equal(problem.feature_values(), seen.values)
+    for answers in (ours.head(problem), cleanlab_methods.logistic(problem)):
+        for answer in answers.values():
+            assert answer.lacks(80) == ""
+            assert roc_auc_score(given != truth, answer.score) > 0.8
 
 
 def test_a_problem_has_no_place_for_the_truth(blobs, tmp_path: Path) -> None:

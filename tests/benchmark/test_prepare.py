@@ -2,17 +2,19 @@
 
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
 
-from labelfix.benchmark.data import choose_rows, open_images, open_probs, sets_in
-from labelfix.benchmark.tasks import IMAGE_DATA, find_task
+from labelfix.benchmark.data import choose_rows, open_probs, open_samples, sets_in
+from labelfix.benchmark.tasks import SAMPLE_DATA, find_task
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.errors import DatasetError, RunError
@@ -133,7 +135,8 @@ LAYOUTS = {
 
 
 def test_every_data_set_of_the_benchmark_has_a_layout() -> None:
-    assert set(LAYOUTS) == set(PREPARE["FOLDERS"]) == set(IMAGE_DATA) - {"cifar10", "flowers"}
+    names = {"cifar10", "flowers", "banking77", *PREPARE["TEXTS"]}
+    assert set(LAYOUTS) == set(PREPARE["FOLDERS"]) == set(SAMPLE_DATA) - names
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -208,9 +211,9 @@ def test_cifar10n_becomes_parquet(tmp_path: Path) -> None:
         path.write_bytes(opened.store.read(row))
         image = np.array(Image.open(path)).transpose(2, 0, 1)
         assert np.array_equal(image, np.concatenate(pixels[:5])[row])
-    data = open_images(find_task("cifar10n-aggre"), to)
-    assert data.images is not None
-    assert np.array_equal(data.true_label, clean[data.images.rows])
+    data = open_samples(find_task("cifar10n-aggre"), to)
+    assert data.samples is not None
+    assert np.array_equal(data.true_label, clean[data.samples.rows])
     assert data.test is not None
     assert sorted(data.test.true_label.tolist()) == sorted(labels[5].tolist())
     torch.save({"clean_label": clean[::-1].copy(), **people}, human)
@@ -238,3 +241,29 @@ def test_published_arrays_become_one_file(tmp_path: Path) -> None:
     assert data.pred_probs == pytest.approx(np.stack(list(of_model.values())))
     with pytest.raises(DatasetError, match="is missing"):
         PREPARE["prepare_probs"](tmp_path / "data", tmp_path / "other")
+
+
+def write_trec(root: Path) -> None:
+    lines = ["DESC:manner How did \xe9t\xe9 end ?", "HUM:ind Who asks ?"] * 4
+    (root / "train_5500.label").write_text("\n".join(lines) + "\n", encoding="latin-1")
+
+
+def write_sst2(root: Path) -> None:
+    (root / "data").mkdir()
+    columns = {"idx": [0, 1] * 4, "sentence": ["\xe9t\xe9", "bad"] * 4, "label": [1, 0] * 4}
+    pq.write_table(pa.table(columns), root / "data" / "train-00000-of-00001.parquet")
+    pq.write_table(pa.table(columns), root / "data" / "test-00000-of-00001.parquet")
+
+
+@pytest.mark.parametrize(("name", "write"), [("trec", write_trec), ("sst2", write_sst2)])
+def test_published_texts_become_a_table(
+    name: str, write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetError, match="is missing"):
+        PREPARE["OTHERS"][name](tmp_path, tmp_path / "data")
+    write(tmp_path)
+    assert PREPARE["OTHERS"][name](tmp_path, tmp_path / "made") == 8
+    data = open_samples(find_task(f"{name}-symmetric-20"), tmp_path / "made")
+    assert (len(data.true_label), data.modality, data.test) == (8, "text", None)
+    seen = {data.samples.store.read(row).decode() for row in range(8)}
+    assert any("\xe9t\xe9" in text for text in seen)

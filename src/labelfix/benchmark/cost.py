@@ -22,6 +22,7 @@ GIB = 2**30
 
 LIBRARIES = (
     "labelfix", "cleanlab", "datasets", "numpy", "pillow", "scikit-learn", "scipy", "timm", "torch",
+    "tokenizers", "transformers", "wordllama",
 )  # fmt: skip
 """Whose versions a row names, where they are installed."""
 

@@ -1,7 +1,7 @@
-"""From a task to labels, images and truth.
+"""From a task to labels, samples and truth.
 
 Truth-holding code: no method imports it, and of what it makes a method is handed only given labels
-and the files of `benchmark.images`.
+and the files of `benchmark.sample_files`.
 
 Letters: N samples, K classes, M models.
 """
@@ -21,7 +21,7 @@ from labelfix.benchmark.noise import (
     instance_dependent_noise,
     symmetric_noise,
 )
-from labelfix.benchmark.tasks import ENSEMBLE, ImageData, PlantedTask, ProbsTask, RealTask
+from labelfix.benchmark.tasks import ENSEMBLE, PlantedTask, ProbsTask, RealTask, SampleData
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.splits import rows_for_testing
@@ -40,12 +40,12 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabeledRows:
-    """Some rows of an image store, in an order that tells nothing of their classes.
+    """Some rows of a store, in an order that tells nothing of their classes.
 
     Args:
-        store: All encoded images.
-        fingerprint: Of all images.
-        rows: ``(N,)`` rows of ``images``.
+        store: All encoded samples.
+        fingerprint: Of all samples.
+        rows: ``(N,)`` rows of ``store``.
         true_label: ``(N,)`` codes.
     """
 
@@ -67,9 +67,10 @@ class TaskData:
         classes: K.
         true_label: ``(N,)`` codes.
         given_label: ``(N,)`` codes, or ``None`` where noise is still to be planted.
-        images: The N images, or ``None`` for published probabilities.
+        samples: The N samples, or ``None`` for published probabilities.
+        modality: Their kind, by name, or ``None``.
         test: Clean samples that nothing is trained on, or ``None``.
-        pred_probs: ``(M, N, K)`` float32, or ``None`` for images.
+        pred_probs: ``(M, N, K)`` float32, or ``None`` for samples.
         about: How these samples were chosen, as JSON values.
     """
 
@@ -77,18 +78,19 @@ class TaskData:
     true_label: Labels
     given_label: Labels | None
     about: dict[str, int]
-    images: LabeledRows | None = None
+    samples: LabeledRows | None = None
+    modality: str | None = None
     test: LabeledRows | None = None
     pred_probs: NDArray[np.float32] | None = None
 
 
-def open_images(
+def open_samples(
     task: RealTask | PlantedTask, folder: Path, *, samples: int | None = None
 ) -> TaskData:
-    """Open the images and labels of a task.
+    """Open the samples and labels of a task.
 
     Args:
-        task: One with images.
+        task: One with samples.
         folder: Below which data sets lie.
         samples: Take a fixed random subset of so many.
 
@@ -102,7 +104,11 @@ def open_images(
     if isinstance(task, RealTask):
         given = open_dataset(place, DatasetConfig(label_column=task.given_column))
     return choose_rows(
-        clean, given=given, test=_test_set(task.data, folder), samples=samples, holds_out=True
+        clean,
+        given=given,
+        test=_test_set(task.data, folder),
+        samples=samples,
+        holds_out=task.data.has_test,
     )
 
 
@@ -148,7 +154,8 @@ def choose_rows(
         classes=len(names),
         true_label=true[chosen],
         given_label=None if given is None else _codes(given, names)[chosen],
-        images=LabeledRows(clean.store, clean.fingerprint, chosen, true[chosen]),
+        samples=LabeledRows(clean.store, clean.fingerprint, chosen, true[chosen]),
+        modality=clean.modality,
         test=tests,
         about={"of": len(rows), "test": 0 if tests is None else len(tests)},
     )
@@ -248,10 +255,10 @@ def find_place(folder: Path, places: Sequence[str], name: str) -> Path:
     )
 
 
-def _test_set(data: ImageData, folder: Path) -> LabeledDataset | None:
+def _test_set(data: SampleData, folder: Path) -> LabeledDataset | None:
     if not data.test_places:
         return None
-    place = find_place(folder, data.test_places, f"the test images of {data.name}")
+    place = find_place(folder, data.test_places, f"the test samples of {data.name}")
     return open_dataset(place, DatasetConfig(label_column=data.true_column))
 
 

@@ -68,8 +68,8 @@ class TaskRows:
         task: Its name.
         version: Its version.
         samples: N.
-        backbone: Which network looked at the images, and the size that was asked for; ``""``
-            where there are no images.
+        backbone: Which network looked at the samples, and the size that was asked for; ``""``
+            where there are probabilities alone.
         methods: References first, then in the order of the methods.
     """
 

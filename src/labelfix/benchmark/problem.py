@@ -37,11 +37,11 @@ class Problem:
         given_label: ``(N,)`` int64 codes in ``[0, K)``.
         classes: K.
         seed: The one source of the method's random choices.
-        data: A manifest of the images with those labels; ``None`` where there are no images.
-        cache: Where features of images are kept.
+        data: A manifest of the samples with those labels; ``None`` where there are none.
+        cache: Where features are kept.
         features: The folder of their cached features, once they are computed.
         pred_probs: ``(M, N, K)`` out-of-sample probabilities of M models, where a task gives them.
-        backbone: Which network looks at images.
+        backbone: Which network looks at the samples.
     """
 
     given_label: NDArray[np.int64]

@@ -87,7 +87,7 @@ class BenchmarkRow:
 
 
 def backbone_of(settings: Mapping[str, Any]) -> str:
-    """Return the network that looked at the images, as it was asked for; ``""`` without images."""
+    """Return the network that looked at the samples, as it was asked for; ``""`` without one."""
     name, size = str(settings.get("backbone", "")), settings.get("asked_image_size")
     weights = settings.get("weights")
     with_weights = f"{name} with {weights}" if weights else name

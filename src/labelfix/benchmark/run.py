@@ -32,8 +32,9 @@ from labelfix.benchmark.rows import BenchmarkRow, backbone_of
 from labelfix.benchmark.stage import PreparedTask
 from labelfix.benchmark.tasks import PlantedTask, Task
 from labelfix.benchmark.worker import ANSWERS, METHOD, OUTCOME
-from labelfix.config import BackboneConfig
+from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig
 from labelfix.errors import BenchmarkError, LabelfixError
+from labelfix.modalities.base import get_modality
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 
 Key = tuple[str, int, str, int, int, str, str]
@@ -52,8 +53,8 @@ class Setup:
     Args:
         methods: Which.
         seeds: Which.
-        cache: Where images and features are kept.
-        backbone: Which network looks at images.
+        cache: Where samples and features are kept.
+        backbone: Which network looks at the samples.
         with_downstream: Whether to train on the cleaned labels too, where there is a test set.
         done: What is left out because it was measured before.
         command: ``"run"``, or ``"inject"`` for data of the user's own; for the table's footnote.
@@ -103,7 +104,7 @@ def run_task(
 
     Args:
         task: Which.
-        data: Its labels, images and truth.
+        data: Its labels, samples and truth.
         setup: How.
         on_rows: Given the rows of each method as soon as they are known.
         on_fault: Told what failed; the rest goes on.
@@ -157,13 +158,16 @@ def _key(task: Task, data: TaskData, setup: Setup, name: str, seed: int) -> Key:
         seed,
         len(data.true_label),
         setup.commit,
-        backbone_of(_about_backbone(setup.backbone)) if data.images is not None else "",
+        backbone_of(_about_backbone(setup.backbone, data)),
     )
 
 
-def _about_backbone(backbone: BackboneConfig) -> dict[str, Any]:
+def _about_backbone(backbone: BackboneConfig, data: TaskData) -> dict[str, Any]:
+    if data.modality is None:
+        return {}
+    default = get_modality(data.modality).default_backbone
     return {
-        "backbone": backbone.name,
+        "backbone": default if backbone.name == EMBEDDED_BACKBONE else backbone.name,
         "weights": None if backbone.weights is None else backbone.weights.name,
         "asked_image_size": backbone.image_size,
     }
@@ -276,8 +280,7 @@ class _Measurement:
             figures = {**figures, "gpu_peak_gib": round(ended.gpu_peak_gib, 3)}
         about: dict[str, Any] = {**settings, **data.about, "classes": data.classes}
         about["command"] = self.setup.command
-        if data.images is not None:
-            about |= _about_backbone(self.setup.backbone)
+        about |= _about_backbone(self.setup.backbone, data)
         if isinstance(self.stage.task, PlantedTask):
             about |= {"kind": self.stage.task.kind, "rate": self.stage.task.rate}
         return BenchmarkRow(

@@ -3,6 +3,7 @@
 ::
 
     cifar10n-aggre                  real noise: a column of given labels beside one of true ones
+    crowd-majority                  the same of texts
     flowers-symmetric-20            labels taken as clean, 20 % of them made wrong
     probs/SET                       published out-of-sample probabilities, in an .npz file
     probs/PREFIX__ensemble          all the models of PREFIX together
@@ -26,8 +27,8 @@ ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageData:
-    """A labeled image data set, wherever it lies.
+class SampleData:
+    """A labeled data set, wherever it lies.
 
     Args:
         name: What tasks are called after.
@@ -36,6 +37,10 @@ class ImageData:
         test_places: A clean test set of its own; without one and without a test split in the data,
             a quarter of each class is held out.
         about: What it is, in a phrase.
+        modality: Of its samples, by name.
+        has_test: Whether there is a test set at all. Features of texts are made from the whole data
+            set (see `labelfix.modalities.text.ngrams`), so that those of others mean nothing to a
+            head that was trained on them.
     """
 
     name: str
@@ -43,6 +48,8 @@ class ImageData:
     about: str
     true_column: str | None = None
     test_places: tuple[str, ...] = ()
+    modality: str = "image"
+    has_test: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +57,7 @@ class RealTask:
     """Labels that people gave, beside the true ones."""
 
     name: str
-    data: ImageData
+    data: SampleData
     given_column: str
     version: int = 1
 
@@ -61,14 +68,14 @@ class PlantedTask:
 
     Args:
         name: Of the task.
-        data: The images and their labels.
+        data: The samples and their labels.
         kind: One of ``PLANTED``.
         rate: Of the noise, in the sense of that kind; ``None`` where it cannot be chosen.
         version: Raised when the same name would give other labels.
     """
 
     name: str
-    data: ImageData
+    data: SampleData
     kind: str
     rate: float | None
     version: int = 1
@@ -89,7 +96,7 @@ class ProbsTask:
 
 Task = RealTask | PlantedTask | ProbsTask
 
-CIFAR10N = ImageData(
+CIFAR10N = SampleData(
     name="cifar10n",
     places=("cifar10n_train.parquet",),
     true_column="clean_label",
@@ -97,31 +104,57 @@ CIFAR10N = ImageData(
     about="CIFAR-10 with labels that people gave (Wei et al. 2022), 50,000 images, 10 classes",
 )
 
-IMAGE_DATA = {
+CROWD = SampleData(
+    name="crowd",
+    places=("crowd_sentiment_train.csv",),
+    true_column="clean_label",
+    about="sentences of film reviews, good or bad, labeled by workers (Rodrigues et al. 2013)",
+    modality="text",
+    has_test=False,
+)
+
+
+def _texts(name: str, about: str) -> SampleData:
+    return SampleData(
+        name=name,
+        places=(f"{name}_train.csv", f"{name}_train.parquet"),
+        about=about,
+        modality="text",
+        has_test=False,
+    )
+
+
+SAMPLE_DATA = {
     data.name: data
     for data in (
-        ImageData(
+        SampleData(
             name="cifar10",
             places=CIFAR10N.places,
             true_column=CIFAR10N.true_column,
             test_places=CIFAR10N.test_places,
             about="the same images with their own labels",
         ),
-        ImageData(
+        SampleData(
             name="flowers",
             places=("flowers", "flowers.parquet", "flowers128.parquet"),
             about="photos of five kinds of flowers",
         ),
-        ImageData(name="indoor", places=("indoor",), about="MIT-Indoor, 67 scenes"),
-        ImageData(name="cub", places=("cub",), about="CUB-200-2011, 200 birds"),
-        ImageData(name="cars", places=("cars",), about="Stanford Cars, 196 models"),
-        ImageData(name="dogs", places=("dogs",), about="Stanford Dogs, 120 breeds"),
-        ImageData(name="aircraft", places=("aircraft",), about="FGVC Aircraft, 100 variants"),
-        ImageData(name="caltech256", places=("caltech256",), about="Caltech-256, 256 things"),
-        ImageData(name="flowers102", places=("flowers102",), about="Oxford Flowers, 102 kinds"),
+        SampleData(name="indoor", places=("indoor",), about="MIT-Indoor, 67 scenes"),
+        SampleData(name="cub", places=("cub",), about="CUB-200-2011, 200 birds"),
+        SampleData(name="cars", places=("cars",), about="Stanford Cars, 196 models"),
+        SampleData(name="dogs", places=("dogs",), about="Stanford Dogs, 120 breeds"),
+        SampleData(name="aircraft", places=("aircraft",), about="FGVC Aircraft, 100 variants"),
+        SampleData(name="caltech256", places=("caltech256",), about="Caltech-256, 256 things"),
+        SampleData(name="flowers102", places=("flowers102",), about="Oxford Flowers, 102 kinds"),
+        _texts("banking77", "Banking77, questions to a bank, 77 intents"),
+        _texts("trec", "TREC, questions, 6 kinds of answers"),
+        _texts("sst2", "SST-2, phrases of film reviews, good or bad"),
+        _texts("agnews", "AG News, 4 kinds of news"),
+        _texts("newsgroups", "20 Newsgroups, posts without headers, footers and quotes"),
     )
 }
-"""Data sets in which noise is planted; the last seven are those of Li & Zhang (NeurIPS 2021)."""
+"""Data sets in which noise is planted, images and then texts; those from ``indoor`` to
+``flowers102`` are of Li & Zhang (NeurIPS 2021)."""
 
 REAL_TASKS = {
     f"cifar10n-{short}": RealTask(name=f"cifar10n-{short}", data=CIFAR10N, given_column=column)
@@ -130,6 +163,9 @@ REAL_TASKS = {
         "random1": "random_label1",
         "worse": "worse_label",
     }.items()
+} | {
+    f"crowd-{short}": RealTask(name=f"crowd-{short}", data=CROWD, given_column=column)
+    for short, column in {"one": "one_annotator", "majority": "majority"}.items()
 }
 
 USUAL_RATES = {"independent": (20, 40, 60, 80), "correlated": ()}
@@ -139,7 +175,7 @@ OTHER_RATES = (20, 40)
 def named_tasks() -> Iterator[Task]:
     """Yield the tasks with a name of their own; any other rate in percent may be asked for too."""
     yield from REAL_TASKS.values()
-    for data in IMAGE_DATA:
+    for data in SAMPLE_DATA:
         for kind in PLANTED:
             rates = USUAL_RATES.get(kind, OTHER_RATES)
             yield from (find_task(f"{data}-{kind}-{rate}") for rate in rates)
@@ -158,8 +194,8 @@ def find_task(name: str) -> Task:
     if name.startswith(PROBABILITIES) and len(name) > len(PROBABILITIES):
         return ProbsTask(name=name)
     found = _PLANTED_NAME.fullmatch(name)
-    if found and found["data"] in IMAGE_DATA:
-        return planted_task(IMAGE_DATA[found["data"]], found["kind"], found["percent"])
+    if found and found["data"] in SAMPLE_DATA:
+        return planted_task(SAMPLE_DATA[found["data"]], found["kind"], found["percent"])
     near = get_close_matches(name, [task.name for task in named_tasks()], n=3)
     raise BenchmarkError(
         f"there is no task {name!r}",
@@ -167,11 +203,11 @@ def find_task(name: str) -> Task:
     )
 
 
-def planted_task(data: ImageData, kind: str, percent: str | None) -> PlantedTask:
+def planted_task(data: SampleData, kind: str, percent: str | None) -> PlantedTask:
     """Return the task of planting one kind of noise.
 
     Args:
-        data: The images and their labels.
+        data: The samples and their labels.
         kind: One of ``PLANTED``.
         percent: The rate as it stands in the task's name, or ``None``.
 

@@ -53,7 +53,7 @@ Samples: TypeAlias = Annotated[
     typer.Option(min=20, metavar="N", help="Only a fixed random subset of so many samples."),
 ]
 Backbone: TypeAlias = Annotated[
-    str, typer.Option(metavar="NAME", help="The network that looks at images.")
+    str, typer.Option(metavar="NAME", help="The network that looks at images or texts.")
 ]
 Weights: TypeAlias = Annotated[
     Path | None,
@@ -68,7 +68,7 @@ Cache: TypeAlias = Annotated[
     typer.Option(
         parser=path_of("cache"),
         metavar="FOLDER",
-        help="Where images and features are kept for the next run.",
+        help="Where samples and features are kept for the next run.",
     ),
 ]
 Results: TypeAlias = Annotated[
@@ -151,8 +151,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run methods on tasks, seed after seed, and add a row for each to a file."""
-    from labelfix.benchmark.data import open_images, open_probs
-    from labelfix.benchmark.methods.registry import fits
+    from labelfix.benchmark.data import open_probs, open_samples
     from labelfix.benchmark.rows import read_rows
     from labelfix.benchmark.run import is_repeatable, key_of
     from labelfix.benchmark.tasks import ProbsTask, find_task
@@ -164,8 +163,8 @@ def run(
     done = frozenset(key_of(row) for row in held)
     with _collect_results(results, quiet=quiet) as results_so_far:
         for task in chosen:
-            is_probs = isinstance(task, ProbsTask)
-            fitting = [method for method in known if fits(method, has_images=not is_probs)]
+            kind = None if isinstance(task, ProbsTask) else task.data.modality
+            fitting = _fitting(known, kind, task.name, results_so_far, is_named=bool(methods))
             if not fitting:
                 results_so_far.fault(
                     task.name, BenchmarkError("none of the methods can be set to it")
@@ -178,7 +177,7 @@ def run(
                 opened = (
                     open_probs(task, data, samples=samples)
                     if isinstance(task, ProbsTask)
-                    else open_images(task, data, samples=samples)
+                    else open_samples(task, data, samples=samples)
                 )
             except LabelfixError as error:
                 results_so_far.fault(task.name, error)
@@ -230,13 +229,13 @@ def inject(
 ) -> None:
     """Plant errors in DATA, in a copy of its labels, and say how many are found."""
     from labelfix.benchmark.data import choose_rows
-    from labelfix.benchmark.tasks import ImageData, planted_task
+    from labelfix.benchmark.tasks import SampleData, planted_task
     from labelfix.cli.benchmark_tables import print_injected
     from labelfix.config import DatasetConfig
     from labelfix.data.dataset import open_dataset
 
     percent = f"{100 * rate:g}"
-    about = ImageData(name=data.absolute().name, places=(), about="")
+    about = SampleData(name=data.absolute().name, places=(), about="")
     tasks = [
         planted_task(about, kind, None if kind == "correlated" else percent)
         for kind in _split(kinds or ["symmetric", "class-dependent"])
@@ -246,17 +245,23 @@ def inject(
         image_column=image_column, label_column=label_column, split_column=split_column
     )
     known = _methods(methods or ["labelfix-head"])
-    setup = _setup(known, range(repeats), cache, network, command="inject")
     with _collect_results(results, quiet=quiet) as results_so_far:
         opened = choose_rows(
             open_dataset(data, columns, results_so_far), samples=samples, holds_out=False
         )
+        fitting = _fitting(known, opened.modality, about.name, results_so_far, is_named=True)
+        if not fitting:
+            raise BenchmarkError(
+                f"none of the methods can be set to it: {'; '.join(results_so_far.left_out)}"
+            )
+        setup = _setup(fitting, range(repeats), cache, network, command="inject")
         for task in tasks:
             results_so_far.run(task, opened, setup)
     if as_json:
         print_json([row.to_json() for row in results_so_far.held])
     elif not quiet and results_so_far.held:
         print_injected(stdout_console(), results_so_far.held)
+        _tell_left_out(results_so_far)
     _end(results_so_far, quiet=True)
 
 
@@ -290,6 +295,7 @@ class ResultCollector:
     on_progress: "OnProgress"
     held: list["BenchmarkRow"] = field(default_factory=list)
     faults: list[tuple[str, LabelfixError]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def __call__(self, progress: Any, /) -> None:
         """Show one step of progress."""
@@ -329,6 +335,7 @@ def _end(results_so_far: ResultCollector, *, quiet: bool) -> None:
 
         print_rows(stdout_console(), results_so_far.held)
         typer.echo(f"{len(results_so_far.held)} rows were added to {results_so_far.results}")
+        _tell_left_out(results_so_far)
     for where, error in results_so_far.faults:
         typer.secho(f"failed: {where}: ", err=True, fg=typer.colors.RED, nl=False)
         typer.echo(_plain(str(error)), err=True)
@@ -339,6 +346,40 @@ def _end(results_so_far: ResultCollector, *, quiet: bool) -> None:
             f"{len(results_so_far.faults)} of the runs failed; the rows of the others are kept",
             hint="mend what is said above; the same command then runs only what is missing",
         )
+
+
+def _tell_left_out(results_so_far: ResultCollector) -> None:
+    for sentence in results_so_far.left_out:
+        typer.echo(_plain(f"left out: {sentence}"))
+
+
+def _fitting(
+    methods: Sequence["Method"],
+    kind: str | None,
+    where: str,
+    results_so_far: ResultCollector,
+    *,
+    is_named: bool,
+) -> list["Method"]:
+    """Return the methods that can be set to samples, and hold why others that were named cannot.
+
+    Args:
+        methods: Those that are asked for.
+        kind: The modality of the samples; ``None`` where there are probabilities.
+        where: The task or the data set.
+        results_so_far: Told what is left out.
+        is_named: Whether the methods were named, so that what becomes of them matters.
+    """
+    from labelfix.benchmark.methods.registry import misfit
+    from labelfix.modalities.base import get_modality
+
+    modality = None if kind is None else get_modality(kind)
+    reasons = {method.name: misfit(method, modality) for method in methods}
+    if is_named:
+        results_so_far.left_out += [
+            f"{name} on {where}: {reason}" for name, reason in reasons.items() if reason
+        ]
+    return [method for method in methods if not reasons[method.name]]
 
 
 def _plain(text: str) -> str:

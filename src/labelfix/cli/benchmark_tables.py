@@ -12,7 +12,7 @@ from labelfix.benchmark.grouping import group_rows
 from labelfix.benchmark.methods.registry import METHODS, REFERENCE, is_installed
 from labelfix.benchmark.rows import BenchmarkRow
 from labelfix.benchmark.tables import format_figure
-from labelfix.benchmark.tasks import IMAGE_DATA, PLANTED, REAL_TASKS, ImageData
+from labelfix.benchmark.tasks import PLANTED, REAL_TASKS, SAMPLE_DATA, SampleData
 from labelfix.cli.console import cell, make_table, print_heading
 from labelfix.utils.text import plain
 
@@ -56,8 +56,8 @@ def print_list(console: Console, data: Path | None, sets: Sequence[str]) -> None
         console, f"Tasks with planted errors: DATA-KIND-RATE, KIND one of {', '.join(PLANTED)}"
     )
     table = make_table("DATA", "for example", "what", "file")
-    for name, images in IMAGE_DATA.items():
-        _add(table, name, f"{name}-symmetric-20", images.about, _place(images, data))
+    for name, samples in SAMPLE_DATA.items():
+        _add(table, name, f"{name}-symmetric-20", samples.about, _place(samples, data))
     console.print(table)
     print_heading(console, "Tasks of published probabilities: probs/SET, probs/PREFIX__ensemble")
     for name in sets or ["name --data to see which are there"]:
@@ -104,11 +104,11 @@ def print_injected(console: Console, rows: Sequence[BenchmarkRow]) -> None:
         console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
 
 
-def _place(images: ImageData, data: Path | None) -> str:
+def _place(about: SampleData, data: Path | None) -> str:
     if data is None:
-        return " or ".join(images.places)
-    there = [place for place in images.places if (data / place).exists()]
-    return there[0] if there else f"not there: {images.places[0]}"
+        return " or ".join(about.places)
+    there = [place for place in about.places if (data / place).exists()]
+    return there[0] if there else f"not there: {about.places[0]}"
 
 
 def _figures(*headings: str) -> Table:

@@ -272,6 +272,7 @@ class Modality(Protocol):
         libraries: Whose versions the report names, beside those of every audit.
         text_of: Makes the text that a table shows of an encoded sample, or raises
             `UnreadableSample`; ``None`` where samples are no texts.
+        default_backbone: The encoder that is taken where nobody names one.
         has_networks: Whether `trainer` may return one; without it, ``tune="auto"`` trains heads.
     """
 
@@ -281,6 +282,7 @@ class Modality(Protocol):
     content: str = ""
     libraries: tuple[str, ...] = ()
     text_of: Callable[[bytes], str] | None = None
+    default_backbone: str = ""
     has_networks: bool = False
 
     @property

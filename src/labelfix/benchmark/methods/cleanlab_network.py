@@ -22,7 +22,7 @@ FOLDS = 5
 def network(problem: Problem) -> MethodOutputs:
     """Judge by cleanlab, on the probabilities of networks without limit and self-labeling."""
     if problem.data is None:
-        raise AssertionError("the task has images")
+        raise AssertionError("the task has samples")
     with tempfile.TemporaryDirectory() as scratch:
         config = AuditConfig(
             backbone=problem.backbone,

@@ -75,7 +75,7 @@ def _audited(problem: Problem, tune: Tune) -> MethodOutputs:
     from labelfix.api import audit
 
     if problem.data is None:
-        raise AssertionError("the task has images")
+        raise AssertionError("the task has samples")
     backbone = problem.backbone
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch) / "run"

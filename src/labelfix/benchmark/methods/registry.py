@@ -9,9 +9,11 @@ from importlib.util import find_spec
 from typing import Literal
 
 from labelfix.errors import BenchmarkError
+from labelfix.modalities.base import Modality
 
-Needs = Literal["images", "features", "probabilities", "labels"]
-"""What a method reads besides labels; ``"labels"`` means that it reads nothing else."""
+Needs = Literal["samples", "networks", "features", "probabilities", "labels"]
+"""What a method reads besides labels: samples, samples of which whole networks can be trained, ...;
+``"labels"`` means that it reads nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,12 @@ class Method:
 METHODS = {
     method.name: method
     for method in (
-        Method("labelfix-head", "ours", "head", "images", "labelfix audit --tune head"),
+        Method("labelfix-head", "ours", "head", "samples", "labelfix audit --tune head"),
         Method(
             "labelfix-top",
             "ours",
             "top",
-            "images",
+            "networks",
             "labelfix audit --tune top",
             is_slow=True,
         ),
@@ -58,7 +60,7 @@ METHODS = {
             "labelfix-full",
             "ours",
             "full",
-            "images",
+            "networks",
             "labelfix audit --tune full",
             is_slow=True,
         ),
@@ -81,7 +83,7 @@ METHODS = {
             "cleanlab-network",
             "cleanlab_network",
             "network",
-            "images",
+            "networks",
             "cleanlab on 5 folds of the same backbone, fine-tuned plainly",
             is_slow=True,
             package="cleanlab",
@@ -158,6 +160,19 @@ def is_installed(method: Method) -> bool:
     return not method.package or find_spec(method.package) is not None
 
 
-def fits(method: Method, *, has_images: bool) -> bool:
-    """Return whether a method can be run on a task of images, or else of probabilities."""
-    return method.needs == "labels" or (method.needs != "probabilities") == has_images
+def misfit(method: Method, modality: Modality | None) -> str:
+    """Return why a method cannot be run on a task, a sentence without its end; ``""`` if it can.
+
+    Args:
+        method: Which.
+        modality: Of the samples of the task; ``None`` where it gives probabilities.
+    """
+    if method.needs == "labels" or (method.needs == "probabilities" and modality is None):
+        return ""
+    if modality is None:
+        return "the task gives probabilities alone, and it reads samples"
+    if method.needs == "probabilities":
+        return "it reads probabilities, and the task gives none"
+    if method.needs == "networks" and not modality.has_networks:
+        return f"labelfix trains no whole networks on {modality.plural}"
+    return ""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.config import AuditConfig
+from labelfix.config import EMBEDDED_BACKBONE, AuditConfig
 from labelfix.modalities.base import (
     OF_IMAGES,
     Encoder,
@@ -33,6 +33,7 @@ class ImageModality(Modality):
     name = "image"
     noun, plural, content = OF_IMAGES.noun, OF_IMAGES.plural, OF_IMAGES.content
     libraries = ("timm", "pillow")
+    default_backbone = EMBEDDED_BACKBONE
     has_networks = True
 
     def encoder(self, config: AuditConfig, store: SampleStore) -> Encoder:
