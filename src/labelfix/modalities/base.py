@@ -80,6 +80,28 @@ class Rendering:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkedPart:
+    """A part of a text; ``speaks_for`` is the code of the class that a marked word speaks for."""
+
+    text: str
+    speaks_for: int | None = None
+
+
+class Marker(Protocol):
+    """Who marks the words of texts that speak for one class rather than another."""
+
+    def parts(self, row: int, given: int, other: int) -> Sequence[MarkedPart]:
+        """Return the text of a row in parts, or raise `UnreadableSample`.
+
+        Args:
+            row: Of the text.
+            given: Code of the class that is its label.
+            other: Code of the class that the given one is compared with.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Renderer:
     """Who shows samples to people: on a page, and in a review.
 
@@ -90,12 +112,15 @@ class Renderer:
         open: Returns the sample of a row for a review, or raises `UnreadableSample`; safe to call
             from several threads. ``None`` if a review shows none.
         is_text: Whether ``open`` returns text, and no pictures.
+        marker: Takes ``(N,)`` codes of trusted labels, ``MISSING`` elsewhere, and returns who marks
+            words; ``None`` where samples have none.
     """
 
     draw: Callable[[Sequence[ThumbnailRequest]], Mapping[ThumbnailRequest, str | Snippet]]
     exclusion_reason: str | None
     open: Callable[[int, ReviewSize], Rendering] | None = None
     is_text: bool = False
+    marker: Callable[[NDArray[np.int64]], Marker] | None = None
 
 
 def no_pictures(exclusion_reason: str) -> Renderer:

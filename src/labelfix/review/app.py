@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import asdict
+from functools import cached_property
 from importlib.resources import files
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +17,7 @@ from starlette.routing import Route
 
 from labelfix.data.decisions import Decision, DecisionAction
 from labelfix.errors import LabelfixError, UnreadableSample
-from labelfix.modalities.base import REVIEW_SIZES, Renderer
+from labelfix.modalities.base import REVIEW_SIZES, Marker, Renderer
 from labelfix.review.queue import QueueFilter
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
@@ -55,6 +57,7 @@ def build_app(session: Session, renderer: Renderer, keys: Keys) -> App:
             Route("/api/decide", routes.decide, methods=["POST"]),
             Route("/api/undo", routes.undo, methods=["POST"]),
             Route("/picture/{row}/{size}", routes.picture),
+            Route("/api/words/{row}", routes.words),
         ],
         exception_handlers={
             HTTPException: _http_fault,
@@ -71,6 +74,7 @@ class _Routes:
         self._session = session
         self._renderer = renderer
         self._keys = keys
+        self._marking = Lock()
 
     def page(self, request: Request) -> Response:
         text = files("labelfix.review").joinpath("static/index.html").read_text(encoding="utf-8")
@@ -88,6 +92,7 @@ class _Routes:
             "kinds": session.kinds,
             "has_pictures": self._renderer.open is not None and not self._renderer.is_text,
             "has_texts": self._renderer.open is not None and self._renderer.is_text,
+            "has_words": self._renderer.marker is not None,
             "why_nothing_shown": self._renderer.exclusion_reason,
             "has_neighbors": session.neighbors is not None,
             "version": session.fingerprint[:16],
@@ -170,6 +175,34 @@ class _Routes:
             raise HTTPException(404, f"the {noun} cannot be shown: {error}") from error
         kept = {"cache-control": "private, max-age=86400"}
         return Response(shown.data, media_type=shown.media_type, headers=kept)
+
+    def words(self, request: Request) -> Response:
+        """Return a text in parts, with the words that speak for its label or another class."""
+        view, asked = self._session.view, request.query_params
+        row = _row_of_path(request)
+        other = _number(asked.get("other", ""), below=len(view.class_names))
+        marker = self._marker
+        if marker is None or row >= len(view):
+            raise HTTPException(404, "there is no such text")
+        given = int(view.given[row])
+        if given == MISSING:
+            raise HTTPException(404, "the text has no label")
+        try:
+            parts = marker.parts(row, given, other)
+        except UnreadableSample as error:
+            raise HTTPException(404, f"the text cannot be shown: {error}") from error
+        return _json({"parts": [[part.text, part.speaks_for] for part in parts]})
+
+    @property
+    def _marker(self) -> Marker | None:
+        """Return who marks words, by labels that were not flagged; words are counted once."""
+        with self._marking:
+            return self._counted_words
+
+    @cached_property
+    def _counted_words(self) -> Marker | None:
+        view, make = self._session.view, self._renderer.marker
+        return None if make is None else make(np.where(view.is_flagged, MISSING, view.given))
 
     def _done(self, done: Done) -> Response:
         return _json({

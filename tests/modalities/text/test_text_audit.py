@@ -9,7 +9,7 @@ import pytest
 from command import labelfix
 from opened_data import labels_of, opened
 from review_visitor import Visitor
-from written_texts import sentences, write_table
+from written_texts import WORDS, sentences, write_table
 
 from labelfix.report.frame import read_report
 
@@ -102,6 +102,20 @@ def test_hostile_texts_are_inert_in_a_review(run, odd):
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "script" in answer.text
     assert len(client.get("/picture/24/full").content) < 100_000
+
+
+def test_a_review_marks_the_words_that_speak_for_each_label(run, odd):
+    visitor = Visitor(run)
+    assert visitor.get("/api/start").json()["has_words"]
+    parts = visitor.get("/api/words/4?other=0").json()["parts"]
+    assert "".join(text for text, _ in parts) == odd[0][4]
+    own = set(WORDS["refund"].split())
+    assert {text for text, code in parts if code == 0} <= own
+    assert any(code == 0 for _, code in parts), "the suggested class has words"
+    for path in ("/api/words/8?other=0", "/api/words/999?other=0"):  # empty, and no row
+        assert visitor.get(path).status_code == 404
+    for query in ("", "?other=2", "?other=x"):
+        assert visitor.get(f"/api/words/4{query}").status_code == 400
 
 
 def test_the_terminal_is_told_nothing_that_commands_it(run):

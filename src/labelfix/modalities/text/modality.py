@@ -15,6 +15,7 @@ from labelfix.config import AuditConfig
 from labelfix.modalities.base import OF_TEXTS, Encoder, IssueCheck, Modality, Renderer
 from labelfix.modalities.snippets import show_as_text
 from labelfix.modalities.text.checks import TEXT_CHECKS
+from labelfix.modalities.text.marked_words import WordMarker
 from labelfix.modalities.text.reading import shown_text
 from labelfix.modalities.text.statistics import shingle_similarity
 from labelfix.types import SampleStore
@@ -50,4 +51,4 @@ class TextModality(Modality):
         self, store: SampleStore, settings: Mapping[str, Any], on_progress: OnProgress
     ) -> Renderer:
         """Return who shows texts, decoded as in the audit."""
-        return show_as_text(store, shown_text)
+        return show_as_text(store, shown_text, WordMarker.of)

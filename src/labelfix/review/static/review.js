@@ -206,7 +206,26 @@ function showText(item) {
   if (!state.start.has_texts) return;
   at("text").textContent = "";
   at("text").scrollTop = 0;
-  fillText(at("text"), item.row, "large", () => state.items[state.here] === item);
+  const isWanted = () => state.items[state.here] === item;
+  fillText(at("text"), item.row, "large", isWanted).then(() => markWords(item, isWanted));
+}
+
+// Marks the words that speak for the given class or for the suggested one; the text stays as it is.
+async function markWords(item, isWanted) {
+  at("words-said").hidden = true;
+  if (!state.start.has_words || item.given < 0 || item.suggested < 0) return;
+  let parts;
+  try {
+    const answer = await fetch(`/api/words/${item.row}?other=${item.suggested}`);
+    if (!answer.ok) return;
+    parts = (await answer.json()).parts;
+  } catch {
+    return;  // the text is there without marks
+  }
+  if (!isWanted() || parts.length < 2 && parts[0]?.[1] == null) return;
+  at("text").replaceChildren(...parts.map(([text, code]) =>
+    code === null ? document.createTextNode(text) : element("mark", text, code === item.given ? "given" : "suggested")));
+  at("words-said").hidden = false;
 }
 
 async function fillText(into, row, size, isWanted) {
