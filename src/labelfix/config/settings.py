@@ -688,6 +688,7 @@ class IssueConfig:
         too_long: Of texts: likewise above the median.
         broken_encoding: Of texts: 1 / (1 + the number of broken characters).
         other_script: Of texts: the share of the letters in a script that is usual in the data.
+        other_language: Of texts: 1 - the probability of a language that is rare in the data.
     """
 
     near_duplicate: float = 0.2
@@ -700,6 +701,7 @@ class IssueConfig:
     too_long: float = 0.5
     broken_encoding: float = 0.6
     other_script: float = 0.5
+    other_language: float = 0.2
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""

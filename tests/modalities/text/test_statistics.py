@@ -9,6 +9,7 @@ from labelfix.errors import UnreadableSample
 from labelfix.modalities.text.checks import (
     TEXT_CHECKS,
     broken_encoding_score,
+    other_language_score,
     other_script_score,
     too_long_score,
     too_short_score,
@@ -118,6 +119,23 @@ def test_texts_in_another_script_are_found():
     assert np.flatnonzero(scores < 0.5).tolist() == [60, 62]
     mixed = other_script_score(text_statistics([USUAL, "Здравствуйте"] * 20))
     assert (mixed == 1).all()
+
+
+def test_texts_in_another_language_are_found():
+    english = [
+        "I lost my card and need a new one",
+        "why was my payment declined yesterday",
+        "how long does a transfer to Spain take?",
+    ]
+    foreign = [
+        "Ich habe meine Karte verloren und brauche eine neue",
+        "Comment puis-je changer mon code PIN",
+        "Perché il mio pagamento è stato rifiutato",
+    ]
+    scores = other_language_score(text_statistics([*english * 30, *foreign, "ok", "Wo?", None]))
+    assert np.flatnonzero(scores < 0.2).tolist() == [90, 91, 92]
+    both = other_language_score(text_statistics([*english * 10, *foreign[:1] * 10]))
+    assert (both == 1).all(), "a language of a quarter of the texts is no other one"
 
 
 def test_no_texts_at_all_have_no_scores():

@@ -28,6 +28,7 @@ def odd():
     texts[14] = texts[16].upper() + "!"
     texts[18] = "Верните деньги за заказ пожалуйста сегодня"
     texts[20] = "ok"
+    texts[26] = "Bonjour, je voudrais être remboursé pour ma commande d'hier"
     texts[22] += " cafÃ©"
     texts[24] = "refund bank money " * 60_000
     return texts, labels
@@ -66,6 +67,7 @@ def test_wrong_labels_are_found(frame):
         ("10", "exact_duplicate", None),
         ("14", "near_duplicate", None),
         ("18", "other_script", "in another script than the other texts"),
+        ("26", "other_language", "in another language than the other texts"),
         ("20", "too_short", "much shorter than the other texts"),
         ("22", "broken_encoding", "broken by a wrong encoding"),
         ("24", "too_long", "much longer than the other texts"),

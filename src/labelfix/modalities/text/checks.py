@@ -1,4 +1,4 @@
-"""The checks of texts: too short, too long, broken by an encoding, in another script.
+"""The checks of texts: length, broken encoding, another script or language.
 
 Letters: N rows. Scores are in [0, 1], and low is bad.
 """
@@ -19,7 +19,7 @@ LEAST_ALLOWED = 2.0
 """... and by so many octaves in any case: a quarter, or four times, the usual is not odd."""
 
 USUAL_SHARE = 0.05
-"""A script in which so many of the texts are written is usual."""
+"""A script or a language in which so many of the texts are written is usual."""
 
 Scores: TypeAlias = NDArray[np.float32]
 
@@ -46,6 +46,16 @@ def other_script_score(texts: TextStatistics) -> Scores:
     share = np.bincount(main, minlength=texts.scripts.shape[1]) / max(1, len(main))
     score = texts.scripts @ np.minimum(1, share / USUAL_SHARE).astype(np.float32)
     return np.where(has_letters, score, 1).clip(0, 1).astype(np.float32)
+
+
+def other_language_score(texts: TextStatistics) -> Scores:
+    """Return ``(N,)`` 1 - the probability of a text's language, or 1 if that is a usual one."""
+    is_known = texts.language != ""
+    names, place = np.unique(texts.language, return_inverse=True)
+    counts = np.bincount(place[is_known], minlength=len(names))
+    is_usual = counts[place] >= USUAL_SHARE * is_known.sum()
+    score: Scores = np.where(is_usual | ~is_known, 1, 1 - texts.language_probability)
+    return score.clip(0, 1).astype(np.float32)
 
 
 def _distance_score(texts: TextStatistics, side: int) -> Scores:
@@ -96,6 +106,15 @@ TEXT_CHECKS = (
         "in another script than the other texts",
         _THRESHOLDS.other_script,
         other_script_score,
+    ),
+    IssueCheck(
+        "other_language",
+        "Whether the text is written in another language than the others.",
+        "1 for a language in which at least one in 20 texts is written; 1 - the probability of its "
+        "language, as py3langid tells it, for a rarer one",
+        "in another language than the other texts",
+        _THRESHOLDS.other_language,
+        other_language_score,
     ),
 )
 """In the order of the report."""

@@ -27,7 +27,7 @@ class TextModality(Modality):
 
     name = "text"
     noun, plural, content = OF_TEXTS.noun, OF_TEXTS.plural, OF_TEXTS.content
-    libraries = ("scipy", "tokenizers", "wordllama")
+    libraries = ("py3langid", "scipy", "tokenizers", "wordllama")
     default_backbone = "wordllama"
     text_of = staticmethod(shown_text)
 

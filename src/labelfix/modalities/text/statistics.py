@@ -1,16 +1,17 @@
-"""What is known of each text besides its features: how long it is, in which script, how copied.
+"""What is known of each text besides its features: its length, script, language and copies.
 
 Letters: N texts, E pairs, W kinds of script, S shingles of all texts.
 """
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelfix.data.texts import PART_SEPARATOR
 from labelfix.modalities.text.reading import SKETCH, shingles
 
 SCRIPTS = (
@@ -26,6 +27,12 @@ _SAME = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
 _PLACE = {name: SCRIPTS.index(_SAME.get(name, name)) for name in SCRIPTS}
 _LOOKED_AT = 20_000
 """Characters of a text whose scripts are counted."""
+
+_LEAST_LETTERS = 12
+"""Of fewer characters nobody can tell the language."""
+
+_MOST_READ = 1_000
+"""Characters of a text that its language is told from."""
 
 _AS_BYTE = {
     ord(char): byte
@@ -50,6 +57,8 @@ class TextStatistics:
         length: ``(N,)`` int64, characters.
         broken: ``(N,)`` int32: characters that an encoding has broken.
         scripts: ``(N, W)`` float32: the share of the letters that each script has.
+        language: ``(N,)`` codes of ISO 639, such as ``en``; "" where a text is too short to tell.
+        language_probability: ``(N,)`` float32 in [0, 1], of that language.
         starts: ``(N + 1,)`` int64: where the shingles of each text begin.
         hashes: ``(S,)`` uint32: the shingles, rising for each text.
     """
@@ -57,6 +66,8 @@ class TextStatistics:
     length: NDArray[np.int64]
     broken: NDArray[np.int32]
     scripts: NDArray[np.float32]
+    language: NDArray[np.str_]
+    language_probability: NDArray[np.float32]
     starts: NDArray[np.int64]
     hashes: NDArray[np.uint32]
 
@@ -68,6 +79,8 @@ class TextStatistics:
             self.length[rows],
             self.broken[rows],
             self.scripts[rows],
+            self.language[rows],
+            self.language_probability[rows],
             starts,
             self.hashes[_places(self.starts, rows, sizes)],
         )
@@ -76,12 +89,16 @@ class TextStatistics:
 def text_statistics(texts: Sequence[str | None]) -> TextStatistics:
     """Return the statistics of N texts, ``None`` where one cannot be read."""
     found = [shingles(text) if text else np.empty(0, np.uint32) for text in texts]
+    language_of = _language_reader()
+    languages = [language_of(text or "") for text in texts]
     return TextStatistics(
         length=np.array([len(text or "") for text in texts], np.int64),
         broken=np.array([_broken(text or "") for text in texts], np.int32),
         scripts=np.array([_scripts(text or "") for text in texts], np.float32).reshape(
             len(texts), len(SCRIPTS)
         ),
+        language=np.array([code for code, _ in languages], np.str_),
+        language_probability=np.array([chance for _, chance in languages], np.float32),
         starts=np.concatenate([[0], np.cumsum([len(one) for one in found], dtype=np.int64)]),
         hashes=np.concatenate([np.empty(0, np.uint32), *found]),
     )
@@ -136,6 +153,22 @@ def _broken(text: str) -> int:
     if text.isascii():
         return 0
     return len(_BROKEN.findall(text)) + len(_UTF8_AS_LATIN.findall(text.translate(_AS_BYTE)))
+
+
+def _language_reader() -> Callable[[str], tuple[str, float]]:
+    """Return what tells the language of a text, and how probable that is."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 - it takes a second
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+    def language_of(text: str) -> tuple[str, float]:
+        text = text[:_MOST_READ].replace(PART_SEPARATOR, " ")
+        if sum(map(str.isalpha, text)) < _LEAST_LETTERS:
+            return "", 0.0
+        code, chance = identifier.classify(text)
+        return str(code), float(chance)
+
+    return language_of
 
 
 def _scripts(text: str) -> NDArray[np.float32]:
