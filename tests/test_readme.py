@@ -91,7 +91,7 @@ def test_the_commands_and_the_python_run_in_the_order_of_the_page(
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         ran.append(block)
-    assert len(ran) == 12
+    assert len(ran) == 13
     for name in ("summary.json", "clean.csv", "clean-photos", "weighted.parquet"):
         assert (place / name).exists(), name
 

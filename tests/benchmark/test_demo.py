@@ -38,7 +38,7 @@ def test_every_digit_is_there_with_the_label_of_its_folder(demo_data: DemoData) 
     digits = Counter(map(str, load_digits().target.tolist()))
     true = Counter(r["true_label"] for r in rows if r["kind"] not in {"copy", "broken"})
     assert true == digits
-    assert demo_data.images == len(rows) == 1797 + 2
+    assert demo_data.samples == len(rows) == 1797 + 2
 
 
 def test_eight_per_cent_are_planted_half_of_them_alike(demo_data: DemoData) -> None:

@@ -6,17 +6,22 @@ scikit-learn's 1,797 handwritten digits as class folders. The true labels lie be
 
 import csv
 import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from labelfix.benchmark.demo_score import TRUTH_COLUMNS, TRUTH_NAME
+from labelfix.benchmark.demo_score import PLANTED, TRUTH_COLUMNS, TRUTH_NAME
 from labelfix.errors import RunError
 from labelfix.utils.files import atomic_folder
+
+Content = TypeVar("Content")
 
 DATA_NAME = "data"
 
@@ -32,21 +37,32 @@ SIDE = 32
 
 @dataclass(frozen=True, slots=True)
 class DemoData:
-    """What was written: the class folder, the truth beside it, and how much of what."""
+    """What was written: the data, the truth beside them, and how much of what."""
 
     data: Path
     truth: Path
-    images: int
+    samples: int
     planted: int
+    plural: str = "images"
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class DemoSample(Generic[Content]):
+    """A sample that an audit is to judge.
+
+    Args:
+        name: Its ``sample_id``.
+        given: The label that it gets.
+        true: The right one.
+        kind: What was done to it: see `write_demo`.
+        content: The sample itself.
+    """
+
     name: str
-    given: int
-    true: int
+    given: int | str
+    true: int | str
     kind: str
-    encoded: bytes
+    content: Content
 
 
 def write_demo(folder: Path, *, seed: int = 0) -> DemoData:
@@ -68,6 +84,21 @@ def write_demo(folder: Path, *, seed: int = 0) -> DemoData:
         RunError: ``folder`` is there already and not empty, or cannot be written to.
     """
     samples = _samples(np.random.default_rng(seed))
+    with demo_folder(folder) as draft:
+        for sample in samples:
+            path = draft / DATA_NAME / sample.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(sample.content)
+        return write_truth(samples, draft, folder, DATA_NAME, "images")
+
+
+@contextmanager
+def demo_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which takes its place if the block succeeds.
+
+    Raises:
+        RunError: ``folder`` is there already and not empty, or cannot be written to.
+    """
     if folder.is_dir():
         if any(folder.iterdir()):
             raise RunError(
@@ -76,52 +107,76 @@ def write_demo(folder: Path, *, seed: int = 0) -> DemoData:
             )
         folder.rmdir()
     with atomic_folder(folder) as draft:
-        for sample in samples:
-            path = draft / DATA_NAME / sample.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(sample.encoded)
-        _write_truth(samples, draft / TRUTH_NAME)
-    planted = sum(sample.kind in {"random", "look-alike"} for sample in samples)
-    return DemoData(folder / DATA_NAME, folder / TRUTH_NAME, len(samples), planted)
+        yield draft
 
 
-def _samples(rng: np.random.Generator) -> list[_Sample]:
+def write_truth(
+    samples: Sequence[DemoSample[Any]], draft: Path, folder: Path, data_name: str, plural: str
+) -> DemoData:
+    """Write the truth beside the data, and return what was written.
+
+    Args:
+        samples: All of them.
+        draft: Where the data were written.
+        folder: What becomes of the draft.
+        data_name: What an audit is to read in it.
+        plural: What the samples are called.
+    """
+    with (draft / TRUTH_NAME).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(TRUTH_COLUMNS)
+        for sample in sorted(samples, key=lambda sample: sample.name):
+            writer.writerow((sample.name, sample.given, sample.true, sample.kind))
+    planted = sum(sample.kind in PLANTED for sample in samples)
+    return DemoData(folder / data_name, folder / TRUTH_NAME, len(samples), planted, plural)
+
+
+def _samples(rng: np.random.Generator) -> list[DemoSample[bytes]]:
     digits = load_digits()
     true = digits.target
-    given, kind = _plant(true, rng)
+    given, kind = plant(true, np.array(list(LOOK_ALIKE.values())), rng)
     samples = [
-        _Sample(f"{given[i]}/digit-{i:04}.png", int(given[i]), int(true[i]), str(kind[i]), _png(x))
+        DemoSample(
+            f"{given[i]}/digit-{i:04}.png", int(given[i]), int(true[i]), str(kind[i]), _png(x)
+        )
         for i, x in enumerate(digits.images)
     ]
     copied, broken = rng.choice(np.flatnonzero(kind == "clean"), 2, replace=False).tolist()
     return [*samples, _wrong_copy(samples[copied]), _broken(samples[broken])]
 
 
-def _plant(
-    true: NDArray[np.int64], rng: np.random.Generator
+def plant(
+    true: NDArray[np.int64], look_alike: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-    """Return the ``(N,)`` labels to give, and what was done to each."""
+    """Return ``(N,)`` labels to give, 8 % of them wrong, and what was done to each.
+
+    Args:
+        true: ``(N,)`` codes.
+        look_alike: ``(K,)`` the class that each is easily taken for.
+        rng: Draws.
+    """
+    classes = len(look_alike)
     chosen = rng.choice(len(true), round(PLANTED_SHARE * len(true)), replace=False)
     at_random, alike = np.array_split(chosen, 2)
     given = true.copy()
-    given[at_random] = (true[at_random] + rng.integers(1, 10, len(at_random))) % 10
-    given[alike] = [LOOK_ALIKE[digit] for digit in true[alike].tolist()]
+    given[at_random] = (true[at_random] + rng.integers(1, classes, len(at_random))) % classes
+    given[alike] = look_alike[true[alike]]
     kind = np.full(len(true), "clean", dtype="<U10")
     kind[at_random] = "random"
     kind[alike] = "look-alike"
     return given, kind
 
 
-def _wrong_copy(sample: _Sample) -> _Sample:
-    label = LOOK_ALIKE[sample.true]
+def _wrong_copy(sample: DemoSample[bytes]) -> DemoSample[bytes]:
+    label = LOOK_ALIKE[int(sample.true)]
     name = f"{label}/copy-of-{Path(sample.name).name}"
-    return _Sample(name, label, sample.true, "copy", sample.encoded)
+    return DemoSample(name, label, sample.true, "copy", sample.content)
 
 
-def _broken(sample: _Sample) -> _Sample:
-    half = sample.encoded[: len(sample.encoded) // 2]
+def _broken(sample: DemoSample[bytes]) -> DemoSample[bytes]:
+    half = sample.content[: len(sample.content) // 2]
     name = f"{sample.true}/broken-{Path(sample.name).name}"
-    return _Sample(name, sample.true, sample.true, "broken", half)
+    return DemoSample(name, sample.true, sample.true, "broken", half)
 
 
 def _png(digit: NDArray[np.float64]) -> bytes:
@@ -130,11 +185,3 @@ def _png(digit: NDArray[np.float64]) -> bytes:
     buffer = io.BytesIO()
     grey.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _write_truth(samples: list[_Sample], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(TRUTH_COLUMNS)
-        for sample in sorted(samples, key=lambda sample: sample.name):
-            writer.writerow((sample.name, sample.given, sample.true, sample.kind))

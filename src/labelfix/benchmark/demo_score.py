@@ -31,8 +31,8 @@ class DemoScore:
         first: How many rows were looked at from the top, by ``label_error_probability``.
         first_wrong: Those among them whose label is wrong.
         suggested_right: Rows of ``flagged_wrong`` whose suggested label is the true one.
-        broken_reported: The broken file is reported as unreadable.
-        pair_reported: Both copies of the picture with two labels are reported as conflicting.
+        broken_reported: The broken file, or the empty text, is reported as unreadable.
+        pair_reported: Both copies of the sample with two labels are reported as conflicting.
     """
 
     planted: int

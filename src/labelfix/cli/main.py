@@ -342,6 +342,9 @@ def demo(
             help="Write nothing; say how much of the known truth RUN has found.",
         ),
     ] = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="Made sentences in a table, in place of pictures.")
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Write a small data set with known mistakes, to try an audit on."""
@@ -349,12 +352,15 @@ def demo(
         _score_demo(folder, score, as_json=as_json)
         return
     from labelfix.benchmark.demo import write_demo
+    from labelfix.benchmark.demo_texts import write_text_demo
 
-    made = write_demo(folder, seed=seed)
+    made = (write_text_demo if text else write_demo)(folder, seed=seed)
     if as_json:
         print_json({"data": str(made.data), "truth": str(made.truth), "planted": made.planted})
         return
-    typer.echo(f"wrote {made.images:,} images, {made.planted} of them with a planted wrong label")
+    typer.echo(
+        f"wrote {made.samples:,} {made.plural}, {made.planted} of them with a planted wrong label"
+    )
     typer.echo(f"data: {made.data}")
     typer.echo(f"truth, which an audit never reads: {made.truth}")
 
@@ -362,13 +368,16 @@ def demo(
 def _score_demo(folder: Path, run: Path, *, as_json: bool) -> None:
     from labelfix.benchmark.demo_score import TRUTH_NAME, score_demo
     from labelfix.cli.tables import print_demo_score
+    from labelfix.modalities.base import wording_of
     from labelfix.report.io import read_report_table, report_file
 
-    score = score_demo(read_report_table(run, pred_probs=False), folder / TRUTH_NAME)
+    report = read_report_table(run, pred_probs=False)
+    score = score_demo(report, folder / TRUTH_NAME)
     if as_json:
         print_json(score.to_json())
     else:
-        print_demo_score(stdout_console(), score, report_file(run))
+        plural = wording_of(report.run.modality).plural
+        print_demo_score(stdout_console(), score, report_file(run), plural)
 
 
 def _files(run: Path) -> dict[str, Path]:

@@ -193,8 +193,15 @@ def print_training(console: Console, training: TrainingSummary) -> None:
     print_line(console, "of the first network; distances as shares of the norm at the start")
 
 
-def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
-    """Print how many of the known mistakes an audit found."""
+def print_demo_score(console: Console, score: DemoScore, report: Path, plural: str) -> None:
+    """Print how many of the known mistakes an audit found.
+
+    Args:
+        console: Where to.
+        score: Which.
+        report: The file of the report.
+        plural: What its samples are called.
+    """
     found, planted = score.planted_flagged, score.planted
     real, flagged = score.flagged_wrong, score.flagged
     print_heading(console, "Against the truth of the demo data")
@@ -203,8 +210,8 @@ def print_demo_score(console: Console, score: DemoScore, report: Path) -> None:
         f"{score.first_wrong} of the first {score.first} rows are really wrong",
         f"{real} of the {flagged} flagged rows are really wrong ({_share(real, flagged)})",
         f"{score.suggested_right} of those {real} get their true label suggested",
-        f"the broken file is {_reported(score.broken_reported)}",
-        f"the two identical images with different labels are {_reported(score.pair_reported)}",
+        f"what cannot be read is {_reported(score.broken_reported)}",
+        f"the two identical {plural} with different labels are {_reported(score.pair_reported)}",
         f"the report: {report}",
     ):
         print_line(console, line)
