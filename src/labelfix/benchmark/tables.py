@@ -1,6 +1,7 @@
 """Markdown tables of a benchmark: the same rows always give the same text."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,9 +136,11 @@ def _means(tasks: Sequence[TaskRows]) -> list[str]:
     families: dict[tuple[str, str], list[TaskRows]] = {}
     for task in tasks:
         families.setdefault((_family(task.task), task.backbone), []).append(task)
+    several = Counter(family for family, _ in families)
     return [
-        f"## Means over {_listed(members)}\n\n{_table_of_means(members)}\n"
-        for (family, _), members in families.items()
+        f"## Means over {_listed(members)}{f', {backbone}' if several[family] > 1 else ''}\n\n"
+        f"{_table_of_means(members)}\n"
+        for (family, backbone), members in families.items()
         if family and len(members) > 1
     ]
 
