@@ -16,6 +16,7 @@ from labelfix.exports.export import ExportFormat, export
 from labelfix.report.io import write_report
 
 PUBLIC = [
+    "AuditResult",
     "EvidenceRecorder",
     "LabelIssues",
     "LabelfixError",
@@ -24,6 +25,7 @@ PUBLIC = [
     "audit_pred_probs",
     "export",
     "find_label_issues",
+    "open_run",
     "read_report",
 ]
 SPELT_OTHERWISE = {"as_json", "quiet", "ctx", "pred_probs", "force"}
@@ -55,7 +57,8 @@ def test_a_function_has_the_defaults_of_its_command(name: str) -> None:
     [command] = [c for c in app.registered_commands if c.callback.__name__ == name]
     of_command = inspect.signature(command.callback).parameters
     of_function = inspect.signature(getattr(labelfix, name)).parameters
-    for option in options_of(name) - {"data"}:  # a command may have --pred-probs instead
+    # a command may have --pred-probs instead of DATA, and has no object to keep a run in
+    for option in options_of(name) - {"data", "out"}:
         assert of_command[option].default == of_function[option].default, option
 
 

@@ -129,7 +129,7 @@ def test_no_argument_of_the_others_makes_them_crash(empty, call, name, value):
         ("cache", "", "cache is empty"),
         ("data", "", "data is empty"),
         ("data", "  ", "data is empty"),
-        ("data", None, "data is None, which is no path"),
+        ("data", None, "data is None, which is no data set"),
     ],
 )
 def test_what_is_wrong_is_named_as_python_spells_it(tmp_path, name, value, said):

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from labelfix.exports.export import export
     from labelfix.pipeline.label_issues import LabelIssues, find_label_issues
     from labelfix.pipeline.probabilities import audit_pred_probs
+    from labelfix.pipeline.result import AuditResult, open_run
     from labelfix.report.frame import read_report
     from labelfix.training.recorder import EvidenceRecorder
 
     __version__: str
 
 __all__ = [
+    "AuditResult",
     "EvidenceRecorder",
     "LabelIssues",
     "LabelfixError",
@@ -27,10 +29,12 @@ __all__ = [
     "audit_pred_probs",
     "export",
     "find_label_issues",
+    "open_run",
     "read_report",
 ]
 
 _MODULE_OF = {
+    "AuditResult": "labelfix.pipeline.result",
     "EvidenceRecorder": "labelfix.training.recorder",
     "LabelIssues": "labelfix.pipeline.label_issues",
     "LabelfixError": "labelfix.errors",
@@ -38,6 +42,7 @@ _MODULE_OF = {
     "audit_pred_probs": "labelfix.pipeline.probabilities",
     "export": "labelfix.exports.export",
     "find_label_issues": "labelfix.pipeline.label_issues",
+    "open_run": "labelfix.pipeline.result",
     "read_report": "labelfix.report.frame",
 }
 

@@ -1,10 +1,11 @@
 """An audit from plain keywords, of the same shape as the command."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labelfix.arguments import checks_arguments, named
+from labelfix.arguments import checks_arguments, expand_path, named
 from labelfix.config import (
     AuditConfig,
     Device,
@@ -15,10 +16,11 @@ from labelfix.config import (
 )
 from labelfix.config.file import config_of, flag_changes, overridden, read_settings
 from labelfix.config.options import documents_options
+from labelfix.data.objects import open_object
 from labelfix.errors import ConfigError
-from labelfix.pipeline.finish import AuditResult
+from labelfix.pipeline.result import AuditResult, in_temporary_run
 from labelfix.pipeline.samples import audit as run_audit
-from labelfix.pipeline.samples import trains_whole_network
+from labelfix.pipeline.samples import audit_samples, trains_whole_network
 from labelfix.utils.progress import OnProgress, no_progress
 from labelfix.utils.text import seconds_of
 
@@ -26,8 +28,8 @@ from labelfix.utils.text import seconds_of
 @checks_arguments
 @documents_options
 def audit(
-    data: str | Path,
-    out: str | Path,
+    data: Any,
+    out: str | Path | None = None,
     *,
     config: str | Path | None = None,
     backbone: str | None = None,
@@ -67,6 +69,11 @@ def audit(
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
     """Find the labels of a data set that are probably wrong, and write a report on every sample.
+
+    ``data`` may be an object as well: a pandas DataFrame, a Hugging Face Dataset or DatasetDict, a
+    torch Dataset or an iterable of (image or text, label), or a pair of samples (images, texts or
+    rows of features) and labels. Without ``out`` the run is a temporary one, which
+    `AuditResult.save` keeps.
 
     Raises:
         ConfigError: A setting cannot be used.
@@ -129,16 +136,28 @@ def audit(
         self_labeling=None if self_labeling == "safe" else self_labeling,
     )
     _refuse_unused(whole, list(options))
-    return run_audit(
-        Path(data),
-        Path(out),
-        whole,
-        overwrite=overwrite,
-        resume=resume,
-        half_rate=half_rate,
-        decisions=None if decisions is None else Path(decisions),
-        on_progress=on_progress,
-    )
+    how: dict[str, Any] = {
+        "overwrite": overwrite,
+        "resume": resume,
+        "half_rate": half_rate,
+        "decisions": None if decisions is None else Path(decisions),
+        "on_progress": on_progress,
+    }
+
+    def work(place: Path) -> AuditResult:
+        if isinstance(data, str | os.PathLike):
+            return run_audit(expand_path(data, "data"), place, whole, **how)
+        return audit_samples(
+            lambda: open_object(data, whole.dataset, on_progress), place, None, whole, **how
+        )
+
+    if out is not None:
+        return work(Path(out))
+    if resume:
+        raise ConfigError(
+            "a run without a folder cannot be gone on with", hint=f"name it with {named('out')}"
+        )
+    return in_temporary_run(work)
 
 
 def _all_of(names: str | Sequence[str] | None) -> tuple[str, ...] | None:

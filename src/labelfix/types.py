@@ -23,6 +23,9 @@ MISSING = -1
 PRED_PROBS_KIND = "pred_probs"
 """The kind of a source that holds probabilities, and no images."""
 
+MEMORY_KIND = "memory"
+"""The kind of a source that a program held: nobody else can read it again."""
+
 
 def _freeze_arrays(record: Any) -> None:
     """Hold a read-only view of every array, so that no package can write into another's record."""
@@ -81,9 +84,9 @@ class DatasetSource:
     """Where a data set came from: enough to write it again in its own form.
 
     Args:
-        kind: ``"folder"``, ``"manifest"``, ``"parquet"``, ``"arrow"``, ``"archive"`` or
-            ``"pred_probs"``.
-        path: The DATA that the user named, absolute.
+        kind: ``"folder"``, ``"manifest"``, ``"parquet"``, ``"arrow"``, ``"archive"``,
+            ``"pred_probs"`` or ``"memory"``.
+        path: The DATA that the user named, absolute; of an object in memory, what it is called.
         columns: What each role's column is called (``image`` or ``text``, ``label``, ``id``,
             ``split``); empty for a folder.
         follow_links: Whether images outside DATA, that links or paths lead to, are read as well.

@@ -23,7 +23,7 @@ from labelfix.cli.exports import add_export_commands
 from labelfix.cli.review import review
 
 if TYPE_CHECKING:
-    from labelfix.pipeline.finish import AuditResult
+    from labelfix.pipeline.result import AuditResult
 
 
 app = typer.Typer(

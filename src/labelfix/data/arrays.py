@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
@@ -59,6 +60,30 @@ class GivenLabels:
     def __len__(self) -> int:
         """Return N."""
         return len(self.values)
+
+    def named(self, class_names: Sequence[Label] | None) -> pa.Array:
+        """Return the ``(N,)`` labels by the names of their classes, as data sets have them.
+
+        Args:
+            class_names: What positions stand for; ``None`` takes the categories of the labels, or
+                positions as they are.
+
+        Raises:
+            DatasetError: A position has no name.
+        """
+        names = class_names if class_names is not None else self.categories
+        if self.are_names or names is None:
+            return self.values
+        positions = pc.if_else(pc.equal(self.values, MISSING), pa.scalar(None), self.values)
+        odd = pc.or_(pc.less(positions, 0), pc.greater_equal(positions, len(names)))
+        if pc.any(odd).as_py():
+            row = pc.index(odd, True).as_py()
+            raise DatasetError(
+                f"label {self.values[row].as_py()} of sample {row} is none of the {len(names)} "
+                "classes",
+                hint="count classes from 0, and name all of them",
+            )
+        return pa.array(names).take(positions)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -92,8 +92,17 @@ def open_dataset(
             f"{path} asks for more memory than there is",
             hint="it may be damaged; else split it into several files, or write it as Parquet",
         ) from error
+    return settled_dataset(raw, config)
+
+
+def settled_dataset(raw: RawSamples, config: DatasetConfig) -> LabeledDataset:
+    """Return what a data set of any form holds, with labels as codes.
+
+    Raises:
+        DatasetError: There are no samples, ids that are not unique, or fewer than two classes.
+    """
     _check_ids(raw)
-    check_named(raw.split, config.test_split, str(path))
+    check_named(raw.split, config.test_split, str(raw.source.path))
     raw = _with_settled_labels(raw, config)
     codes, class_names = encode_labels(raw.label)
     _check_classes(raw, class_names)

@@ -117,6 +117,33 @@ class Shards(ABC):
     def images(self, column: str, *, follow_links: bool) -> SampleStore:
         """Return the images in a column of bytes."""
 
+    def ids_by_row(self) -> pa.StringArray:
+        """Return ``(N,)`` the shard and the row in it of each sample."""
+        return pa.array(
+            (f"{name}:{row}" for name, rows in _rows_by_name(self).items() for row in range(rows)),
+            pa.string(),
+        )
+
+    def fingerprint(self, image: str | None, *, follow_links: bool) -> str:
+        """Digest the shards, and the files that images without bytes point to."""
+        stats = [(self.root / name).stat() for name in self.names]
+        times = FileTimes(
+            np.array([stat.st_size for stat in stats], dtype=np.int64),
+            np.array([stat.st_mtime_ns for stat in stats], dtype=np.int64),
+        )
+        names, extra = pa.array(self.names, pa.string()), (image or "").encode()
+        if image and _has_path(self.schema.field(image).type):
+            columns = self.column(f"{image}.path", no_progress)
+            for name, inside in zip(self.names, columns, strict=True):
+                # statistics would tell whether cells lack bytes; damaged ones end the process
+                folder = (self.root / name).parent
+                paths = inside.slice(0, _LOOKED_UP).flatten()[0].cast(pa.string())
+                paths = normal_paths(folder, paths)
+                there, _ = stat_files(folder, paths, no_progress, follow_links=follow_links)
+                if bool(np.any(there.size != ABSENT)):
+                    extra += fingerprint(paths, there).encode()
+        return fingerprint(names, times, extra=extra)
+
     @property
     def schema(self) -> pa.Schema:
         """Return the columns of the first shard."""
@@ -295,7 +322,7 @@ def _read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress)
     if not columns.image:
         raw = samples_of_rows(table)
         whole = replace(raw.source, kind=shards.kind)
-        own = _fingerprint(shards, None, follow_links=follow)
+        own = shards.fingerprint(None, follow_links=follow)
         return replace(raw, source=whole, fingerprint=own)
     table = replace(table, may_lack_images=config.features_column is not None)
     if not _holds_bytes(shards.schema.field(columns.image).type):
@@ -308,7 +335,7 @@ def _read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress)
         label=table.label,
         store=shards.images(columns.image, follow_links=follow),
         source=DatasetSource(shards.kind, source, columns.by_role(), follow_links=follow),
-        fingerprint=_fingerprint(shards, columns.image, follow_links=follow),
+        fingerprint=shards.fingerprint(columns.image, follow_links=follow),
     )
 
 
@@ -345,7 +372,7 @@ def _samples_of_texts(
     ids, columns = usable_ids(table.id, table.columns, str(shards.source))
     return RawSamples(
         assumptions=texts.assumptions + columns.assumptions,
-        sample_id=_ids_by_row(shards) if ids is None else ids,
+        sample_id=shards.ids_by_row() if ids is None else ids,
         split=blank_to_null(table.split),
         label=table.label,
         store=store,
@@ -527,14 +554,7 @@ def _sample_ids(shards: Shards, image: str) -> pa.StringArray:
         ids = shards.text(column)
         if not blank_to_null(ids).null_count and len(ids.unique()) == len(ids):
             return ids
-    return _ids_by_row(shards)
-
-
-def _ids_by_row(shards: Shards) -> pa.StringArray:
-    ids_by_row = (
-        f"{name}:{row}" for name, rows in _rows_by_name(shards).items() for row in range(rows)
-    )
-    return pa.array(ids_by_row, pa.string())
+    return shards.ids_by_row()
 
 
 def _path_columns(schema: pa.Schema, image: str) -> list[str]:
@@ -574,24 +594,3 @@ def _splits_by_name(shards: Shards, test_split: Sequence[str]) -> pa.StringArray
         split = stem if is_one else next(above, None)
         parts.append(pa.repeat(pa.scalar(split, pa.string()), rows))
     return pa.concat_arrays([pa.array([], pa.string()), *parts])
-
-
-def _fingerprint(shards: Shards, image: str | None, *, follow_links: bool) -> str:
-    """Digest the shards, and the files that images without bytes point to."""
-    stats = [(shards.root / name).stat() for name in shards.names]
-    times = FileTimes(
-        np.array([stat.st_size for stat in stats], dtype=np.int64),
-        np.array([stat.st_mtime_ns for stat in stats], dtype=np.int64),
-    )
-    names, extra = pa.array(shards.names, pa.string()), (image or "").encode()
-    if image and _has_path(shards.schema.field(image).type):
-        for name, inside in zip(
-            shards.names, shards.column(f"{image}.path", no_progress), strict=True
-        ):
-            # statistics would tell whether cells lack bytes, but damaged ones end the process
-            folder = (shards.root / name).parent
-            paths = normal_paths(folder, inside.slice(0, _LOOKED_UP).flatten()[0].cast(pa.string()))
-            there, _ = stat_files(folder, paths, no_progress, follow_links=follow_links)
-            if bool(np.any(there.size != ABSENT)):
-                extra += fingerprint(paths, there).encode()
-    return fingerprint(names, times, extra=extra)

@@ -34,7 +34,7 @@ from labelfix.modalities.base import get_modality, is_known
 from labelfix.report.io import report_file
 from labelfix.report.types import Report
 from labelfix.report.view import ReportView
-from labelfix.types import PRED_PROBS_KIND, DatasetSource
+from labelfix.types import MEMORY_KIND, PRED_PROBS_KIND, DatasetSource
 from labelfix.utils.files import (
     make_folder,
     refuse_existing_file,
@@ -222,7 +222,7 @@ def _write_table(job: _Job, form: TableFormat) -> _Written:
 def _text_reader(job: _Job) -> Callable[[int], str | None] | None:
     """Return what reads the text of a row, or ``None`` of it; ``None`` where samples are none."""
     decode = _text_of(job.view.report)
-    if decode is None:
+    if decode is None or job.view.report.run.source.kind == MEMORY_KIND:
         return None
     store = reopen_dataset(job.view.report, job.on_progress).store
 
@@ -394,7 +394,9 @@ def _why_not_own(source: DatasetSource) -> str | None:
     what, names = None, list[str]()
     if source.kind in ("manifest", "parquet") and source.path.is_dir():
         names = text_of_paths(find_files(source.path, no_progress)[0]).to_pylist()
-    if source.kind in ("archive", "arrow"):
+    if source.kind == MEMORY_KIND:
+        what = f"the audited data, {source.path}, were in the memory of a program"
+    elif source.kind in ("archive", "arrow"):
         what = f"{source.path} is read in place, and labelfix writes no "
         what += "archives" if source.kind == "archive" else "Arrow files"
     elif source.kind == "manifest" and table_suffix(source.path.name) == RECORDS_SUFFIX:

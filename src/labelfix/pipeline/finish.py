@@ -48,20 +48,6 @@ from labelfix.utils.progress import OnProgress, StageTimer, said
 from labelfix.utils.text import as_json
 
 
-@dataclass(frozen=True, slots=True)
-class AuditResult:
-    """What an audit left behind.
-
-    Args:
-        run: The RUN folder.
-        report: What was found; also in ``run/report.parquet``. Of probabilities that were given,
-            the table here lacks ``pred_probs``, which is most of a report when K is large.
-    """
-
-    run: Path
-    report: Report
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class AuditFindings:
     """What an audit found, before it is written: the same whichever way the samples came.

@@ -13,16 +13,25 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.arguments import checks_arguments
-from labelfix.config import AuditConfig
+from labelfix.config import AuditConfig, ScoringConfig
 from labelfix.config.file import config_of, flag_changes, overridden, read_settings
-from labelfix.data.arrays import ProgramPredProbs, digest_of_pred_probs, pred_probs_of_arrays
+from labelfix.data.arrays import (
+    GivenLabels,
+    ProgramPredProbs,
+    digest_of_pred_probs,
+    labels_of,
+    pred_probs_of_arrays,
+)
+from labelfix.data.dataset import settled_dataset
 from labelfix.data.decisions import read_decisions
+from labelfix.data.objects import samples_of_features
 from labelfix.data.trusted_labels import decisions_of, refuse_to_replace, reviewed_by
 from labelfix.errors import ConfigError, LabelfixError
-from labelfix.pipeline.finish import AuditResult
 from labelfix.pipeline.probabilities import (
     OF_PROBABILITIES,
     claim_of_given,
@@ -30,9 +39,12 @@ from labelfix.pipeline.probabilities import (
     score_given,
     write_given,
 )
+from labelfix.pipeline.result import AuditResult, in_temporary_run
 from labelfix.report.frame import frame_of
+from labelfix.report.html.notebook import Told, as_html
 from labelfix.report.run_folder import RunFolder
 from labelfix.report.types import Report
+from labelfix.report.view import ReportView
 from labelfix.scoring.flags import correct
 from labelfix.types import MISSING, Label, LabelScores, NoiseCells, Reviewed
 from labelfix.utils.progress import StageTimer, no_progress
@@ -145,15 +157,26 @@ class LabelIssues:
         """
         return self.findings.write(Path(out), overwrite=overwrite)
 
-    def __repr__(self) -> str:
-        rate, (low, high) = self.noise_rate, self.noise_rate_interval
-        flagged = int(np.count_nonzero(self.is_label_issue))
-        return (
-            f"LabelIssues: {flagged:,} of {len(self):,} labels are probably wrong\n"
-            f"estimated share of wrong labels: {rate:.1%} ({low:.1%} to {high:.1%})\n"
-            "next: .top(20) shows the surest, .is_label_issue masks them, .write(RUN) writes a "
-            "report to review"
+    @cached_property
+    def told(self) -> Told:
+        """Return the result in figures."""
+        is_unknown = bool(np.isnan(self.noise_rate))
+        return Told(
+            name="LabelIssues",
+            flagged=int(np.count_nonzero(self.is_label_issue)),
+            samples=len(self),
+            noise_rate=None if is_unknown else self.noise_rate,
+            interval=None if is_unknown else self.noise_rate_interval,
+            next=".top(20) shows the surest, .is_label_issue masks them, .write(RUN) writes a "
+            "report to review",
+            unjudged=int(np.count_nonzero(np.isnan(self.label_error_probability))),
         )
+
+    def __repr__(self) -> str:
+        return self.told.as_text()
+
+    def _repr_html_(self) -> str:
+        return as_html(self.told, ReportView(self.report), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,14 +235,16 @@ def find_label_issues(
     labels: Any,
     pred_probs: Any = None,
     *,
+    features: Any = None,
     class_names: Sequence[Any] | None = None,
     precision: float | None = None,
     budget: int | None = None,
     decisions: str | Path | None = None,
+    seed: int | None = None,
     config: str | Path | None = None,
     force: bool = False,
 ) -> LabelIssues:
-    """Find the labels that are probably wrong, by probabilities that you hold.
+    """Find the labels that are probably wrong, by probabilities or features that you hold.
 
     Lists, NumPy arrays, pandas columns and tensors of torch are taken. Nothing is written.
 
@@ -228,12 +253,15 @@ def find_label_issues(
             where there is none.
         pred_probs: ``(N, K)`` out-of-sample probabilities, from models that never trained on the
             sample; or a list of such arrays, one a model, which are averaged.
+        features: ``(N, D)`` floats instead of probabilities: what any network made of the samples.
+            Heads are trained on them, in folds, by torch.
         class_names: K names, in the order of the columns; ``None`` takes those of categories, of
             the columns of a table, of labels that are text in alphabetical order, or 0 to K-1.
         precision: Flag as many labels as leave this share of the flags right; ``None`` flags as
             many as make the expected F1 the highest.
         budget: Flag so many labels instead.
         decisions: A RUN whose suspects were reviewed; its samples are called by their row.
+        seed: With features: what every random choice is drawn from.
         config: A TOML file of settings, or the run.json of an earlier run.
         force: Go on although labels and probabilities do not seem to belong together.
 
@@ -242,14 +270,15 @@ def find_label_issues(
         DatasetError: Labels or probabilities are none, or do not fit each other.
         DecisionsError: There are no decisions, or they cannot be used.
     """
-    if pred_probs is None:
-        raise ConfigError(
-            "pred_probs is missing", hint="give the labels and the probabilities of a model"
-        )
-    settings = {} if config is None else read_settings(Path(config), sections=OF_PROBABILITIES)
-    whole = config_of(overridden(settings, {"flags": flag_changes(precision, budget)}))
-    probs = pred_probs_of_arrays(labels, pred_probs, class_names, force=force)
+    _refuse_misfits(pred_probs, features, seed, force=force)
+    sections = {"sections": OF_PROBABILITIES} if features is None else {}
+    settings = {} if config is None else read_settings(Path(config), **sections)
+    changes = {"flags": flag_changes(precision, budget), **({} if seed is None else {"seed": seed})}
+    whole = config_of(overridden(settings, changes))
     source = None if decisions is None else Path(decisions)
+    if features is not None:
+        return _of_features(labels, features, class_names, whole, source)
+    probs = pred_probs_of_arrays(labels, pred_probs, class_names, force=force)
     given = probs.given
     decided = decisions_of(source)
     reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
@@ -276,7 +305,9 @@ def _issues(found: _OfProbabilities) -> LabelIssues:
         noise_rate=scores.noise_rate,
         noise_rate_interval=scores.noise_rate_interval,
         class_names=probs.class_names,
-        noise=_in_order_of_columns(scores.noise, place),
+        noise=scores.noise.among(
+            place, len(names), whole=len(names) <= found.config.scoring.dense_classes
+        ),
         findings=found,
     )
 
@@ -291,12 +322,97 @@ def _as_given(
     return np.asarray(names[codes])  # the code of none is the last
 
 
-def _in_order_of_columns(noise: NoiseCells, place: NDArray[np.int64]) -> NoiseCells:
-    true, given = place[noise.true_label], place[noise.given_label]
-    order = np.lexsort((given, true))
-    return NoiseCells(
-        noise.classes,
-        true[order],
-        given[order],
-        *(values[order] for values in (noise.probability, noise.low, noise.high)),
+def _refuse_misfits(pred_probs: Any, features: Any, seed: int | None, *, force: bool) -> None:
+    """Refuse what cannot go together."""
+    if pred_probs is None and features is None:
+        raise ConfigError(
+            "pred_probs is missing",
+            hint="give the labels and the probabilities of a model, or features",
+        )
+    if pred_probs is not None and features is not None:
+        raise ConfigError(
+            "there are both pred_probs and features", hint="give one of the two beside the labels"
+        )
+    if features is None and seed is not None:
+        raise ConfigError(
+            f"seed is {seed}, and nothing is drawn where pred_probs are given", hint="leave it out"
+        )
+    if features is not None and force:
+        raise ConfigError("force is for pred_probs", hint="leave it out with features")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _OfFeatures:
+    """Findings on features that a program holds; their run is a temporary one."""
+
+    result: AuditResult
+
+    def report(self) -> Report:
+        """Return the report on every sample."""
+        return self.result.report
+
+    def write(self, out: Path, *, overwrite: bool) -> AuditResult:
+        """Write a RUN folder."""
+        return self.result.save(out, overwrite=overwrite)
+
+
+def _of_features(
+    labels: Any,
+    features: Any,
+    class_names: Sequence[Label] | None,
+    config: AuditConfig,
+    decisions: Path | None,
+) -> LabelIssues:
+    """Train heads on features, as an audit with ``features=`` does, and return what it found."""
+    given = labels_of(labels)
+    dataset = settled_dataset(samples_of_features(features, given, class_names), config.dataset)
+    from labelfix.pipeline.samples import audit_samples  # which loads torch
+
+    result = in_temporary_run(
+        lambda run: audit_samples(lambda: dataset, run, None, config, decisions=decisions)
     )
+    return _issues_of_report(result, given, class_names)
+
+
+def _issues_of_report(
+    result: AuditResult, labels: GivenLabels, class_names: Sequence[Label] | None
+) -> LabelIssues:
+    """Return what a report says of labels, in the form that they were given."""
+    view, report = ReportView(result.report), result.report
+    named = class_names or labels.categories or report.class_names
+    names = tuple(named)
+    position = {name: place for place, name in enumerate(names)}
+    place = np.array([position[name] for name in report.class_names])
+    as_values = np.array([*report.class_names, None], object)[view.suggested]
+    if not labels.are_names and labels.categories is None:
+        # without names, positions are the classes themselves
+        positions = place if class_names is not None else np.array(report.class_names)
+        as_values = np.where(view.suggested == MISSING, MISSING, positions[view.suggested])
+    low, high = report.run.noise_rate_interval or (np.nan, np.nan)
+    rate = report.run.noise_rate
+    return LabelIssues(
+        is_label_issue=view.is_flagged.copy(),
+        label_error_probability=view.error_probability.copy(),
+        label_score=view.label_score.copy(),
+        suggested_label=as_values,
+        suggested_label_probability=view.suggested_probability.copy(),
+        sample_weight=view.sample_weight.copy(),
+        noise_rate=np.nan if rate is None else rate,
+        noise_rate_interval=(low, high),
+        class_names=names,
+        noise=_noise_of(report).among(
+            place, len(names), whole=len(names) <= ScoringConfig().dense_classes
+        ),
+        findings=_OfFeatures(result),
+    )
+
+
+def _noise_of(report: Report) -> NoiseCells:
+    """Return the cells of the noise matrix of an audit."""
+    table = report.noise
+    if table is None:
+        raise AssertionError("an audit that has just been made holds its noise matrix")
+    names = pa.array(report.class_names)
+    codes = (pc.index_in(table[name], names).to_numpy() for name in ("true_label", "given_label"))
+    values = (table[name].to_numpy() for name in ("probability", "low", "high"))
+    return NoiseCells(len(names), *(code.astype(np.int64) for code in codes), *values)

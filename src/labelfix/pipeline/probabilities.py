@@ -26,7 +26,8 @@ from labelfix.data.trusted_labels import (
 )
 from labelfix.errors import ConfigError, LabelfixError
 from labelfix.modalities.base import no_pictures
-from labelfix.pipeline.finish import AuditFindings, AuditResult, Origin, report_on, write_run
+from labelfix.pipeline.finish import AuditFindings, Origin, report_on, write_run
+from labelfix.pipeline.result import AuditResult
 from labelfix.report.io import (
     probability_lists,
     read_report_table,

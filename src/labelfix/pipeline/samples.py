@@ -34,7 +34,8 @@ from labelfix.issues.find import find_issue_kinds
 from labelfix.issues.types import IssueKinds
 from labelfix.modalities.base import Modality, get_modality
 from labelfix.modalities.image.decode import quiet_pillow
-from labelfix.pipeline.finish import AuditFindings, AuditResult, Origin, report_on, write_run
+from labelfix.pipeline.finish import AuditFindings, Origin, report_on, write_run
+from labelfix.pipeline.result import AuditResult
 from labelfix.pipeline.tune_choice import TuneChoice, choose_tuning, is_left_open
 from labelfix.recipes import FullTuning, HeadTuning
 from labelfix.report.run_folder import (
@@ -51,6 +52,7 @@ from labelfix.training.cross_fit_networks import FineTuned
 from labelfix.training.distributed import World, joined
 from labelfix.training.folds import plan_folds
 from labelfix.types import (
+    MEMORY_KIND,
     MISSING,
     Duplicates,
     EncodedSamples,
@@ -410,7 +412,7 @@ def audit_samples(
             if world.is_writer:  # the run may have been cut off just before it did so
                 copy_decisions(decisions, out)
                 folder.close()
-            return AuditResult(run=out, report=folder.report())
+            return _result(out, folder.report(), dataset, modality)
         halvings = 0
         if world.is_writer:
             halvings = folder.claim(claim, overwrite=overwrite, resume=resume, half_rate=half_rate)
@@ -421,11 +423,21 @@ def audit_samples(
             dataset, modality, reviewed, config, clock, on_progress, on_images, choice
         )
         try:
-            return AuditResult(out, _run(context, folder, claim, halvings, decisions))
+            report = _run(context, folder, claim, halvings, decisions)
         except LabelfixError:  # the mended command shall find its RUN free
             if world.is_writer:
                 folder.release()
             raise
+        return _result(out, report, dataset, modality)
+
+
+def _result(out: Path, report: Report, dataset: LabeledDataset, modality: Modality) -> AuditResult:
+    """Return the result; of samples that a program holds, it holds them as well."""
+    renderer = None
+    if dataset.source.kind == MEMORY_KIND:
+        images = shown_images(dataset, follow_links=False)
+        renderer = modality.renderer(images, report.run.settings, no_progress)
+    return AuditResult(out, report, renderer=renderer)
 
 
 def trains_whole_network(config: AuditConfig) -> bool:

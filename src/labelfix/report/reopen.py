@@ -13,7 +13,7 @@ from labelfix.data.vectors import samples_shown
 from labelfix.errors import DatasetError
 from labelfix.modalities.base import Renderer, get_modality, is_known, no_pictures, wording_of
 from labelfix.report.types import Report
-from labelfix.types import PRED_PROBS_KIND, LabeledDataset
+from labelfix.types import MEMORY_KIND, PRED_PROBS_KIND, LabeledDataset
 from labelfix.utils.progress import OnProgress, no_progress
 
 NO_IMAGES = "Only probabilities were given to this audit, so there are no pictures to show."
@@ -51,6 +51,11 @@ def open_audited(
     source = report.run.source
     if source.kind == PRED_PROBS_KIND:
         return None
+    if source.kind == MEMORY_KIND:
+        raise DatasetError(
+            f"the audited data, {source.path}, were in the memory of a program",
+            hint=f"audit files for that{instead}",
+        )
     if not source.path.exists():
         raise DatasetError(
             f"{source.path}, the audited data set, is gone",
@@ -90,6 +95,11 @@ def find_renderer(
         return no_pictures(
             f"These samples are of the kind {name!r}, which is from outside labelfix: only the "
             "program that audited them can show them."
+        )
+    if report.run.source.kind == MEMORY_KIND:
+        return no_pictures(
+            "The samples were in the memory of the program that audited them, which alone can show "
+            "them."
         )
     dataset = open_audited(report, on_progress)
     if dataset is None:

@@ -38,6 +38,7 @@ def open_review(
     *,
     reviewer: str | None = None,
     follow_links: bool = False,
+    renderer: Renderer | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Review:
     """Read a report, the decisions on it so far, and where its samples are.
@@ -46,6 +47,7 @@ def open_review(
         run: The RUN folder, or the report in it.
         reviewer: Who decides, kept with each decision.
         follow_links: Whether samples are shown that links outside the data set lead to.
+        renderer: Shows the samples; ``None`` opens the data set for that.
         on_progress: Told about files while the data set is opened.
 
     Raises:
@@ -55,7 +57,9 @@ def open_review(
     """
     report = read_report_table(run, pred_probs=False)
     session = Session(report, run, reviewer)
-    return Review(session, find_renderer(report, on_progress, follow_links=follow_links))
+    if renderer is None:
+        renderer = find_renderer(report, on_progress, follow_links=follow_links)
+    return Review(session, renderer)
 
 
 def serve(

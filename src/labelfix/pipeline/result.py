@@ -1,0 +1,251 @@
+"""What an audit leaves in the hands of a program: where the run is, and what can be done with it.
+
+Reading a result loads no torch; pandas, and the server of a review, load when they are asked for.
+
+Letters: N samples, M flagged samples.
+"""
+
+import asyncio
+import shutil
+import threading
+import weakref
+import webbrowser
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+from labelfix.arguments import checks_arguments
+from labelfix.data.decisions import read_decisions
+from labelfix.errors import ConfigError, LabelfixError
+from labelfix.modalities.base import Renderer
+from labelfix.report.html.notebook import Told, as_html
+from labelfix.report.io import RUN_NAME, read_report_table, report_file
+from labelfix.report.reopen import find_renderer
+from labelfix.report.run_folder import LOCK_NAME, OWNER_NAME, PAGE_NAME, RunFolder
+from labelfix.report.schema import PRED_PROBS
+from labelfix.report.types import Report
+from labelfix.report.view import ReportView
+from labelfix.utils.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labelfix.exports.export import ExportFormat, ExportResult
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AuditResult:
+    """What an audit left behind.
+
+    Args:
+        run: The RUN folder.
+        report: What was found; also in ``run/report.parquet``. Of probabilities that were given,
+            the table here lacks ``pred_probs``, which is most of a report when K is large.
+        renderer: Shows the samples, where the program that audited them still holds them.
+        is_temporary: Whether the folder goes away with this object.
+    """
+
+    run: Path
+    report: Report
+    renderer: Renderer | None = field(default=None, kw_only=True)
+    is_temporary: bool = field(default=False, kw_only=True)
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.report)
+
+    @property
+    def view(self) -> ReportView:
+        """Return the report with the decisions of now."""
+        return ReportView(self.report, read_decisions(self.run))
+
+    @property
+    def issues(self) -> "pd.DataFrame":
+        """Return the M flagged rows of the report, most probably wrong first.
+
+        The columns are those of `labelfix.read_report` but for ``pred_probs``.
+        """
+        from labelfix.report.frame import frame_of
+
+        view = self.view
+        table = self.report.table
+        if PRED_PROBS in table.column_names:
+            table = table.drop_columns([PRED_PROBS])
+        decided = view.decided.columns
+        for name in decided.column_names:
+            table = table.append_column(name, decided[name])
+        return frame_of(replace(self.report, table=table.take(view.suspects)))
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the whole report, as `labelfix.read_report` does."""
+        from labelfix.report.frame import read_report
+
+        return read_report(self.run)
+
+    @checks_arguments
+    def save(self, path: str | Path, *, overwrite: bool = False) -> "AuditResult":
+        """Keep the run in another folder, and return the result there.
+
+        Args:
+            path: The folder.
+            overwrite: Whether a run that is in it already may be replaced.
+
+        Raises:
+            RunError: The folder holds something else, or cannot be written to.
+        """
+        folder = RunFolder(Path(path))
+        with folder.held(may_hold_run=overwrite):
+            files = [file for file in self.run.iterdir() if file.is_file()]
+            files = [file for file in files if file.name not in (LOCK_NAME, OWNER_NAME)]
+            files.sort(key=lambda file: (file.name == RUN_NAME, file.name))  # last: all are there
+            folder.remove_replaced([file.name for file in files])
+            for file in files:
+                with atomic_path(folder.path / file.name) as draft:
+                    shutil.copyfile(file, draft)
+        return AuditResult(folder.path, self.report, renderer=self.renderer)
+
+    def export(
+        self,
+        to: str | Path,
+        *,
+        min_probability: float = 0.95,
+        drop: bool = False,
+        link: bool = False,
+        format: "ExportFormat | None" = None,
+        overwrite: bool = False,
+    ) -> "ExportResult":
+        """Write the data set with better labels; the arguments are those of `labelfix.export`."""
+        from labelfix.exports.export import export
+
+        return export(
+            self.run,
+            to,
+            min_probability=min_probability,
+            drop=drop,
+            link=link,
+            format=format,
+            overwrite=overwrite,
+        )
+
+    @checks_arguments
+    def review(
+        self,
+        *,
+        port: int | None = None,
+        browser: bool = True,
+        reviewer: str | None = None,
+        on_open: Callable[[str], None] = print,
+    ) -> None:
+        """Open a page on this machine to decide about the suspects one by one.
+
+        It is served until it is interrupted; in a notebook it is served beside it, until that ends.
+
+        Args:
+            port: Where to listen; ``None`` takes the usual port, or any if that is taken.
+            browser: Whether to open the page.
+            reviewer: Kept with each decision.
+            on_open: Told the address.
+
+        Raises:
+            ConfigError: The port is taken, or what serves pages is not installed.
+            DatasetError: The samples are gone or have changed.
+        """
+        try:
+            from labelfix.review.server import open_review, serve
+        except ModuleNotFoundError as error:
+            if error.name not in {"starlette", "uvicorn"}:
+                raise
+            raise ConfigError(
+                f"the review page needs {error.name}, which is not installed",
+                hint="pip install 'labelfix[review]'",
+            ) from error
+        opened = open_review(self.run, reviewer=reviewer, renderer=self.renderer)
+
+        def work() -> None:
+            serve(opened, port=port, open_browser=browser, on_open=on_open)
+
+        if _is_in_notebook():
+            threading.Thread(target=work, daemon=True, name="labelfix review").start()
+        else:
+            work()
+
+    def open(self) -> Path:
+        """Open the page of the report in a browser; return where it is."""
+        page = (self.run / PAGE_NAME).absolute()
+        webbrowser.open(page.as_uri())
+        return page
+
+    @cached_property
+    def told(self) -> Told:
+        """Return the result in figures."""
+        view = ReportView(self.report)
+        run = self.report.run
+        unjudged = int((~view.is_scored).sum())
+        kept = " .save(RUN) keeps the run," if self.is_temporary else ""
+        return Told(
+            name="AuditResult",
+            flagged=len(view.suspects),
+            samples=len(view),
+            noise_rate=run.noise_rate,
+            interval=run.noise_rate_interval,
+            next=f".issues lists them, .review() decides on them,{kept} "
+            f'.export("clean.csv") writes better labels, .open() shows {self.run / PAGE_NAME}',
+            unjudged=unjudged,
+        )
+
+    def __repr__(self) -> str:
+        return self.told.as_text()
+
+    def _repr_html_(self) -> str:
+        return as_html(self.told, ReportView(self.report), self._shown())
+
+    def _shown(self) -> Renderer | None:
+        """Return who shows the samples; that they cannot be shown is no fault of a notebook."""
+        if self.renderer is not None:
+            return self.renderer
+        try:
+            return find_renderer(self.report)
+        except LabelfixError:
+            return None
+
+
+def _is_in_notebook() -> bool:
+    """Return whether an event loop runs here, as in Jupyter: a server has to run beside it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def in_temporary_run(work: Callable[[Path], AuditResult]) -> AuditResult:
+    """Return the result of an audit whose run goes away with it.
+
+    Args:
+        work: Writes a run into the folder that it is given.
+    """
+    folder = Path(mkdtemp(prefix="labelfix-"))
+    try:
+        result = replace(work(folder / "run"), is_temporary=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
+    return result
+
+
+@checks_arguments
+def open_run(run: str | Path) -> AuditResult:
+    """Return the result of an audit that was finished before.
+
+    Args:
+        run: A RUN folder, or the report in it.
+
+    Raises:
+        ReportError: There is no report, or it cannot be read.
+    """
+    path = Path(run)
+    return AuditResult(report_file(path).parent, read_report_table(path, pred_probs=False))
