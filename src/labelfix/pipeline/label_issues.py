@@ -180,7 +180,7 @@ class LabelIssues:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _OfProbabilities:
+class OfProbabilities:
     """Findings on probabilities that a program holds.
 
     Args:
@@ -283,10 +283,11 @@ def find_label_issues(
     decided = decisions_of(source)
     reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
     scores = score_given(given, reviewed, whole)
-    return _issues(_OfProbabilities(probs, scores, reviewed, whole, source, force))
+    return issues_of(OfProbabilities(probs, scores, reviewed, whole, source, force))
 
 
-def _issues(found: _OfProbabilities) -> LabelIssues:
+def issues_of(found: OfProbabilities) -> LabelIssues:
+    """Return findings in the form that labels were given."""
     probs, scores = found.probs, found.scores
     corrections = correct(scores, probs.given.given_label != MISSING, found.config.flags)
     is_flagged = corrections.is_label_issue

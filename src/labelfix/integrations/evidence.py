@@ -1,0 +1,168 @@
+"""From what a training loop saw of each sample to label issues, in two lines of anyone's loop.
+
+::
+
+    recorder = labelfix.EvidenceRecorder(len(labels), classes)
+    ...
+        recorder.update(rows, logits, labels[rows])  # in each step of training
+    ...
+    issues = label_issues(recorder, labels)
+
+The evidence is in-sample: see `IN_SAMPLE`. Letters: N samples, B samples of a batch, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelfix.arguments import checks_arguments
+from labelfix.config import AuditConfig
+from labelfix.config.file import config_of, flag_changes, overridden
+from labelfix.data.arrays import ProgramPredProbs, labels_of, pred_probs_of_arrays
+from labelfix.errors import ConfigError
+from labelfix.pipeline.label_issues import LabelIssues, OfProbabilities, issues_of
+from labelfix.scoring.scores import score_with_margins
+from labelfix.training.recorder import EvidenceRecorder
+from labelfix.types import Assumption, Evidence, Label, LabelScores, TrainingEvidence
+
+IN_SAMPLE = (
+    "the evidence is in-sample: the model was trained on the labels that it judges, so that those "
+    "it has learned by heart look right, and fewer labels look wrong than are; probabilities from "
+    "cross-validation (pred_probs) do not have this fault"
+)
+"""What a report on the evidence of one training says."""
+
+LEAST_SEEN = 0.95
+"""The share of the samples that training has to have seen."""
+
+
+@checks_arguments
+def label_issues(
+    recorder: EvidenceRecorder,
+    labels: Any,
+    *,
+    class_names: Sequence[Any] | None = None,
+    precision: float | None = None,
+    budget: int | None = None,
+) -> LabelIssues:
+    """Return what the evidence of a training says of the labels that it trained on.
+
+    Labels are judged by the mean of the probabilities over training, and ranked by that and the
+    mean margin together, as in an audit that trains networks.
+
+    Args:
+        recorder: It was told of each step.
+        labels: ``(N,)`` the labels that were trained on: positions of classes, or names.
+        class_names: K names, in the order of the logits.
+        precision: Flag as many labels as leave this share of the flags right.
+        budget: Flag so many labels instead.
+
+    Raises:
+        ConfigError: The recorder kept no probabilities, or has seen too few samples.
+        DatasetError: The labels do not fit what was recorded.
+    """
+    seen = recorder.result()
+    if seen.mean_probs is None:
+        raise ConfigError("the recorder kept no probabilities", hint="make it with keep_probs=True")
+    share = float(np.mean(seen.num_updates > 0)) if len(seen.num_updates) else 0.0
+    if share < LEAST_SEEN:
+        raise ConfigError(
+            f"training has seen {share:.1%} of the samples",
+            hint="train at least one whole epoch, and number the samples from 0",
+        )
+    config = config_of(overridden({}, {"flags": flag_changes(precision, budget)}))
+    probs = pred_probs_of_arrays(labels, seen.mean_probs, class_names, force=True)
+    given = probs.given
+    said = (Assumption("probabilities", IN_SAMPLE), *given.assumptions)
+    source = replace(given.source, path=Path("training"))
+    probs = replace(
+        probs, given=replace(given, assumptions=said, source=source), models=("training",)
+    )
+    return issues_of(
+        OfProbabilities(probs, _scores(probs, seen, config), None, config, None, force=True)
+    )
+
+
+def _scores(probs: ProgramPredProbs, seen: TrainingEvidence, config: AuditConfig) -> LabelScores:
+    given = probs.given
+    is_judged = given.is_judged
+    values = given.pred_probs.read(slice(0, len(given)))
+    values[~is_judged] = np.nan
+    evidence = Evidence(
+        pred_probs=values,
+        fold=np.zeros(len(given), np.int16),
+        margin=np.where(is_judged, seen.margin, np.float32(np.nan)).astype(np.float32),
+        self_label=given.given_label,
+    )
+    return score_with_margins(evidence, given.given_label, config=config.scoring)
+
+
+class TrainingWatch:
+    """What a callback of a library keeps while it trains.
+
+    Args:
+        labels: ``(N,)`` positions of classes: the labels that are trained on.
+        class_names: K names, in the order of the logits; ``None`` for none.
+    """
+
+    def __init__(self, labels: Any, class_names: Sequence[Label] | None = None) -> None:
+        given = labels_of(labels)
+        if given.are_names or given.values.null_count:
+            raise ConfigError(
+                "labels are no positions of classes", hint="give integers from 0, one a sample"
+            )
+        self._labels = torch.tensor(given.values.to_numpy(), dtype=torch.int64)
+        self._names = class_names or given.categories
+        self._recorder: EvidenceRecorder | None = None
+
+    @property
+    def recorder(self) -> EvidenceRecorder:
+        """Return what was recorded.
+
+        Raises:
+            ConfigError: Nothing was.
+        """
+        if self._recorder is None:
+            raise ConfigError("no step of training was seen", hint="train first")
+        return self._recorder
+
+    def observe(self, rows: Tensor, logits: Tensor) -> None:
+        """Note a step.
+
+        Args:
+            rows: ``(B,)`` numbers of the samples, from 0.
+            logits: ``(B, K)`` of the forward pass that trains.
+        """
+        if self._recorder is None:
+            self._recorder = EvidenceRecorder(len(self._labels), int(logits.shape[-1]))
+        labels = self._labels[rows.to(self._labels.device)]
+        self._recorder.update(rows, logits.detach(), labels)
+
+    def label_issues(
+        self, *, precision: float | None = None, budget: int | None = None
+    ) -> LabelIssues:
+        """Return what the evidence says so far; the arguments are those of `label_issues`."""
+        return label_issues(
+            self.recorder,
+            self._labels.numpy(),
+            class_names=self._names,
+            precision=precision,
+            budget=budget,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what was recorded so far, to go on from; nothing before the first step."""
+        state = {} if self._recorder is None else self._recorder.state_dict()
+        return {name: values.clone() for name, values in state.items()}
+
+    def go_on_from(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` returned."""
+        if not state:
+            return
+        self._recorder = EvidenceRecorder(len(self._labels), int(state["probs"].shape[1]))
+        self._recorder.load_state_dict(state)
