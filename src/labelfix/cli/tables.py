@@ -10,7 +10,7 @@ from rich.text import Text
 
 from labelfix.benchmark.demo_score import DemoScore
 from labelfix.cli.console import cell, make_table, print_heading, print_line
-from labelfix.modalities.base import Wording, wording_of
+from labelfix.modalities.base import Wording, found_by_checks, wording_of
 from labelfix.report.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
 from labelfix.report.training_log import TrainingSummary
 from labelfix.utils.text import percent, plain
@@ -106,10 +106,11 @@ def _kinds(summary: Summary, words: Wording) -> list[tuple[str, str, str]]:
             f"{words.plural} {content}, {conflicts}{leaks}",
         ),
         ("outliers", summary.outliers, f"{words.plural} unlike all others"),
-        ("dark", summary.dark, "images nearly black"),
-        ("bright", summary.bright, "images nearly white"),
-        ("blurry", summary.blurry, "images with hardly an edge"),
-        ("odd size", summary.odd_size, "images much larger or smaller than the others"),
+    ]
+    found = found_by_checks(summary.modality)
+    rows += [
+        (kind.replace("_", " "), count, f"{words.plural} {found.get(kind, '')}".rstrip())
+        for kind, count in summary.checks.items()
     ]
     return [(name, f"{count:,}", remark) for name, count, remark in rows if count is not None]
 

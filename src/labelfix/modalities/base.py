@@ -40,6 +40,7 @@ class IssueCheck:
         reason: What a sentence about the row says.
         threshold: Where the configuration names none.
         score: ``(n,)`` float32 in [0, 1], low is bad, of the statistics of n samples.
+        found: What a summary says after the number and the plural of the samples.
     """
 
     name: str
@@ -48,6 +49,7 @@ class IssueCheck:
     reason: str
     threshold: float
     score: Callable[[Any], NDArray[np.float32]]
+    found: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +385,17 @@ def wording_of(name: str | None) -> Wording:
             given, whose samples are taken to be images.
     """
     return _WORDING.get(name, Wording())
+
+
+def found_by_checks(name: str | None) -> dict[str, str]:
+    """Return what a summary says of each kind of issue that a modality of labelfix checks.
+
+    Args:
+        name: The modality; one from outside, or ``None``, has none.
+    """
+    if name is None or not is_known(name):
+        return {}
+    return {check.name: check.found for check in get_modality(name).checks()}
 
 
 def is_known(name: str) -> bool:

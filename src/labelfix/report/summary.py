@@ -5,7 +5,7 @@ Letters: N samples, K classes.
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,10 +89,7 @@ class Summary:
         conflicting_near_duplicates: Those samples among them that came with several labels.
         leaks: Samples with a copy, exact or near, in another split.
         outliers: Samples unlike all others.
-        dark: Samples whose image is nearly black.
-        bright: Samples whose image is nearly white.
-        blurry: Samples whose image has hardly an edge.
-        odd_size: Samples whose image is much larger or smaller than the others.
+        checks: By kind, the samples that each other check found; ``None`` where nobody looked.
         worst: The flagged samples, most surely wrong first.
         confused: The pairs of classes, most flagged first.
         by_class: The classes, most flagged first.
@@ -120,18 +117,16 @@ class Summary:
     conflicting_near_duplicates: int | None
     leaks: int | None
     outliers: int | None
-    dark: int | None
-    bright: int | None
-    blurry: int | None
-    odd_size: int | None
+    checks: Mapping[str, int | None]
     worst: tuple[FlaggedRow, ...]
     confused: tuple[ConfusedPair, ...]
     by_class: tuple[ClassSummary, ...]
     training: TrainingSummary | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the summary as JSON values."""
-        return asdict(self)
+        """Return the summary as JSON values; each check is a key beside the others."""
+        values = asdict(self)
+        return {**values.pop("checks"), **values}
 
 
 def summarize(
@@ -177,6 +172,7 @@ def summarize(
         flagged=view.count(LABEL) or 0,
         **{name: view.count(kind) for name, kind in _KINDS.items()},
         near_duplicate_sets=_near_duplicate_sets(view),
+        checks={kind: view.count(kind) for kind in _checked(view)},
         worst=_worst(view, rows[:top]),
         confused=_confused(view, rows, top),
         by_class=tuple(
@@ -194,12 +190,14 @@ _KINDS = {
     "conflicting_near_duplicates": "conflicting_near_duplicate",
     "leaks": LEAKAGE,
     "outliers": "outlier",
-    "dark": "dark",
-    "bright": "bright",
-    "blurry": "blurry",
-    "odd_size": "odd_size",
 }
 """Which kind of issue a figure counts."""
+
+
+def _checked(view: ReportView) -> list[str]:
+    """Return the kinds of issue of single samples that have no figure of their own."""
+    others = {LABEL, *_KINDS.values()}
+    return [kind for kind in view.kinds if kind not in others]
 
 
 def find_class(class_names: Sequence[Label], name: str) -> int:

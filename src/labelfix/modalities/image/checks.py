@@ -63,6 +63,7 @@ IMAGE_CHECKS = (
         "nearly black",
         _THRESHOLDS.dark,
         dark_score,
+        found="nearly black",
     ),
     IssueCheck(
         "bright",
@@ -71,6 +72,7 @@ IMAGE_CHECKS = (
         "nearly white",
         _THRESHOLDS.bright,
         bright_score,
+        found="nearly white",
     ),
     IssueCheck(
         "blurry",
@@ -80,6 +82,7 @@ IMAGE_CHECKS = (
         "blurry",
         _THRESHOLDS.blurry,
         blurry_score,
+        found="with hardly an edge",
     ),
     IssueCheck(
         "odd_size",
@@ -90,6 +93,7 @@ IMAGE_CHECKS = (
         "of an odd size",
         _THRESHOLDS.odd_size,
         odd_size_score,
+        found="much larger or smaller than the others",
     ),
 )
 """In the order of the report."""

@@ -79,6 +79,7 @@ TEXT_CHECKS = (
         "much shorter than the other texts",
         _THRESHOLDS.too_short,
         too_short_score,
+        found="much shorter than the others",
     ),
     IssueCheck(
         "too_long",
@@ -89,6 +90,7 @@ TEXT_CHECKS = (
         "much longer than the other texts",
         _THRESHOLDS.too_long,
         too_long_score,
+        found="much longer than the others",
     ),
     IssueCheck(
         "broken_encoding",
@@ -97,6 +99,7 @@ TEXT_CHECKS = (
         "its characters were broken by a wrong encoding",
         _THRESHOLDS.broken_encoding,
         broken_encoding_score,
+        found="with characters that a wrong encoding broke",
     ),
     IssueCheck(
         "other_script",
@@ -106,6 +109,7 @@ TEXT_CHECKS = (
         "in another script than the other texts",
         _THRESHOLDS.other_script,
         other_script_score,
+        found="in another script than the others",
     ),
     IssueCheck(
         "other_language",
@@ -115,6 +119,7 @@ TEXT_CHECKS = (
         "in another language than the other texts",
         _THRESHOLDS.other_language,
         other_language_score,
+        found="in another language than the others",
     ),
 )
 """In the order of the report."""
