@@ -38,6 +38,7 @@ from labelfix.training.cross_fit_networks import (
     cross_fit_networks,
 )
 from labelfix.training.cut import (
+    Cut,
     LowerNetwork,
     choose_cut,
     draws_chances,
@@ -347,6 +348,21 @@ def networks_at_once(
     return AtOnce(min(config.folds, cores), cores, config.core_batch_size)
 
 
+def views_kept(trainer: NetworkTrainer, cut: Cut, samples: int, config: TopConfig) -> int:
+    """Return how many views of each sample are kept: what was asked for, as far as it fits.
+
+    Args:
+        trainer: Of the whole network.
+        cut: Where it is cut.
+        samples: N.
+        config: How many, and how much space they may take.
+    """
+    if not trainer.has_views:
+        return 1
+    fitting = config.cache_bytes // (cut.bytes_of_view * max(1, samples))
+    return max(1, min(config.views, fitting))
+
+
 def _cut(
     trainer: NetworkTrainer, samples: int, config: TopConfig, device: torch.device
 ) -> tuple[NetworkTrainer, tuple[LayerParameter, ...]]:
@@ -364,13 +380,12 @@ def _cut(
         budget=config.cache_bytes,
         module=config.cut,
     )
-    views = config.cache_bytes // (cut.bytes_of_view * max(1, samples))
     return (
         trainer.cut_at(
             NetworkCut(
                 module=cut.module,
                 shape=cut.shape,
-                views=max(1, min(config.views, views)),
+                views=views_kept(trainer, cut, samples, config),
                 device=device,
                 lower=partial(LowerNetwork, cut=cut),
                 upper=partial(upper_network, layers=layers, cut=cut),

@@ -83,17 +83,19 @@ def test_every_method_is_where_it_is_said_to_be() -> None:
 
 def test_a_method_that_cannot_run_on_a_task_says_why() -> None:
     images, texts = get_modality("image"), get_modality("text")
+    usual, minilm = BackboneConfig(), BackboneConfig(name="minilm")
     for kind in (images, texts, None):
-        assert misfit(METHODS["random"], kind) == ""
-    assert misfit(METHODS["labelfix-probs"], None) == ""
-    assert "the task gives none" in misfit(METHODS["labelfix-probs"], images)
+        assert misfit(METHODS["random"], kind, usual) == ""
+    assert misfit(METHODS["labelfix-probs"], None, usual) == ""
+    assert "the task gives none" in misfit(METHODS["labelfix-probs"], images, usual)
     for name in ("knn-vote", "labelfix-head", "labelfix-full"):
-        assert misfit(METHODS[name], images) == ""
-        assert "probabilities alone" in misfit(METHODS[name], None)
+        assert misfit(METHODS[name], images, usual) == ""
+        assert "probabilities alone" in misfit(METHODS[name], None, usual)
     for name in ("labelfix-head", "cleanlab-logistic", "aum"):
-        assert misfit(METHODS[name], texts) == ""
+        assert misfit(METHODS[name], texts, usual) == ""
     for name in ("labelfix-top", "labelfix-full", "cleanlab-network"):
-        assert (misfit(METHODS[name], texts) == "") == texts.has_networks
+        assert "no network" in misfit(METHODS[name], texts, usual)
+        assert misfit(METHODS[name], texts, minilm) == ""
 
 
 def test_methods_see_the_features_of_texts_that_an_audit_sees(tmp_path: Path) -> None:

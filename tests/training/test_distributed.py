@@ -3,17 +3,15 @@
 import copy
 import json
 import os
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
-import fitted_pictures
 import numpy as np
 import pytest
 import timm
 import torch
 from fitted_pictures import fit_decided_pictures
+from processes import free_port, start_worker
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -90,26 +88,6 @@ def run(place, data, name, processes, *more, tune="full"):
         command = [sys.executable, *runner, *command[1:]]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-
-
-def start_worker(script, *arguments, port, rank):
-    """Start one process of two without torchrun, which takes seconds to load."""
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    world = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    support = str(Path(fitted_pictures.__file__).parent)
-    path = os.pathsep.join(filter(None, [support, os.environ.get("PYTHONPATH")]))
-    return subprocess.Popen(
-        [sys.executable, *map(str, [script, *arguments])],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **place, **world, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-    )
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def test_two_processes_record_the_margins_and_labels_of_one(tmp_path):

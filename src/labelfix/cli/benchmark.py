@@ -164,7 +164,9 @@ def run(
     with _collect_results(results, quiet=quiet) as results_so_far:
         for task in chosen:
             kind = None if isinstance(task, ProbsTask) else task.data.modality
-            fitting = _fitting(known, kind, task.name, results_so_far, is_named=bool(methods))
+            fitting = _fitting(
+                known, kind, network, task.name, results_so_far, is_named=bool(methods)
+            )
             if not fitting:
                 results_so_far.fault(
                     task.name, BenchmarkError("none of the methods can be set to it")
@@ -249,7 +251,9 @@ def inject(
         opened = choose_rows(
             open_dataset(data, columns, results_so_far), samples=samples, holds_out=False
         )
-        fitting = _fitting(known, opened.modality, about.name, results_so_far, is_named=True)
+        fitting = _fitting(
+            known, opened.modality, network, about.name, results_so_far, is_named=True
+        )
         if not fitting:
             raise BenchmarkError(
                 f"none of the methods can be set to it: {'; '.join(results_so_far.left_out)}"
@@ -356,6 +360,7 @@ def _tell_left_out(results_so_far: ResultCollector) -> None:
 def _fitting(
     methods: Sequence["Method"],
     kind: str | None,
+    backbone: BackboneConfig,
     where: str,
     results_so_far: ResultCollector,
     *,
@@ -366,6 +371,7 @@ def _fitting(
     Args:
         methods: Those that are asked for.
         kind: The modality of the samples; ``None`` where there are probabilities.
+        backbone: Which network is asked for.
         where: The task or the data set.
         results_so_far: Told what is left out.
         is_named: Whether the methods were named, so that what becomes of them matters.
@@ -374,7 +380,7 @@ def _fitting(
     from labelfix.modalities.base import get_modality
 
     modality = None if kind is None else get_modality(kind)
-    reasons = {method.name: misfit(method, modality) for method in methods}
+    reasons = {method.name: misfit(method, modality, backbone) for method in methods}
     if is_named:
         results_so_far.left_out += [
             f"{name} on {where}: {reason}" for name, reason in reasons.items() if reason

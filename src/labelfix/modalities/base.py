@@ -260,6 +260,11 @@ class NetworkTrainer(Protocol):
         """Return ``(count, ...)`` made-up inputs of the whole network, of the usual size."""
         ...
 
+    @property
+    def has_views(self) -> bool:
+        """Return whether a sample can be shown otherwise than it is, as in its mirror image."""
+        ...
+
     def recipe(self, classes: int, weights: str) -> str:
         """Return in words how to load the network again from a file of weights."""
         ...
@@ -300,7 +305,6 @@ class Modality(Protocol):
         text_of: Makes the text that a table shows of an encoded sample, or raises
             `UnreadableSample`; ``None`` where samples are no texts.
         default_backbone: The encoder that is taken where nobody names one.
-        has_networks: Whether `trainer` may return one; without it, ``tune="auto"`` trains heads.
     """
 
     name: str
@@ -310,7 +314,6 @@ class Modality(Protocol):
     libraries: tuple[str, ...] = ()
     text_of: Callable[[bytes], str] | None = None
     default_backbone: str = ""
-    has_networks: bool = False
 
     @property
     def wording(self) -> Wording:
@@ -351,6 +354,10 @@ class Modality(Protocol):
             BackboneError: The network cannot be had.
         """
         return None
+
+    def has_network(self, config: AuditConfig) -> bool:
+        """Return whether `trainer` may return one; without it, ``tune="auto"`` trains heads."""
+        return False
 
     def renderer(
         self, store: SampleStore, settings: Mapping[str, Any], on_progress: OnProgress

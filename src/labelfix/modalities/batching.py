@@ -13,6 +13,10 @@ from labelfix.errors import TrainingError
 Rows = NDArray[np.int64]
 """Numbers of samples."""
 
+MIXED_STEPS = 16
+"""Rows of so many steps are sorted by their length: fewer leave more padding, more leave batches
+that hardly differ from one epoch to the next."""
+
 
 def epoch_order(
     rows: Rows, *, seed: int, epoch: int, block_rows: int = 1, mixed_blocks: int = 64
@@ -65,6 +69,35 @@ def training_steps(count: int, *, batch_size: int, world_size: int = 1) -> list[
         return [*steps, rest]
     steps[-1] += rest
     return steps
+
+
+def alike_in_length(
+    order: Rows, lengths: NDArray[np.int64], steps: Sequence[int], *, seed: int, epoch: int
+) -> Rows:
+    """Return an order in which the rows of a step are about equally long: less is padding.
+
+    Rows are sorted within every `MIXED_STEPS` steps, and the steps shuffled again. A step of
+    another size stays where it is, so that the sizes of the steps are what they were.
+
+    Args:
+        order: ``(N,)`` from `epoch_order`, the same on every process.
+        lengths: By row.
+        steps: From `training_steps`.
+        seed: Of the run.
+        epoch: Each has its own order.
+    """
+    stream = 3  # not that of the epoch's order, nor that of views
+    chance = np.random.default_rng([seed, epoch, stream])
+    parts = np.split(order, np.cumsum(steps)[:-1])
+    usual = [part for part in parts if len(part) == steps[0]]
+    result = []
+    for start in range(0, len(usual), MIXED_STEPS):
+        mixed = usual[start : start + MIXED_STEPS]
+        rows = np.concatenate(mixed)
+        by_length = rows[np.argsort(lengths[rows], kind="stable")]
+        pieces = np.split(by_length, len(mixed))
+        result += [pieces[number] for number in chance.permutation(len(pieces))]
+    return np.concatenate([*result, *parts[len(usual) :]])
 
 
 def training_batches(

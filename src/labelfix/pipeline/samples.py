@@ -393,7 +393,7 @@ def audit_samples(
         with clock.stage("reading the data set"):
             dataset = open_samples()
         modality = modality or get_modality(dataset.modality)
-        if config.tune == "auto" and not modality.has_networks:
+        if config.tune == "auto" and not modality.has_network(config):
             config = replace(config, tune="head")
         decided = decisions_of(decisions)
         reviewed = reviewed_by(decided, dataset.sample_id, dataset.given_label, dataset.class_names)

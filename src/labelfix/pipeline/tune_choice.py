@@ -23,9 +23,10 @@ from labelfix.arguments import named
 from labelfix.config import AuditConfig, AutoConfig, FineTuningConfig, Tune
 from labelfix.errors import BackboneError
 from labelfix.modalities.base import Modality, NetworkTrainer
-from labelfix.recipes import HeadTuning, networks_at_once
+from labelfix.recipes import HeadTuning, networks_at_once, views_kept
 from labelfix.training.cross_fit_networks import AtOnce
-from labelfix.training.cut import Cut, affordable_cuts, possible_cuts
+from labelfix.training.cut import Cut, affordable_cuts, possible_cuts, upper_network
+from labelfix.training.layers import group_layers
 from labelfix.training.step_times import StepTimes, time_step
 from labelfix.types import MISSING, Assumption, LabeledDataset, SampleStore
 from labelfix.utils.progress import OnProgress, no_progress, remark, said
@@ -290,9 +291,9 @@ class _SomeSamples:
 def _network_plans(
     trainer: NetworkTrainer, config: AuditConfig, load: _Load, features: _FeatureTimes
 ) -> list[TuningPlan]:
-    cpu = torch.device("cpu")
+    model = trainer.fresh_network(2, torch.device("cpu"))
     cuts = affordable_cuts(
-        possible_cuts(trainer.fresh_network(2, cpu), trainer.probe(1)),
+        possible_cuts(model, trainer.probe(1)),
         load.samples,
         largest_share=config.top.largest_step,
         budget=config.top.cache_bytes,
@@ -300,11 +301,11 @@ def _network_plans(
     )
     plans = []
     for cut in cuts[:1]:  # the one that ``--tune top`` takes
-        at_once = networks_at_once(
-            trainer.fresh_network(2, cpu), config.top, load.device, processes=1
-        )
+        upper = upper_network(model, group_layers(model), cut)
+        at_once = networks_at_once(upper, config.top, load.device, processes=1)
         step = _time_step(trainer, config, load, [cut], "top", at_once.networks if at_once else 0)
-        seconds = _top_seconds(cut, step, config, load, features, at_once)
+        views = views_kept(trainer, cut, load.samples, config.top)
+        seconds = _top_seconds(cut, views, step, config, load, features, at_once)
         plans.append(TuningPlan("top", cut.module, seconds))
     step = _time_step(trainer, config, load, (), "full", 0)
     seconds = features.rest + load.samples * features.sample  # decoding, at most
@@ -314,14 +315,13 @@ def _network_plans(
 
 def _top_seconds(
     cut: Cut,
+    views: int,
     step: StepTimes,
     config: AuditConfig,
     load: _Load,
     features: _FeatureTimes,
     at_once: AtOnce | None,
 ) -> float:
-    fitting = config.top.cache_bytes // (cut.bytes_of_view * max(1, load.samples))
-    views = max(1, min(config.top.views, fitting))
     frozen = features.sample * (1 + (views - 1) * step.share_below(cut.module))
     training = _training_seconds(
         step, config.top, load.labeled, cut=cut.module, judging_views=min(2, views), at_once=at_once

@@ -4,9 +4,9 @@ Layer-wise regularization (Li & Zhang, NeurIPS 2021) holds each weight in a ball
 pretrained value. Where the radius of the lower stages is zero, their output for an image never
 changes: it is computed once, and each training step runs the upper stages alone.
 
-The two halves are made of any network of timm: what runs before the cut is replaced by nothing in
-the upper half, and the lower half ends where the first trained module would begin. Both together
-are compared with the whole network before they are used.
+The two halves are made of any network of timm or of blocks of texts: what runs before the cut is
+replaced by nothing in the upper half, and the lower half ends where the first trained module would
+begin. Both together are compared with the whole network before they are used.
 
 Letters: B samples of a batch, D stages.
 """
@@ -90,10 +90,7 @@ def upper_network(model: nn.Module, layers: Sequence[LayerParameter], cut: Cut) 
     """
     depth_of = {layer.name: layer.depth for layer in layers}
     upper = copy.deepcopy(model)
-    for name in cut.dropped:
-        upper.set_submodule(name, _Skipped())
-    if hasattr(upper, "_pos_embed"):  # a ViT's tokens have their positions already
-        upper._pos_embed = _same  # type: ignore[assignment]
+    _leave_out(upper, cut.dropped)
     for name, parameter in upper.named_parameters():
         if name not in depth_of:
             raise BackboneError(
@@ -215,6 +212,17 @@ def draws_chances(model: nn.Module) -> bool:
         )
         for module in model.modules()
     )
+
+
+def _leave_out(model: Any, dropped: Sequence[str]) -> None:
+    """Leave out modules that ran before the cut; a network that knows how to does so itself."""
+    if hasattr(model, "begin_at"):
+        model.begin_at(dropped)
+        return
+    for name in dropped:
+        model.set_submodule(name, _Skipped())
+    if hasattr(model, "_pos_embed"):  # a ViT's tokens have their positions already
+        model._pos_embed = _same
 
 
 class _CutReached(Exception):

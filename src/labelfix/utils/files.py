@@ -18,6 +18,9 @@ from typing import IO, Any
 
 from labelfix.errors import ConfigError, LabelfixError, RunError
 
+DISK_SHARE = 0.8
+"""The largest share of the free space that a cache may take."""
+
 _SPECIAL = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -151,6 +154,16 @@ def make_folder(path: Path) -> None:
     """
     with _explained(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+def has_space(unfinished: Path, wanted: int) -> bool:
+    """Return whether so many bytes may be written, or were begun to be, in a folder of a cache."""
+    place = unfinished.parent
+    while not place.exists():
+        place = place.parent
+    is_space = wanted <= DISK_SHARE * shutil.disk_usage(place).free
+    # looked at last, as another process may be taking the space right now
+    return is_space or unfinished.is_dir()
 
 
 def _stem(target: Path) -> str:

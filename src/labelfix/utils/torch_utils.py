@@ -161,6 +161,17 @@ class CorePool:
         return list(self.executor.map(work, *of_portions))
 
 
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the device multiplies in it natively, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "cpu":
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        native = ("avx512_bf16", "amx_bf16", "amx_tile", "bf16")
+        return torch.bfloat16 if any(capabilities.get(key) for key in native) else torch.float32
+    return torch.float32
+
+
 def choose_device(wanted: str) -> torch.device:
     """Return the device to run on; ``"auto"`` takes a GPU if there is one.
 

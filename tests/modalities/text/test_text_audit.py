@@ -174,12 +174,6 @@ def test_five_rows_end_with_a_report_or_an_error_that_says_why(tmp_path):
     assert done.returncode == 0 or "hint" in done.stderr
 
 
-def test_whole_networks_of_texts_are_refused(data, tmp_path):
-    done = labelfix("audit", data, "--out", tmp_path / "run", "--tune", "full")
-    assert done.returncode == 1
-    assert "no whole network to train on texts" in done.stderr
-
-
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
 def test_tables_of_an_export_hold_the_texts(run, odd, tmp_path, suffix):
     to = tmp_path / f"clean.{suffix}"

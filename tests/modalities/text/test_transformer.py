@@ -3,33 +3,21 @@
 import numpy as np
 import pytest
 from command import labelfix
-from written_texts import WORDS, sentences, write_table
+from tiny_encoders import write_bert
+from written_texts import sentences, write_table
 
 from labelfix.config import BackboneConfig
 from labelfix.errors import BackboneError
 from labelfix.modalities.text.transformer import load_transformer
 from labelfix.report.frame import read_report
 
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with a BERT of 3 layers and 16 features, which reads 24 tokens."""
-    place = tmp_path_factory.mktemp("bert")
-    words = sorted({word for text in WORDS.values() for word in text.split()})
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, "number"]
-    (place / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
-    tokenizer = transformers.BertTokenizerFast(
-        vocab={word: code for code, word in enumerate(vocabulary)}, model_max_length=24
-    )
-    tokenizer.save_pretrained(place)
-    config = transformers.BertConfig(
-        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=24,
-    )  # fmt: skip
-    transformers.BertModel(config).save_pretrained(place, safe_serialization=True)
-    return place
+    return write_bert(tmp_path_factory.mktemp("bert"))
 
 
 def test_features_do_not_depend_on_the_other_texts(folder):

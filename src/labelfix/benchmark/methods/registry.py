@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Literal
 
+from labelfix.config import AuditConfig, BackboneConfig
 from labelfix.errors import BenchmarkError
 from labelfix.modalities.base import Modality
 
@@ -160,12 +161,13 @@ def is_installed(method: Method) -> bool:
     return not method.package or find_spec(method.package) is not None
 
 
-def misfit(method: Method, modality: Modality | None) -> str:
+def misfit(method: Method, modality: Modality | None, backbone: BackboneConfig) -> str:
     """Return why a method cannot be run on a task, a sentence without its end; ``""`` if it can.
 
     Args:
         method: Which.
         modality: Of the samples of the task; ``None`` where it gives probabilities.
+        backbone: Which network is asked for.
     """
     if method.needs == "labels" or (method.needs == "probabilities" and modality is None):
         return ""
@@ -173,6 +175,6 @@ def misfit(method: Method, modality: Modality | None) -> str:
         return "the task gives probabilities alone, and it reads samples"
     if method.needs == "probabilities":
         return "it reads probabilities, and the task gives none"
-    if method.needs == "networks" and not modality.has_networks:
-        return f"labelfix trains no whole networks on {modality.plural}"
+    if method.needs == "networks" and not modality.has_network(AuditConfig(backbone=backbone)):
+        return f"the backbone of {modality.plural} is no network that can be trained"
     return ""

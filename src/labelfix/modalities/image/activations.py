@@ -16,7 +16,7 @@ from torch import Tensor
 
 from labelfix.errors import RunError
 from labelfix.modalities.image.features import decode_batch
-from labelfix.modalities.image.pixels import has_space, stored_square
+from labelfix.modalities.image.pixels import stored_square
 from labelfix.modalities.image.transforms import (
     CHANCES,
     Augment,
@@ -26,6 +26,7 @@ from labelfix.modalities.image.transforms import (
 )
 from labelfix.types import SampleStore
 from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, StoredRows, cache_key, rows_of
+from labelfix.utils.files import has_space
 from labelfix.utils.progress import OnProgress
 from labelfix.utils.sample_reader import read_batches
 from labelfix.utils.threads import cores, map_ahead

@@ -27,7 +27,7 @@ from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig
 from labelfix.errors import BackboneError
 from labelfix.modalities.image.transforms import Preprocessing, choose_image_size
 from labelfix.utils.files import refuse_special_file
-from labelfix.utils.torch_utils import choose_device
+from labelfix.utils.torch_utils import choose_device, fastest_dtype
 
 MAX_DEPTHS = 5
 """At how many depths, at most, features are read."""
@@ -350,17 +350,6 @@ def _resize_input(model: Any, size: int) -> int:
             warnings.simplefilter("ignore")
             model.set_input_size(img_size=size)
     return size
-
-
-def fastest_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the device multiplies in it natively, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if device.type == "cpu":
-        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        native = ("avx512_bf16", "amx_bf16", "amx_tile", "bf16")
-        return torch.bfloat16 if any(capabilities.get(key) for key in native) else torch.float32
-    return torch.float32
 
 
 def fold_batch_norms(model: nn.Module, size: int) -> nn.Module:

@@ -20,7 +20,6 @@ from labelfix.modalities.image.activations import FrozenStages, ViewPlan, stored
 from labelfix.modalities.image.backbone import (
     Backbone,
     Network,
-    fastest_dtype,
     fold_batch_norms,
     fresh_classifier,
     load_backbone,
@@ -34,6 +33,7 @@ from labelfix.modalities.image.views import ImageViews
 from labelfix.types import Features, SampleStore
 from labelfix.utils.cache import StoredRows
 from labelfix.utils.progress import OnProgress
+from labelfix.utils.torch_utils import fastest_dtype
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,6 +223,11 @@ class ImageTrainer:
         noise = torch.rand(count, 3, size, size, generator=chance) * 2 - 1
         return noise.contiguous(memory_format=torch.channels_last)
 
+    @property
+    def has_views(self) -> bool:
+        """Return that an image is seen in its mirror image and in crops as well."""
+        return True
+
     def cut_at(self, cut: NetworkCut) -> NetworkTrainer:
         """Return a trainer of the upper stages on activations of the lower ones."""
         return ImageTopTrainer(self, cut, ViewPlan(cut.views, MIN_CROP))
@@ -338,6 +343,11 @@ class ImageTopTrainer:
     def notes(self) -> Sequence[str]:
         """Return what a reader of the report would not think of, a sentence each."""
         return (f"the stages below {self.cut.module} stayed as pretrained",)
+
+    @property
+    def has_views(self) -> bool:
+        """Return that an image is seen in its mirror image and in crops as well."""
+        return True
 
     def cut_at(self, cut: NetworkCut) -> NetworkTrainer:
         """Return a trainer of the same network, cut elsewhere."""

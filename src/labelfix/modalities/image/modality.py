@@ -34,7 +34,6 @@ class ImageModality(Modality):
     noun, plural, content = OF_IMAGES.noun, OF_IMAGES.plural, OF_IMAGES.content
     libraries = ("timm", "pillow")
     default_backbone = EMBEDDED_BACKBONE
-    has_networks = True
 
     def encoder(self, config: AuditConfig, store: SampleStore) -> Encoder:
         """Return a frozen backbone; see `labelfix.modalities.image.encoder.ImageEncoder`."""
@@ -55,6 +54,10 @@ class ImageModality(Modality):
         """Return a network of timm and the pixels that it is trained on."""
         trainer: NetworkTrainer = _networks().ImageTrainer.load(config, store)
         return trainer
+
+    def has_network(self, config: AuditConfig) -> bool:
+        """Return that there is one: timm's."""
+        return True
 
     def renderer(
         self, store: SampleStore, settings: Mapping[str, Any], on_progress: OnProgress

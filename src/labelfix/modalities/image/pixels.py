@@ -4,7 +4,6 @@ Letters: N samples, S pixels a side of a stored square.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from labelfix.modalities.image.features import decode_batch
 from labelfix.modalities.image.transforms import Preprocessing
 from labelfix.types import Assumption, SampleStore
 from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, cache_key, rows_of
+from labelfix.utils.files import has_space
 from labelfix.utils.progress import OnProgress, no_progress
 from labelfix.utils.sample_reader import read_batches, read_rows
 from labelfix.utils.threads import cores, map_ahead
@@ -35,9 +35,6 @@ CACHE_VERSION = 2
 
 LIMIT = 64 * 10**9
 """Bytes; a larger cache is not kept unless the caller says so."""
-
-DISK_SHARE = 0.8
-"""The largest share of the free space that a cache may take."""
 
 DECODE_BATCH = 32
 """Images that a thread decodes at a time."""
@@ -100,7 +97,7 @@ def decode_once(
             Pixels are found by the content of images, never by this.
         preprocessing: How an encoded image becomes a stored square, as of ``stored_square``.
         cache: The folder that holds the pixels of all runs.
-        limit: Bytes that the pixels may take; never more than ``DISK_SHARE`` of the free space.
+        limit: Bytes that the pixels may take; never more than most of the free space.
         on_progress: Told about every batch.
 
     Raises:
@@ -143,16 +140,6 @@ def decode_once(
     if seen is None:
         raise AssertionError("nothing forbids to write digests")
     return Pixels(None, seen.content, seen.unreadable, preprocessing)
-
-
-def has_space(unfinished: Path, wanted: int) -> bool:
-    """Return whether so many bytes may be written, or were begun to be, in a folder of a cache."""
-    place = unfinished.parent
-    while not place.exists():
-        place = place.parent
-    is_space = wanted <= DISK_SHARE * shutil.disk_usage(place).free
-    # looked at last, as another process may be taking the space right now
-    return is_space or unfinished.is_dir()
 
 
 def _decode(

@@ -19,6 +19,7 @@ from labelfix.modalities.text.reading import decode_text
 from labelfix.modalities.text.static_embeddings import NAME as STATIC
 from labelfix.modalities.text.static_embeddings import StaticEmbeddings, load_static_embeddings
 from labelfix.modalities.text.statistics import text_statistics
+from labelfix.modalities.text.tokens import said_of_cuts
 from labelfix.modalities.text.transformer import INSTALL, MINILM, Transformer, load_transformer
 from labelfix.types import Assumption, Features, SampleStore
 from labelfix.utils.progress import OnProgress, Progress
@@ -111,7 +112,8 @@ class TextEncoder:
         if isinstance(self.language, Transformer):
             stored = self.language.stored(store, fingerprint, cache, on_progress)
             language = stored.arrays["values"][rows]
-            assumptions += _said_of_cuts(int(stored.arrays["is_cut"].sum()), self.language)
+            count = int(stored.arrays["is_cut"].sum())
+            assumptions += said_of_cuts(count, self.language.length, self.language.name)
         else:
             language = self.language.encode(texts)
         parts = (language, ngram_features(texts, WORDS), ngram_features(texts, CHARACTERS))
@@ -134,12 +136,3 @@ def _said_of_words() -> Assumption:
     transformer = named("backbone", value=MINILM)
     said = "texts are seen as words, whatever their order"
     return Assumption("values", f"{said}; {transformer} ({INSTALL}) reads sentences, and is slower")
-
-
-def _said_of_cuts(count: int, transformer: Transformer) -> tuple[Assumption, ...]:
-    if not count:
-        return ()
-    what = "text is" if count == 1 else "texts are"
-    read = f"the {transformer.length} tokens that {transformer.name} reads"
-    said = f"{count:,} {what} longer than {read}: it saw the beginning alone (--backbone)"
-    return (Assumption("values", said),)

@@ -11,8 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.config import AuditConfig
-from labelfix.modalities.base import OF_TEXTS, Encoder, IssueCheck, Modality, Renderer
+from labelfix.config import EMBEDDED_BACKBONE, AuditConfig
+from labelfix.errors import BackboneError
+from labelfix.modalities.base import (
+    OF_TEXTS,
+    Encoder,
+    IssueCheck,
+    Modality,
+    NetworkTrainer,
+    Renderer,
+)
 from labelfix.modalities.snippets import show_as_text
 from labelfix.modalities.text.checks import TEXT_CHECKS
 from labelfix.modalities.text.marked_words import WordMarker
@@ -36,6 +44,27 @@ class TextModality(Modality):
         module = import_module("labelfix.modalities.text.encoder")
         encoder: Encoder = module.TextEncoder.load(config)
         return encoder
+
+    def has_network(self, config: AuditConfig) -> bool:
+        """Return whether an encoder of Hugging Face was asked for; word vectors are no network."""
+        return config.backbone.name not in (EMBEDDED_BACKBONE, self.default_backbone)
+
+    def trainer(self, config: AuditConfig, store: SampleStore) -> NetworkTrainer | None:
+        """Return the encoder that was asked for, and the tokens that it is trained on.
+
+        Raises:
+            BackboneError: It cannot be had or trained, or none was asked for and heads will not do.
+        """
+        if not self.has_network(config):
+            if config.tune == "auto":
+                return None
+            raise BackboneError(
+                "word vectors, the default for texts, are no network that can be trained",
+                hint="name an encoder, such as --backbone minilm, or train heads with --tune head",
+            )
+        module = import_module("labelfix.modalities.text.trainer")
+        trainer: NetworkTrainer = module.TextTrainer.load(config, store)
+        return trainer
 
     def checks(self) -> Sequence[IssueCheck]:
         """Return whether texts are too short, too long, broken or in another script."""

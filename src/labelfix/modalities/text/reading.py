@@ -52,6 +52,15 @@ def decode_text(data: bytes) -> str:
     return text
 
 
+def fault_of(data: bytes) -> str | None:
+    """Return why the bytes of a sample cannot be used as a text, ``None`` if they can."""
+    try:
+        decode_text(data)
+    except UnreadableSample as error:
+        return str(error)
+    return None
+
+
 def shown_text(data: bytes) -> str:
     """Return the text of a sample as people see it: two texts that belong together apart.
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from labelfix.config import BackboneConfig
 from labelfix.data.texts import PART_SEPARATOR
 from labelfix.errors import BackboneError, UnreadableSample
-from labelfix.modalities.text.reading import decode_text
+from labelfix.modalities.text.reading import decode_text, fault_of
 from labelfix.types import SampleStore
 from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, StoredRows, cache_key, rows_of
 from labelfix.utils.progress import OnProgress
@@ -89,7 +89,7 @@ class Transformer:
                 "is_cut": Column(np.bool_),
             },
             compute=lambda is_known: self._compute(store, is_known),
-            fault=_fault_of,
+            fault=fault_of,
         )
         key = cache_key(CACHE_VERSION, self.digest, self.depths, self.length, self.device.type)
         stored = rows_of(cache / "texts" / key, store, fingerprint, work, on_progress)
@@ -126,13 +126,8 @@ class Transformer:
         values = np.zeros((len(texts), self.width), np.float16)
         if not texts:
             return values, np.zeros(0, np.bool_)
-        most = self.length * _CHARACTERS_OF_TOKEN
-        parts = [text[:most].partition(PART_SEPARATOR) for text in texts]
-        firsts, seconds = [part[0] for part in parts], [part[2] for part in parts]
-        pairs = [seconds] if any(seconds) else []
-        tokens = self.tokenizer(firsts, *pairs, truncation=True, max_length=self.length)
+        tokens, is_cut = self.tokenize(texts, self.length)
         sizes = np.array([len(ids) for ids in tokens["input_ids"]])
-        is_cut = (sizes >= self.length) | np.array([len(text) > most for text in texts])
         order = np.argsort(sizes, kind="stable")  # texts of one length need no padding
         with explain_out_of_memory(), torch.inference_mode():
             for start in range(0, len(order), self.batch_size):
@@ -140,6 +135,24 @@ class Transformer:
                 part = {name: [tokens[name][row] for row in rows] for name in tokens}
                 values[rows] = self._forward(part)
         return values, is_cut
+
+    def tokenize(
+        self, texts: Sequence[str], length: int
+    ) -> tuple[Mapping[str, list[list[int]]], NDArray[np.bool_]]:
+        """Return what the tokenizer makes of texts, and ``(N,)`` whether one was too long.
+
+        Args:
+            texts: N of them, one or more.
+            length: Tokens of a text at most.
+        """
+        most = length * _CHARACTERS_OF_TOKEN
+        parts = [text[:most].partition(PART_SEPARATOR) for text in texts]
+        firsts, seconds = [part[0] for part in parts], [part[2] for part in parts]
+        pairs = [seconds] if any(seconds) else []
+        tokens = self.tokenizer(firsts, *pairs, truncation=True, max_length=length)
+        sizes = np.array([len(ids) for ids in tokens["input_ids"]])
+        is_cut = (sizes >= length) | np.array([len(text) > most for text in texts])
+        return tokens, is_cut
 
     def _forward(self, tokens: Mapping[str, list[list[int]]]) -> NDArray[np.float16]:
         inputs = self.tokenizer.pad(dict(tokens), return_tensors="pt").to(self.device)
@@ -209,11 +222,3 @@ def _digest_of(model: Any, tokenizer: Any) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(value.cpu().float().numpy()).tobytes())
     return cache_key(digest.hexdigest(), sorted(tokenizer.get_vocab().items()))
-
-
-def _fault_of(data: bytes) -> str | None:
-    try:
-        decode_text(data)
-    except UnreadableSample as error:
-        return str(error)
-    return None
