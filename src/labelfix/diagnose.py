@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy
 from labelfix.arguments import checks_arguments
 from labelfix.config import BackboneConfig, Device
 from labelfix.errors import ConfigError, DatasetError, RunError, UnreadableSample
+from labelfix.modalities.base import wording_of
 from labelfix.modalities.image.backbone import Network, load_network, normalize
 from labelfix.modalities.image.decode import Decoding, decode_image
 from labelfix.modalities.image.transforms import Preprocessing
@@ -350,6 +351,12 @@ def _diagnose(
     limits = read_layers(run / LAYERS_NAME)
     entries = read_log(run / LOG_NAME)
     report = read_report_table(run, pred_probs=False)
+    if report.run.modality != "image":
+        raise RunError(
+            f"the network of {run} reads {wording_of(report.run.modality).plural}, and those of "
+            "images alone can be diagnosed",
+            hint=f"{LAYERS_NAME} and {LOG_NAME} in the same folder tell how it was trained",
+        )
     view = ReportView(report)
     where = choose_device(device)
     on_progress(Progress("loading the networks", 0, None, "steps"))

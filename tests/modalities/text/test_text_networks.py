@@ -13,8 +13,15 @@ from tiny_encoders import encoder_of, write_bert
 from whole_networks import Killed, log_of, settings_of
 from written_texts import sentences, write_table
 
-from labelfix.config import AuditConfig, BackboneConfig, FineTuningConfig, TopConfig
-from labelfix.errors import BackboneError
+from labelfix.config import (
+    AuditConfig,
+    AutoConfig,
+    BackboneConfig,
+    FineTuningConfig,
+    TopConfig,
+)
+from labelfix.diagnose import diagnose
+from labelfix.errors import BackboneError, RunError
 from labelfix.pipeline.samples import audit
 from labelfix.report.io import read_report_table
 
@@ -178,6 +185,18 @@ def test_two_processes_train_a_whole_encoder_as_one(data, folder, tmp_path):
     stems = [layer for layer in layers_of(tmp_path / "one") if layer["role"] == "stem"]
     assert stems
     assert all(layer["distance"] > 0 for layer in stems)
+
+
+def test_upper_blocks_are_chosen_where_there_is_time(data, folder, tmp_path):
+    asked = replace(config_of(folder, tmp_path / "cache", "auto"), auto=AutoConfig(least_samples=1))
+    audit(data, tmp_path / "run", asked)
+    settings = settings_of(tmp_path / "run")
+    assert (settings["tune"], settings["cut"]) == ("top", CUT)
+
+
+def test_a_network_of_texts_cannot_be_diagnosed_and_that_is_said(top):
+    with pytest.raises(RunError, match="reads texts, and those of images alone"):
+        diagnose(top)
 
 
 def test_texts_are_kept_as_far_as_the_space_for_activations_goes(data, folder, tmp_path):
