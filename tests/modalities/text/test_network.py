@@ -98,4 +98,4 @@ def test_an_encoder_that_is_no_row_of_blocks_is_refused():
     encoder = encoder_of("AlbertModel", embedding_size=16)
     with pytest.raises(BackboneError, match="AlbertModel is not made of blocks") as caught:
         fresh_network(encoder, 2)
-    assert "--tune head" in caught.value.hint
+    assert 'tune="head"' in caught.value.hint

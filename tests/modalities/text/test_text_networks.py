@@ -210,7 +210,7 @@ def test_word_vectors_are_no_network_to_train(data, tmp_path):
     config = AuditConfig(backbone=BackboneConfig(device="cpu"), tune="top", cache=tmp_path)
     with pytest.raises(BackboneError, match="word vectors, the default for texts") as caught:
         audit(data, tmp_path / "run", config)
-    assert "--backbone minilm" in caught.value.hint
+    assert 'backbone="minilm"' in caught.value.hint
 
 
 def test_an_encoder_without_blocks_is_refused_before_it_is_trained(data, folder, tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelfix.arguments import named
 from labelfix.config import EMBEDDED_BACKBONE, AuditConfig
 from labelfix.errors import BackboneError
 from labelfix.modalities.base import (
@@ -60,7 +61,8 @@ class TextModality(Modality):
                 return None
             raise BackboneError(
                 "word vectors, the default for texts, are no network that can be trained",
-                hint="name an encoder, such as --backbone minilm, or train heads with --tune head",
+                hint=f"name an encoder, such as {named('backbone', value='minilm')}, or train "
+                f"heads with {named('tune', value='head')}",
             )
         module = import_module("labelfix.modalities.text.trainer")
         trainer: NetworkTrainer = module.TextTrainer.load(config, store)

@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from labelfix.arguments import named
 from labelfix.errors import BackboneError
 
 FACTS = 3
 """What is told of a token: its code, 1, and which of two texts it is of. Padding is zeros."""
-
-_HINT = "train heads on its features with --tune head, or choose a BERT, such as minilm"
 
 
 class TextNetwork(nn.Module):
@@ -102,7 +101,7 @@ class TextNetwork(nn.Module):
             elif parent == "encoder" and any(True for _ in module.parameters()):
                 _replace(module, _hand_on_states)  # the embeddings
             elif any(block.startswith(f"{name}.") for block in blocks):
-                raise BackboneError(f"{name} cannot be left out", hint=_HINT)
+                raise _no_blocks(self.encoder)
         without_drop_out(self)
 
     def _watch_a_pass(self) -> tuple[tuple[str, ...], bool]:
@@ -193,7 +192,8 @@ def _names_of_blocks(encoder: nn.Module) -> tuple[str, ...]:
 def _no_blocks(encoder: nn.Module) -> BackboneError:
     return BackboneError(
         f"{type(encoder).__name__} is not made of blocks that run one after the other",
-        hint=_HINT,
+        hint=f"train heads on its features with {named('tune', value='head')}, or choose a BERT, "
+        f"such as {named('backbone', value='minilm')}",
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from labelfix.arguments import named
 from labelfix.config import AuditConfig
 from labelfix.errors import BackboneError
 from labelfix.modalities.base import NetworkCut, NetworkTrainer
@@ -61,7 +62,8 @@ class TextTrainer:
         if not config.backbone.pretrained or config.backbone.weights is not None:
             raise BackboneError(
                 "encoders of texts begin with the weights of their own folder",
-                hint="name the folder with --backbone, without --weights or --from-scratch",
+                hint=f"name the folder with {named('backbone')}, without {named('weights')} or "
+                f"{named('pretrained', value=False)}",
             )
         transformer = load_transformer(config.backbone)
         fresh_network(transformer.model, 2)  # refuses what is not made of blocks
