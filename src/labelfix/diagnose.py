@@ -351,10 +351,11 @@ def _diagnose(
     limits = read_layers(run / LAYERS_NAME)
     entries = read_log(run / LOG_NAME)
     report = read_report_table(run, pred_probs=False)
-    if report.run.modality != "image":
+    wording = wording_of(report.run.modality)
+    if not wording.are_pictures:
         raise RunError(
-            f"the network of {run} reads {wording_of(report.run.modality).plural}, and those of "
-            "images alone can be diagnosed",
+            f"the network of {run} reads {wording.plural}, and those of images alone can be "
+            "diagnosed",
             hint=f"{LAYERS_NAME} and {LOG_NAME} in the same folder tell how it was trained",
         )
     view = ReportView(report)
