@@ -48,7 +48,7 @@ def trainer_of(name="test_resnet"):
 def stages(request):
     """The stages below a cut, counting the images that go through them."""
     trainer = trainer_of(request.param)
-    cut = possible_cuts(trainer.fresh_network(2, CPU), SIDE)[1]
+    cut = possible_cuts(trainer.fresh_network(2, CPU), trainer.probe(1))[1]
     lower = LowerNetwork(trainer.fresh_network(2, CPU), cut)
     return FrozenStages(
         forward=Counted(lower),
@@ -191,7 +191,7 @@ def test_too_little_space_is_a_clear_error_and_leaves_nothing(stages, tmp_path, 
 def upper_trainer(views=4):
     whole = trainer_of()
     model = whole.fresh_network(2, CPU)
-    layers, cut = group_layers(model), possible_cuts(model, SIDE)[1]
+    layers, cut = group_layers(model), possible_cuts(model, torch.rand(1, 3, SIDE, SIDE))[1]
     return whole.cut_at(
         NetworkCut(
             module=cut.module,
