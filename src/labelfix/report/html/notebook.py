@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from labelfix.modalities.base import Renderer, Snippet, ThumbnailRequest
 from labelfix.report.view import ReportView
-from labelfix.utils.text import plain
+from labelfix.utils.text import percent, plain
 
 SHOWN, SIDE = 8, 120
 """Suspects that are shown, and the longest side of their pictures in pixels."""
@@ -107,7 +107,7 @@ def _cards(view: ReportView, renderer: Renderer | None) -> list[_Card]:
             sample_id=_short(cells["sample_id"]),
             given=_short(cells["given_label"]),
             suggested=_short(cells["suggested_label"]),
-            error=f"{cells['label_error_probability']:.0%}",
+            error=percent(cells["label_error_probability"]),
             picture=pictures.get(request),
         )
         for request, cells in zip(requests, view.cells(rows, names), strict=True)
