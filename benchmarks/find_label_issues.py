@@ -32,7 +32,7 @@ def main() -> None:
         "cleanlab": lambda: np.asarray(cleanlabs(given, probs)),
         "cleanlab, n_jobs=1": lambda: np.asarray(cleanlabs(given, probs, n_jobs=1)),
     }
-    print(f"{len(probs):,} samples, {probs.shape[1]} classes, {np.mean(given != true):.1%} wrong, ")
+    print(f"{len(probs):,} samples, {probs.shape[1]} classes, {np.mean(given != true):.1%} wrong")
     print(f"{os.cpu_count()} cores, numpy {np.__version__}, load {os.getloadavg()[0]:.1f}")
     walls = time_in_turn(
         {name: partial(seconds_of, way) for name, way in ways.items()}, arguments.rounds
