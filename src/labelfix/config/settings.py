@@ -560,6 +560,9 @@ class ScoringConfig:
         class_prior_samples: So many samples each true class is taken to have before any is seen,
             mistaken as often as the samples of all classes are: rows of few samples would
             otherwise learn their mistakes from chance.
+        log_concentration_range: Between which logarithms the concentration of each class's
+            mistakes is looked for, the more the less classes differ in them.
+        concentration_classes: It is fitted to the mistakes of so many classes at most.
         prior_noise_rate: The share of wrong labels in the one sample that is added before the
             overall share is taken.
         temperature_samples: The temperature, one number, is fitted to so many samples at most.
@@ -595,6 +598,8 @@ class ScoringConfig:
     em_leaps: int = 34
     em_tolerance: float = 1e-4
     class_prior_samples: float = 5.0
+    log_concentration_range: tuple[float, float] = (-2.0, 11.0)
+    concentration_classes: int = 64
     prior_noise_rate: float = 0.1
     temperature_samples: int = 1 << 14
     temperature_values: int = 1 << 24
@@ -622,16 +627,18 @@ class ScoringConfig:
         )  # fmt: skip
         _refuse_below(
             self, 1, "fitted_samples", "em_leaps", "temperature_samples", "temperature_values",
-            "least_anchors", "dense_classes", "distinct_mistakes", "candidate_classes",
+            "least_anchors", "concentration_classes", "dense_classes", "distinct_mistakes",
+            "candidate_classes",
         )  # fmt: skip
         _refuse_below(self, 0, "unmixing_rounds", "class_prior_samples", "interval_deviations")
         _refuse_not_positive(self, "em_tolerance", "noiseless_anchors")
-        low, high = self.log_temperature_range
-        if not -math.inf < low < high < math.inf:  # NaN fails too
-            raise ConfigError(
-                f"log_temperature_range from {low:g} to {high:g} is not a range",
-                hint="give the lower end first, such as -2, 3",
-            )
+        for name in ("log_temperature_range", "log_concentration_range"):
+            low, high = getattr(self, name)
+            if not -math.inf < low < high < math.inf:  # NaN fails too
+                raise ConfigError(
+                    f"{name} from {low:g} to {high:g} is not a range",
+                    hint="give the lower end first, such as -2, 3",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

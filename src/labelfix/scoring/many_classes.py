@@ -19,7 +19,14 @@ from scipy.sparse import csr_array
 
 from labelfix.config import ScoringConfig
 from labelfix.data.probability_store import BLOCK_ELEMENTS, blocks
-from labelfix.scoring.priors import LEAST_PRIOR, LabelPriors, prior_samples
+from labelfix.scoring.priors import (
+    LEAST_PRIOR,
+    LabelPriors,
+    Mistakes,
+    mistake_concentration,
+    mistaken_share,
+    some_classes,
+)
 from labelfix.types import NoiseCells
 from labelfix.utils.threads import in_order
 
@@ -290,15 +297,26 @@ class CandidatePriors:
             outside += more
         cells = ratios * noise.cells
         is_own = self.truth == np.arange(len(self.truth))[:, None]
-        right, wrong = prior_samples(
-            float(cells[is_own].sum()), len(self.given), len(cells), config
-        )
-        cells += np.where(is_own, right, wrong) + 1e-9
         number = self._number_of_rests()
-        rest = np.full(len(cells), wrong + 1e-9)
+        rest = np.zeros(len(cells))
         if mass > 0:
             rest += float(common) * outside * (tails / tails.sum()) / np.maximum(number, 1)
-        return self.as_rows(np.concatenate([cells.ravel(), rest]))
+        own = cells[is_own]
+        cells[is_own] = 0
+        of_class = self._row_sums(cells) + number * rest
+        rate = mistaken_share(own, of_class, config)
+        some = some_classes(len(cells), config)
+        mistakes = Mistakes(
+            of_class[some], cells[np.isin(self.truth, some) & ~is_own], rest[some], number[some]
+        )
+        share = mistake_concentration(mistakes, len(cells), config) / max(len(cells) - 1, 1) + 1e-9
+        cells += share
+        rest += share
+        cells[is_own] = 0
+        scale = rate / np.maximum(self._row_sums(cells) + number * rest, 1e-300)
+        cells *= scale[self.truth]
+        cells[is_own] = 1 - rate
+        return np.concatenate([cells.ravel(), rest * scale])
 
     def _row_sums(self, cells: NDArray[np.float64]) -> NDArray[np.float64]:
         sums = np.bincount(self.truth.ravel(), cells.ravel(), minlength=len(self.truth))

@@ -13,6 +13,8 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import gammaln
 
 from labelfix.config import ScoringConfig
 from labelfix.data.probability_store import ProbabilityStore, block_rows, blocks
@@ -176,6 +178,78 @@ def prior_samples(
     rate = (count - right + config.prior_noise_rate) / (count + 1)
     samples = config.class_prior_samples
     return samples * (1 - rate), samples * rate / max(classes - 1, 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mistakes:
+    """The expected samples of some true classes that were given a wrong label.
+
+    Args:
+        of_class: ``(R,)`` for each class the sum of its cells.
+        cells: ``(M,)`` samples of a class with one wrong label; the cells of all classes.
+        rest: ``(R,)`` samples in each cell of a class that is not told apart.
+        rests: ``(R,)`` how many such cells there are.
+    """
+
+    of_class: NDArray[np.float64]
+    cells: NDArray[np.float64]
+    rest: NDArray[np.float64]
+    rests: NDArray[np.int64]
+
+
+def mistake_concentration(mistakes: Mistakes, classes: int, config: ScoringConfig) -> float:
+    """Return how much the classes resemble each other in what they are mistaken for.
+
+    The more, the fewer mistakes are learned for each class on its own. The shares of the mistakes
+    of a class are taken to come from a symmetric Dirichlet distribution whose concentration makes
+    the mistakes of all classes most likely (the Dirichlet-multinomial of Minka, "Estimating a
+    Dirichlet distribution", 2000): it is small where each class has its own mistakes, and large
+    where all are mistaken for any other, so that cells of few samples do not learn from chance.
+
+    Args:
+        mistakes: Of some classes.
+        classes: K.
+        config: In which range it is looked for.
+    """
+    if classes < 3:  # there is but one other class
+        return 0.0
+
+    def loss(log_concentration: float) -> float:
+        whole = np.exp(log_concentration)
+        share = whole / (classes - 1)
+        of_classes = gammaln(whole + mistakes.of_class) - gammaln(whole)
+        of_cells = gammaln(share + mistakes.cells) - gammaln(share)
+        of_rests = mistakes.rests * (gammaln(share + mistakes.rest) - gammaln(share))
+        return float(of_classes.sum() - of_cells.sum() - of_rests.sum())
+
+    best = minimize_scalar(
+        loss, bounds=config.log_concentration_range, method="bounded", options={"xatol": 1e-2}
+    )
+    return float(np.exp(best.x))
+
+
+def some_classes(classes: int, config: ScoringConfig) -> NDArray[np.int64]:
+    """Return ``(R,)`` the classes whose mistakes the concentration is fitted to."""
+    count = min(classes, config.concentration_classes)
+    return np.linspace(0, classes - 1, count).astype(np.int64)
+
+
+def mistaken_share(
+    own: NDArray[np.float64], mistaken: NDArray[np.float64], config: ScoringConfig
+) -> NDArray[np.float64]:
+    """Return ``(K,)`` the share of each true class that was given a wrong label.
+
+    Args:
+        own: ``(K,)`` expected samples with the right label.
+        mistaken: ``(K,)`` with a wrong one.
+        config: What is taken for granted of each class.
+    """
+    classes, right_of_all = len(own), float(own.sum())
+    right, wrong = prior_samples(
+        right_of_all, right_of_all + float(mistaken.sum()), classes, config
+    )
+    others = wrong * (classes - 1) + 1e-9
+    return (mistaken + others) / (own + mistaken + right + others)
 
 
 class NoiseColumns(Protocol):

@@ -27,10 +27,13 @@ from labelfix.scoring.many_classes import (
 from labelfix.scoring.priors import (
     LEAST_PROBABILITY,
     LabelPriors,
+    Mistakes,
     expected_counts,
+    mistake_concentration,
+    mistaken_share,
     posteriors,
-    prior_samples,
     sharpened_priors,
+    some_classes,
 )
 from labelfix.types import MISSING, Evidence, LabelScores, NoiseCells, Reviewed
 from labelfix.utils.threads import one_thread_each
@@ -368,10 +371,21 @@ def _renewed(
     pool: ThreadPoolExecutor,
 ) -> NDArray[np.float64]:
     counts = expected_counts(priors, matrix, pool)
-    right, wrong = prior_samples(float(np.trace(counts)), float(counts.sum()), len(counts), config)
-    counts += wrong + 1e-9
-    counts[np.diag_indices_from(counts)] += right - wrong
-    return _as_rows(counts)
+    classes = len(counts)
+    own = np.diagonal(counts).copy()
+    np.fill_diagonal(counts, 0)
+    of_class = counts.sum(axis=1)
+    rate = mistaken_share(own, of_class, config)
+    some = some_classes(classes, config)
+    nothing = np.zeros(len(some), np.int64)
+    cells = counts[some][some[:, None] != np.arange(classes)]
+    mistakes = Mistakes(of_class[some], cells, nothing.astype(np.float64), nothing)
+    # which class a sample is mistaken for: far fewer samples tell than tell how often
+    counts += mistake_concentration(mistakes, classes, config) / max(classes - 1, 1) + 1e-9
+    np.fill_diagonal(counts, 0)
+    renewed: NDArray[np.float64] = _as_rows(counts) * rate[:, None] if classes > 1 else counts
+    np.fill_diagonal(renewed, 1 - rate)
+    return renewed
 
 
 def _as_rows(counts: NDArray[np.float64]) -> NDArray[np.float64]:
