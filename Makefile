@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DATA := demo-data
 DEMO_RUN := demo-run
+SITE := build/site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wheel docs clean
+.PHONY: help demo test lint wheel docs site clean
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +33,9 @@ wheel: $(VENV)/installed-dev  ## build the package into dist/
 docs: $(VENV)/installed-dev  ## write the generated pages and the picture of an audit anew
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/audit_picture.py
+
+site: $(VENV)/installed-dev  ## build the pages of the documentation into build/site, and check their links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(SITE)
 
 clean:  ## remove what these targets made
 	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN) dist build

@@ -66,5 +66,5 @@ def test_a_second_call_installs_nothing(checkout: Path) -> None:
 
 def test_make_alone_lists_its_targets(checkout: Path) -> None:
     told = make(checkout).stdout
-    for target in ("demo", "test", "lint", "wheel", "docs", "clean"):
+    for target in ("demo", "test", "lint", "wheel", "docs", "site", "clean"):
         assert f"\n{target} " in f"\n{told}"

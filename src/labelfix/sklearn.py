@@ -18,6 +18,8 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
 from labelfix.errors import ConfigError
 from labelfix.pipeline.label_issues import LabelIssues, find_label_issues
 
+__all__ = ["LabelCleaner"]
+
 
 def _estimator_has(name: str) -> Any:
     def has(cleaner: "LabelCleaner") -> bool:

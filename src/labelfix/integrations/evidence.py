@@ -30,6 +30,8 @@ from labelfix.scoring.scores import score_with_margins
 from labelfix.training.recorder import EvidenceRecorder
 from labelfix.types import Assumption, Evidence, Label, LabelScores, TrainingEvidence
 
+__all__ = ["IN_SAMPLE", "TrainingWatch", "label_issues"]
+
 IN_SAMPLE = (
     "the evidence is in-sample: the model was trained on the labels that it judges, so that those "
     "it has learned by heart look right, and fewer labels look wrong than are; probabilities from "

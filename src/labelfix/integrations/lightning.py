@@ -19,6 +19,8 @@ from labelfix.integrations.evidence import TrainingWatch
 from labelfix.pipeline.label_issues import LabelIssues
 from labelfix.types import Label
 
+__all__ = ["LabelEvidence"]
+
 
 class LabelEvidence(Callback):
     """Records what training sees of each sample.

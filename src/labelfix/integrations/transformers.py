@@ -22,6 +22,8 @@ from labelfix.types import Label
 if TYPE_CHECKING:
     from transformers import Trainer
 
+__all__ = ["watch"]
+
 ROW = "labelfix_row"
 """The column that numbers the samples on their way to the model, which never sees it."""
 
