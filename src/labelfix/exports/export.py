@@ -20,6 +20,7 @@ from labelfix.exports.annotation_tools import write_label_studio_config, write_t
 from labelfix.exports.fiftyone import write_fiftyone
 from labelfix.exports.folder import write_class_folder
 from labelfix.exports.huggingface import write_huggingface
+from labelfix.exports.leftovers import conflicts_of, note_on_conflicts
 from labelfix.exports.plan import ExportPlan, plan_of_run, reopen_dataset
 from labelfix.exports.same_parquet import write_own_parquet, write_own_shards
 from labelfix.exports.same_text import write_own_text
@@ -165,6 +166,35 @@ def export(
     return _result(job, written)
 
 
+def fitting_formats(view: ReportView) -> tuple[ExportFormat, ...]:
+    """Return the forms that the samples of a run can be written in, its own first if it can."""
+    return tuple(chosen for chosen in get_args(ExportFormat) if _fits(view, chosen))
+
+
+def suffix_of(view: ReportView, chosen: ExportFormat) -> str:
+    """Return the usual ending of what an export in a form writes, "" for a folder."""
+    if _is_folder(view.report, chosen):
+        return ""
+    if chosen == "own":
+        return view.report.run.source.path.suffix
+    usual = {"cleanlab": ".parquet", "label-studio": ".json", "argilla": ".json"}
+    return usual.get(chosen, f".{chosen}")
+
+
+def _fits(view: ReportView, chosen: ExportFormat) -> bool:
+    needs_data = chosen not in ("csv", "parquet", "jsonl", "cleanlab")
+    if needs_data and view.report.run.source.kind in (PRED_PROBS_KIND, MEMORY_KIND):
+        return False
+    try:
+        if chosen == "own":
+            _refuse_own_form(view.report.run.source)
+        if not view.shows_images:
+            _refuse_image_form(view, chosen)
+    except ConfigError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What one export has to do."""
@@ -195,6 +225,10 @@ def _result(job: _Job, written: _Written) -> ExportResult:
     rows, plan = len(job.view), job.plan
     is_as_found = job.format == "cleanlab"  # every row, whatever was planned
     kept = rows if is_as_found else len(plan.rows)
+    notes = written.notes
+    if not is_as_found:
+        conflicts = note_on_conflicts(job.view, conflicts_of(job.view, plan))
+        notes = plan.decided.notes + conflicts + notes
     return ExportResult(
         to=job.to,
         format=job.format,
@@ -205,7 +239,7 @@ def _result(job: _Job, written: _Written) -> ExportResult:
         test_rows=plan.test_rows,
         without_image=written.without_image,
         files=written.files,
-        notes=written.notes if is_as_found else plan.decided.notes + written.notes,
+        notes=notes,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from functools import cached_property
 from importlib.resources import files
 from threading import Lock
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from starlette.applications import Starlette
@@ -17,7 +17,9 @@ from starlette.routing import Route
 
 from labelfix.data.decisions import Decision, DecisionAction
 from labelfix.errors import LabelfixError, UnreadableSample
+from labelfix.exports.export import ExportFormat
 from labelfix.modalities.base import REVIEW_SIZES, Marker, Renderer
+from labelfix.review.finish import Exporter, ExportWish, finish_of
 from labelfix.review.queue import QueueFilter
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
@@ -26,8 +28,13 @@ from labelfix.types import MISSING
 LONGEST_PAGE = 200
 """Samples in one answer."""
 
+USUAL_PROBABILITY = 0.95
+"""What ``labelfix export`` takes for ``--min-probability``."""
+
 _STATIC = {
     "review.js": ("labelfix.review", "static/review.js", "text/javascript"),
+    "finish.js": ("labelfix.review", "static/finish.js", "text/javascript"),
+    "grid.js": ("labelfix.review", "static/grid.js", "text/javascript"),
     "review.css": ("labelfix.review", "static/review.css", "text/css"),
     "icon.svg": ("labelfix.review", "static/icon.svg", "image/svg+xml"),
     "theme.css": ("labelfix.report.html", "theme.css", "text/css"),
@@ -56,6 +63,8 @@ def build_app(session: Session, renderer: Renderer, keys: Keys) -> App:
             Route("/api/estimate", routes.estimate),
             Route("/api/decide", routes.decide, methods=["POST"]),
             Route("/api/undo", routes.undo, methods=["POST"]),
+            Route("/api/finish", routes.finish),
+            Route("/api/export", routes.export, methods=["POST"]),
             Route("/picture/{row}/{size}", routes.picture),
             Route("/api/words/{row}", routes.words),
         ],
@@ -75,6 +84,7 @@ class _Routes:
         self._renderer = renderer
         self._keys = keys
         self._marking = Lock()
+        self._exporter = Exporter(session)
 
     def page(self, request: Request) -> Response:
         text = files("labelfix.review").joinpath("static/index.html").read_text(encoding="utf-8")
@@ -162,6 +172,24 @@ class _Routes:
             ]
         done = await run_in_threadpool(self._session.undo, seen)
         return await run_in_threadpool(self._done, done)
+
+    def finish(self, request: Request) -> Response:
+        """Say what became of the labels, and what an export would write."""
+        asked = request.query_params
+        least = _probability(_parsed(asked.get("min_probability", str(USUAL_PROBABILITY))))
+        drop = asked.get("drop") == "true"
+        found = finish_of(self._session, min_probability=least, drop=drop)
+        left = asdict(self._session.estimate().left)
+        return _json({**found.to_json(), "left": left, **asdict(self._session.counts())})
+
+    async def export(self, request: Request) -> Response:
+        """Write the data set; a fault comes as its message and its hint."""
+        wish = _export_wish(await _body(request))
+        try:
+            result = await run_in_threadpool(self._exporter.write, wish)
+        except LabelfixError as error:
+            return _json({"error": str(error), "hint": error.hint}, 409)
+        return _json(result.to_json())
 
     def picture(self, request: Request) -> Response:
         row, size = _row_of_path(request), request.path_params["size"]
@@ -278,6 +306,34 @@ def _wanted(values: Any, session: Session) -> Wanted:
         raise HTTPException(400, "choose a class by its number")
     chosen = classes[label] if action == "relabel" else None
     return Wanted(_row(values, session), cast("DecisionAction", action), chosen, seen)
+
+
+def _export_wish(body: dict[str, Any]) -> ExportWish:
+    chosen, flags = _text(body, "format"), [body.get(key, False) for key in ("drop", "overwrite")]
+    if chosen not in get_args(ExportFormat):
+        raise HTTPException(400, "there is no such format")
+    if not all(isinstance(flag, bool) for flag in flags):
+        raise HTTPException(400, "drop or overwrite is not true or false")
+    return ExportWish(
+        to=_text(body, "to"),
+        format=cast("ExportFormat", chosen),
+        min_probability=_probability(body.get("min_probability", USUAL_PROBABILITY)),
+        drop=flags[0],
+        overwrite=flags[1],
+    )
+
+
+def _probability(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise HTTPException(400, "min_probability is no number from 0 to 1")
+    return float(value)
+
+
+def _parsed(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise HTTPException(400, "min_probability is no number from 0 to 1") from error
 
 
 def _text(values: Any, key: str) -> str:

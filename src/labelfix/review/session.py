@@ -107,6 +107,12 @@ class Session:
         """Return the decision in force on a row."""
         return self._log.in_force.get(self.view.sample_id[row].as_py())
 
+    def decisions(self) -> dict[str, Decision]:
+        """Return the decisions in force by sample id."""
+        with self._lock:
+            self._refresh()
+            return dict(self._log.in_force)
+
     def find(self, queue_filter: QueueFilter, *, after: int = -1, limit: int = 20) -> Page:
         """Return the next samples that a queue_filter leaves; see `labelfix.review.queue.page`."""
         with self._lock:

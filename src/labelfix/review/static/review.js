@@ -37,8 +37,8 @@ async function ask(path, body) {
   }
   const isJson = (answer.headers.get("Content-Type") || "").startsWith("application/json");
   if (!answer.ok) {
-    const text = isJson ? (await answer.json()).error : await answer.text();
-    throw new Error(text || `the server said ${answer.status}`);
+    const fault = isJson ? await answer.json() : { error: await answer.text() };
+    throw Object.assign(new Error(fault.error || `the server said ${answer.status}`), { hint: fault.hint });
   }
   return answer.json();
 }
@@ -129,10 +129,16 @@ function drawProgress() {
   at("progress-done").style.width = `${state.total ? 100 * state.viewDecided / state.total : 0}%`;
 }
 
+// One of "single", "grid" and "finish": the samples one by one, many at once, or the end.
+function setMode(mode) {
+  document.body.dataset.mode = mode;
+  for (const id of ["stage", "sample"]) at(id).hidden = mode !== "single";
+  for (const id of ["finish"]) at(id).hidden = mode !== id;
+}
+
 function show() {
   const item = state.items[state.here];
-  at("end").hidden = Boolean(item);
-  at("card").hidden = !item;
+  setMode(item ? "single" : "finish");
   at("stage").classList.toggle("empty", !item);
   at("picture-frame").hidden = !item || !state.start.has_pictures;
   at("no-picture").hidden = !item || state.start.has_pictures || state.start.has_texts;
@@ -153,9 +159,15 @@ function show() {
 function showEnd() {
   const filtered = at("state").value === "undecided" ? "You have seen all that is undecided in this view"
     : "You have seen all of this view";
-  at("end-text").textContent = `${filtered}: ${number(state.viewDecided ?? 0)} of ${number(state.total)} decided. ` +
-    "Choose another view above, or look again at what you skipped.";
-  at("again").focus({ preventScroll: true });
+  openFinish(`${filtered}: ${number(state.viewDecided ?? 0)} of ${number(state.total)} decided. ` +
+    "Export below, choose another view above, or look again at what you skipped.").catch(alarm);
+}
+
+function backToSamples() {
+  if (!state.items.length) { openView().catch(alarm); return; }
+  state.here = Math.min(state.here, state.items.length - 1);
+  show();
+  at("sample").focus({ preventScroll: true });
 }
 
 function showLabels(item) {
@@ -380,6 +392,7 @@ function progress(counts) {
   at("tally").textContent = `${number(counts.suspects_decided)} of ${number(counts.suspects)} suspects decided` +
     ` (${number(counts.keep)} kept, ${number(counts.relabel)} relabeled, ${number(counts.unsure)} not sure, ${number(counts.drop)} dropped` +
     " in all)";
+  state.counts = counts;
   state.decided = counts.keep + counts.relabel + counts.unsure + counts.drop;
   clearTimeout(progress.timer);
   progress.timer = setTimeout(() => { refreshEstimate().catch(() => {}); }, 250);
@@ -599,7 +612,12 @@ const KEYS = {
   ArrowLeft: () => move(-1), ArrowRight: () => move(1),
   " ": zoom,
   b: () => { openBatches().catch(alarm); },
+  f: () => { openFinish("").catch(alarm); },
   "?": () => at("help-dialog").showModal(),
+};
+
+const FINISH_KEYS = {
+  z: undo, Backspace: undo, Escape: backToSamples, ArrowLeft: backToSamples, f: backToSamples, "?": KEYS["?"],
 };
 
 function takeSuggested() {
@@ -614,10 +632,14 @@ function onKey(event) {
   if (["SELECT", "INPUT"].includes(event.target.tagName)) return;
   const onButton = event.target.tagName === "BUTTON" && event.target.id !== "picture-frame";
   if (onButton && event.key === " ") return;  // space presses a button that has the focus
-  const item = state.items[state.here];
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (document.body.dataset.mode === "finish") { pressOf(event, FINISH_KEYS[key]); return; }
+  const item = state.items[state.here];
   const choice = /^[1-9]$/.test(key) && item ? item.top[Number(key) - 1] : undefined;
-  const action = choice ? () => decideClass(choice[0]) : KEYS[key];
+  pressOf(event, choice ? () => decideClass(choice[0]) : KEYS[key]);
+}
+
+function pressOf(event, action) {
   if (!action) return;
   event.preventDefault();
   action();
@@ -634,7 +656,7 @@ function fill(select, first, entries) {
 
 function wire() {
   const clicks = {
-    keep: KEYS.k, take: KEYS.s, choose: openClasses, unsure: KEYS.u, drop: KEYS.d, undo, "undo-end": undo,
+    keep: KEYS.k, take: KEYS.s, choose: openClasses, unsure: KEYS.u, drop: KEYS.d, undo, "undo-end": undo, "open-finish": KEYS.f, "finish-back": backToSamples,
     back: KEYS.ArrowLeft, skip: KEYS.ArrowRight, again: () => { openView().catch(alarm); },
     "open-batch": KEYS.b, "open-help": KEYS["?"], "picture-frame": zoom,
     "zoom-close": () => at("zoom-dialog").close(), "help-close": () => at("help-dialog").close(),
@@ -648,6 +670,7 @@ function wire() {
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.addEventListener("close", () => at("sample").focus({ preventScroll: true }));
   }
+  wireFinish();
   at("filters").addEventListener("submit", (event) => event.preventDefault());
   at("picture").addEventListener("load", pictureLoaded);
   at("picture").addEventListener("error", () => { pictureFailed(); });
