@@ -1,4 +1,4 @@
-"""A hook of mkdocs: the site also has the README and other pages that lie outside this folder.
+"""A hook of mkdocs: the site also has notebooks, the README, and pages outside this folder.
 
 Pages link to each other as files of the repository do; in the site, the folder ``docs`` is the
 root, and the README is its first page.
@@ -11,21 +11,32 @@ from pathlib import Path
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")
 DRAWN = "benchmarks/plots/*.svg"
+NOTEBOOKS = "docs/notebooks/*.ipynb"
 
 _LINK = re.compile(r"(\]\()(?!\w+:|#|/)([^)#\s]+)")
 _CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what lies outside the folder."""
+    """Add the notebooks, and what lies outside the folder."""
     drawn = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(DRAWN))
     for path in (*OUTSIDE, *drawn):
         files.append(File.generated(config, place_in_site(path), abs_src_path=str(ROOT / path)))
+    for notebook in sorted(ROOT.glob(NOTEBOOKS)):
+        text, _ = MarkdownExporter().from_filename(str(notebook))  # type: ignore[no-untyped-call]
+        at = f"notebooks/{notebook.stem}.md"
+        files.append(File.generated(config, at, content=text + told_of(notebook.name)))
     return files
+
+
+def told_of(name: str) -> str:
+    """Return what the page of a notebook says of it at its end."""
+    return f"\n---\n\nThis page is the notebook `docs/notebooks/{name}` of the repository.\n"
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -35,7 +46,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def place_in_site(path: str) -> str:
     """Return where a file of the repository is in the site."""
-    return "index.md" if path == "README.md" else path.removeprefix("docs/")
+    if path == "README.md":
+        return "index.md"
+    return path.removeprefix("docs/").replace(".ipynb", ".md")
 
 
 def place_in_repository(page: str) -> str:

@@ -53,7 +53,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     pages = {path.parent.name for path in (tmp_path / "site").rglob("index.html")}
-    assert {"python", "reference", "benchmarks", "CHANGELOG", "images"} <= pages
+    assert {"python", "reference", "benchmarks", "CHANGELOG", "from_cleanlab"} <= pages
     loaded = re.findall(
         r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"',
         (tmp_path / "site" / "index.html").read_text(encoding="utf-8"),
