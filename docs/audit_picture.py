@@ -4,6 +4,7 @@ Audits the demo data in a temporary folder and writes ``docs/images/audit.svg``.
 """
 
 import io
+import os
 import tempfile
 from pathlib import Path
 
@@ -11,29 +12,25 @@ from rich.console import Console
 
 from labelfix.api import audit
 from labelfix.benchmark.demo import write_demo
-from labelfix.cli.tables import print_audit
+from labelfix.cli.answer import WIDTH, print_answer
+from labelfix.exports.left import outlook_of
 from labelfix.report.summary import summarize
 from labelfix.report.view import ReportView
 from labelfix.utils.files import atomic_path
 
-PICTURE = Path(__file__).parent / "images" / "audit.svg"
-FILES = ("report.html", "report.parquet", "noise_matrix.parquet", "run.json")
+PICTURE = Path(__file__).resolve().parent / "images" / "audit.svg"
 COMMAND = "labelfix audit demo-data/data --out demo-run"
 
 
 def main() -> None:
     """Audit the demo data and write the picture."""
-    console = Console(record=True, width=84, file=io.StringIO(), highlight=False)
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), highlight=False)
     with tempfile.TemporaryDirectory() as folder:
-        demo = write_demo(Path(folder) / "demo-data")
-        result = audit(demo.data, Path(folder) / "demo-run")
-        run = Path("demo-run")
-        print_audit(
-            console,
-            summarize(ReportView(result.report), top=12),
-            run,
-            [run / name for name in FILES],
-        )
+        os.chdir(folder)  # so that the picture shows the places as a user names them
+        demo, run = write_demo(Path("demo-data")), Path("demo-run")
+        view = ReportView(audit(demo.data, run).report)
+        print_answer(console, summarize(view), outlook_of(view), run)
+        os.chdir(PICTURE.parent)
     PICTURE.parent.mkdir(exist_ok=True)
     with atomic_path(PICTURE) as draft:
         text = console.export_svg(title=f"$ {COMMAND}", unique_id="labelfix-audit")

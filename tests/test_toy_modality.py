@@ -214,7 +214,7 @@ def test_whole_networks_are_refused_without_a_trainer(numbers, tmp_path):
 def test_sentences_about_numbers_name_no_image(run):
     words = re.compile("image|picture|photo", re.IGNORECASE)
     told = pq.read_table(run / "report.parquet")["reason"].drop_null().to_pylist()
-    shown = labelfix("show", run).stdout
+    shown = labelfix("show", run).stdout + labelfix("show", run, "--top", "9").stdout
     assert "samples that cannot be read" in shown
     assert "by the number line" in shown
     for sentence in (*told, *shown.splitlines()):

@@ -8,10 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_report import CLASS_NAMES, Sample, report_of, samples_of
 
-from labelfix.cli.tables import assumption_lines
+from labelfix.data.decisions import Decision
 from labelfix.errors import ReportError
 from labelfix.report.io import read_report_table, write_report
-from labelfix.report.summary import ClassSummary, ConfusedPair, FlaggedRow, summarize
+from labelfix.report.summary import (
+    ClassSummary,
+    ConfusedPair,
+    DecidedSuspects,
+    FlaggedRow,
+    summarize,
+)
 from labelfix.report.view import ReportView
 from labelfix.types import MISSING, Assumption
 
@@ -111,10 +117,21 @@ def test_parts_add_up(data):
     assert errors == sorted(errors, reverse=True)
 
 
-def test_at_most_three_assumptions_are_printed_and_the_rest_is_counted():
-    texts = ["a", "b", "c", "d", "e"]
-    assert assumption_lines(texts[:2]) == ["assumed: a", "assumed: b"]
-    assert assumption_lines(texts)[-1] == "assumed: c (and 2 more, in run.json)"
+def test_labels_that_somebody_decided_on_are_known_and_no_longer_listed():
+    decisions = {
+        "sure": Decision("sure", "relabel", "dog"),
+        "likely": Decision("likely", "keep"),
+        "clean": Decision("clean", "drop"),
+    }
+    summary = summarize(ReportView(report_of(SAMPLES, CLASSES), decisions))
+    assert summary.decided == DecidedSuspects(
+        kept=1, relabeled=1, dropped=0, unsure=0, left=1, others=1
+    )
+    assert [row.sample_id for row in summary.worst] == ["other"]
+    assert summary.confused == (ConfusedPair("dog", "fox", 1),)
+    assert summary.expected_precision == pytest.approx((1 + 0 + 0.875) / 3)
+    assert summary.noise_rate > 2 / 6  # two of the six are known to be wrong
+    assert summarize(ReportView(report_of(SAMPLES, CLASSES))).decided is None
 
 
 def test_assumptions_come_back_from_a_written_report(tmp_path):

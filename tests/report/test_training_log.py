@@ -65,7 +65,7 @@ def test_a_run_without_regularization_has_no_boundary(tmp_path: Path) -> None:
     told = summarize_training(tmp_path, report)
     assert told is not None
     assert (told.boundary_share, told.farthest) == (None, ())
-    shown = labelfix("show", tmp_path).stdout
+    shown = labelfix("show", tmp_path, "--top", "5").stdout
     assert "Training" in shown
     assert "boundary" not in shown
 
@@ -76,7 +76,7 @@ def test_runs_of_heads_and_reports_without_their_run_say_nothing(tmp_path: Path)
     assert summarize_training(tmp_path, heads) is None
     (tmp_path / "training_log.jsonl").unlink()
     assert summarize_training(tmp_path, report) is None
-    assert "Training" not in labelfix("show", tmp_path).stdout
+    assert "Training" not in labelfix("show", tmp_path, "--top", "5").stdout
 
 
 def test_a_damaged_log_is_named(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_a_damaged_log_is_named(tmp_path: Path) -> None:
 
 def test_show_tells_it_without_torch(tmp_path: Path) -> None:
     write_run(tmp_path)
-    shown = labelfix("show", tmp_path)
-    for words in ("at their boundary  30%", "corrected            6", "a.weight", "30.0%"):
+    shown = labelfix("show", tmp_path, "--top", "5")
+    for words in ("at their boundary  30 %", "corrected            6", "a.weight", "30.0 %"):
         assert words in shown.stdout, shown.stdout
     training = json.loads(labelfix("show", tmp_path, "--json").stdout)["training"]
     assert training["farthest"][0] == {

@@ -7,6 +7,7 @@ import typer
 
 import labelfix.cli.options as opt
 from labelfix.cli.console import print_json, stdout_console
+from labelfix.config import MIN_PROBABILITY
 from labelfix.utils.text import plain
 
 FAILED = 3
@@ -46,7 +47,7 @@ def export(
             parser=opt.path_of("to"), metavar="TO", help="The file or the folder to write."
         ),
     ],
-    min_probability: MinProbability = 0.95,
+    min_probability: MinProbability = MIN_PROBABILITY,
     drop: Drop = False,
     link: Annotated[
         bool, typer.Option("--link", help="Link the files of a folder instead of copying them.")
@@ -94,7 +95,7 @@ def export(
 
 def diff(
     run: opt.Run,
-    min_probability: MinProbability = 0.95,
+    min_probability: MinProbability = MIN_PROBABILITY,
     drop: Drop = False,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows of each table.")] = 20,
     csv: Annotated[

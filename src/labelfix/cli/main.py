@@ -24,6 +24,7 @@ from labelfix.cli.review import review
 
 if TYPE_CHECKING:
     from labelfix.pipeline.result import AuditResult
+    from labelfix.report.types import Report
 
 
 app = typer.Typer(
@@ -66,6 +67,9 @@ def labelfix_command(
     """
     warnings.filterwarnings("ignore", module="PIL")  # the report says what ails an image
 
+
+ROWS = 20
+"""Rows of a table where nobody says how many."""
 
 USED_WITH_PRED_PROBS = {
     "out",
@@ -214,17 +218,50 @@ def _audit_pred_probs(
 
 
 def _tell_audit(result: "AuditResult", as_json: bool, quiet: bool) -> None:
-    from labelfix.cli.tables import print_audit
+    if as_json or not quiet:
+        _tell_report(result.report, result.run, as_json=as_json)
+
+
+def _tell_report(
+    report: "Report",
+    run: Path,
+    *,
+    as_json: bool,
+    of_class: str | None = None,
+    top: int | None = None,
+    pairs: int | None = None,
+) -> None:
+    """Print the answer, or the tables that were asked for.
+
+    Args:
+        report: The report.
+        run: Its RUN folder.
+        as_json: Print all as JSON instead.
+        of_class: Show one class.
+        top: Rows of each table.
+        pairs: Rows of the table of pairs.
+    """
+    from labelfix.data.decisions import read_decisions
     from labelfix.report.summary import summarize
     from labelfix.report.training_log import summarize_training
     from labelfix.report.view import ReportView
 
-    training = summarize_training(result.run, result.report)
-    summary = summarize(ReportView(result.report), training=training)
+    view = ReportView(report, read_decisions(run))
+    training = summarize_training(run, report)
+    rows = max(top or ROWS, pairs or 0)
+    summary = summarize(view, class_name=of_class, top=rows, training=training)
     if as_json:
-        print_json({**_places(result.run), **summary.to_json()})
-    elif not quiet:
-        print_audit(stdout_console(), summary, result.run, list(_files(result.run).values()))
+        print_json({**_places(run), **summary.to_json()})
+    elif of_class is None and top is None and pairs is None:
+        from labelfix.cli.answer import print_answer
+        from labelfix.exports.left import outlook_of
+
+        print_answer(stdout_console(), summary, outlook_of(view), run)
+    else:
+        from labelfix.cli.tables import print_show
+
+        whole = None if of_class is None and top is None else top or ROWS
+        print_show(stdout_console(), summary, of_class=of_class, top=whole, pairs=pairs)
 
 
 @app.command()
@@ -238,7 +275,14 @@ def show(
             help="Only samples that came with this label, or should have it.",
         ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows of each table.")] = 20,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Show tables, of so many rows each."),
+    ] = None,
+    pairs: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Show so many of the classes most confused."),
+    ] = None,
     html: Annotated[
         bool,
         typer.Option(
@@ -248,25 +292,17 @@ def show(
     follow_links: opt.FollowLinks = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Show what an audit found."""
+    """Show what an audit found: on one screen, or in the tables that are asked for."""
     if html:
         if of_class is not None:
             raise typer.BadParameter("--html and --class exclude each other: the page has a filter")
         _write_page(run, follow_links=follow_links, as_json=as_json)
         return
-    from labelfix.cli.tables import print_show
     from labelfix.report.io import read_report_table
-    from labelfix.report.summary import summarize
-    from labelfix.report.training_log import summarize_training
-    from labelfix.report.view import ReportView
 
     report = read_report_table(run, pred_probs=False)
-    training = summarize_training(run, report)
-    summary = summarize(ReportView(report), class_name=of_class, top=top, training=training)
-    if as_json:
-        print_json({**_places(run if run.is_dir() else run.parent), **summary.to_json()})
-        return
-    print_show(stdout_console(), summary, of_class=of_class, top=top)
+    folder = run if run.is_dir() else run.parent
+    _tell_report(report, folder, as_json=as_json, of_class=of_class, top=top, pairs=pairs)
 
 
 def _write_page(run: Path, *, follow_links: bool, as_json: bool) -> None:

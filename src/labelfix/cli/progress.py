@@ -90,7 +90,7 @@ class _Drawn:
 
     def __call__(self, progress: Progress, /) -> None:
         if progress.is_remark:
-            self._bars.console.print(Text(plain(progress.stage)), soft_wrap=True)
+            self._bars.console.print(Text(plain(progress.stage)))  # which folds it by words
             return
         if self._task is None or progress.stage != self._stage:
             self.end_stage()

@@ -1,54 +1,44 @@
 """What the commands print on stdout as text."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from labelfix.benchmark.demo_score import DemoScore
+from labelfix.cli.answer import decided_text
 from labelfix.cli.console import cell, make_table, print_heading, print_line
 from labelfix.modalities.base import Wording, found_by_checks, wording_of
 from labelfix.report.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
 from labelfix.report.training_log import TrainingSummary
 from labelfix.utils.text import percent, plain
 
-SHOWN_ASSUMPTIONS = 3
-"""Lines of what was taken for granted that a summary prints; run.json holds all."""
 
+def print_show(
+    console: Console, summary: Summary, *, of_class: str | None, top: int | None, pairs: int | None
+) -> None:
+    """Print the tables that were asked for: ``pairs`` alone, or all of one class or of all.
 
-def print_audit(console: Console, summary: Summary, run: Path, files: Sequence[Path]) -> None:
-    """Print what an audit found, where it is, and what to do next."""
-    print_figures(console, summary)
-    print_findings(console, summary)
-    if summary.training is not None:
-        print_training(console, summary.training)
-    print_heading(console, "Files")
-    for file in files:
-        print_line(console, str(file))
-    print_heading(console, "What to do next")
-    clean = run.with_name(f"{run.name}-clean.csv")
-    for command, purpose in (
-        (["labelfix", "show", str(run), "--top", "100"], "look at more of them"),
-        (["labelfix", "review", str(run)], "decide on them, on a page on this machine"),
-        (
-            ["labelfix", "export", str(run), str(clean)],
-            "write the labels with your decisions and the sure ones mended",
-        ),
-    ):
-        console.print(Text(f"  {plain(shlex.join(command))}", style="bold"), soft_wrap=True)
-        console.print(Text(f"      {purpose}", style="dim"), soft_wrap=True)
-
-
-def print_show(console: Console, summary: Summary, *, of_class: str | None, top: int) -> None:
-    """Print all that a summary holds, of one class or all, ``top`` rows of each table."""
-    print_figures(console, summary)
-    print_findings(console, summary, of_class=of_class, pairs=top)
-    print_classes(console, summary.by_class, top)
-    if summary.training is not None:
-        print_training(console, summary.training)
+    Args:
+        console: Where to.
+        summary: Of the report.
+        of_class: The class that it is of, if it is of one.
+        top: Rows of each table; ``None`` if only pairs were asked for.
+        pairs: Rows of the table of pairs, if others than ``top``.
+    """
+    if top is not None:
+        print_figures(console, summary)
+        print_worst(console, summary, of_class=of_class)
+    if summary.confused:
+        print_heading(console, "The classes most confused")
+        console.print(_pairs_table(summary.confused[: pairs or top]))
+    elif top is None:
+        print_heading(console, "No classes are confused")
+    if top is not None:
+        print_classes(console, summary.by_class, top)
+        if summary.training is not None:
+            print_training(console, summary.training)
 
 
 def print_figures(console: Console, summary: Summary) -> None:
@@ -57,9 +47,11 @@ def print_figures(console: Console, summary: Summary) -> None:
     rows = [
         ("samples", f"{summary.samples:,}", f"{summary.judged:,} judged"),
         ("classes", f"{summary.classes:,}", ""),
-        ("wrong labels", "unknown" if rate is None else f"{rate:.1%}", _interval(summary)),
+        ("wrong labels", "unknown" if rate is None else percent(rate), _interval(summary)),
         ("flagged", f"{summary.flagged:,}", _expectation(summary)),
     ]
+    if summary.decided is not None:
+        rows.append(("decided", f"{summary.decided.decided:,}", decided_text(summary)))
     words = wording_of(summary.modality)
     if summary.backbone is not None and words.are_pictures:
         size = f"{summary.image_size or '?'}"
@@ -80,17 +72,8 @@ def print_figures(console: Console, summary: Summary) -> None:
     console.print(_grid(rows))
     for note in summary.notes:
         print_line(console, f"note: {note}")
-    for assumption in assumption_lines(summary.assumptions):
-        print_line(console, assumption)
-
-
-def assumption_lines(assumptions: Sequence[str]) -> list[str]:
-    """Return at most `SHOWN_ASSUMPTIONS` lines of what an audit took for granted."""
-    shown, hidden = assumptions[:SHOWN_ASSUMPTIONS], assumptions[SHOWN_ASSUMPTIONS:]
-    lines = [f"assumed: {text}" for text in shown]
-    if hidden:
-        lines[-1] += f" (and {len(hidden)} more, in run.json)"
-    return lines
+    for assumption in summary.assumptions:
+        print_line(console, f"assumed: {assumption}")
 
 
 def _kinds(summary: Summary, words: Wording) -> list[tuple[str, str, str]]:
@@ -119,30 +102,29 @@ def _interval(summary: Summary) -> str:
     if summary.noise_rate_interval is None:
         return "estimated share"
     low, high = summary.noise_rate_interval
-    return f"estimated share; {low:.1%} to {high:.1%} with a probability of 90 %"
+    return f"estimated share; {percent(low)} to {percent(high)} with a probability of 90 %"
 
 
 def _expectation(summary: Summary) -> str:
     precision, recall = summary.expected_precision, summary.expected_recall
     if precision is None or recall is None:
         return "labels"
-    return f"labels: about {precision:.0%} rightly, about {recall:.0%} of all wrong ones"
+    return (
+        f"labels: about {percent(precision, 0)} rightly, "
+        f"about {percent(recall, 0)} of all wrong ones"
+    )
 
 
-def print_findings(
-    console: Console, summary: Summary, *, of_class: str | None = None, pairs: int = 10
-) -> None:
-    """Print the worst rows and the pairs most confused, of one class or all."""
+def print_worst(console: Console, summary: Summary, *, of_class: str | None) -> None:
+    """Print the rows most surely wrong, of one class or all."""
     where = "" if of_class is None else f" as {plain(of_class)}, or better so"
-    if not summary.worst:
-        print_heading(console, f"No label is flagged{where}")
+    open_, many = "" if summary.decided is None else "undecided ", len(summary.worst)
+    if not many:
+        print_heading(console, f"No {open_}label is flagged{where}")
         return
-    many = len(summary.worst)
-    heading = "The label most surely wrong" if many == 1 else f"The {many} labels most surely wrong"
-    print_heading(console, heading + where)
+    what = f"{open_}label" if many == 1 else f"{many} {open_}labels"
+    print_heading(console, f"The {what} most surely wrong{where}")
     console.print(_worst_table(summary.worst))
-    print_heading(console, "The classes most confused")
-    console.print(_pairs_table(summary.confused[:pairs]))
 
 
 def print_classes(console: Console, classes: Sequence[ClassSummary], top: int) -> None:
@@ -159,8 +141,8 @@ def print_classes(console: Console, classes: Sequence[ClassSummary], top: int) -
             cell(row.label),
             f"{row.samples:,}",
             f"{row.flagged:,}",
-            f"{row.flagged_share:.1%}",
-            "unknown" if row.noise_rate is None else f"{row.noise_rate:.1%}",
+            percent(row.flagged_share),
+            "unknown" if row.noise_rate is None else percent(row.noise_rate),
         )
     print_heading(console, "Class by class")
     console.print(table)
@@ -176,7 +158,7 @@ def print_training(console: Console, training: TrainingSummary) -> None:
     ]
     if training.boundary_share is not None:
         remark = "of the tensors that are held, in the last epoch"
-        rows.append(("at their boundary", f"{training.boundary_share:.0%}", remark))
+        rows.append(("at their boundary", percent(training.boundary_share, 0), remark))
     if training.corrected is not None:
         rows.append(
             ("corrected", f"{training.corrected:,.0f}", "labels a network, in the last epoch")
@@ -188,7 +170,7 @@ def print_training(console: Console, training: TrainingSummary) -> None:
     table = make_table(("farthest from its start", "left"), ("distance", "right"), ("held", "left"))
     for way in training.farthest:
         held = "at its boundary" if way.at_boundary else ""
-        table.add_row(cell(way.name), f"{way.relative_distance:.1%}", held)
+        table.add_row(cell(way.name), percent(way.relative_distance), held)
     console.print()
     console.print(table)
     print_line(console, "of the first network; distances as shares of the norm at the start")
@@ -219,7 +201,7 @@ def print_demo_score(console: Console, score: DemoScore, report: Path, plural: s
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.0%}" if whole else "none"
+    return percent(part / whole, 0) if whole else "none"
 
 
 def _reported(is_reported: bool) -> str:

@@ -5,6 +5,7 @@ In: values of the command line, of Python and of a TOML file. Out: one frozen `A
 
 from labelfix.config.settings import (
     EMBEDDED_BACKBONE,
+    MIN_PROBABILITY,
     AuditConfig,
     AutoConfig,
     BackboneConfig,
@@ -29,6 +30,7 @@ from labelfix.config.settings import (
 
 __all__ = [
     "EMBEDDED_BACKBONE",
+    "MIN_PROBABILITY",
     "AuditConfig",
     "AutoConfig",
     "BackboneConfig",

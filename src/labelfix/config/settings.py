@@ -16,6 +16,9 @@ from labelfix.errors import ConfigError
 EMBEDDED_BACKBONE = "tf_efficientnet_lite0"
 """The default backbone: its ImageNet weights come with a package, so it needs no network."""
 
+MIN_PROBABILITY = 0.95
+"""How sure both probabilities of a row have to be for an export to change its label."""
+
 Tune = Literal["auto", "head", "top", "full"]
 SelfLabelingRules = Literal["safe", "paper", "off"]
 Device: TypeAlias = str

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 from labelfix.arguments import checks_arguments
+from labelfix.config import MIN_PROBABILITY
 from labelfix.data.dataset import shards_among
 from labelfix.data.decisions import decisions_file
 from labelfix.data.files import find_files, text_of_paths
@@ -110,7 +111,7 @@ def export(
     run: str | Path,
     to: str | Path,
     *,
-    min_probability: float = 0.95,
+    min_probability: float = MIN_PROBABILITY,
     drop: bool = False,
     link: bool = False,
     format: ExportFormat | None = None,

@@ -18,6 +18,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from labelfix.arguments import checks_arguments
+from labelfix.config import MIN_PROBABILITY
 from labelfix.data.decisions import read_decisions
 from labelfix.errors import ConfigError, LabelfixError
 from labelfix.modalities.base import Renderer
@@ -111,7 +112,7 @@ class AuditResult:
         self,
         to: str | Path,
         *,
-        min_probability: float = 0.95,
+        min_probability: float = MIN_PROBABILITY,
         drop: bool = False,
         link: bool = False,
         format: "ExportFormat | None" = None,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelfix.errors import ReportError
+from labelfix.report.checks import error_rate
 from labelfix.report.training_log import TrainingSummary
 from labelfix.report.view import LABEL, LEAKAGE, ReportView, count_pairs
 from labelfix.scoring.flags import expected_quality
@@ -60,6 +61,32 @@ class ClassSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class DecidedSuspects:
+    """What people decided so far.
+
+    Args:
+        kept: Flagged samples whose label they kept.
+        relabeled: Those that they relabeled.
+        dropped: Those that they dropped.
+        unsure: Those on which they were not sure.
+        left: Flagged samples without a decision.
+        others: Decisions on samples that are not flagged.
+    """
+
+    kept: int
+    relabeled: int
+    dropped: int
+    unsure: int
+    left: int
+    others: int
+
+    @property
+    def decided(self) -> int:
+        """Return how many flagged samples have a decision."""
+        return self.kept + self.relabeled + self.dropped + self.unsure
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """A report in figures.
 
@@ -70,6 +97,7 @@ class Summary:
         noise_rate: The estimated share of wrong labels among the judged samples, 0 to 1; ``None``
             when nothing was judged.
         noise_rate_interval: Between which shares it lies with a probability of 90 %.
+            Labels that somebody decided on count as known, here and in what follows.
         expected_precision: The share of flags that are right, as far as can be expected; ``None``
             without flags.
         expected_recall: The share of wrong labels that are flagged, likewise; ``None`` where no
@@ -81,6 +109,7 @@ class Summary:
         notes: What did not go as usual, a sentence each.
         assumptions: What the audit took for granted, the most important first, a sentence each.
         flagged: Samples with a label issue.
+        decided: What people decided; ``None`` where they decided nothing.
         unreadable: Samples that could not be read.
         duplicates: Samples that have a byte-identical copy.
         conflicting: Those among them whose copies came with another label.
@@ -90,8 +119,8 @@ class Summary:
         leaks: Samples with a copy, exact or near, in another split.
         outliers: Samples unlike all others.
         checks: By kind, the samples that each other check found; ``None`` where nobody looked.
-        worst: The flagged samples, most surely wrong first.
-        confused: The pairs of classes, most flagged first.
+        worst: The flagged samples that nobody decided on, most surely wrong first.
+        confused: Their pairs of classes, most flagged first.
         by_class: The classes, most flagged first.
         training: How the networks were trained; ``None`` if only heads were.
     """
@@ -109,6 +138,7 @@ class Summary:
     notes: tuple[str, ...]
     assumptions: tuple[str, ...]
     flagged: int
+    decided: DecidedSuspects | None
     unreadable: int | None
     duplicates: int | None
     conflicting: int | None
@@ -139,7 +169,7 @@ def summarize(
     """Return a report in figures; ``pred_probs`` is not looked at.
 
     Args:
-        view: The report; decisions on it are not looked at.
+        view: The report, and what people decided.
         class_name: Show in ``worst``, ``confused`` and ``by_class`` only the samples that came with
             this label or should have it; the figures above them stay those of the whole.
         top: How many rows ``worst`` and ``confused`` hold at most.
@@ -149,19 +179,21 @@ def summarize(
         ReportError: The report has no such class.
     """
     run, names = view.report.run, view.class_names
-    rows = view.suspects
+    is_decided = view.decided.has(*_DECIDED)
+    rows = view.suspects[~is_decided[view.suspects]]
     class_code = None if class_name is None else find_class(names, class_name)
     if class_code is not None:
         is_of_class = (view.given[rows] == class_code) | (view.suggested[rows] == class_code)
         rows = rows[is_of_class]
     by_class = _by_class(view)
-    expected = expected_quality(np.nan_to_num(view.error_probability), view.is_flagged)
+    expected = expected_quality(_wrong(view), view.is_flagged)
+    noise_rate, interval = _noise_rate(view)
     return Summary(
         samples=len(view),
         judged=int(np.count_nonzero(view.is_scored)),
         classes=len(names),
-        noise_rate=run.noise_rate,
-        noise_rate_interval=run.noise_rate_interval,
+        noise_rate=noise_rate,
+        noise_rate_interval=interval,
         expected_precision=_finite(expected.precision),
         expected_recall=_finite(expected.recall),
         modality=run.modality,
@@ -170,6 +202,7 @@ def summarize(
         notes=tuple(run.settings.get("notes") or ()),
         assumptions=tuple(assumption.text for assumption in run.assumptions),
         flagged=view.count(LABEL) or 0,
+        decided=_decided(view) if is_decided.any() else None,
         **{name: view.count(kind) for name, kind in _KINDS.items()},
         near_duplicate_sets=_near_duplicate_sets(view),
         checks={kind: view.count(kind) for kind in _checked(view)},
@@ -179,6 +212,42 @@ def summarize(
             row for row in by_class if class_code is None or row.label == names[class_code]
         ),
         training=training,
+    )
+
+
+_DECIDED = ("keep", "relabel", "drop", "unsure")
+
+
+def _wrong(view: ReportView) -> NDArray[np.float32]:
+    """Return ``(N,)`` how probably each label is wrong; 0 where nobody knows."""
+    wrong = np.nan_to_num(view.error_probability)
+    wrong[view.decided.has("keep", "relabel")] = 0
+    wrong[view.is_decided_wrong] = 1
+    return wrong
+
+
+def _noise_rate(view: ReportView) -> tuple[float | None, tuple[float, float] | None]:
+    """Return the estimated share of wrong labels and its interval."""
+    run = view.report.run
+    if not view.decisions or run.noise_rate is None or run.noise_rate_interval is None:
+        return run.noise_rate, run.noise_rate_interval
+    rate = error_rate(view)
+    return rate.estimate, (rate.low, rate.high)
+
+
+def _decided(view: ReportView) -> DecidedSuspects:
+    flagged, decided = view.is_flagged, view.decided
+
+    def count(*actions: str) -> int:
+        return int(np.count_nonzero(decided.has(*actions) & flagged))
+
+    return DecidedSuspects(
+        kept=count("keep"),
+        relabeled=count("relabel"),
+        dropped=count("drop"),
+        unsure=count("unsure"),
+        left=int(np.count_nonzero(flagged)) - count(*_DECIDED),
+        others=int(np.count_nonzero(decided.has(*_DECIDED) & ~flagged)),
     )
 
 

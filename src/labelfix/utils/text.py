@@ -78,9 +78,14 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
 
 
-def percent(share: float) -> str:
-    """Return a probability so that only certainty reads as 100 %."""
-    return f"{share:.1%}" if share <= 0.999 or share == 1 else ">99.9%"
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share as ``78.0 %``, so that only certainty reads as 100 % and only none as 0 %."""
+    step = 10.0**-digits / 100
+    if 1 - step < share < 1:
+        return f">{100 * (1 - step):.{digits}f} %"
+    if 0 < share < step / 2:
+        return f"<{100 * step:.{digits}f} %"
+    return f"{100 * share:.{digits}f} %"
 
 
 def as_json(value: Any) -> Any:
