@@ -355,7 +355,7 @@ def test_a_person_gets_tables(tuned_run: Path) -> None:
     done = run("diagnose", tuned_run, "--samples", "4", "--draws", "2", "--seed", "3")
     assert done.exit_code == 0, done.stderr
     for text in (
-        "layer2.0.conv1.weight", "stage", "50% of the tensors", "4 training images", "vacuous",
+        "layer2.0.conv1.weight", "stage", "50 % of the tensors", "4 training images", "vacuous",
         "KL = D2 / (2 sigma^2)", "weight kept", str(tuned_run / "diagnosis.svg"),
     ):  # fmt: skip
         assert text in done.stdout

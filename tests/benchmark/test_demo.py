@@ -122,7 +122,7 @@ def test_the_score_counts_what_was_found(demo_data: DemoData, tmp_path: Path) ->
         "pair_reported": True,
     }
     told = labelfix("demo", demo_data.data.parent, "--score", run).stdout
-    assert "143 of the 144 planted errors are flagged (99%)" in told
+    assert "143 of the 144 planted errors are flagged (99 %)" in told
     assert "49 of the first 50 rows are really wrong" in told
     assert str(run / "report.parquet") in told
 

@@ -87,7 +87,7 @@ def test_diff_shows_a_patch_and_writes_it(tmp_path):
     assert lines[:3] == [
         "2 of 8 labels would change", "3 rows would be left out", "note: new classes: wolf"
     ]  # fmt: skip
-    assert "sure - cat + dog wrong with 99.0%" in lines
+    assert "sure - cat + dog wrong with 99.0 %" in lines
     assert "maybe - cat + wolf decided by ann" in lines
     assert "clean - cat (left out) decided" in lines
     assert "broken - cat (left out) cannot be read" in lines
@@ -230,7 +230,7 @@ def test_check_ends_with_0_or_3_or_says_that_it_could_not(tmp_path):
     run_of(tmp_path, COPIES)
     passed = run("check", tmp_path, "--max-error-rate", ".3", "--fail-on", "unreadable")
     assert (passed.exit_code, len(passed.stdout.splitlines())) == (0, 1)
-    assert passed.stdout.startswith("passed: 25.00% of the labels are wrong")
+    assert passed.stdout.startswith("passed: 25.00 % of the labels are wrong")
     failed = run(
         "check", tmp_path, "--max-error-rate", ".02", "--fail-on", "conflicting-duplicates"
     )

@@ -69,7 +69,7 @@ def test_a_loop_of_ones_own(digits, tmp_path):
     assert named.to_pandas()["given_label"][0] == f"digit {given[0]}"
     with pytest.raises(LabelfixError, match="labels holds 3 labels"):
         label_issues(recorder, given[:3])
-    with pytest.raises(LabelfixError, match=r"training has seen 0\.0% of the samples"):
+    with pytest.raises(LabelfixError, match=r"training has seen 0\.0 % of the samples"):
         label_issues(labelfix.EvidenceRecorder(9, 2), [0] * 9)
     with pytest.raises(LabelfixError, match="kept no probabilities"):
         label_issues(labelfix.EvidenceRecorder(9, 2, keep_probs=False), [0] * 9)

@@ -89,7 +89,7 @@ def test_a_damaged_log_is_named(tmp_path: Path) -> None:
 def test_show_tells_it_without_torch(tmp_path: Path) -> None:
     write_run(tmp_path)
     shown = labelfix("show", tmp_path, "--top", "5")
-    for words in ("at their boundary  30 %", "corrected            6", "a.weight", "30.0 %"):
+    for words in ("at their boundary  30 %", "corrected             6", "a.weight", "30.0 %"):
         assert words in shown.stdout, shown.stdout
     training = json.loads(labelfix("show", tmp_path, "--json").stdout)["training"]
     assert training["farthest"][0] == {

@@ -69,7 +69,8 @@ def headline(summary: Summary) -> str:
     text = f"{many:,} of {judged:,} labels {'looks' if many == 1 else 'look'} wrong"
     if summary.expected_precision is not None:
         share = percent(summary.expected_precision, 0)
-        really = f"it really is with {share}" if many == 1 else f"about {share} of them really are"
+        roughly = f"over {share[1:]}" if share.startswith(">") else f"about {share}"
+        really = f"it really is with {share}" if many == 1 else f"{roughly} of them really are"
         text += f": {really}"
     return f"{text} ({rate})." if rate else f"{text}."
 

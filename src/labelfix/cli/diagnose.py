@@ -8,6 +8,7 @@ from rich.console import Console
 from labelfix.cli.console import cell, make_table, print_heading, print_line
 from labelfix.report.training_log import Diagnosis, EpochSummary, LayerDistance, NoiseStability
 from labelfix.report.training_log import PacBayesBound as Bound
+from labelfix.utils.text import percent
 
 UNKNOWN = "-"
 """A cell of what is not known, or does not exist."""
@@ -25,7 +26,7 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, files: Sequence[Path
     print_heading(console, "Distance travelled by each layer (Frobenius norm)")
     _print_table(console, LAYER_COLUMNS, [_layer_row(layer) for layer in diagnosis.layers], left=2)
     if diagnosis.boundary_share is not None:
-        share = f"{diagnosis.boundary_share:.0%}"
+        share = percent(diagnosis.boundary_share, 0)
         print_line(console, f"{share} of the tensors that a ball holds lie on its boundary")
     print_heading(console, "Noise stability: the loss with noise of size sigma on every weight")
     _print_table(console, NOISE_COLUMNS, [_noise_row(record) for record in diagnosis.noise])
@@ -105,7 +106,7 @@ def _figure(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.1%}"
+    return UNKNOWN if value is None else percent(value)
 
 
 def _print_table(

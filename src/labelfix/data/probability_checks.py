@@ -23,6 +23,7 @@ from labelfix.data.probability_store import NormalizedStore, ProbabilityStore, b
 from labelfix.errors import DatasetError
 from labelfix.types import MISSING, Assumption, Label
 from labelfix.utils.progress import OnProgress, Progress
+from labelfix.utils.text import percent
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 the probabilities of a sample may add up: float16 is no finer."""
@@ -336,7 +337,7 @@ def _of_stretch(checked: CheckedRows, where: str) -> MixUp | None:
     first, last = checked.rows[found.start] + 1, checked.rows[found.stop - 1] + 1
     what = (
         f"rows {first:,} to {last:,} of {where} agree with their labels no better than chance, the "
-        f"others in {found.agreeing:.0%}: "
+        f"others in {percent(found.agreeing, 0)}: "
     )
     if found.lag:
         return MixUp(

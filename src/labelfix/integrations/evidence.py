@@ -29,6 +29,7 @@ from labelfix.pipeline.label_issues import LabelIssues, OfProbabilities, issues_
 from labelfix.scoring.scores import score_with_margins
 from labelfix.training.recorder import EvidenceRecorder
 from labelfix.types import Assumption, Evidence, Label, LabelScores, TrainingEvidence
+from labelfix.utils.text import percent
 
 __all__ = ["IN_SAMPLE", "TrainingWatch", "label_issues"]
 
@@ -74,7 +75,7 @@ def label_issues(
     share = float(np.mean(seen.num_updates > 0)) if len(seen.num_updates) else 0.0
     if share < LEAST_SEEN:
         raise ConfigError(
-            f"training has seen {share:.1%} of the samples",
+            f"training has seen {percent(share)} of the samples",
             hint="train at least one whole epoch, and number the samples from 0",
         )
     config = config_of(overridden({}, {"flags": flag_changes(precision, budget)}))

@@ -22,6 +22,7 @@ from labelfix.errors import ConfigError, ReportError
 from labelfix.report.io import read_report_table, report_file
 from labelfix.report.view import LABEL, ReportView
 from labelfix.utils.files import atomic_path, refuse_overwriting_inputs
+from labelfix.utils.text import percent
 
 ERROR_RATE = "max-error-rate"
 """The name of the check of the share of wrong labels."""
@@ -193,12 +194,14 @@ def _expected(view: ReportView, is_open: NDArray[np.bool_], share: float) -> flo
 def _check_rate(rate: ErrorRate, most: float, *, sure: bool) -> Check:
     compared = rate.high if sure else rate.estimate
     passed = compared <= most
-    between = f"{rate.low:.2%} to {rate.high:.2%} with a probability of 90 %"
+    between = f"{percent(rate.low, 2)} to {percent(rate.high, 2)} with a probability of 90 %"
     known = f"{rate.decided:,} of {rate.samples:,} decided by people" if rate.decided else ""
     notes = "; ".join(filter(None, [between, known]))
-    what = f"{rate.estimate:.2%} of the labels are wrong by the estimate ({notes})"
+    what = f"{percent(rate.estimate, 2)} of the labels are wrong by the estimate ({notes})"
     which = "the upper end is" if sure else "that is"
-    action = f"{which} within {most:.2%}" if passed else f"{which} more than {most:.2%}"
+    action = (
+        f"{which} within {percent(most, 2)}" if passed else f"{which} more than {percent(most, 2)}"
+    )
     return Check(ERROR_RATE, passed, f"{what}: {action}", ())
 
 

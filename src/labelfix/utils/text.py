@@ -81,7 +81,7 @@ def rate(per_second: float) -> str:
 def percent(share: float, digits: int = 1) -> str:
     """Return a share as ``78.0 %``, so that only certainty reads as 100 % and only none as 0 %."""
     step = 10.0**-digits / 100
-    if 1 - step < share < 1:
+    if 1 - step / 2 < share < 1:
         return f">{100 * (1 - step):.{digits}f} %"
     if 0 < share < step / 2:
         return f"<{100 * step:.{digits}f} %"

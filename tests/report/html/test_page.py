@@ -39,6 +39,7 @@ from labelfix.report.summary import summarize
 from labelfix.report.view import ReportView
 from labelfix.types import DatasetSource
 from labelfix.utils.progress import no_progress
+from labelfix.utils.text import percent
 
 MEGABYTES = 15e6
 
@@ -93,11 +94,11 @@ def test_an_audit_writes_the_page_and_show_writes_the_same_one_anew(small_run, t
 def test_the_figures_are_those_of_show(small_run):
     shown = json.loads(labelfix("show", small_run, "--json").stdout)
     page = read_page(small_run)
-    assert page.by_id["noise-rate"] == f"{shown['noise_rate']:.1%}"
+    assert page.by_id["noise-rate"] == percent(shown["noise_rate"])
     assert page.by_id["flagged"] == f"{shown['flagged']:,}"
-    assert page.by_id["expected-precision"] == f"{shown['expected_precision']:.1%}"
+    assert page.by_id["expected-precision"] == percent(shown["expected_precision"])
     low, high = shown["noise_rate_interval"]
-    assert f"{low:.1%} to {high:.1%}" in page.by_id["found"]
+    assert f"{percent(low)} to {percent(high)}" in page.by_id["found"]
     for row in shown["by_class"]:
         assert page.of("td", **{"data-value": str(row["flagged"])})
         assert page.of("td", **{"data-value": str(row["noise_rate"])})

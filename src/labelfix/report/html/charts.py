@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from labelfix.report.html.calibration import CheckedBin, Expectation
 from labelfix.report.training_log import Diagnosis, EpochSummary, LayerDistance, Training
-from labelfix.utils.text import plain
+from labelfix.utils.text import percent, plain
 
 WIDTH, HEIGHT = 520, 250
 LEFT, RIGHT, TOP, BOTTOM = 48, 22, 14, 44
@@ -79,7 +79,7 @@ class Axis:
 
     def written(self, value: float) -> str:
         """Return a number of this axis as text."""
-        return f"{value:.0%}" if self.kind == "share" else f"{value:,.10g}"
+        return percent(value, 0) if self.kind == "share" else f"{value:,.10g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,7 +427,12 @@ def histogram(expectation: Expectation) -> Markup:
     bins = expectation.bins
     top = max(bin.count for bin in bins) ** 0.5
     bars = [
-        Bar(b.low, b.high, b.count**0.5, f"{b.low:.0%} to {b.high:.0%}: {b.count:,} samples")
+        Bar(
+            b.low,
+            b.high,
+            b.count**0.5,
+            f"{percent(b.low, 0)} to {percent(b.high, 0)}: {b.count:,} samples",
+        )
         for b in bins
     ]
     chart = Chart(
@@ -459,7 +464,8 @@ def calibration_chart(bins: tuple[CheckedBin, ...]) -> Markup:
             b.wrong,
             b.low,
             b.high,
-            f"promised {b.promised:.0%}, found {b.wrong:.0%} ({b.low:.0%} to {b.high:.0%}) "
+            f"promised {percent(b.promised, 0)}, found {percent(b.wrong, 0)} "
+            f"({percent(b.low, 0)} to {percent(b.high, 0)}) "
             f"of {b.count:,}",
         )
         for b in bins

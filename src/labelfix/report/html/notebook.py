@@ -56,7 +56,8 @@ class Told:
         if self.noise_rate is None or self.interval is None:
             return "estimated share of wrong labels: unknown"
         low, high = self.interval
-        return f"estimated share of wrong labels: {self.noise_rate:.1%} ({low:.1%} to {high:.1%})"
+        interval = f"{percent(low)} to {percent(high)}"
+        return f"estimated share of wrong labels: {percent(self.noise_rate)} ({interval})"
 
     def as_text(self) -> str:
         """Return three lines."""

@@ -58,7 +58,7 @@ from labelfix.report.view import ReportView
 from labelfix.types import Label
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, no_progress
-from labelfix.utils.text import plain
+from labelfix.utils.text import percent, plain
 
 HERE = Path(__file__).parent
 LONGEST_NAME, LONGEST_TEXT = 160, 5000
@@ -203,12 +203,12 @@ def _name(label: Label | None, longest: int = LONGEST_NAME) -> str:
 
 def _percent(share: float | None) -> str:
     """Return a share as percent."""
-    return "unknown" if share is None else f"{share:.1%}"
+    return "unknown" if share is None else percent(share)
 
 
 def _odds(probability: float) -> str:
     """Return a probability as ``labelfix show`` does: only certainty reads as 100 %."""
-    return _percent(probability) if probability <= 0.999 or probability == 1 else ">99.9%"
+    return percent(probability)
 
 
 def _count(number: float) -> str:
