@@ -11,7 +11,7 @@ from labelfix.cli.main import app
 
 
 def labelfix(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run ``labelfix`` with some arguments; what it prints and its exit code are as of a process."""
+    """Run ``labelfix``; what it prints and its exit code are as of a process."""
     command = ["labelfix", *map(str, args)]
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
     place = contextlib.chdir(cwd) if cwd is not None else contextlib.nullcontext()
