@@ -1,17 +1,19 @@
-"""A review in a real browser: keys, undo, batches, other tabs, and a server that is killed."""
+"""A review in a real browser: keys, undo, the grid, the export, other tabs, a killed server."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser import Browser, until
+from command import labelfix
 from review_run import HOSTILE_CLASS, SCRIPT, Page, served, write_images, write_run
 
 from labelfix.data.decisions import read_decisions
 
 CLASSES = ("cat", "dog", "emu", HOSTILE_CLASS)
 READY = "return document.body.dataset.row && document.getElementById('tally').textContent"
-PAIRS = "return document.querySelectorAll('#pair-view:not([hidden]) #pairs button').length"
+TILES = "return [...document.querySelectorAll('#grid:not([hidden]) .tile')].map(t => t.ariaLabel)"
 CHOOSE = """
 const select = document.getElementById(arguments[0]);
 select.value = arguments[1];
@@ -107,34 +109,66 @@ def test_sixty_decisions_by_keyboard_outlive_a_reload_and_a_kill(
         )
 
 
-def test_a_batch_is_looked_at_chosen_from_accepted_and_taken_back(
+def test_a_pair_in_the_grid_is_chosen_from_applied_and_taken_back(
     reviewer: Reviewer, run: Path
 ) -> None:
     browser = reviewer.browser
-    browser.press("b")
-    until(lambda: browser.run(PAIRS))
-    pair = next(b for b in browser.find_all("#pairs button") if "cat" in b.text.split("→")[0])
-    suggested = browser.run("return arguments[0].querySelector('.suggested').textContent", pair)
-    pair.click()
-    until(lambda: len(browser.shown("#grid button")) == 30)
-    until(
-        lambda: browser.run(
-            "return [...document.querySelectorAll('#grid img')].every(i => i.naturalWidth)"
-        )
-    )
-    for cell in browser.shown("#grid button")[:3]:
-        cell.click()
-    browser.find("#grid-accept").click()
-    until(lambda: len(read_decisions(run)) == 27)
+    browser.press("g")
+    until(lambda: len(browser.run(TILES)) == 24)
+    assert any(label.startswith("undecided") for label in browser.run(TILES))  # a random check
+    browser.run(CHOOSE, "grid-pair", "0,1")
+    until(lambda: [label.startswith("accept ") for label in browser.run(TILES)] == [True] * 24)
+    loaded = "return [...document.querySelectorAll('.tile img')].every(i => i.naturalWidth)"
+    until(lambda: browser.run(loaded))
+    browser.press("k", "ARROW_DOWN", "SPACE", "ARROW_RIGHT", "SPACE", "SPACE", "d", "z")
+    assert [label.split()[0] for label in browser.run(TILES)][:1] == ["keep"]
+    assert "accept 21, keep 2, leave 1" in reviewer.text("#grid-apply")
+    browser.press("ENTER")
+    until(lambda: len(read_decisions(run)) == 23)
     held = read_decisions(run).values()
-    assert {(d.action, str(d.label)) for d in held} == {("relabel", suggested)}
+    assert sorted(d.action for d in held) == ["keep"] * 2 + ["relabel"] * 21
     assert len({d.batch for d in held}) == 1
-    until(lambda: browser.run(PAIRS))
-    browser.press("ESCAPE")
-    until(lambda: not browser.shown("#batch-dialog"))
+    until(lambda: len(browser.run(TILES)) == 6)
+    assert "s each" in reviewer.text("#tally")
     browser.press("z")
     until(lambda: not read_decisions(run))
+    until(lambda: len(browser.run(TILES)) == 24)
+    browser.press("ESCAPE")
+    until(lambda: browser.shown("#sample"))
     assert browser.console() == []
+
+
+def test_a_review_is_gone_through_in_the_grid_and_exported(
+    reviewer: Reviewer, run: Path, tmp_path: Path
+) -> None:
+    browser = reviewer.browser
+    browser.press("g")
+    presses = 0
+    while not browser.shown("#finish"):
+        until(lambda: browser.run(TILES) or browser.shown("#finish"))
+        row = reviewer.row
+        browser.press("ENTER")
+        until(lambda row=row: reviewer.row != row or browser.shown("#finish"))
+        presses += 1
+    assert presses <= 8
+    assert len(read_decisions(run)) == 120
+    until(lambda: "0 without a decision" in reviewer.text("#before-after"))
+    browser.run(CHOOSE, "export-format", "csv")
+    field = browser.find("#export-to")
+    field.clear()
+    field.send_keys(str(tmp_path / "page.csv"))
+    words = shlex.split(reviewer.text("#export-command"))
+    browser.press("ENTER")
+    until(lambda: "120 of 160 labels changed" in reviewer.text("#export-result"))
+    assert words[:2] + words[3:] == [
+        "labelfix", "export", str(tmp_path / "page.csv"), "--format", "csv",
+    ]  # fmt: skip
+    assert labelfix("export", run, tmp_path / "command.csv").returncode == 0
+    assert (tmp_path / "page.csv").read_bytes() == (tmp_path / "command.csv").read_bytes()
+    browser.find("#export-run").click()
+    until(lambda: "there already" in reviewer.text("#export-result"))
+    assert browser.shown("#export-result.failed")
+    assert not [line for line in browser.console() if "409" not in line]
 
 
 def test_another_class_is_found_by_typing(reviewer: Reviewer, run: Path) -> None:
@@ -171,8 +205,8 @@ def test_names_that_are_scripts_stay_text(reviewer: Reviewer) -> None:
         reviewer.press("ARROW_RIGHT")
     assert SCRIPT in "".join(seen)
     assert HOSTILE_CLASS in seen
-    browser.press("b")
-    until(lambda: browser.run(PAIRS))
+    browser.press("g")
+    until(lambda: browser.run(TILES))
     assert "taken" not in browser.driver.title
     assert browser.find_all("img[src='x']") == []
     assert browser.console() == []

@@ -44,7 +44,8 @@ def test_the_end_says_what_became_of_the_labels(visitor: Visitor) -> None:
     for c in classes.values():
         assert c["after"] == c["before"] - c["away"] + c["to"] - c["dropped"]
     assert sum(c["away"] for c in classes.values()) == 1
-    assert end["left"]["low"] <= end["left"]["high"]
+    low, high = end["rate_after_interval"]
+    assert low <= end["rate_after"] <= high
 
 
 @pytest.mark.parametrize("least", ["2", "-1", "nan", "x"])

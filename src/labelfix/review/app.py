@@ -179,8 +179,7 @@ class _Routes:
         least = _probability(_parsed(asked.get("min_probability", str(USUAL_PROBABILITY))))
         drop = asked.get("drop") == "true"
         found = finish_of(self._session, min_probability=least, drop=drop)
-        left = asdict(self._session.estimate().left)
-        return _json({**found.to_json(), "left": left, **asdict(self._session.counts())})
+        return _json({**found.to_json(), **asdict(self._session.counts())})
 
     async def export(self, request: Request) -> Response:
         """Write the data set; a fault comes as its message and its hint."""

@@ -36,14 +36,10 @@ function row(head, ...cells) {
 }
 
 function showBeforeAfter(found) {
-  const share = found.noise_rate;
-  const interval = found.noise_rate_interval;
-  const before = share === null ? "not known" : `about ${percent(share)}` +
+  const said = (share, interval) => share === null ? "not known" : `about ${percent(share)}` +
     (interval ? `, between ${percent(interval[0])} and ${percent(interval[1])}` : "");
-  const kept = Math.max(1, found.samples - found.left_out);
-  const after = share === null ? "not known" : `${range(found.left)} of ${number(kept)}, about ${percent(found.left.expected / kept)}`;
   at("before-after").replaceChildren(
-    row("Wrong labels (estimated)", before, after),
+    row("Wrong labels (estimated)", said(found.noise_rate, found.noise_rate_interval), said(found.rate_after, found.rate_after_interval)),
     row("Flagged labels", number(found.flagged), `${number(found.undecided)} without a decision`),
     row("Samples", number(found.samples), number(found.samples - found.left_out)),
   );

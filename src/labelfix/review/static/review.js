@@ -3,8 +3,8 @@
 
 const PAGE = 20;        // samples fetched at a time
 const PREFETCH = 4;     // pictures loaded before they are needed
-const GRID = 200;       // samples of one batch
 const CLASSES_SHOWN = 60;
+const PACE = 30;        // decisions whose median time foretells the rest
 
 const at = (id) => document.getElementById(id);
 const state = {
@@ -17,7 +17,8 @@ const state = {
   mine: readMine(),     // what this tab has decided, to take back one after the other
   version: null,        // how often the decisions have changed, by anybody
   view: 0,              // rises with every new view, so that late answers are dropped
-  grid: null,
+  since: 0,             // when the sample was shown that is decided next
+  pace: [],             // seconds that each of the last decisions took
 };
 
 // ---- talking to the server ------------------------------------------------------------------
@@ -47,8 +48,14 @@ function pictureOf(row, size) {
   return `/picture/${row}/${size}?v=${state.start.version}`;
 }
 
-function viewQuery(limit, after) {
+function viewQuery(limit, after, pair) {
   const query = new URLSearchParams({ kind: at("kind").value, state: at("state").value, limit, after });
+  if (document.body.dataset.mode === "grid") query.set("state", "undecided");
+  if (pair) {
+    query.set("kind", "label");
+    query.set("given", pair.given);
+    query.set("suggested", pair.suggested);
+  }
   if (at("class").value) query.set("class", at("class").value);
   if (at("split").value) query.set("split", at("split").value);
   return `/api/queue?${query}`;
@@ -67,8 +74,8 @@ function nameOf(code) {
   return code === null || code < 0 ? "no label" : String(state.start.classes[code]) || "(empty name)";
 }
 
-const percent = (value) => value === null ? "?" : value > 0.995 && value < 1 ? "over 99 %"
-  : value < 0.005 && value > 0 ? "under 1 %" : `${Math.round(100 * value)} %`;
+const percent = (value) => value === null ? "?" : value > 0.995 && value < 1 ? "over 99\u00a0%"
+  : value < 0.005 && value > 0 ? "under 1\u00a0%" : `${Math.round(100 * value)}\u00a0%`;
 const number = (value) => Number(value).toLocaleString("en");
 const words = (kind) => kind.replaceAll("_", " ");
 
@@ -91,6 +98,8 @@ function phrase(decision) {
 
 async function openView() {
   const view = ++state.view;
+  if (document.body.dataset.mode === "grid") setMode("single");
+  state.since = performance.now();
   const found = await ask(viewQuery(PAGE, -1));
   if (view !== state.view) return;
   Object.assign(state, { items: found.items, here: 0, more: found.more, total: found.total });
@@ -133,7 +142,12 @@ function drawProgress() {
 function setMode(mode) {
   document.body.dataset.mode = mode;
   for (const id of ["stage", "sample"]) at(id).hidden = mode !== "single";
-  for (const id of ["finish"]) at(id).hidden = mode !== id;
+  for (const id of ["grid", "finish"]) at(id).hidden = mode !== id;
+}
+
+function focusMode() {
+  if (document.body.dataset.mode === "grid") goToTile(grid.here);
+  else at(document.body.dataset.mode === "finish" ? "finish" : "sample").focus({ preventScroll: true });
 }
 
 function show() {
@@ -161,6 +175,10 @@ function showEnd() {
     : "You have seen all of this view";
   openFinish(`${filtered}: ${number(state.viewDecided ?? 0)} of ${number(state.total)} decided. ` +
     "Export below, choose another view above, or look again at what you skipped.").catch(alarm);
+}
+
+function changeView() {
+  return document.body.dataset.mode === "grid" ? openGrid() : openView();
 }
 
 function backToSamples() {
@@ -321,6 +339,7 @@ async function decide(action, label) {
     }
     takeIn(done.changed);
     remember(done.changed);
+    keepPace(1);
     progress(done.progress);
     if (!seen) { state.viewDecided += 1; drawProgress(); }
     say(`${phrase(done.changed[0].decision)}: ${item.sample_id}`);
@@ -390,12 +409,29 @@ function move(step) {
 function progress(counts) {
   state.version = counts.version;
   at("tally").textContent = `${number(counts.suspects_decided)} of ${number(counts.suspects)} suspects decided` +
-    ` (${number(counts.keep)} kept, ${number(counts.relabel)} relabeled, ${number(counts.unsure)} not sure, ${number(counts.drop)} dropped` +
+    `${paceText(counts.suspects - counts.suspects_decided)} (${number(counts.keep)} kept, ${number(counts.relabel)} relabeled, ${number(counts.unsure)} not sure, ${number(counts.drop)} dropped` +
     " in all)";
   state.counts = counts;
   state.decided = counts.keep + counts.relabel + counts.unsure + counts.drop;
   clearTimeout(progress.timer);
   progress.timer = setTimeout(() => { refreshEstimate().catch(() => {}); }, 250);
+}
+
+// Takes the time since the last decision as that of these.
+function keepPace(count) {
+  const now = performance.now();
+  const each = (now - state.since) / 1000 / count;
+  state.pace = [...state.pace, ...Array(Math.min(count, PACE)).fill(each)].slice(-PACE);
+  state.since = now;
+}
+
+function paceText(left) {
+  if (state.pace.length < 3) return "";
+  const median = state.pace.toSorted((a, b) => a - b)[Math.floor(state.pace.length / 2)];
+  const each = `, ${median < 10 ? median.toFixed(1) : Math.round(median)} s each`;
+  const minutes = Math.max(1, Math.round(median * left / 60));
+  if (!left) return each;
+  return each + (minutes === 1 ? ", 1 minute left" : minutes < 100 ? `, ${minutes} minutes left` : `, ${(minutes / 60).toFixed(1)} hours left`);
 }
 
 function range(count) {
@@ -491,114 +527,12 @@ function classKey(event) {
   if (event.key === "Enter" && !event.isComposing) { chooseClass(state.choice); event.preventDefault(); }
 }
 
-// ---- batches --------------------------------------------------------------------------------
-
-async function openBatches() {
-  at("grid-view").hidden = true;
-  at("pair-view").hidden = false;
-  at("pairs").replaceChildren();
-  if (!at("batch-dialog").open) at("batch-dialog").showModal();
-  const found = await ask("/api/pairs").catch((error) => { alarm(error); return { pairs: [] }; });
-  at("pairs").replaceChildren(...found.pairs.map((pair) => {
-    const line = element("li");
-    const button = element("button");
-    button.type = "button";
-    const name = element("span");
-    name.append(element("b", nameOf(pair.given), "given"), " \u2192 ", element("b", nameOf(pair.suggested), "suggested"));
-    button.append(name, element("span", number(pair.count), "muted"));
-    button.addEventListener("click", () => openGrid(pair));
-    line.append(button);
-    return line;
-  }));
-  if (!found.pairs.length) at("pairs").append(element("li", "No suspect is left without a decision."));
-}
-
-async function openGrid(pair) {
-  const query = new URLSearchParams({ kind: "label", state: "undecided", limit: GRID, after: -1, given: pair.given, suggested: pair.suggested });
-  const found = await ask(`/api/queue?${query}`).catch((error) => { alarm(error); return null; });
-  if (!found) return;
-  if (!found.items.length) { await openBatches(); return; }
-  state.grid = { pair, items: found.items, picked: new Set(found.items.map((item) => item.row)) };
-  at("pair-view").hidden = true;
-  at("grid-view").hidden = false;
-  const text = at("grid-text");
-  text.replaceChildren("Given ", element("b", nameOf(pair.given), "given"), ", suggested ", element("b", nameOf(pair.suggested), "suggested"),
-    `: ${found.more ? `the first ${number(found.items.length)} of ${number(found.items.length + found.more)}` : `all ${number(found.items.length)}`}. ` +
-    "Deselect those where the suggestion is wrong; they stay undecided.");
-  at("grid").replaceChildren(...found.items.map(gridCell));
-  at("grid").scrollTop = 0;
-  countPicked();
-  at("grid").firstElementChild.focus();
-}
-
-function gridCell(item) {
-  const cell = element("button");
-  cell.type = "button";
-  cell.setAttribute("aria-pressed", "true");
-  if (state.start.has_pictures) {
-    const picture = element("img");
-    picture.loading = "lazy";
-    picture.src = pictureOf(item.row, "small");
-    picture.alt = "";
-    cell.append(picture);
-  } else if (state.start.has_texts) {
-    cell.append(preview(item.row, ""));
-  }
-  const name = element("span", item.sample_id);
-  name.title = item.sample_id;
-  cell.append(name, element("span", `wrong: ${percent(item.probability)}`, "muted"));
-  cell.addEventListener("click", () => {
-    const isPicked = !state.grid.picked.delete(item.row);
-    if (isPicked) state.grid.picked.add(item.row);
-    cell.setAttribute("aria-pressed", String(isPicked));
-    countPicked();
-  });
-  return cell;
-}
-
-function countPicked() {
-  const count = state.grid.picked.size;
-  at("grid-accept").textContent = `Take ${nameOf(state.grid.pair.suggested)} for ${number(count)}`;
-  at("grid-accept").disabled = at("grid-keep").disabled = !count;
-}
-
-function pickNone() {
-  state.grid.picked.clear();
-  for (const cell of at("grid").children) cell.setAttribute("aria-pressed", "false");
-  countPicked();
-}
-
-async function decideGrid(action) {
-  if (state.busy) return;
-  state.busy = true;
-  const { pair, items, picked } = state.grid;
-  const label = action === "relabel" ? pair.suggested : undefined;
-  const decisions = items.filter((item) => picked.has(item.row))
-    .map((item) => ({ row: item.row, sample_id: item.sample_id, action, label, seen: null }));
-  try {
-    const done = await ask("/api/decide", { decisions, batch: true });
-    if (done.changed_count) remember(done.changed);
-    progress(done.progress);
-    const others = done.conflict_count ? `; ${number(done.conflict_count)} were decided in another tab and stay as they are` : "";
-    say(`${number(done.changed_count)} decided${others}`);
-    state.busy = false;
-    await openBatches();
-    at("batch-close").focus();
-    await openView();
-  } catch (error) {
-    alarm(error);
-  } finally {
-    state.busy = false;
-  }
-}
-
 // ---- keys, and the start --------------------------------------------------------------------
 
-function zoom() {
-  const item = state.items[state.here];
+function zoom(item) {
   if (!item || !state.start.has_pictures) return;
   at("zoomed").src = pictureOf(item.row, "full");
-  at("zoomed").alt = at("picture").alt;
+  at("zoomed").alt = `${item.sample_id}, given as ${nameOf(item.given)}`;
   at("zoom-dialog").showModal();
 }
 
@@ -610,14 +544,14 @@ const KEYS = {
   d: () => decide("drop"),
   z: undo, Backspace: undo,
   ArrowLeft: () => move(-1), ArrowRight: () => move(1),
-  " ": zoom,
-  b: () => { openBatches().catch(alarm); },
+  " ": () => zoom(state.items[state.here]),
+  g: () => { openGrid().catch(alarm); },
   f: () => { openFinish("").catch(alarm); },
   "?": () => at("help-dialog").showModal(),
 };
 
 const FINISH_KEYS = {
-  z: undo, Backspace: undo, Escape: backToSamples, ArrowLeft: backToSamples, f: backToSamples, "?": KEYS["?"],
+  z: undo, Backspace: undo, Escape: backToSamples, ArrowLeft: backToSamples, f: backToSamples, g: KEYS.g, "?": KEYS["?"],
 };
 
 function takeSuggested() {
@@ -634,6 +568,7 @@ function onKey(event) {
   if (onButton && event.key === " ") return;  // space presses a button that has the focus
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (document.body.dataset.mode === "finish") { pressOf(event, FINISH_KEYS[key]); return; }
+  if (document.body.dataset.mode === "grid") { gridKey(event, key); return; }
   const item = state.items[state.here];
   const choice = /^[1-9]$/.test(key) && item ? item.top[Number(key) - 1] : undefined;
   pressOf(event, choice ? () => decideClass(choice[0]) : KEYS[key]);
@@ -658,19 +593,18 @@ function wire() {
   const clicks = {
     keep: KEYS.k, take: KEYS.s, choose: openClasses, unsure: KEYS.u, drop: KEYS.d, undo, "undo-end": undo, "open-finish": KEYS.f, "finish-back": backToSamples,
     back: KEYS.ArrowLeft, skip: KEYS.ArrowRight, again: () => { openView().catch(alarm); },
-    "open-batch": KEYS.b, "open-help": KEYS["?"], "picture-frame": zoom,
+    "open-grid": KEYS.g, "open-help": KEYS["?"], "picture-frame": KEYS[" "],
     "zoom-close": () => at("zoom-dialog").close(), "help-close": () => at("help-dialog").close(),
-    "batch-close": () => at("batch-dialog").close(), "grid-back": KEYS.b, "grid-none": pickNone,
-    "grid-accept": () => decideGrid("relabel"), "grid-keep": () => decideGrid("keep"),
   };
   for (const [id, action] of Object.entries(clicks)) at(id).addEventListener("click", action);
   for (const id of ["kind", "class", "split", "state"]) {
-    at(id).addEventListener("change", () => { at(id).blur(); openView().catch(alarm); });
+    at(id).addEventListener("change", () => { at(id).blur(); changeView().catch(alarm); });
   }
   for (const dialog of document.querySelectorAll("dialog")) {
-    dialog.addEventListener("close", () => at("sample").focus({ preventScroll: true }));
+    dialog.addEventListener("close", focusMode);
   }
   wireFinish();
+  wireGrid();
   at("filters").addEventListener("submit", (event) => event.preventDefault());
   at("picture").addEventListener("load", pictureLoaded);
   at("picture").addEventListener("error", () => { pictureFailed(); });
