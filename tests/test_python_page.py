@@ -24,7 +24,7 @@ pred_probs = np.full((120, 3), .1) + .7 * np.eye(3)[true]
 def test_the_lines_of_python_run_in_the_order_of_the_page(small_data: Path, tmp_path: Path) -> None:
     shutil.copytree(small_data, tmp_path / "photos")
     blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     texts, topics = sentences(20)
     words = f"texts, topics = {texts!r}, {topics!r}\n"
     done = subprocess.run(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from labelfix.api import audit
     from labelfix.errors import LabelfixError
     from labelfix.exports.export import export
+    from labelfix.pipeline.cross_fit import cross_fit
     from labelfix.pipeline.label_issues import LabelIssues, find_label_issues
     from labelfix.pipeline.probabilities import audit_pred_probs
     from labelfix.pipeline.result import AuditResult, open_run
@@ -27,6 +28,7 @@ __all__ = [
     "__version__",
     "audit",
     "audit_pred_probs",
+    "cross_fit",
     "export",
     "find_label_issues",
     "open_run",
@@ -40,6 +42,7 @@ _MODULE_OF = {
     "LabelfixError": "labelfix.errors",
     "audit": "labelfix.api",
     "audit_pred_probs": "labelfix.pipeline.probabilities",
+    "cross_fit": "labelfix.pipeline.cross_fit",
     "export": "labelfix.exports.export",
     "find_label_issues": "labelfix.pipeline.label_issues",
     "open_run": "labelfix.pipeline.result",

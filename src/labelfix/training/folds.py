@@ -42,7 +42,7 @@ def plan_folds(
     _explain_small_classes(exclusion_reason, dataset, leader, rows, folds, wording)
     return FoldAssignment(
         is_judged=is_judged,
-        fold=_deal(dataset.given_label, leader, is_judged & trains, folds=folds, seed=seed),
+        fold=deal(dataset.given_label, leader, is_judged & trains, folds=folds, seed=seed),
         exclusion_reason=exclusion_reason,
     )
 
@@ -107,7 +107,7 @@ def _explain_small_classes(
         )
 
 
-def _deal(
+def deal(
     given_label: NDArray[np.int64],
     leader: NDArray[np.int64],
     takes_part: NDArray[np.bool_],
@@ -115,6 +115,15 @@ def _deal(
     folds: int,
     seed: int,
 ) -> NDArray[np.int16]:
+    """Return ``(N,)`` the fold that holds each sample out, ``MISSING`` for those that take no part.
+
+    Args:
+        given_label: ``(N,)`` codes.
+        leader: ``(N,)`` the row that stands for each sample: copies of it are in its fold.
+        takes_part: ``(N,)`` bool.
+        folds: F.
+        seed: How they are shuffled.
+    """
     fold = np.full(len(given_label), MISSING, dtype=np.int16)
     rows = np.flatnonzero(takes_part & (leader == np.arange(len(leader))))
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
