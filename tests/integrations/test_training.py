@@ -115,6 +115,10 @@ def test_the_trainer_of_hugging_face(digits, tmp_path, form):
     assert np.array_equal(before, np.full(len(given), EPOCHS))
     assert np.isfinite(trainer.evaluate()["eval_loss"])
     assert np.array_equal(watched.recorder.result().num_updates, before)
+    trainer.args._n_gpu = 2
+    with pytest.raises(LabelfixError, match="one process trains on 2 GPUs"):
+        watch(trainer)
+    trainer.args._n_gpu = 0
     trainer.train_dataset = datasets.Dataset.from_dict({"pixels": values})
     with pytest.raises(LabelfixError, match="no labels; their columns are: pixels"):
         watch(trainer)

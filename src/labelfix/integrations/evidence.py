@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from labelfix.arguments import checks_arguments
@@ -122,16 +123,25 @@ class TrainingWatch:
         self._labels = torch.tensor(given.values.to_numpy(), dtype=torch.int64)
         self._names = class_names or given.categories
         self._recorder: EvidenceRecorder | None = None
+        self._of_all: EvidenceRecorder | None = None
+        self._processes = 1
 
     @property
     def recorder(self) -> EvidenceRecorder:
-        """Return what was recorded.
+        """Return what was recorded, by all processes together.
 
         Raises:
-            ConfigError: Nothing was.
+            ConfigError: Nothing was, or it was not gathered from the processes.
         """
+        if self._of_all is not None:
+            return self._of_all
         if self._recorder is None:
             raise ConfigError("no step of training was seen", hint="train first")
+        if self._processes > 1:
+            raise ConfigError(
+                f"this process saw its own samples only, as one of {self._processes}",
+                hint="call gather() in every process, or train to the end",
+            )
         return self._recorder
 
     def observe(self, rows: Tensor, logits: Tensor) -> None:
@@ -143,6 +153,8 @@ class TrainingWatch:
         """
         if self._recorder is None:
             self._recorder = EvidenceRecorder(len(self._labels), int(logits.shape[-1]))
+            self._processes = _processes()
+        self._of_all = None
         labels = self._labels[rows.to(self._labels.device)]
         self._recorder.update(rows, logits.detach(), labels)
 
@@ -158,14 +170,42 @@ class TrainingWatch:
             budget=budget,
         )
 
+    def gather(self) -> None:
+        """Sum what the processes of a distributed training have seen; each of them has to call it.
+
+        Alone it does nothing.
+        """
+        state = self.state()
+        if state and _processes() > 1:
+            self._of_all = self._recorder_of(state)
+
     def state(self) -> dict[str, Tensor]:
-        """Return what was recorded so far, to go on from; nothing before the first step."""
+        """Return what was recorded so far, to go on from; nothing before the first step.
+
+        In a distributed training it is the sum of all processes, each of which has to call this.
+        """
         state = {} if self._recorder is None else self._recorder.state_dict()
-        return {name: values.clone() for name, values in state.items()}
+        state = {name: values.clone() for name, values in state.items()}
+        if state and _processes() > 1:
+            for values in state.values():
+                dist.all_reduce(values)
+        return state
 
     def go_on_from(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` returned."""
+        """Take up what `state` returned; of several processes, the first one does."""
         if not state:
             return
-        self._recorder = EvidenceRecorder(len(self._labels), int(state["probs"].shape[1]))
-        self._recorder.load_state_dict(state)
+        self._processes, self._of_all = _processes(), None
+        if self._processes > 1 and dist.get_rank() > 0:
+            state = {name: torch.zeros_like(values) for name, values in state.items()}
+        self._recorder = self._recorder_of(state)
+
+    def _recorder_of(self, state: dict[str, Tensor]) -> EvidenceRecorder:
+        recorder = EvidenceRecorder(len(self._labels), int(state["probs"].shape[1]))
+        recorder.load_state_dict(state)
+        return recorder
+
+
+def _processes() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -27,7 +27,8 @@ class LabelEvidence(Callback):
 
     The training step has to return ``{"loss": loss, "logits": logits, "rows": rows}``: the
     ``(B, K)`` logits, and the ``(B,)`` numbers of the samples, which the data set gives beside
-    them. What was recorded is kept in checkpoints. Every process records the samples that it sees.
+    them. What was recorded is kept in checkpoints. Of several processes, each records the samples
+    that it sees, and the sum of all is there in each when training ends.
 
     Args:
         labels: ``(N,)`` positions of classes: the labels that are trained on.
@@ -54,6 +55,10 @@ class LabelEvidence(Callback):
                 hint='return {"loss": loss, "logits": logits, "rows": rows} from training_step',
             )
         self._watched.observe(outputs["rows"], outputs["logits"])
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Sum what all processes have seen."""
+        self._watched.gather()
 
     def label_issues(
         self, *, precision: float | None = None, budget: int | None = None

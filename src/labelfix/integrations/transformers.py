@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from transformers import TrainerCallback
 
 from labelfix.errors import ConfigError
 from labelfix.integrations.evidence import TrainingWatch
@@ -67,10 +68,22 @@ class _Hooks:
         self._watched.observe(rows, logits)
 
 
+class _AtTheEnd(TrainerCallback):
+    """Sums what all processes have seen, when training ends."""
+
+    def __init__(self, watched: TrainingWatch) -> None:
+        self._watched = watched
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Sum it."""
+        self._watched.gather()
+
+
 def watch(trainer: "Trainer", *, class_names: Sequence[Label] | None = None) -> TrainingWatch:
     """Record what a trainer sees of each sample, from now on; call it before ``train()``.
 
-    Every process records the samples that it sees itself.
+    Of several processes, each records the samples that it sees, and the sum of all is there in each
+    when training ends.
 
     Args:
         trainer: Its model takes named inputs and returns ``logits`` ``(B, K)``; its training data
@@ -78,8 +91,14 @@ def watch(trainer: "Trainer", *, class_names: Sequence[Label] | None = None) -> 
         class_names: K names; ``None`` takes those of a ``ClassLabel``, if there is one.
 
     Raises:
-        ConfigError: There are no training data, or they have no labels.
+        ConfigError: There are no training data, they have no labels, or one process trains on
+            several GPUs.
     """
+    if trainer.args.n_gpu > 1:  # copies of the model, in threads: nobody knows whose rows are whose
+        raise ConfigError(
+            f"one process trains on {trainer.args.n_gpu} GPUs",
+            hint="start a process for each GPU with torchrun, or make one visible",
+        )
     data: Any = trainer.train_dataset
     model: Any = trainer.model
     if data is None or not hasattr(data, "__len__") or not len(data):
@@ -108,4 +127,5 @@ def watch(trainer: "Trainer", *, class_names: Sequence[Label] | None = None) -> 
     hooks = _Hooks(watched)
     model.register_forward_pre_hook(hooks.before, with_kwargs=True, prepend=True)
     model.register_forward_hook(hooks.after)
+    trainer.add_callback(_AtTheEnd(watched))
     return watched
