@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 from small_report import Sample, report_of
 
@@ -97,3 +98,12 @@ def test_read_report_gives_a_data_frame(tmp_path: Path) -> None:
     write_report(report_of([Sample("a.png"), Sample("b.png", 1)]), tmp_path / "report.parquet")
     frame = labelfix.read_report(str(tmp_path))
     assert frame["sample_id"].tolist() == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("how", [{}, {"progress": False}, {"on_progress": lambda progress: None}])
+def test_progress_is_shown_on_a_terminal_unless_it_is_not_wanted(how, monkeypatch, capsys):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    labelfix.audit((rng.normal(0, 1, (60, 4)) + 4 * np.eye(2, 4)[labels], labels), **how)
+    assert ("training" in capsys.readouterr().err) == (not how)

@@ -40,7 +40,8 @@ AUDIT = [
     "epochs", "learning_rate", "train_batch_size", "distance", "self_labeling", "seed", "cache",
     "image_column", "label_column", "id_column", "split_column", "precision", "budget",
     "issue_threshold", "overwrite", "resume", "half_rate", "decisions", "on_progress",
-    "test_split", "label_missing", "follow_links", "max_pixels", "value_range", "config", "time",
+    "progress", "test_split", "label_missing", "follow_links", "max_pixels", "value_range",
+    "config", "time",
 ]  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """An audit from plain keywords, of the same shape as the command."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from labelfix.pipeline.result import AuditResult, in_temporary_run
 from labelfix.pipeline.samples import audit as run_audit
 from labelfix.pipeline.samples import audit_samples, trains_whole_network
 from labelfix.utils.progress import OnProgress, no_progress
+from labelfix.utils.progress_bars import shown_progress
 from labelfix.utils.text import seconds_of
 
 
@@ -66,7 +68,8 @@ def audit(
     resume: bool = False,
     half_rate: bool = False,
     decisions: str | Path | None = None,
-    on_progress: OnProgress = no_progress,
+    progress: bool = True,
+    on_progress: OnProgress | None = None,
 ) -> AuditResult:
     """Find the labels of a data set that are probably wrong, and write a report on every sample.
 
@@ -141,15 +144,17 @@ def audit(
         "resume": resume,
         "half_rate": half_rate,
         "decisions": None if decisions is None else Path(decisions),
-        "on_progress": on_progress,
     }
 
     def work(place: Path) -> AuditResult:
-        if isinstance(data, str | os.PathLike):
-            return run_audit(expand_path(data, "data"), place, whole, **how)
-        return audit_samples(
-            lambda: open_object(data, whole.dataset, on_progress), place, None, whole, **how
-        )
+        with _told_progress(on_progress, shown=progress) as tell:
+            if isinstance(data, str | os.PathLike):
+                path = expand_path(data, "data")
+                return run_audit(path, place, whole, on_progress=tell, **how)
+            return audit_samples(
+                lambda: open_object(data, whole.dataset, tell),
+                place, None, whole, on_progress=tell, **how,
+            )  # fmt: skip
 
     if out is not None:
         return work(Path(out))
@@ -158,6 +163,18 @@ def audit(
             "a run without a folder cannot be gone on with", hint=f"name it with {named('out')}"
         )
     return in_temporary_run(work)
+
+
+@contextmanager
+def _told_progress(on_progress: OnProgress | None, *, shown: bool) -> Iterator[OnProgress]:
+    """Yield the caller's own display of progress, or else one where somebody may be looking."""
+    if on_progress is not None:
+        yield on_progress
+    elif not shown:
+        yield no_progress
+    else:
+        with shown_progress(plain_lines=False) as tell:
+            yield tell
 
 
 def _all_of(names: str | Sequence[str] | None) -> tuple[str, ...] | None:

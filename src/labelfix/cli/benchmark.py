@@ -326,7 +326,7 @@ class ResultCollector:
 
 @contextmanager
 def _collect_results(results: Path | None, *, quiet: bool) -> Iterator[ResultCollector]:
-    from labelfix.cli.progress import shown_progress
+    from labelfix.utils.progress_bars import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
         yield ResultCollector(results, on_progress)

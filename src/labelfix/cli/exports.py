@@ -73,8 +73,8 @@ def export(
 ) -> None:  # fmt: skip
     """Write the data set with the labels that were decided or that the audit is sure of."""
     from labelfix.cli.export_tables import print_export
-    from labelfix.cli.progress import shown_progress
     from labelfix.exports.export import export as run_export
+    from labelfix.utils.progress_bars import shown_progress
 
     with shown_progress(quiet=quiet) as on_progress:
         result = run_export(

@@ -157,7 +157,7 @@ def audit(
         raise typer.BadParameter("DATA and --pred-probs exclude each other")
     if force:
         raise typer.BadParameter("--force is for --pred-probs: an audit of DATA refuses no labels")
-    from labelfix.cli.progress import shown_progress
+    from labelfix.utils.progress_bars import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
         from labelfix.api import audit as run_audit
@@ -208,7 +208,7 @@ def audit(
 def _audit_pred_probs(
     files: list[Path], out: Path, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    from labelfix.cli.progress import shown_progress
+    from labelfix.utils.progress_bars import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
         from labelfix.pipeline.probabilities import audit_pred_probs
@@ -306,8 +306,8 @@ def show(
 
 
 def _write_page(run: Path, *, follow_links: bool, as_json: bool) -> None:
-    from labelfix.cli.progress import shown_progress
     from labelfix.report.html.page import rewrite_page
+    from labelfix.utils.progress_bars import shown_progress
 
     with shown_progress(quiet=as_json) as on_progress:
         page = rewrite_page(run, on_progress, follow_links=follow_links)
@@ -342,7 +342,7 @@ def diagnose(
     quiet: opt.Quiet = False,
 ) -> None:
     """Say how far each layer was trained, how stable the network is, and what that promises."""
-    from labelfix.cli.progress import shown_progress
+    from labelfix.utils.progress_bars import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
         from labelfix.diagnose import diagnose as run_diagnosis

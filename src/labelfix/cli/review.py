@@ -30,7 +30,7 @@ def review(
     follow_links: opt.FollowLinks = False,
 ) -> None:
     """Open a page on this machine to decide about the suspects one by one."""
-    from labelfix.cli.progress import shown_progress
+    from labelfix.utils.progress_bars import shown_progress
     from labelfix.utils.text import plain
 
     try:

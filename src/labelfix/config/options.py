@@ -252,13 +252,20 @@ def option_help(name: str) -> str:
     return text.replace("``None``", "leaving it out").replace("``", "")
 
 
+_OF_PROGRAMS = {
+    "progress": "Whether bars show it on a terminal and in Jupyter; not beside ``on_progress``.",
+    "on_progress": "Told how far each stage is.",
+}
+"""Parameters of Python that are no options of the command."""
+
+
 def documents_options(function: F) -> F:
     """Put what the table says of each parameter of a function into its docstring, as ``Args``."""
     lines = ["Args:"]
     with spelled_as_python():
         for name, parameter in inspect.signature(function).parameters.items():
-            if name == "on_progress":
-                lines.append("    on_progress: Told how far each stage is.")
+            if name in _OF_PROGRAMS:
+                lines.append(f"    {name}: {_OF_PROGRAMS[name]}")
                 continue
             option = OPTIONS[name]
             default = _default(option)

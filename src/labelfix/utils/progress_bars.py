@@ -1,8 +1,9 @@
-"""Progress on stderr: bars on a terminal, a few plain lines elsewhere."""
+"""Progress on stderr: bars on a terminal and in Jupyter, a few plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
@@ -17,17 +18,20 @@ PLAIN_EVERY = 30.0
 
 
 @contextmanager
-def shown_progress(*, quiet: bool = False, first: str = "") -> Iterator[OnProgress]:
+def shown_progress(
+    *, quiet: bool = False, first: str = "", plain_lines: bool = True
+) -> Iterator[OnProgress]:
     """Yield what draws progress on stderr for as long as the block runs.
 
     Args:
         quiet: Draw nothing.
+        plain_lines: Whether to print lines where nobody may be looking: into a file, say.
         first: What goes on before the block reports anything; shown on a terminal.
     """
     console = Console(stderr=True)
-    if quiet:
+    if quiet or not (plain_lines or console.is_terminal or console.is_jupyter):
         yield no_progress
-    elif console.is_terminal:
+    elif _draws_bars(console):
         with _bars(console) as bars:
             drawing = _Drawn(bars)
             if first:
@@ -38,6 +42,13 @@ def shown_progress(*, quiet: bool = False, first: str = "") -> Iterator[OnProgre
         lines = _Lines(console)
         yield lines
         lines.end_stage()
+
+
+def _draws_bars(console: Console) -> bool:
+    """Return whether bars can move here; in Jupyter rich moves them by ipywidgets."""
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return console.is_terminal
 
 
 def _bars(console: Console) -> Bars:

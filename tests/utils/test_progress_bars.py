@@ -2,9 +2,9 @@
 
 import pytest
 
-from labelfix.cli import progress as cli_progress
-from labelfix.cli.progress import PLAIN_EVERY, shown_progress
+from labelfix.utils import progress_bars
 from labelfix.utils.progress import Progress
+from labelfix.utils.progress_bars import PLAIN_EVERY, shown_progress
 from labelfix.utils.text import duration, plain, rate
 
 
@@ -18,7 +18,7 @@ class StageTimer:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> StageTimer:
     clock = StageTimer()
-    monkeypatch.setattr(cli_progress, "time", clock)
+    monkeypatch.setattr(progress_bars, "time", clock)
     return clock
 
 
@@ -90,3 +90,13 @@ def test_figures_and_names() -> None:
     assert [rate(0.44), rate(9.94), rate(1234.5)] == ["0.4/s", "9.9/s", "1,234/s"]
     assert plain("Zoë 日本 a b.png") == "Zoë 日本 a b.png"
     assert plain("\x1b[2J\x9b\u202e\udcff\n") == r"\x1b[2J\x9b\u202e\udcff\n"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_program_shows_bars_only_where_somebody_may_look(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_terminal: bool
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", str(int(is_terminal)))
+    with shown_progress(plain_lines=False) as tell:
+        tell(Progress("looking", 3, 3, "images"))
+    assert ("looking" in capsys.readouterr().err) == is_terminal
