@@ -24,6 +24,7 @@ PUBLIC = [
     "__version__",
     "audit",
     "audit_pred_probs",
+    "cross_fit",
     "export",
     "find_label_issues",
     "open_run",
@@ -50,7 +51,7 @@ def test_the_public_names_are_these() -> None:
 @pytest.mark.parametrize("name", ["audit", "export"])
 def test_a_function_takes_what_its_command_takes(name: str) -> None:
     function = inspect.signature(getattr(labelfix, name))
-    assert set(function.parameters) - {"on_progress"} == options_of(name)
+    assert set(function.parameters) - {"on_progress", "progress"} == options_of(name)
 
 
 @pytest.mark.parametrize("name", ["audit", "export"])
