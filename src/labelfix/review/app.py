@@ -24,9 +24,13 @@ from labelfix.review.queue import QueueFilter
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
 from labelfix.types import MISSING
+from labelfix.utils.reading import is_unicode
 
 LONGEST_PAGE = 200
 """Samples in one answer."""
+
+LONGEST_NAME = 100
+"""Characters in the name of a reviewer."""
 
 USUAL_PROBABILITY = 0.95
 """What ``labelfix export`` takes for ``--min-probability``."""
@@ -113,7 +117,7 @@ class _Routes:
         queue_filter, asked = _queue_filter(request, self._session), request.query_params
         limit = min(_number(asked.get("limit", "20")), LONGEST_PAGE)
         after = _number(asked.get("after", "-1"), least=-1)
-        found = self._session.find(queue_filter, after=after, limit=limit)
+        found = self._session.find(queue_filter, after=after, limit=limit, tab=_tab(request))
         places = zip(found.row.tolist(), found.place.tolist(), found.is_check.tolist(), strict=True)
         return _json({
             "items": [
@@ -123,6 +127,7 @@ class _Routes:
             "total": found.total,
             "decided": found.decided,
             "more": found.more,
+            "elsewhere": found.elsewhere,
         })  # fmt: skip
 
     def sample(self, request: Request) -> Response:
@@ -148,6 +153,9 @@ class _Routes:
         })  # fmt: skip
 
     def progress(self, request: Request) -> Response:
+        tab = _tab(request)
+        if tab is not None:
+            self._session.hold(tab)
         return _json(asdict(self._session.counts()))
 
     def estimate(self, request: Request) -> Response:
@@ -159,7 +167,10 @@ class _Routes:
         as_batch = body.get("batch", False)
         if not isinstance(as_batch, bool):
             raise HTTPException(400, "batch is not true or false")
-        done = await run_in_threadpool(self._session.decide, wanted, as_batch=as_batch)
+        reviewer = _reviewer(body)
+        done = await run_in_threadpool(
+            self._session.decide, wanted, as_batch=as_batch, reviewer=reviewer
+        )
         return await run_in_threadpool(self._done, done)
 
     async def undo(self, request: Request) -> Response:
@@ -305,6 +316,21 @@ def _wanted(values: Any, session: Session) -> Wanted:
         raise HTTPException(400, "choose a class by its number")
     chosen = classes[label] if action == "relabel" else None
     return Wanted(_row(values, session), cast("DecisionAction", action), chosen, seen)
+
+
+def _tab(request: Request) -> str | None:
+    """Return the name that a tab gave itself, no longer than a name needs to be."""
+    tab = request.query_params.get("tab")
+    return None if tab is None else tab[:LONGEST_NAME]
+
+
+def _reviewer(body: dict[str, Any]) -> str | None:
+    if body.get("reviewer") is None:
+        return None
+    name = _text(body, "reviewer").strip()
+    if len(name) > LONGEST_NAME or not is_unicode(name):
+        raise HTTPException(400, "the name of the reviewer is too long, or no text")
+    return name or None
 
 
 def _export_wish(body: dict[str, Any]) -> ExportWish:

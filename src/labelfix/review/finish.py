@@ -5,7 +5,7 @@ the export does after.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -199,14 +199,15 @@ class Exporter:
         if not self._writing.acquire(blocking=False):
             raise RunError("another export is being written", hint="wait until it is done")
         try:
-            return export(
+            result = export(
                 self._session.run,
-                Path(wish.to).expanduser().absolute(),
+                wish.to,
                 min_probability=wish.min_probability,
                 drop=wish.drop,
                 format=wish.format,
                 overwrite=wish.overwrite,
             )
+            return replace(result, to=result.to.absolute())
         except OSError as error:
             raise RunError(f"cannot write {wish.to}: {error}") from error
         finally:

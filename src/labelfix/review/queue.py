@@ -73,6 +73,7 @@ class Page:
         total: How many the queue_filter leaves whether decided or not.
         decided: How many of those are decided.
         more: How many of what is asked for come after these.
+        elsewhere: How many of what is asked for others have in hand.
     """
 
     place: Rank
@@ -81,6 +82,7 @@ class Page:
     total: int
     decided: int
     more: int
+    elsewhere: int
 
 
 def order_of(view: ReportView, kind: str, seed: int) -> Order:
@@ -116,6 +118,7 @@ def select(order: Order, view: ReportView, queue_filter: QueueFilter) -> NDArray
 def page(
     order: Order, left: NDArray[np.bool_], is_decided: NDArray[np.bool_],
     queue_filter: QueueFilter, *, after: int, limit: int,
+    is_taken: NDArray[np.bool_] | None = None,
 ) -> Page:  # fmt: skip
     """Return the first samples after a place.
 
@@ -126,12 +129,14 @@ def page(
         queue_filter: Says whether decided samples, others or both are asked for.
         after: The place in the order after which to begin; -1 is the start.
         limit: How many to return at most.
+        is_taken: ``(N,)`` bool: what others have in hand, and what is passed over.
     """
     decided = is_decided[order.row] & left
     asked = left
     if queue_filter.is_decided is not None:
         asked = decided if queue_filter.is_decided else left & ~decided
-    place = np.flatnonzero(asked[after + 1 :]) + after + 1
+    free = asked if is_taken is None else asked & ~is_taken[order.row]
+    place = np.flatnonzero(free[after + 1 :]) + after + 1
     return Page(
         place=place[:limit],
         row=order.row[place[:limit]],
@@ -139,6 +144,7 @@ def page(
         total=int(np.count_nonzero(left)),
         decided=int(np.count_nonzero(decided)),
         more=max(0, len(place) - limit),
+        elsewhere=int(np.count_nonzero(asked & ~free)),
     )
 
 

@@ -18,6 +18,7 @@ from labelfix.report.neighbors import NeighborLists, read_neighbors
 from labelfix.report.types import Report
 from labelfix.report.view import LABEL, ReportView
 from labelfix.review.estimate import Estimate, estimate
+from labelfix.review.leases import Leases
 from labelfix.review.queue import ALL, Order, Page, QueueFilter, order_of, page, pairs, select
 from labelfix.review.top_classes import TopClasses, read_top_classes
 from labelfix.types import Label
@@ -92,6 +93,7 @@ class Session:
         self._is_decided = np.zeros(len(report), np.bool_)
         self._is_wrong = np.full(len(report), _UNKNOWN, np.int8)
         self._version = 0
+        self._leases = Leases(len(report))
         self._lock = RLock()
         self._estimating = Lock()
         self._estimated: tuple[int, Estimate] | None = None
@@ -113,13 +115,39 @@ class Session:
             self._refresh()
             return dict(self._log.in_force)
 
-    def find(self, queue_filter: QueueFilter, *, after: int = -1, limit: int = 20) -> Page:
-        """Return the next samples that a queue_filter leaves; see `labelfix.review.queue.page`."""
+    def find(
+        self,
+        queue_filter: QueueFilter,
+        *,
+        after: int = -1,
+        limit: int = 20,
+        tab: str | None = None,
+    ) -> Page:
+        """Return the next samples that a queue_filter leaves; see `labelfix.review.queue.page`.
+
+        Undecided ones are then in the hands of ``tab``, if one is named, and no other gets them.
+        """
         with self._lock:
             self._refresh()
             order = self._order(queue_filter.kind)
             left = select(order, self.view, queue_filter)
-            return page(order, left, self._is_decided, queue_filter, after=after, limit=limit)
+            is_taken = None
+            if tab is not None and after < 0:
+                self._leases.release(tab)  # it looks at another view
+            if tab is not None and queue_filter.is_decided is False:
+                is_taken = self._leases.taken(tab)
+            found = page(
+                order, left, self._is_decided, queue_filter,
+                after=after, limit=limit, is_taken=is_taken,
+            )  # fmt: skip
+            if tab is not None and is_taken is not None:
+                self._leases.take(tab, found.row.tolist())
+            return found
+
+    def hold(self, tab: str) -> None:
+        """Let a tab that is still open keep the samples that it has in hand."""
+        with self._lock:
+            self._leases.hold(tab)
 
     def pairs(self, limit: int = 100) -> list[tuple[int, int, int]]:
         """Return the pairs of classes with the most suspects that nobody has decided."""
@@ -127,12 +155,15 @@ class Session:
             self._refresh()
             return pairs(self.view, self._is_decided, limit)
 
-    def decide(self, wanted: Sequence[Wanted], *, as_batch: bool = False) -> Done:
+    def decide(
+        self, wanted: Sequence[Wanted], *, as_batch: bool = False, reviewer: str | None = None
+    ) -> Done:
         """Put decisions on disk, but for samples that somebody else has decided meanwhile.
 
         Args:
             wanted: What was decided.
             as_batch: Whether it was one action, which is taken back as one.
+            reviewer: Who decided; ``None`` is the reviewer of the session.
 
         Raises:
             DecisionsError: A decision does not hold together.
@@ -144,7 +175,7 @@ class Session:
             refused = set(conflicts)
             fresh = [w for w in wanted if w.row not in refused]
             batch = uuid4().hex if as_batch else None
-            self._log.append([self._decision(w, batch) for w in fresh])
+            self._log.append([self._decision(w, batch, reviewer) for w in fresh])
             changed = [w.row for w in fresh]
             self._replay(changed)
             return Done(changed, conflicts)
@@ -217,12 +248,12 @@ class Session:
         decision = self.decision(row)
         return None if decision is None else decision.decided_at
 
-    def _decision(self, wanted: Wanted, batch: str | None) -> Decision:
+    def _decision(self, wanted: Wanted, batch: str | None, reviewer: str | None) -> Decision:
         return Decision(
             sample_id=self.view.sample_id[wanted.row].as_py(),
             action=wanted.action,
             label=wanted.label,
-            decided_by=self.reviewer,
+            decided_by=reviewer or self.reviewer,
             flagged=bool(self.view.is_flagged[wanted.row]),
             batch=batch,
         )

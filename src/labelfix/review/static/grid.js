@@ -30,6 +30,7 @@ async function showGridPage() {
   const [found, pairs] = await Promise.all([ask(query), ask("/api/pairs")]);
   if (asked !== grid.asked || document.body.dataset.mode !== "grid") return;
   showPairs(pairs.pairs);
+  state.elsewhere = found.elsewhere;
   if (!found.items.length) { await leavePair(pairs.pairs); return; }
   if (!grid.pair) showProgressOf(found);
   Object.assign(grid, { items: found.items, choices: found.items.map(preset), before: [], here: 0, more: found.more });
@@ -44,7 +45,7 @@ async function showGridPage() {
 // A pair that is gone through leads to the next one; when there is none, to the end.
 async function leavePair(pairs) {
   if (!grid.pair) {
-    openFinish("You have seen all that is undecided in this view. Export below, choose another view above, or look again at what you left.").catch(alarm);
+    openFinish(`You have seen all that is undecided in this view. ${elsewhereText()}` + "Export below, choose another view above, or look again at what you left.").catch(alarm);
     return;
   }
   grid.passed.add(keyOf(grid.pair));
@@ -188,7 +189,7 @@ async function applyGrid() {
       .filter((decision) => decision.action);
     let said = "Nothing was decided.";
     if (decisions.length) {
-      const done = await ask("/api/decide", { decisions, batch: true });
+      const done = await ask("/api/decide", { decisions, batch: true, reviewer: at("reviewer").value });
       if (done.changed_count) { remember(done.changed); keepPace(done.changed_count); }
       progress(done.progress);
       said = `${number(done.changed_count)} decided` +

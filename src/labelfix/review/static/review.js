@@ -6,6 +6,8 @@ const PREFETCH = 4;     // pictures loaded before they are needed
 const CLASSES_SHOWN = 60;
 const PACE = 30;        // decisions whose median time foretells the rest
 
+const TAB = nameOfTab();  // what this tab has in hand is shown in no other one
+
 const at = (id) => document.getElementById(id);
 const state = {
   start: null,          // what the server says once
@@ -49,7 +51,7 @@ function pictureOf(row, size) {
 }
 
 function viewQuery(limit, after, pair) {
-  const query = new URLSearchParams({ kind: at("kind").value, state: at("state").value, limit, after });
+  const query = new URLSearchParams({ kind: at("kind").value, state: at("state").value, limit, after, tab: TAB });
   if (document.body.dataset.mode === "grid") query.set("state", "undecided");
   if (pair) {
     query.set("kind", "label");
@@ -81,6 +83,23 @@ const words = (kind) => kind.replaceAll("_", " ");
 
 function say(text) { at("message").textContent = text; clearTimeout(say.timer); say.timer = setTimeout(() => { at("message").textContent = ""; }, 4000); }
 function alarm(error) { at("alarm").textContent = error ? error.message : ""; }
+
+function nameOfTab() {
+  const fresh = [...crypto.getRandomValues(new Uint32Array(4))].join("-");
+  try {
+    sessionStorage.setItem("labelfix-tab", sessionStorage.getItem("labelfix-tab") || fresh);
+    return sessionStorage.getItem("labelfix-tab");
+  } catch {
+    return fresh;
+  }
+}
+
+function readName() {
+  try { return localStorage.getItem("labelfix-reviewer") || ""; } catch { return ""; }
+}
+function writeName(name) {
+  try { localStorage.setItem("labelfix-reviewer", name); } catch { /* asked again next time */ }
+}
 
 function readMine() {
   try { return JSON.parse(sessionStorage.getItem("labelfix-mine")) || []; } catch { return []; }
@@ -125,6 +144,7 @@ async function loadMore() {
 }
 
 function showProgressOf(found) {
+  state.elsewhere = found.elsewhere;
   state.total = found.total;
   state.viewDecided = found.decided;
   drawProgress();
@@ -173,8 +193,12 @@ function show() {
 function showEnd() {
   const filtered = at("state").value === "undecided" ? "You have seen all that is undecided in this view"
     : "You have seen all of this view";
-  openFinish(`${filtered}: ${number(state.viewDecided ?? 0)} of ${number(state.total)} decided. ` +
+  openFinish(`${filtered}: ${number(state.viewDecided ?? 0)} of ${number(state.total)} decided. ` + elsewhereText() +
     "Export below, choose another view above, or look again at what you skipped.").catch(alarm);
+}
+
+function elsewhereText() {
+  return state.elsewhere ? `${counted(state.elsewhere, "sample")} ${state.elsewhere === 1 ? "is" : "are"} in the hands of another tab. ` : "";
 }
 
 function changeView() {
@@ -330,7 +354,7 @@ async function decide(action, label) {
   try {
     const seen = item.decision ? item.decision.decided_at : null;
     const wanted = { row: item.row, sample_id: item.sample_id, action, label, seen };
-    const done = await ask("/api/decide", { decisions: [wanted] });
+    const done = await ask("/api/decide", { decisions: [wanted], reviewer: at("reviewer").value });
     if (done.conflict_count) {
       Object.assign(item, done.conflicts[0]);
       show();
@@ -456,9 +480,10 @@ async function refreshEstimate() {
 async function watchOthers() {
   if (document.hidden || state.busy) return;
   try {
-    const counts = await ask("/api/progress");
+    const counts = await ask(`/api/progress?tab=${TAB}`);
     if (counts.version === state.version) return;
     progress(counts);
+    if (document.body.dataset.mode === "finish") await refreshFinish();
     const item = state.items[state.here];
     if (!item) return;
     const fresh = await ask(`/api/sample/${item.row}`);
@@ -603,6 +628,8 @@ function wire() {
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.addEventListener("close", focusMode);
   }
+  at("reviewer").addEventListener("change", () => writeName(at("reviewer").value));
+  at("reviewer").addEventListener("keydown", (event) => { if (event.key === "Enter") focusMode(); });
   wireFinish();
   wireGrid();
   at("filters").addEventListener("submit", (event) => event.preventDefault());
@@ -622,6 +649,7 @@ async function begin() {
   at("run").title = state.start.run;
   at("why-nothing").textContent = state.start.why_nothing_shown || "";
   document.title = `Review ${state.start.run}`;
+  at("reviewer").value = state.start.reviewer || readName();
   fill(at("kind"), null, []);
   const kinds = Object.entries(state.start.kinds).filter(([kind, count]) => count || kind === "label");
   at("kind").replaceChildren(...kinds.map(([kind, count]) => {
