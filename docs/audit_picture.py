@@ -13,7 +13,7 @@ from rich.console import Console
 from labelfix.api import audit
 from labelfix.benchmark.demo import write_demo
 from labelfix.cli.answer import WIDTH, print_answer
-from labelfix.exports.left import outlook_of
+from labelfix.exports.leftovers import outlook_of
 from labelfix.report.summary import summarize
 from labelfix.report.view import ReportView
 from labelfix.utils.files import atomic_path

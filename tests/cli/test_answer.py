@@ -15,7 +15,7 @@ from small_report import Sample, report_of
 
 from labelfix.cli.answer import fold, headline, note_lines, print_answer
 from labelfix.data.decisions import Decision, DecisionLog
-from labelfix.exports.left import outlook_of
+from labelfix.exports.leftovers import outlook_of
 from labelfix.report.io import write_report
 from labelfix.report.summary import summarize
 from labelfix.report.types import Report
@@ -72,7 +72,7 @@ def test_it_says_where_it_is_worst_and_what_to_do() -> None:
     for line in (
         "worst class   cat: 40 of 41 labels (98 %) look wrong",
         "worst pair    40 labeled cat look like dog",
-        "conflicts     1 set of identical images with different labels, t1 (cat) and t2",
+        "conflicts     1 set of byte-identical images with different labels, t1 (cat)",
         "Review  41 suspects, about 2 minutes",
         "labelfix review run",
         "Export  changes 1 label now, leaves 40 flagged ones as they are",

@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from command import labelfix
+from given_probs import noisy, write
 from PIL import Image
 from safetensors.torch import save_file
 from small_report import Sample, report_of
@@ -22,6 +23,7 @@ from typer.testing import CliRunner, Result
 
 from labelfix.cli import main as cli
 from labelfix.report.io import write_report
+from labelfix.report.run_folder import default_run
 
 COMMAND = [sys.executable, "-m", "labelfix"]
 
@@ -174,6 +176,28 @@ def test_a_run_that_is_there_already(small_data: Path, small_run: Path, tmp_path
         refused = run("audit", small_data, "--out", tmp_path, *flags)
         assert_refused(refused, "not empty", "never deletes")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_without_out_the_run_is_named_after_the_data(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert default_run(small_data) == Path(f"{small_data.name}-labelfix")
+    (tmp_path / "photos.v2").mkdir()
+    for name, run_name in (
+        ("photos.v2", "photos.v2"),
+        ("list.csv", "list"),
+        ("all.tar.gz", "all"),
+        ("part.tar", "part"),
+    ):
+        assert default_run(tmp_path / name) == Path(f"{run_name}-labelfix")
+    monkeypatch.chdir(tmp_path)
+    assert default_run(Path()) == Path(f"{tmp_path.name}-labelfix")
+    write(tmp_path / "probs.csv", noisy())
+    told = run("audit", "--pred-probs", "probs.csv")
+    assert told.exit_code == 0, told.stderr
+    assert told.stderr.splitlines()[0] == "writing to probs-labelfix"
+    assert (tmp_path / "probs-labelfix" / "run.json").is_file()
+    assert_refused(run("audit", "--pred-probs", "probs.csv"), "probs-labelfix holds a finished run")
 
 
 def test_a_full_disk_leaves_the_run_that_was_there(
@@ -363,7 +387,6 @@ def test_export_says_what_it_did(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "args",
     [
-        ["audit", "data"],
         ["audit", "data", "--out", "run", "--overwrite", "--resume"],
         ["audit", "data", "--out", "run", "--tune", "everything"],
         ["audit", "data", "--out", "run", "--device", "abacus"],

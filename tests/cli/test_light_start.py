@@ -1,5 +1,9 @@
 """What a command loads before it is needed: the start stays light."""
 
+import json
+import subprocess
+import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +13,7 @@ from loaded_modules import HEAVY, PROGRAM, loaded_by
 from small_report import Sample, report_of
 
 from labelfix.report.io import write_report
+from labelfix.report.run_folder import locked
 
 DATA_LIBRARIES = {"numpy", "pyarrow", "pandas", "PIL"}  # pyarrow loads pandas where it is there
 
@@ -59,6 +64,22 @@ def test_given_probabilities_are_audited_without_a_model_library(tmp_path: Path)
     flags = [part for file in files for part in ("--pred-probs", str(file))]
     loaded = loaded_by(PROGRAM.format(args=["audit", *flags, "--out", str(tmp_path / "run")]))
     assert loaded.isdisjoint(HEAVY - {"scipy"} | {"PIL"})
+
+
+@pytest.mark.parametrize("state", ["holds a finished run", "is being written to by process"])
+def test_an_audit_refuses_its_place_before_a_model_library_is_loaded(
+    run: Path, tmp_path_factory: pytest.TempPathFactory, state: str
+) -> None:
+    data = tmp_path_factory.mktemp("data")
+    (run / "run.json").write_text("{}")
+    with locked(run) if "written" in state else nullcontext():
+        program = PROGRAM.format(args=["audit", str(data), "--out", str(run)])
+        program = program.replace("code == 0", "code == 1")
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True
+        )
+    assert state in done.stderr
+    assert set(json.loads(done.stderr.splitlines()[-1])).isdisjoint(HEAVY)
 
 
 def test_import_labelfix_loads_nothing() -> None:

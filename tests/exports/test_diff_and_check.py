@@ -32,6 +32,7 @@ from labelfix.report.checks import (
     write_sarif,
 )
 from labelfix.report.view import ReportView
+from labelfix.types import MISSING
 
 
 def run(*args: str | Path) -> Result:
@@ -65,7 +66,7 @@ def test_what_the_diff_says_is_what_the_export_writes(data, drop, least):
     said = report.table.select(["sample_id", "given_label"]).to_pylist()
     given_labels = {row["sample_id"]: row["given_label"] for row in said}
 
-    diff = diff_of(view, plan)
+    diff = diff_of(view, plan, min_probability=least)
     for change in diff.changes:
         if change.action == "drop":
             given_labels.pop(change.sample_id)
@@ -106,6 +107,51 @@ def test_diff_shows_a_patch_and_writes_it(tmp_path):
 def test_diff_without_changes_says_so(tmp_path):
     told = run("diff", run_of(tmp_path, [Sample("a", 0), Sample("b", 1)]))
     assert told.stdout.split() == ["0", "of", "2", "labels", "would", "change"]
+
+
+def test_diff_and_export_say_which_flagged_labels_stay(tmp_path):
+    suspects = [Sample(f"s{i}", 0, 0.85, suggested=1, certainty=0.85) for i in range(3)]
+    doubtful = Sample("doubtful", 0, 0.6, suggested=1, certainty=0.6)
+    test = Sample("test", 0, 0.85, suggested=1, certainty=0.85, split="test")
+    run_of(tmp_path, [*suspects, doubtful, test, Sample("b", 1)])
+    line = "  4 more flagged labels are untouched; --min-probability 0.8 would change 3"
+    assert line in run("diff", tmp_path).stdout.splitlines()
+    to = tmp_path / "clean.csv"
+    assert line in run("export", tmp_path, to).stdout.splitlines()
+    low = run("diff", tmp_path, "--min-probability", ".8").stdout
+    assert "1 more flagged label is untouched; --min-probability 0.6 would change 1" in low
+    assert "untouched" not in run("diff", tmp_path, "--min-probability", ".5").stdout
+    values = json.loads(run("diff", tmp_path, "--json").stdout)["untouched"]
+    assert values == {"count": 4, "would_change": [[0.8, 3], [0.7, 3], [0.6, 4], [0.5, 4]]}
+
+
+def test_identical_samples_that_would_contradict_each_other_are_named(tmp_path):
+    def pair(number: int, *labels: int, **second) -> list[Sample]:
+        common = {"duplicate_set": number, "conflicting": len(set(labels)) > 1}
+        samples = [Sample(f"{number}-{i}", label, **common) for i, label in enumerate(labels)]
+        return [*samples[:-1], replace(samples[-1], **second)]
+
+    samples = [
+        *pair(0, 0, 0, 1),
+        *pair(1, 1, 1),
+        *pair(2, 0, 1, error=0.99, suggested=0, certainty=0.99),  # which an export mends
+        *pair(3, 0, MISSING, error=None),
+        *(sample for number in range(4, 9) for sample in pair(number, 1, 0)),
+    ]
+    run_of(tmp_path, samples)
+    to = tmp_path / "clean.csv"
+    for told in (run("diff", tmp_path), run("export", tmp_path, to)):
+        assert told.exit_code == 0, told.output
+        assert (
+            "6 sets of byte-identical images still have different labels: "
+            "0-0 (cat) and 0-2 (dog); 4-0 (dog) and 4-1 (cat); 5-0 (dog) and 5-1 (cat); "
+            "and 3 more" in " ".join(told.stdout.split())
+        )
+    shown = " ".join(run("show", tmp_path).stdout.split())
+    assert "7 sets of byte-identical images with different labels, such as 0-0 (cat)" in shown
+    decided = [Decision(f"{number}-0", "drop") for number in range(4, 9)]
+    DecisionLog(tmp_path).append([*decided, Decision("0-2", "relabel", "cat")])
+    assert "different labels" not in run("diff", tmp_path).stdout
 
 
 def test_diff_never_writes_over_what_was_read(tmp_path):

@@ -11,9 +11,7 @@ from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.text import Text
 
-from labelfix.exports.left import Outlook
-from labelfix.modalities.base import wording_of
-from labelfix.report.conflicts import Conflict
+from labelfix.exports.leftovers import Outlook
 from labelfix.report.summary import Summary
 from labelfix.utils.text import about, percent, plain
 
@@ -101,28 +99,12 @@ def _facts(summary: Summary, outlook: Outlook) -> list[tuple[str, str, int]]:
         text = f"{pair.count:,} labeled {pair.given_label} look like {pair.suggested_label}"
         facts.append(("worst pair", text, 1))
     if outlook.conflicts:
-        plural = wording_of(summary.modality).plural
-        facts.append(("conflicts", conflict_text(outlook.conflicts, plural), 2))
+        facts.append(("conflicts", outlook.conflicts, 2))
     if found := _also_found(summary):
         facts.append(("also found", found, 2))
     if summary.decided is not None:
         facts.append(("decided", decided_text(summary), 2))
     return facts
-
-
-def conflict_text(conflicts: Sequence[Conflict], plural: str) -> str:
-    """Return how many sets of identical samples have different labels, and one of them."""
-    many = len(conflicts)
-    text = f"{many:,} {'set' if many == 1 else 'sets'} of identical {plural} with different labels"
-    return f"{text}, {'' if many == 1 else 'such as '}{pair_text(conflicts[0])}"
-
-
-def pair_text(conflict: Conflict) -> str:
-    """Return two samples of a conflict whose labels differ."""
-    first = conflict.labels[0]
-    other = next(i for i, label in enumerate(conflict.labels) if label != first)
-    named = (f"{conflict.sample_ids[i]} ({conflict.labels[i]})" for i in (0, other))
-    return " and ".join(named)
 
 
 def decided_text(summary: Summary) -> str:
@@ -181,7 +163,7 @@ def _steps(summary: Summary, outlook: Outlook, run: Path) -> list[tuple[str, str
         many = "1 suspect" if left == 1 else f"{left:,} suspects"
         remark = f"{many}, {about(left * SECONDS_A_SUSPECT)}"
         steps.append(("Review", remark, shlex.join(["labelfix", "review", str(run)])))
-    kept = outlook.left.flagged
+    kept = outlook.untouched
     remark = f"changes {outlook.changed:,} {'label' if outlook.changed == 1 else 'labels'} now"
     if kept:
         remark += f", leaves {kept:,} flagged {'one as it is' if kept == 1 else 'ones as they are'}"

@@ -6,10 +6,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from labelfix.cli.answer import fold
 from labelfix.cli.console import cell, make_table, print_line
 from labelfix.exports.diff import Change, ChangedPair, Diff
 from labelfix.exports.export import ExportResult
+from labelfix.exports.leftovers import Untouched
 from labelfix.utils.text import percent, plain
+
+PROPOSED = 0.8
+"""The lower ``--min-probability`` whose effect is told, where it has one."""
 
 
 def print_export(console: Console, result: ExportResult) -> None:
@@ -22,6 +27,8 @@ def print_export(console: Console, result: ExportResult) -> None:
         print_line(console, f"{_rows(result.without_image)} left out: the sample cannot be had")
     if result.test_rows:
         print_line(console, f"{_rows(result.test_rows)} of a test split left as they came")
+    if result.untouched is not None:
+        _print_untouched(console, result.untouched)
     _notes(console, result.notes)
 
 
@@ -30,6 +37,7 @@ def print_diff(console: Console, diff: Diff, *, top: int, csv: Path | None) -> N
     print_line(console, f"{diff.relabeled:,} of {diff.rows:,} labels would change")
     if diff.dropped:
         print_line(console, f"{_rows(diff.dropped)} would be left out")
+    _print_untouched(console, diff.untouched)
     _notes(console, diff.notes)
     if diff.changes:
         console.print()
@@ -40,6 +48,19 @@ def print_diff(console: Console, diff: Diff, *, top: int, csv: Path | None) -> N
         console.print(_pairs_table(diff.pairs[:top]))
     if csv is not None:
         print_line(console, f"wrote {csv}")
+
+
+def _print_untouched(console: Console, untouched: Untouched) -> None:
+    """Print how many flagged labels stay, and what a lower probability would do about it."""
+    if not untouched.count:
+        return
+    many = "label is" if untouched.count == 1 else "labels are"
+    text = f"{untouched.count:,} more flagged {many} untouched"
+    counts = dict(untouched.would_change)
+    if counts:
+        least = PROPOSED if PROPOSED in counts else max(counts)
+        text += f"; --min-probability {least:g} would change {counts[least]:,}"
+    print_line(console, text)
 
 
 def _changes_table(changes: tuple[Change, ...]) -> Table:
@@ -86,4 +107,5 @@ def _rows(count: int) -> str:
 
 def _notes(console: Console, notes: tuple[str, ...]) -> None:
     for note in notes:
-        print_line(console, f"note: {note}")
+        for line in fold(f"note: {note}", console.width - 2, len(note)):
+            print_line(console, line)

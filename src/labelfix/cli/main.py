@@ -4,6 +4,7 @@ Nothing heavy is imported before a command needs it: ``--help`` starts without n
 and ``export`` never see torch.
 """
 
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,7 @@ from labelfix.cli.console import (
 )
 from labelfix.cli.exports import add_export_commands
 from labelfix.cli.review import review
+from labelfix.utils.text import plain
 
 if TYPE_CHECKING:
     from labelfix.pipeline.result import AuditResult
@@ -63,7 +65,7 @@ def labelfix_command(
 ) -> None:
     """Find the wrong labels of an image data set, and write clean ones.
 
-    Begin with: labelfix audit DATA --out RUN
+    Begin with: labelfix audit DATA
     """
     warnings.filterwarnings("ignore", module="PIL")  # the report says what ails an image
 
@@ -91,7 +93,7 @@ def audit(
     ctx: typer.Context,
     *,
     data: opt.Data = None,
-    out: opt.Out,
+    out: opt.Out = None,
     pred_probs: opt.PredProbs = None,
     force: opt.Force = False,
     precision: opt.Precision = None,
@@ -141,7 +143,7 @@ def audit(
         refuse_idle_options(ctx, used=USED_WITH_PRED_PROBS)
         _audit_pred_probs(
             pred_probs,
-            out,
+            _place(out, pred_probs[0], quiet=quiet, may_hold_run=overwrite or resume),
             as_json,
             quiet,
             precision=precision,
@@ -157,6 +159,7 @@ def audit(
         raise typer.BadParameter("DATA and --pred-probs exclude each other")
     if force:
         raise typer.BadParameter("--force is for --pred-probs: an audit of DATA refuses no labels")
+    out = _place(out, data, quiet=quiet, may_hold_run=overwrite or resume)
     from labelfix.utils.progress_bars import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
@@ -203,6 +206,30 @@ def audit(
             on_progress=on_progress,
         )
     _tell_audit(result, as_json, quiet)
+
+
+def _place(out: Path | None, data: Path, *, quiet: bool, may_hold_run: bool) -> Path:
+    """Return the RUN folder, and refuse one that cannot be written to before torch is loaded.
+
+    Args:
+        out: What was asked for.
+        data: What is audited: it names the folder where nothing was asked for.
+        quiet: Do not say which folder it is.
+        may_hold_run: Whether a run that is in it can be gone on with or replaced.
+
+    Raises:
+        RunError: It holds something else, or a run, or another process is writing to it.
+    """
+    from labelfix.report.run_folder import RunFolder, default_run
+
+    if out is None:
+        out = default_run(data)
+        if not quiet:
+            typer.echo(plain(f"writing to {out}"), err=True)
+    is_writer = os.environ.get("RANK", "0") == "0"  # as torchrun says; the others find it held
+    if is_writer and data.exists():  # else that is what is wrong
+        RunFolder(out).refuse_in_advance(may_hold_run=may_hold_run)
+    return out
 
 
 def _audit_pred_probs(
@@ -254,7 +281,7 @@ def _tell_report(
         print_json({**_places(run), **summary.to_json()})
     elif of_class is None and top is None and pairs is None:
         from labelfix.cli.answer import print_answer
-        from labelfix.exports.left import outlook_of
+        from labelfix.exports.leftovers import outlook_of
 
         print_answer(stdout_console(), summary, outlook_of(view), run)
     else:

@@ -92,7 +92,7 @@ Data: TypeAlias = Annotated[
     ),
 ]
 Out: TypeAlias = Annotated[
-    Path,
+    Path | None,
     typer.Option(parser=path_of("out"), metavar="RUN", help=option_help("out")),
 ]
 PredProbs: TypeAlias = Annotated[

@@ -100,7 +100,13 @@ OPTIONS = {
             "``given_label`` and ``prob:<class>``, or .npz with ``pred_probs``, ``labels`` and "
             "``class_names``. Several files, one for each model, are averaged.",
         ),
-        Option(name="out", group=_RUN, type="path", text="The folder to write the report to."),
+        Option(
+            name="out",
+            group=_RUN,
+            type="path",
+            text="The folder to write the report to. The command line may leave it out: it then "
+            "is named after the data, DATA-labelfix, in the current folder.",
+        ),
         Option(
             name="config",
             group=_RUN,

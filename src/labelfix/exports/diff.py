@@ -8,6 +8,12 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from labelfix.data.decisions import decisions_file
+from labelfix.exports.leftovers import (
+    Untouched,
+    conflicts_of,
+    note_on_conflicts,
+    untouched_of,
+)
 from labelfix.exports.plan import ExportPlan, plan_of_run
 from labelfix.exports.table import notes_on_formulas, write_table
 from labelfix.report.io import report_file
@@ -63,6 +69,7 @@ class Diff:
         dropped: Those that are left out.
         changes: Both, in the order of the report.
         pairs: Their classes, most rows first.
+        untouched: Flagged labels that stay though nobody decided on them.
         notes: What a person should know, a sentence each.
     """
 
@@ -71,6 +78,7 @@ class Diff:
     dropped: int
     changes: tuple[Change, ...]
     pairs: tuple[ChangedPair, ...]
+    untouched: Untouched
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def diff_run(
         RunError: ``csv`` is there already, or cannot be written to.
     """
     view, plan = plan_of_run(run, min_probability=min_probability, drop=drop)
-    diff = diff_of(view, plan)
+    diff = diff_of(view, plan, min_probability=min_probability)
     if csv is None:
         return diff
     refuse_overwriting_inputs(
@@ -102,8 +110,8 @@ def diff_run(
     return replace(diff, notes=diff.notes + notes_on_formulas(table))
 
 
-def diff_of(view: ReportView, plan: ExportPlan) -> Diff:
-    """Return what an export by a plan would change."""
+def diff_of(view: ReportView, plan: ExportPlan, *, min_probability: float) -> Diff:
+    """Return what an export by a plan, made with ``min_probability``, would change."""
     changes = tuple(_changes(view, plan))
     counts = Counter((change.given_label, change.label) for change in changes)
     dropped = sum(change.action == "drop" for change in changes)
@@ -113,7 +121,8 @@ def diff_of(view: ReportView, plan: ExportPlan) -> Diff:
         dropped=dropped,
         changes=changes,
         pairs=tuple(ChangedPair(*pair, count) for pair, count in counts.most_common()),
-        notes=plan.decided.notes,
+        untouched=untouched_of(view, plan, min_probability=min_probability),
+        notes=plan.decided.notes + note_on_conflicts(view, conflicts_of(view, plan)),
     )
 
 

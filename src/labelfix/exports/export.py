@@ -21,7 +21,12 @@ from labelfix.exports.annotation_tools import write_label_studio_config, write_t
 from labelfix.exports.fiftyone import write_fiftyone
 from labelfix.exports.folder import write_class_folder
 from labelfix.exports.huggingface import write_huggingface
-from labelfix.exports.leftovers import conflicts_of, note_on_conflicts
+from labelfix.exports.leftovers import (
+    Untouched,
+    conflicts_of,
+    note_on_conflicts,
+    untouched_of,
+)
 from labelfix.exports.plan import ExportPlan, plan_of_run, reopen_dataset
 from labelfix.exports.same_parquet import write_own_parquet, write_own_shards
 from labelfix.exports.same_text import write_own_text
@@ -87,6 +92,8 @@ class ExportResult:
         test_rows: Undecided rows of a test split, which are exported as they came.
         without_image: Rows whose image or text cannot be had, where the form needs one.
         files: Files written.
+        untouched: Flagged labels that stay though nobody decided on them; ``None`` where the form
+            tells what was found.
         notes: What a person should know, a sentence each.
     """
 
@@ -99,6 +106,7 @@ class ExportResult:
     test_rows: int
     without_image: int
     files: int
+    untouched: Untouched | None
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -164,7 +172,8 @@ def export(
     make_folder(to.parent)
     job = _Job(view, plan, to, chosen, link, on_progress)
     written = _WRITERS[_kind_of_writer(report, chosen)](job)
-    return _result(job, written)
+    untouched = untouched_of(view, plan, min_probability=min_probability)
+    return _result(job, written, untouched)
 
 
 def fitting_formats(view: ReportView) -> tuple[ExportFormat, ...]:
@@ -222,7 +231,7 @@ class _Written:
     notes: tuple[str, ...] = ()
 
 
-def _result(job: _Job, written: _Written) -> ExportResult:
+def _result(job: _Job, written: _Written, untouched: Untouched) -> ExportResult:
     rows, plan = len(job.view), job.plan
     is_as_found = job.format == "cleanlab"  # every row, whatever was planned
     kept = rows if is_as_found else len(plan.rows)
@@ -240,6 +249,7 @@ def _result(job: _Job, written: _Written) -> ExportResult:
         test_rows=plan.test_rows,
         without_image=written.without_image,
         files=written.files,
+        untouched=None if is_as_found else untouched,
         notes=notes,
     )
 

@@ -6,10 +6,12 @@ Letters: N rows of the report, M rows of the export.
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.exports.plan import ExportPlan
+from labelfix.config import MIN_PROBABILITY
+from labelfix.exports.plan import ExportPlan, plan_export
 from labelfix.report.view import ReportView
 from labelfix.types import MISSING, Label
 
@@ -62,15 +64,23 @@ def untouched_of(view: ReportView, plan: ExportPlan, *, min_probability: float) 
 
 def conflicts_of(view: ReportView, plan: ExportPlan) -> list[Conflict]:
     """Return the sets of byte-identical samples that an export leaves with different labels."""
-    sets = view.exact_set[plan.rows]
-    label = pc.fill_null(pc.index_in(plan.label, pc.unique(plan.label)), MISSING).to_numpy()
+    return _conflicts(view, plan.rows, plan.label)
+
+
+def _conflicts(view: ReportView, rows: NDArray[np.int64], label: pa.Array) -> list[Conflict]:
+    """Return the sets of identical samples among some rows that have different labels.
+
+    Args:
+        view: N rows.
+        rows: ``(M,)`` rows of it, rising.
+        label: ``(M,)`` their labels; a sample without one contradicts nobody.
+    """
+    code = pc.fill_null(pc.index_in(label, pc.unique(label.drop_null())), MISSING).to_numpy()
+    sets = np.where(code == MISSING, MISSING, view.exact_set[rows])
     return [
-        Conflict(
-            rows=tuple(plan.rows[members].tolist()),
-            labels=tuple(plan.label.take(members).to_pylist()),
-        )
+        Conflict(rows=tuple(rows[members].tolist()), labels=tuple(label.take(members).to_pylist()))
         for members in _groups(sets)
-        if len(np.unique(label[members])) > 1
+        if len(np.unique(code[members])) > 1
     ]
 
 
@@ -78,19 +88,51 @@ def note_on_conflicts(view: ReportView, conflicts: list[Conflict]) -> tuple[str,
     """Return a warning that names the first of the samples that contradict each other."""
     if not conflicts:
         return ()
-    first = [
-        " and ".join(
-            f"{view.sample_id[row].as_py()} ({label})"
-            for row, label in zip(conflict.rows[:2], conflict.labels[:2], strict=True)
-        )
-        for conflict in conflicts[:_NAMED]
-    ]
+    named = "; ".join(_pair(view, conflict) for conflict in conflicts[:_NAMED])
+    more = f"; and {len(conflicts) - _NAMED:,} more" if len(conflicts) > _NAMED else ""
+    return (f"{_sets(view, conflicts)} still have different labels: {named}{more}",)
+
+
+def _sets(view: ReportView, conflicts: list[Conflict]) -> str:
     sets = "1 set" if len(conflicts) == 1 else f"{len(conflicts):,} sets"
-    more = "; and more" if len(conflicts) > _NAMED else ""
-    return (
-        f"{sets} of byte-identical {view.wording.plural} still have different labels: "
-        f"{'; '.join(first)}{more}",
+    return f"{sets} of byte-identical {view.wording.plural}"
+
+
+def _pair(view: ReportView, conflict: Conflict) -> str:
+    """Return two samples of a conflict whose labels differ."""
+    first = conflict.labels[0]
+    other = next(i for i, label in enumerate(conflict.labels) if label != first)
+    return " and ".join(
+        f"{view.sample_id[conflict.rows[i]].as_py()} ({conflict.labels[i]})" for i in (0, other)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What an export with the default settings would do now.
+
+    Args:
+        changed: Labels that it would change.
+        untouched: Flagged labels that it would keep though nobody decided on them.
+        conflicts: Which identical samples came with different labels, a sentence; "" if none did.
+    """
+
+    changed: int
+    untouched: int
+    conflicts: str
+
+
+def outlook_of(view: ReportView) -> Outlook:
+    """Return what an export of a report with its decisions would do now."""
+    plan = plan_export(view, min_probability=MIN_PROBABILITY, drop=False)
+    untouched = untouched_of(view, plan, min_probability=MIN_PROBABILITY)
+    given = view.report.table["given_label"].combine_chunks()
+    conflicts = _conflicts(view, np.arange(len(view)), given)
+    text = ""
+    if conflicts:
+        such = "such as " if len(conflicts) > 1 else ""
+        text = f"{_sets(view, conflicts)} with different labels, {such}{_pair(view, conflicts[0])}"
+    return Outlook(plan.changed, untouched.count, text)
 
 
 def _groups(number: NDArray[np.int64]) -> list[NDArray[np.int64]]:

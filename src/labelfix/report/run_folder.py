@@ -79,6 +79,13 @@ def _without_places(value: Any) -> Any:
     return {key: _without_places(item) for key, item in value.items() if key not in _PLACES}
 
 
+def default_run(data: Path) -> Path:
+    """Return the RUN folder for data where nobody names one: ``DATA-labelfix``, in this folder."""
+    place = data if data.name not in ("", "..") else data.resolve()
+    name = place.name if place.is_dir() else place.stem.removesuffix(".tar")
+    return Path(f"{name or 'data'}-labelfix")
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes of labelfix from writing to a RUN folder; a killed one frees it.
@@ -183,6 +190,22 @@ class RunFolder:
         self.path = path
         self.report_path = path / REPORT_NAME
         self._claim: dict[str, Any] = {}
+
+    def refuse_in_advance(self, *, may_hold_run: bool) -> None:
+        """Refuse what `held` would refuse, without making anything: before anything is loaded.
+
+        Args:
+            may_hold_run: As for `held`.
+
+        Raises:
+            RunError: As by `held`.
+        """
+        self._refuse_foreign_files()
+        if (self.path / LOCK_NAME).exists():
+            with locked(self.path):  # says who holds it, if anybody does
+                pass
+        if not may_hold_run:
+            self._refuse_run()
 
     @contextmanager
     def held(self, *, may_hold_run: bool) -> Iterator[None]:
