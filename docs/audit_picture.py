@@ -19,7 +19,7 @@ from labelfix.report.view import ReportView
 from labelfix.utils.files import atomic_path
 
 PICTURE = Path(__file__).resolve().parent / "images" / "audit.svg"
-COMMAND = "labelfix audit demo-data/data --out demo-run"
+COMMAND = "labelfix audit demo-data/data --out demo-run --tune head"
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # so that the picture shows the places as a user names them
         demo, run = write_demo(Path("demo-data")), Path("demo-run")
-        view = ReportView(audit(demo.data, run).report)
+        view = ReportView(audit(demo.data, run, tune="head").report)
         print_answer(console, summarize(view), outlook_of(view), run)
         os.chdir(PICTURE.parent)
     PICTURE.parent.mkdir(exist_ok=True)

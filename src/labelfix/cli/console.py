@@ -80,8 +80,17 @@ INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C ended."""
 
 
+ORDER = ("audit", "show", "review", "diff", "export", "check", "diagnose", "demo", "benchmark")
+"""The commands in the order of the work, as the help lists them."""
+
+
 class CommandGroup(TyperGroup):
     """Turns expected faults into two lines on stderr; a bug keeps its traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the commands in the order of the work."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: (*ORDER, name).index(name))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit 1 on an expected fault, 130 on Ctrl-C."""

@@ -35,8 +35,12 @@ Drop = Annotated[
 
 def add_export_commands(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
-    for command in (export, diff, check):
-        app.command()(command)
+    for command, short_help in (
+        (diff, "Show what an export would change."),
+        (export, "Write the data with the labels that are decided or sure."),
+        (check, "Check the labels, for continuous integration."),
+    ):
+        app.command(short_help=short_help)(command)
 
 
 def export(
@@ -140,6 +144,12 @@ def check(
             "leakage. May be given more than once.",
         ),
     ] = None,
+    exported: Annotated[
+        bool,
+        typer.Option(
+            "--exported", help="Check the labels that `labelfix export` gives, not the given ones."
+        ),
+    ] = False,
     junit: Annotated[
         Path | None,
         typer.Option(
@@ -155,7 +165,7 @@ def check(
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Check the given labels for continuous integration.
+    """Check the given labels, or those of an export, for continuous integration.
 
     Ends with 0 if all checks pass, 3 if one fails, 1 or 2 if nothing could be checked.
     """
@@ -163,6 +173,7 @@ def check(
         raise typer.BadParameter("say what to check: --max-error-rate SHARE or --fail-on KIND")
     if sure and max_error_rate is None:
         raise typer.BadParameter("--sure has no use without --max-error-rate")
+    from labelfix.exports.exported import exported_view
     from labelfix.report.checks import check_run, write_junit, write_sarif
 
     result = check_run(
@@ -170,6 +181,7 @@ def check(
         max_error_rate=max_error_rate,
         sure=sure,
         fail_on=fail_on or [],
+        as_exported=exported_view if exported else None,
         outputs=[file for file in (junit, sarif) if file is not None],
     )
     if junit is not None:

@@ -37,8 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(benchmark, name="benchmark")
-app.command()(review)
+app.add_typer(benchmark, name="benchmark", short_help="Measure how well wrong labels are found.")
+app.command(short_help="Decide about the suspects, on a page on this machine.")(review)
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ USED_WITH_PRED_PROBS = {
 }
 
 
-@app.command()
+@app.command(cls=opt.GroupedCommand, short_help="Find the labels of DATA that are probably wrong.")
 def audit(
     ctx: typer.Context,
     *,
@@ -291,7 +291,7 @@ def _tell_report(
         print_show(stdout_console(), summary, of_class=of_class, top=whole, pairs=pairs)
 
 
-@app.command()
+@app.command(short_help="Show what an audit found.")
 def show(
     run: opt.Run,
     of_class: Annotated[
@@ -347,7 +347,7 @@ def _write_page(run: Path, *, follow_links: bool, as_json: bool) -> None:
 add_export_commands(app)
 
 
-@app.command()
+@app.command(short_help="Say how far the layers of a network were trained.")
 def diagnose(
     run: Annotated[
         Path,

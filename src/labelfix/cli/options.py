@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
+from typer.core import TyperCommand
 
 from labelfix.arguments import expand_path
 from labelfix.config import (
@@ -13,7 +14,7 @@ from labelfix.config import (
     Tune,
     refuse_unknown_device,
 )
-from labelfix.config.options import option_help
+from labelfix.config.options import GROUPS, OPTIONS, option_help
 from labelfix.errors import ConfigError
 
 
@@ -273,6 +274,29 @@ LabelMissing: TypeAlias = Annotated[
         help=option_help("label_missing"),
     ),
 ]
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help lists its options under the headings of `GROUPS`, and the rest last."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options."""
+        lines: dict[str, list[tuple[str, str]]] = {
+            heading: [] for heading in ("Arguments", *GROUPS, "Other")
+        }
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            heading = "Arguments"
+            if parameter.param_type_name == "option":
+                known = OPTIONS.get(parameter.name or "")
+                heading = "Other" if known is None else known.group
+            lines[heading].append(record)
+        for heading, records in lines.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
 
 def thresholds_of(texts: list[str] | None) -> dict[str, float]:

@@ -68,8 +68,10 @@ class Option:
     repeats: bool = False
 
 
-_RUN, _READING, _NETWORK = "The run", "Reading the data", "The network"
-_TRAINING, _FLAGS = "Training", "Flags and issues"
+GROUPS = ("Output", "Columns", "Flags", "Model", "Whole-network training")
+"""The headings that the help and the page list options under, in this order."""
+
+_RUN, _READING, _FLAGS, _NETWORK, _TRAINING = GROUPS
 _WHOLE = "{tune=top} or {tune=full}"
 
 
@@ -172,10 +174,10 @@ OPTIONS = {
         Option(name="pretrained", group=_NETWORK, setting="backbone.pretrained"),
         Option(name="image_size", group=_NETWORK, setting="backbone.image_size"),
         Option(name="device", group=_NETWORK, setting="backbone.device"),
-        Option(name="tune", group=_TRAINING, setting="tune"),
+        Option(name="tune", group=_NETWORK, setting="tune"),
         Option(
             name="time",
-            group=_TRAINING,
+            group=_NETWORK,
             type="duration",
             default="10m on a CPU, no limit on a GPU",
             text="How long the whole audit may take, such as ``90s``, ``10m`` or ``1h30m``. "
@@ -184,7 +186,7 @@ OPTIONS = {
         ),
         Option(
             name="folds",
-            group=_TRAINING,
+            group=_NETWORK,
             type="integer",
             text="Each sample is judged by models that were trained on the other folds only.",
             default=f"{HeadConfig().folds} for heads, {FineTuningConfig().folds} for networks",
@@ -290,7 +292,7 @@ def options_page() -> str:
         options = "\n".join(
             f"\n### {group}\n\n| option | in Python | takes | default | |\n|---|---|---|---|---|\n"
             + "\n".join(_row(option) for option in OPTIONS.values() if option.group == group)
-            for group in dict.fromkeys(option.group for option in OPTIONS.values())
+            for group in GROUPS
         )
     settings = "\n".join(
         f"\n### [{section}]\n\n{_summary(config)}\n\n"

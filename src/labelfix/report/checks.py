@@ -5,7 +5,7 @@ Letters: N rows of the report.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -94,6 +94,7 @@ def check_run(
     max_error_rate: float | None,
     sure: bool,
     fail_on: Sequence[str],
+    as_exported: Callable[[ReportView], ReportView] | None = None,
     outputs: Sequence[Path] = (),
 ) -> CheckResult:
     """Check the labels of the data set that a run is about; see `check_report`.
@@ -103,6 +104,7 @@ def check_run(
         max_error_rate: As for `check_report`.
         sure: Likewise.
         fail_on: Likewise.
+        as_exported: Returns the report of what an export gives; ``None`` checks the given labels.
         outputs: Where the result will be written: not over or into what is read.
 
     Raises:
@@ -116,6 +118,8 @@ def check_run(
         outputs, [report_file(run), decisions_file(run), report.run.source.path]
     )
     view = ReportView(report, read_decisions(run))
+    if as_exported is not None:
+        view = as_exported(view)
     return check_report(view, max_error_rate=max_error_rate, sure=sure, fail_on=fail_on)
 
 
