@@ -6,7 +6,6 @@ the export does after.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -24,7 +23,7 @@ from labelfix.exports.export import (
     fitting_formats,
     suffix_of,
 )
-from labelfix.exports.leftovers import Untouched, conflicts_of, untouched_of
+from labelfix.exports.leftovers import Conflict, Untouched, conflicts_of, untouched_of
 from labelfix.exports.plan import ExportPlan, plan_export
 from labelfix.report.checks import error_rate
 from labelfix.report.view import ReportView
@@ -144,7 +143,6 @@ def finish_of(session: Session, *, min_probability: float, drop: bool) -> Finish
     view = ReportView(session.view.report, session.decisions())
     plan = plan_export(view, min_probability=min_probability, drop=drop)
     conflicts = conflicts_of(view, plan)
-    names = view.sample_id
     classes = sorted(_class_ends(view, plan), key=lambda end: -(end.away + end.to + end.dropped))
     run, formats = view.report.run, fitting_formats(view)
     is_decided = plan.decided.columns["decision"].is_valid().to_numpy()
@@ -163,13 +161,7 @@ def finish_of(session: Session, *, min_probability: float, drop: bool) -> Finish
         untouched=untouched_of(view, plan, min_probability=min_probability),
         classes=tuple(classes[:CLASSES_SHOWN]),
         other_classes=len(classes[CLASSES_SHOWN:]),
-        conflicts=tuple(
-            tuple(
-                Copy(row, names[row].as_py(), label)
-                for row, label in islice(zip(found.rows, found.labels, strict=True), COPIES_SHOWN)
-            )
-            for found in conflicts[:CONFLICTS_SHOWN]
-        ),
+        conflicts=tuple(_copies(view, found) for found in conflicts[:CONFLICTS_SHOWN]),
         conflict_count=len(conflicts),
         formats=formats,
         places={chosen: str(_free_place(view, session.run, chosen)) for chosen in formats},
@@ -212,6 +204,16 @@ class Exporter:
             raise RunError(f"cannot write {wish.to}: {error}") from error
         finally:
             self._writing.release()
+
+
+def _copies(view: ReportView, found: Conflict) -> tuple[Copy, ...]:
+    """Return the first samples of a set, one of each label before others."""
+    labels = found.labels
+    places = sorted(range(len(labels)), key=lambda place: labels.index(labels[place]) != place)
+    return tuple(
+        Copy(row, view.sample_id[row].as_py(), label)
+        for row, label in ((found.rows[place], labels[place]) for place in places[:COPIES_SHOWN])
+    )
 
 
 def _rates_after(view: ReportView) -> tuple[float, float, float] | None:
