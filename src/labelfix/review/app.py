@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from labelfix.config import MIN_PROBABILITY
 from labelfix.data.decisions import Decision, DecisionAction
 from labelfix.errors import LabelfixError, UnreadableSample
 from labelfix.exports.export import ExportFormat
@@ -31,9 +32,6 @@ LONGEST_PAGE = 200
 
 LONGEST_NAME = 100
 """Characters in the name of a reviewer."""
-
-USUAL_PROBABILITY = 0.95
-"""What ``labelfix export`` takes for ``--min-probability``."""
 
 _STATIC = {
     "review.js": ("labelfix.review", "static/review.js", "text/javascript"),
@@ -187,7 +185,7 @@ class _Routes:
     def finish(self, request: Request) -> Response:
         """Say what became of the labels, and what an export would write."""
         asked = request.query_params
-        least = _probability(_parsed(asked.get("min_probability", str(USUAL_PROBABILITY))))
+        least = _probability(_parsed(asked.get("min_probability", str(MIN_PROBABILITY))))
         drop = asked.get("drop") == "true"
         found = finish_of(self._session, min_probability=least, drop=drop)
         return _json({**found.to_json(), **asdict(self._session.counts())})
@@ -342,7 +340,7 @@ def _export_wish(body: dict[str, Any]) -> ExportWish:
     return ExportWish(
         to=_text(body, "to"),
         format=cast("ExportFormat", chosen),
-        min_probability=_probability(body.get("min_probability", USUAL_PROBABILITY)),
+        min_probability=_probability(body.get("min_probability", MIN_PROBABILITY)),
         drop=flags[0],
         overwrite=flags[1],
     )
