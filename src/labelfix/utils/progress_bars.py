@@ -3,7 +3,9 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
@@ -38,6 +40,10 @@ def shown_progress(
                 drawing(Progress(first, 0, None, ""))
             yield drawing
             drawing.end_stage()
+    elif console.is_jupyter:
+        line = _OneLine()
+        yield line
+        line.show("")
     else:
         lines = _Lines(console)
         yield lines
@@ -121,6 +127,28 @@ class _Drawn:
             done = self._bars.tasks[self._task].completed
             self._bars.update(self._task, total=done, completed=done)
             self._task = None
+
+
+class _OneLine:
+    """Shows the stage that goes on in one line of a notebook, where no bars can move."""
+
+    def __init__(self) -> None:
+        display: Any = import_module("IPython.display").display
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+        self._stage, self._spoke = "", 0.0
+
+    def __call__(self, progress: Progress, /) -> None:
+        now = time.monotonic()
+        if progress.is_remark or (progress.stage == self._stage and now - self._spoke < 1):
+            return
+        self._stage, self._spoke = progress.stage, now
+        counted = "" if progress.total is None else f" of {progress.total:,} {progress.unit}"
+        done = f": {progress.done:,}{counted}" if counted else " ..."
+        self.show(plain(progress.stage) + done)
+
+    def show(self, text: str) -> None:
+        """Put a text in the place of the last one."""
+        self._handle.update({"text/plain": text}, raw=True)
 
 
 class _Lines:
