@@ -223,13 +223,14 @@ class _FeatureTimes:
 def _time_features(
     dataset: LabeledDataset, modality: Modality, config: AuditConfig, load: _Load
 ) -> _FeatureTimes:
-    """Encode a few samples, twice, as the first batches are slow."""
+    """Encode a few samples, and then more of them, as the first batches are slow."""
     encoder = HeadTuning.load(dataset, config, modality).encoder
     size = 16 if load.device.type == "cpu" else 256
     size = (config.backbone.batch_size or size) * (cores() if load.device.type == "cpu" else 1)
-    rows = np.linspace(0, load.samples - 1, min(2 * size, load.samples)).astype(np.int64)
+    count = min(5 * size, load.samples)
+    rows = np.linspace(0, load.samples - 1, count).astype(np.int64)
     seconds, width = 0.0, 1
-    parts = np.array_split(rows, 2)
+    parts = np.split(rows, [min(size, count // 2)])
     for part in parts:
         with tempfile.TemporaryDirectory() as cache:
             begin = time.perf_counter()
@@ -299,34 +300,23 @@ def _network_plans(
         budget=config.top.cache_bytes,
         module=config.top.cut,
     )
+    cuts = cuts[:1]  # the one that ``--tune top`` takes
+    whole = _time_whole(trainer, config, load, [cut.module for cut in cuts])
     plans = []
-    for cut in cuts[:1]:  # the one that ``--tune top`` takes
+    for cut in cuts:
         upper = upper_network(model, group_layers(model), cut)
         at_once = networks_at_once(upper, config.top, load.device, processes=1)
-        step = _time_step(trainer, config, load, [cut], "top", at_once.networks if at_once else 0)
+        step = _time_upper(trainer, cut, config, load, at_once.networks if at_once else 0)
         views = views_kept(trainer, cut, load.samples, config.top)
-        seconds = _top_seconds(cut, views, step, config, load, features, at_once)
+        frozen = features.sample * (1 + (views - 1) * whole.share_below(cut.module))
+        seconds = features.rest + load.samples * frozen
+        seconds += _training_seconds(
+            step, config.top, load.labeled, judging_views=min(2, views), at_once=at_once
+        )
         plans.append(TuningPlan("top", cut.module, seconds))
-    step = _time_step(trainer, config, load, (), "full", 0)
     seconds = features.rest + load.samples * features.sample  # decoding, at most
-    seconds += _training_seconds(step, config.fine_tuning, load.labeled)
+    seconds += _training_seconds(whole, config.fine_tuning, load.labeled)
     return [*plans, TuningPlan("full", None, seconds)]
-
-
-def _top_seconds(
-    cut: Cut,
-    views: int,
-    step: StepTimes,
-    config: AuditConfig,
-    load: _Load,
-    features: _FeatureTimes,
-    at_once: AtOnce | None,
-) -> float:
-    frozen = features.sample * (1 + (views - 1) * step.share_below(cut.module))
-    training = _training_seconds(
-        step, config.top, load.labeled, cut=cut.module, judging_views=min(2, views), at_once=at_once
-    )
-    return features.rest + load.samples * frozen + training
 
 
 def _training_seconds(
@@ -334,7 +324,6 @@ def _training_seconds(
     training: FineTuningConfig,
     labeled: int,
     *,
-    cut: str | None = None,
     judging_views: int = 1,
     at_once: AtOnce | None = None,
 ) -> float:
@@ -346,8 +335,8 @@ def _training_seconds(
     seconds = 0.0
     for networks in _rounds(training.folds, at_once):
         shared = 1 if at_once is None else _cores_of_each(networks, training.batch_size, at_once)
-        seconds += step.training(int(epochs * learned / shared), epochs * steps, cut)
-        seconds += step.judging(int(judged / shared), cut)
+        seconds += step.training(int(epochs * learned / shared), epochs * steps)
+        seconds += step.judging(int(judged / shared))
     return seconds
 
 
@@ -363,46 +352,56 @@ def _cores_of_each(networks: int, batch_size: int, at_once: AtOnce) -> int:
     return max(1, min(portions, at_once.cores // networks))
 
 
-def _time_step(
-    trainer: NetworkTrainer,
-    config: AuditConfig,
-    load: _Load,
-    cuts: Sequence[Cut],
-    tune: Tune,
-    at_once: int,
+def _time_whole(
+    trainer: NetworkTrainer, config: AuditConfig, load: _Load, modules: Sequence[str]
 ) -> StepTimes:
-    """Return the times of a step while as many others go on as will during training.
+    """Return the times of a step of a whole network, and of what runs below some modules."""
+    training, classes = config.fine_tuning, max(2, load.classes)
+    return time_step(
+        trainer.fresh_network(classes, load.device),
+        modules,
+        trainer.probe(_timed_batch(training, load)),
+        training,
+        config.regularization,
+        classes=classes,
+    )
+
+
+def _time_upper(
+    trainer: NetworkTrainer, cut: Cut, config: AuditConfig, load: _Load, at_once: int
+) -> StepTimes:
+    """Return the times of a step from a cut on, while as many others go on as will in training.
 
     Args:
         trainer: Of whole networks.
+        cut: Where they are cut.
         config: What was asked for.
         load: How much there is to do.
-        cuts: Where the network may be cut.
-        tune: ``"top"`` or ``"full"``: whose settings count.
-        at_once: As `networks_at_once` says.
+        at_once: How many networks train at once; 0 trains one on all cores, or on the device.
     """
-    is_top = tune == "top"
-    training = config.top if is_top else config.fine_tuning
-    held = config.top_regularization if is_top else config.regularization
-    on_cpu = load.device.type == "cpu"
     classes = max(2, load.classes)
-    size = min(training.batch_size, 32) if on_cpu else training.batch_size
+    whole = trainer.fresh_network(classes, load.device)
+    layers = group_layers(whole)
+    chance = torch.Generator().manual_seed(0)
+    inputs = torch.rand(_timed_batch(config.top, load), *cut.shape, generator=chance)
+    if inputs.ndim == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
 
     def timed(model: nn.Module) -> StepTimes:
         return time_step(
-            model,
-            [cut.module for cut in cuts],
-            trainer.probe(size),
-            training,
-            held,
-            classes=classes,
+            model, (), inputs, config.top, config.top_regularization, classes=classes, layers=layers
         )
 
-    models = [trainer.fresh_network(classes, load.device) for _ in range(max(1, at_once))]
+    models = [upper_network(whole, layers, cut) for _ in range(max(1, at_once))]
     if not at_once:
         return timed(models[0])
     with one_core_threads(at_once) as pool:
         return max(pool.map(timed, models), key=lambda step: step.passes)
+
+
+def _timed_batch(training: FineTuningConfig, load: _Load) -> int:
+    on_cpu = load.device.type == "cpu"
+    return min(training.batch_size, 32) if on_cpu else training.batch_size
 
 
 def _limit(config: AuditConfig) -> float | None:

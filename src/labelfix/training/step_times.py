@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from labelfix.config import FineTuningConfig, RegularizationConfig, SelfLabelingConfig
 from labelfix.training.finetune import FineTuning, TrainingSetup
+from labelfix.training.layers import LayerParameter
 from labelfix.training.recorder import EvidenceRecorder
 from labelfix.training.regularization import LayerBalls
 from labelfix.training.self_labeling import SelfLabeler
 
-TIMED = 2
+TIMED = 3
 """Steps that are timed."""
 
 
@@ -32,31 +33,22 @@ class StepTimes:
     Args:
         passes: Forward and backward pass of one sample through the whole network.
         forward: The forward pass alone.
-        passes_below: What of ``passes`` is spent below each module, by its name.
-        forward_below: What of ``forward`` is.
+        forward_below: What of ``forward`` is spent below each module, by its name.
         update: What follows once a step: optimizer, average of the weights, balls.
     """
 
     passes: float
     forward: float
-    passes_below: Mapping[str, float]
     forward_below: Mapping[str, float]
     update: float
 
-    def training(self, samples: int, steps: int, cut: str | None = None) -> float:
-        """Return the seconds of so many steps that see so many samples in all.
+    def training(self, samples: int, steps: int) -> float:
+        """Return the seconds of so many steps that see so many samples in all."""
+        return samples * self.passes + steps * self.update
 
-        Args:
-            samples: Those of all steps.
-            steps: How many.
-            cut: The module that is trained first; ``None`` trains the whole network.
-        """
-        spared = 0.0 if cut is None else self.passes_below[cut]
-        return samples * (self.passes - spared) + steps * self.update
-
-    def judging(self, samples: int, cut: str | None = None) -> float:
-        """Return the seconds of the forward pass of so many samples, from a cut on."""
-        return samples * (self.forward - (0.0 if cut is None else self.forward_below[cut]))
+    def judging(self, samples: int) -> float:
+        """Return the seconds of the forward pass of so many samples."""
+        return samples * self.forward
 
     def share_below(self, cut: str) -> float:
         """Return which share of a forward pass lies below a cut."""
@@ -71,16 +63,19 @@ def time_step(
     regularization: RegularizationConfig,
     *,
     classes: int,
+    layers: Sequence[LayerParameter] | None = None,
 ) -> StepTimes:
     """Train a network for a few steps, the first to warm up, and return what the fastest took.
 
     Args:
-        model: The whole network with a head of K classes, on its device; it is changed.
-        modules: Names of those where it can be cut.
+        model: A network with a head of K classes, on its device, or the upper half of one; it is
+            changed.
+        modules: Names of those whose forward pass is marked.
         inputs: ``(B, ...)`` made-up samples.
         training: How it is trained.
         regularization: How its weights are held.
         classes: K, 2 or more.
+        layers: Of the whole network, where the model is the upper half of one.
 
     Raises:
         TrainingError: Memory is too small for a single sample.
@@ -99,7 +94,7 @@ def time_step(
             step_sizes=[batch_size],
             labeler=SelfLabeler(label, classes, SelfLabelingConfig()),
             recorder=EvidenceRecorder(batch_size, classes, keep_probs=False),
-            limit=_balls(model, regularization),
+            limit=_balls(model, regularization, layers),
             penalised=regularization.form == "penalty",
         ),
         training,
@@ -125,11 +120,15 @@ def _timed_step(
     return _step_times(clock, begin, end, batch_size)
 
 
-def _balls(model: nn.Module, regularization: RegularizationConfig) -> LayerBalls | None:
+def _balls(
+    model: nn.Module,
+    regularization: RegularizationConfig,
+    layers: Sequence[LayerParameter] | None,
+) -> LayerBalls | None:
     if regularization.form == "none":
         return None
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    return LayerBalls(model, state, regularization)
+    return LayerBalls(model, state, regularization, layers=layers)
 
 
 def _no_matter(step: int, loss: float, speed: float) -> None:
@@ -156,29 +155,26 @@ _WHOLE = ""
 
 @contextmanager
 def _marked(model: nn.Module, modules: Sequence[str], clock: _Clock) -> Iterator[None]:
-    """Note when the forward pass enters each module, and when the backward pass leaves it."""
+    """Note when the forward pass enters each module, and when the passes end."""
 
     def entering(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             clock.entered[name] = clock.now()
-            if isinstance(inputs[0], Tensor) and inputs[0].requires_grad:
-                inputs[0].register_hook(lambda gradient: leaving(name))  # type: ignore[no-untyped-call]
 
         return hook
 
-    def leaving(name: str, *_: Any) -> None:
-        clock.left[name] = clock.now()
+    def ending(parameter: Tensor) -> None:
+        clock.left[_WHOLE] = clock.now()
 
     def returning(module: nn.Module, inputs: tuple[Any, ...], outputs: Tensor) -> None:
         clock.left["forward"] = clock.now()
 
-    first = next(model.parameters())  # its gradient comes last
+    trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    first = next(trained)  # its gradient comes last
     handles = [
         model.register_forward_pre_hook(entering(_WHOLE)),
         model.register_forward_hook(returning),
-        first.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-            lambda parameter: leaving(_WHOLE)
-        ),
+        first.register_post_accumulate_grad_hook(ending),  # type: ignore[no-untyped-call]
         *(model.get_submodule(name).register_forward_pre_hook(entering(name)) for name in modules),
     ]
     try:
@@ -191,18 +187,13 @@ def _marked(model: nn.Module, modules: Sequence[str], clock: _Clock) -> Iterator
 def _step_times(clock: _Clock, begin: float, end: float, batch_size: int) -> StepTimes:
     entered, left = clock.entered, clock.left
     back = left[_WHOLE]
-    forward_below = {
-        name: (moment - entered[_WHOLE]) / batch_size
-        for name, moment in entered.items()
-        if name != _WHOLE
-    }
     return StepTimes(
         passes=(back - begin) / batch_size,
         forward=(left["forward"] - entered[_WHOLE]) / batch_size,
-        forward_below=forward_below,
-        passes_below={
-            name: below + max(0.0, back - left.get(name, back)) / batch_size
-            for name, below in forward_below.items()
+        forward_below={
+            name: (moment - entered[_WHOLE]) / batch_size
+            for name, moment in entered.items()
+            if name != _WHOLE
         },
         update=end - back,
     )
