@@ -289,7 +289,7 @@ def test_a_precision_is_what_the_flags_promise(tmp_path):
     assert np.isclose(told["expected_precision"], mean)
     low, high = told["noise_rate_interval"]
     assert low <= told["noise_rate"] <= high
-    assert "rightly" in run("show", out).stdout
+    assert "of them really are" in run("show", out).stdout
 
 
 def test_precision_and_budget_exclude_each_other(tmp_path):

@@ -61,7 +61,7 @@ def test_show_counts_each_kind(audited: Path) -> None:
     assert summary["conflicting_near_duplicates"] >= 2
     assert (summary["dark"], summary["odd_size"], summary["leaks"]) == (1, 1, 0)
     assert summary["files"]["neighbors"] == str(audited / "neighbors.parquet")
-    shown = run("show", audited).stdout
+    shown = run("show", audited, "--top", "1").stdout
     for words in ("near-duplicates", "outliers", "nearly black", "odd size"):
         assert words in shown
 

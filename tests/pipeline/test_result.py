@@ -63,7 +63,7 @@ def test_it_is_told_in_three_lines(of_memory, small_run):
         first, second, third = repr(result).splitlines()
         flagged = len(result.view.suspects)
         assert f"{flagged} of {len(result)} labels" in first
-        assert re.search(r"wrong labels: \d+\.\d% \(\d+\.\d% to \d+\.\d%\)$", second)
+        assert re.search(r"wrong labels: \d+\.\d % \(\d+\.\d % to \d+\.\d %\)$", second)
         assert ".review()" in third
         assert (".save(RUN)" in third) == result.is_temporary
 

@@ -283,7 +283,7 @@ def test_options_of_whole_networks_are_not_silently_left_aside(
         ({"folds": 1}, "1 folds are too few"),
         ({"train_batch_size": 1}, "batches of 1 "),
         ({"learning_rate": 0.0}, "learning rate 0.0 is not above 0"),
-        ({"learning_rate": 1e38}, "learning rate 1e[+]38 is not above 0, or is over 1e[+]06"),
+        ({"learning_rate": 1e38}, "learning rate 1e[+]38 is not above 0, or is over 1e[+]36"),
         ({"learning_rate": float("nan")}, "learning rate nan"),
         ({"distance": -0.1}, "distance of -0.1 is no radius"),
         ({"distance": 0.1, "pretrained": False}, "no center"),

