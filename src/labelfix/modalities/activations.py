@@ -4,7 +4,6 @@ Letters: N samples, V views of each, B samples of a batch.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +15,11 @@ from labelfix.modalities.batching import (
     Rows,
     epoch_order,
     judging_batches,
+    prefetched,
     training_batches,
     training_steps,
 )
 from labelfix.types import Assumption
-from labelfix.utils.threads import map_ahead
-
-AHEAD = 3
-"""Batches that are ready, or being made, beside the one in use."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -110,23 +106,16 @@ class ActivationViews:
     def _ahead(
         self, batches: Iterable[tuple[Rows, NDArray[np.int64]]]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        with ThreadPoolExecutor(1) as pool:
-            try:
-                for rows, bits in map_ahead(pool, self._gathered, batches, AHEAD):
-                    yield self._moved(rows), self._inputs(bits)
-            finally:
-                pool.shutdown(cancel_futures=True)
+        for rows, bits in prefetched(self._gathered, batches, self._device):
+            yield rows, _as_inputs(bits)
 
     def _gathered(self, batch: tuple[Rows, NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
         rows, views = batch
-        bits = torch.from_numpy(self._values[rows, views].view(np.int16))
-        return torch.from_numpy(rows), bits.pin_memory() if self._device.type == "cuda" else bits
+        return torch.from_numpy(rows), torch.from_numpy(self._values[rows, views].view(np.int16))
 
-    def _moved(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, non_blocking=True)
 
-    def _inputs(self, bits: Tensor) -> Tensor:
-        values = self._moved(bits).view(torch.bfloat16).float()
-        if values.ndim == 4:
-            return values.contiguous(memory_format=torch.channels_last)
-        return values
+def _as_inputs(bits: Tensor) -> Tensor:
+    values = bits.view(torch.bfloat16).float()
+    if values.ndim == 4:
+        return values.contiguous(memory_format=torch.channels_last)
+    return values

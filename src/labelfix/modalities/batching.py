@@ -3,19 +3,52 @@
 Letters: N samples, B samples of a batch on one process, W processes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, device
 
 from labelfix.errors import TrainingError
+from labelfix.utils.threads import map_ahead
 
 Rows = NDArray[np.int64]
 """Numbers of samples."""
 
+AHEAD = 3
+"""Batches that are ready, or being made, beside the one in use."""
+
 MIXED_STEPS = 16
 """Rows of so many steps are sorted by their length: fewer leave more padding, more leave batches
 that hardly differ from one epoch to the next."""
+
+
+BatchT = TypeVar("BatchT")
+
+
+def prefetched(
+    gather: Callable[[BatchT], tuple[Tensor, Tensor]], batches: Iterable[BatchT], place: device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield rows ``(B,)`` and inputs on a device; a thread gathers some batches ahead.
+
+    Args:
+        gather: Returns rows and inputs of a batch, in memory.
+        batches: What it is given, batch by batch.
+        place: The device where they are wanted.
+    """
+
+    def gathered(batch: BatchT) -> tuple[Tensor, Tensor]:
+        rows, inputs = gather(batch)
+        return rows, inputs.pin_memory() if place.type == "cuda" else inputs
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            for rows, inputs in map_ahead(pool, gathered, batches, AHEAD):
+                yield rows.to(place, non_blocking=True), inputs.to(place, non_blocking=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def epoch_order(

@@ -4,7 +4,6 @@ Letters: N texts, B texts of a batch, T tokens of the longest of them, M tokens 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from labelfix.modalities.batching import (
     alike_in_length,
     epoch_order,
     judging_batches,
+    prefetched,
     training_batches,
     training_steps,
 )
@@ -32,11 +32,9 @@ from labelfix.utils.sample_reader import (
     digests_of_batch,
     read_batches,
 )
-from labelfix.utils.threads import map_ahead
 
 STAGE = "reading the texts"
 _BATCH = 2048
-_AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,17 +202,9 @@ class TextViews:
         yield from self._ahead(by_length[batch] for batch in batches)
 
     def _ahead(self, batches: Iterable[Rows]) -> Iterator[tuple[Tensor, Tensor]]:
-        with ThreadPoolExecutor(1) as pool:
-            try:
-                for rows, inputs in map_ahead(pool, self._gathered, batches, _AHEAD):
-                    yield self._moved(rows), self._convert(self._moved(inputs))
-            finally:
-                pool.shutdown(cancel_futures=True)
+        for rows, inputs in prefetched(self._gathered, batches, self._device):
+            yield rows, self._convert(inputs)
 
     def _gathered(self, rows: Rows) -> tuple[Tensor, Tensor]:
         inputs = self._gather(rows, int(self._lengths[rows].max(initial=1)))
-        numbers = torch.from_numpy(rows)
-        return numbers, inputs.pin_memory() if self._device.type == "cuda" else inputs
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, non_blocking=True)
+        return torch.from_numpy(rows), inputs
