@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 import labelfix.cli.options as opt
-from labelfix.errors import ConfigError
 
 
 def review(
@@ -30,18 +29,10 @@ def review(
     follow_links: opt.FollowLinks = False,
 ) -> None:
     """Open a page on this machine to decide about the suspects one by one."""
+    from labelfix.review.server import open_review, serve
     from labelfix.utils.progress_bars import shown_progress
     from labelfix.utils.text import plain
 
-    try:
-        from labelfix.review.server import open_review, serve
-    except ModuleNotFoundError as error:
-        if error.name not in {"starlette", "uvicorn"}:
-            raise
-        raise ConfigError(
-            f"the review page needs {error.name}, which is not installed",
-            hint="pip install 'labelfix[review]'",
-        ) from error
     with shown_progress() as on_progress:
         opened = open_review(
             run, reviewer=reviewer, follow_links=follow_links, on_progress=on_progress

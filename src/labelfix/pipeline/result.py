@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from labelfix.arguments import checks_arguments
 from labelfix.config import MIN_PROBABILITY
 from labelfix.data.decisions import read_decisions
-from labelfix.errors import ConfigError, LabelfixError
+from labelfix.errors import LabelfixError
 from labelfix.modalities.base import Renderer
 from labelfix.report.html.notebook import Told, as_html
 from labelfix.report.io import RUN_NAME, read_report_table, report_file
@@ -154,15 +154,8 @@ class AuditResult:
             ConfigError: The port is taken, or what serves pages is not installed.
             DatasetError: The samples are gone or have changed.
         """
-        try:
-            from labelfix.review.server import open_review, serve
-        except ModuleNotFoundError as error:
-            if error.name not in {"starlette", "uvicorn"}:
-                raise
-            raise ConfigError(
-                f"the review page needs {error.name}, which is not installed",
-                hint="pip install 'labelfix[review]'",
-            ) from error
+        from labelfix.review.server import open_review, serve
+
         opened = open_review(self.run, reviewer=reviewer, renderer=self.renderer)
 
         def work() -> None:

@@ -9,16 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
-import uvicorn
-
 from labelfix.errors import ConfigError
 from labelfix.modalities.base import Renderer
 from labelfix.report.io import read_report_table
 from labelfix.report.reopen import find_renderer
-from labelfix.review.app import build_app
 from labelfix.review.security import Keys
 from labelfix.review.session import Session
 from labelfix.utils.progress import OnProgress, no_progress
+
+try:
+    import uvicorn
+
+    from labelfix.review.app import build_app
+except ModuleNotFoundError as error:
+    if error.name not in {"starlette", "uvicorn"}:
+        raise
+    raise ConfigError(
+        f"the review page needs {error.name}, which is not installed",
+        hint="pip install 'labelfix[review]'",
+    ) from error
 
 ADDRESS = "127.0.0.1"
 USUAL_PORT = 8722
