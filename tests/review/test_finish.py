@@ -27,7 +27,7 @@ def decide_some(visitor: Visitor) -> None:
     visitor.decide(unsure, "unsure")
 
 
-def wish(to: object, **more: object) -> dict:
+def export_body(to: object, **more: object) -> dict:
     return {"to": str(to), "format": "csv", "min_probability": 0.95, **more}
 
 
@@ -58,7 +58,9 @@ def test_the_page_exports_what_the_command_exports(
     visitor: Visitor, tmp_path: Path, form: str, least: float
 ) -> None:
     decide_some(visitor)
-    done = visitor.post("/api/export", wish(tmp_path / "a", format=form, min_probability=least))
+    done = visitor.post(
+        "/api/export", export_body(tmp_path / "a", format=form, min_probability=least)
+    )
     assert done.status_code == 200, done.text
     assert done.json()["to"] == str(tmp_path / "a")
     more = ["--format", form, "--min-probability", str(least)]
@@ -72,7 +74,7 @@ def test_the_data_set_itself_is_exported_to_the_place_that_is_offered(visitor: V
     assert end["formats"][:2] == ["own", "folder"]
     place = Path(end["places"]["own"])
     assert not place.exists()
-    done = visitor.post("/api/export", wish(place, format="own")).json()
+    done = visitor.post("/api/export", export_body(place, format="own")).json()
     assert (done["changed"], done["dropped"]) == (1, 1)
     assert len(list(place.rglob("*.png"))) == 79
     assert visitor.get("/api/finish").json()["places"]["own"] == f"{place}-2"
@@ -83,12 +85,12 @@ def test_a_file_that_is_there_is_replaced_only_if_that_is_asked(
 ) -> None:
     file = tmp_path / "mine.csv"
     file.write_text("precious")
-    refused = visitor.post("/api/export", wish(file))
+    refused = visitor.post("/api/export", export_body(file))
     assert refused.status_code == 409
     assert "mine.csv" in refused.json()["error"]
     assert refused.json()["hint"]
     assert file.read_text() == "precious"
-    assert visitor.post("/api/export", wish(file, overwrite=True)).status_code == 200
+    assert visitor.post("/api/export", export_body(file, overwrite=True)).status_code == 200
     assert file.read_text().startswith('"sample_id"')
 
 
@@ -96,12 +98,12 @@ def test_what_was_decided_or_audited_is_never_written_over(visitor: Visitor) -> 
     decide_some(visitor)
     log = decisions_file(visitor.session.run)
     held = log.read_bytes()
-    refused = visitor.post("/api/export", wish(log, format="jsonl", overwrite=True))
+    refused = visitor.post("/api/export", export_body(log, format="jsonl", overwrite=True))
     assert (refused.status_code, log.read_bytes()) == (409, held)
 
 
 def test_an_export_is_a_change_that_needs_the_token(visitor: Visitor, tmp_path: Path) -> None:
-    refused = visitor.post("/api/export", wish(tmp_path / "a.csv"), x_labelfix_token="")
+    refused = visitor.post("/api/export", export_body(tmp_path / "a.csv"), x_labelfix_token="")
     assert refused.status_code == 403
     assert not (tmp_path / "a.csv").exists()
 
@@ -111,10 +113,10 @@ def test_an_export_is_a_change_that_needs_the_token(visitor: Visitor, tmp_path: 
     [{"format": "exe"}, {"format": 1}, {"to": 1}, {"overwrite": "yes"}, {"min_probability": 2},
      {"min_probability": "x"}, {"min_probability": True}],
 )  # fmt: skip
-def test_a_wish_that_makes_no_sense_is_refused(
+def test_an_export_that_makes_no_sense_is_refused(
     visitor: Visitor, tmp_path: Path, more: dict
 ) -> None:
-    assert visitor.post("/api/export", {**wish(tmp_path / "a"), **more}).status_code == 400
+    assert visitor.post("/api/export", {**export_body(tmp_path / "a"), **more}).status_code == 400
 
 
 def test_copies_that_still_contradict_each_other_are_named(tmp_path: Path) -> None:
@@ -135,9 +137,9 @@ def test_copies_that_still_contradict_each_other_are_named(tmp_path: Path) -> No
     assert end["conflict_count"] == 1
     said = [(copy["sample_id"], copy["label"]) for copy in end["conflicts"][0]]
     assert said == [(cat, "cat"), (dog, "dog")]
-    done = visitor.post("/api/export", wish(tmp_path / "a.csv")).json()
+    done = visitor.post("/api/export", export_body(tmp_path / "a.csv")).json()
     assert any(f"{cat} (cat) and {dog} (dog)" in note for note in done["notes"])
     visitor.decide(visitor.next(1)[0], "relabel", 1)
     assert visitor.get("/api/finish").json()["conflict_count"] == 0
-    done = visitor.post("/api/export", wish(tmp_path / "b.csv")).json()
+    done = visitor.post("/api/export", export_body(tmp_path / "b.csv")).json()
     assert done["notes"] == []

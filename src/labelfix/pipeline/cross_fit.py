@@ -20,7 +20,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from labelfix.arguments import checks_arguments
 from labelfix.data.arrays import as_array, labels_of, matrix_of
 from labelfix.errors import ConfigError, DatasetError
-from labelfix.training.folds import deal
+from labelfix.training.folds import assign_folds
 from labelfix.types import MISSING
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 
@@ -65,7 +65,7 @@ def cross_fit(
         folds: F, 2 or more.
         groups: ``(N,)`` of what belongs together besides copies, such as the patient of an image:
             no group is both trained on and judged.
-        seed: How samples are dealt to folds.
+        seed: How samples are assigned to folds.
         on_progress: Told of each fold.
 
     Raises:
@@ -86,7 +86,7 @@ def cross_fit(
             hint="give a label for each sample, in the same order",
         )
     _refuse_rare(codes, values)
-    fold = _dealt(codes, data, groups, folds=folds, seed=seed)
+    fold = _assigned(codes, data, groups, folds=folds, seed=seed)
     judged_by_all = np.flatnonzero(fold == MISSING)
     pred_probs: NDArray[np.floating] | None = None
     for number in range(folds):
@@ -130,7 +130,7 @@ def _refuse_rare(codes: NDArray[np.int64], values: NDArray[Any]) -> None:
     )
 
 
-def _dealt(
+def _assigned(
     codes: NDArray[np.int64], data: Any, groups: Any, *, folds: int, seed: int
 ) -> NDArray[np.int16]:
     """Return ``(N,)`` the fold that holds each sample out, ``MISSING`` where it has no label."""
@@ -139,13 +139,13 @@ def _dealt(
     parts = len(np.unique(together[takes_part]))
     if not 2 <= folds <= parts:
         raise ConfigError(
-            f"folds is {folds}, and there are {parts:,} different samples or groups to deal",
+            f"folds is {folds}, and there are {parts:,} different samples or groups to assign",
             hint="choose 2 or more, and no more than there are",
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")
         if groups is None:
-            return deal(codes, together, takes_part, folds=folds, seed=seed)
+            return assign_folds(codes, together, takes_part, folds=folds, seed=seed)
         fold = np.full(len(codes), MISSING, np.int16)
         rows = np.flatnonzero(takes_part)
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

@@ -20,7 +20,7 @@ from labelfix.data.decisions import Decision, DecisionAction
 from labelfix.errors import LabelfixError, UnreadableSample
 from labelfix.exports.export import ExportFormat
 from labelfix.modalities.base import REVIEW_SIZES, Marker, Renderer
-from labelfix.review.finish import Exporter, ExportWish, finish_of
+from labelfix.review.finish import Exporter, ExportRequest, finish_of
 from labelfix.review.queue import QueueFilter
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
@@ -192,9 +192,9 @@ class _Routes:
 
     async def export(self, request: Request) -> Response:
         """Write the data set; a fault comes as its message and its hint."""
-        wish = _export_wish(await _body(request))
+        asked = _export_request(await _body(request))
         try:
-            result = await run_in_threadpool(self._exporter.write, wish)
+            result = await run_in_threadpool(self._exporter.write, asked)
         except LabelfixError as error:
             return _json({"error": str(error), "hint": error.hint}, 409)
         return _json(result.to_json())
@@ -331,13 +331,13 @@ def _reviewer(body: dict[str, Any]) -> str | None:
     return name or None
 
 
-def _export_wish(body: dict[str, Any]) -> ExportWish:
+def _export_request(body: dict[str, Any]) -> ExportRequest:
     chosen, flags = _text(body, "format"), [body.get(key, False) for key in ("drop", "overwrite")]
     if chosen not in get_args(ExportFormat):
         raise HTTPException(400, "there is no such format")
     if not all(isinstance(flag, bool) for flag in flags):
         raise HTTPException(400, "drop or overwrite is not true or false")
-    return ExportWish(
+    return ExportRequest(
         to=_text(body, "to"),
         format=cast("ExportFormat", chosen),
         min_probability=_probability(body.get("min_probability", MIN_PROBABILITY)),

@@ -36,7 +36,7 @@ COPIES_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class ExportWish:
+class ExportRequest:
     """What a person wants to export, as ``labelfix export`` takes it.
 
     Args:
@@ -180,28 +180,28 @@ class Exporter:
         self._session = session
         self._writing = Lock()
 
-    def write(self, wish: ExportWish) -> ExportResult:
+    def write(self, request: ExportRequest) -> ExportResult:
         """Write what ``labelfix export`` writes.
 
         Raises:
             LabelfixError: As `labelfix.exports.export.export` does, and if another export runs.
         """
-        if not wish.to.strip():
+        if not request.to.strip():
             raise ConfigError("there is no place to write to", hint="type the path of TO")
         if not self._writing.acquire(blocking=False):
             raise RunError("another export is being written", hint="wait until it is done")
         try:
             result = export(
                 self._session.run,
-                wish.to,
-                min_probability=wish.min_probability,
-                drop=wish.drop,
-                format=wish.format,
-                overwrite=wish.overwrite,
+                request.to,
+                min_probability=request.min_probability,
+                drop=request.drop,
+                format=request.format,
+                overwrite=request.overwrite,
             )
             return replace(result, to=result.to.absolute())
         except OSError as error:
-            raise RunError(f"cannot write {wish.to}: {error}") from error
+            raise RunError(f"cannot write {request.to}: {error}") from error
         finally:
             self._writing.release()
 

@@ -42,7 +42,7 @@ def plan_folds(
     _explain_small_classes(exclusion_reason, dataset, leader, rows, folds, wording)
     return FoldAssignment(
         is_judged=is_judged,
-        fold=deal(dataset.given_label, leader, is_judged & trains, folds=folds, seed=seed),
+        fold=assign_folds(dataset.given_label, leader, is_judged & trains, folds=folds, seed=seed),
         exclusion_reason=exclusion_reason,
     )
 
@@ -107,7 +107,7 @@ def _explain_small_classes(
         )
 
 
-def deal(
+def assign_folds(
     given_label: NDArray[np.int64],
     leader: NDArray[np.int64],
     takes_part: NDArray[np.bool_],
