@@ -40,6 +40,15 @@ def test_a_line_is_as_documented(tmp_path: Path) -> None:
     assert read_decisions(tmp_path / "report.parquet") == {"a/ä.png": made}
 
 
+def test_a_copy_that_is_dropped_is_marked_as_one(tmp_path: Path) -> None:
+    made = Decision("a", "drop", decided_at=AT, as_copy=True)
+    DecisionLog(tmp_path).append([made])
+    assert '"as_copy": true' in decisions_file(tmp_path).read_text(encoding="utf-8")
+    assert read_decisions(tmp_path) == {"a": made}
+    with pytest.raises(DecisionsError, match="as_copy is true without drop"):
+        DecisionLog(tmp_path).append([keep("a", as_copy=True)])
+
+
 def test_a_time_is_filled_in(tmp_path: Path) -> None:
     before = now()
     written = DecisionLog(tmp_path).append([Decision("a", "drop")])

@@ -43,6 +43,8 @@ class Decision:
         decided_by: Who, if that is known.
         flagged: Whether the report flagged the label.
         batch: An id that the decisions of one action share.
+        as_copy: Whether the sample is dropped as a copy of one that stays, which says nothing of
+            its label; only with ``drop``.
     """
 
     sample_id: str
@@ -52,10 +54,11 @@ class Decision:
     decided_by: str | None = None
     flagged: bool = False
     batch: str | None = None
+    as_copy: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the decision as it stands in the file."""
-        return {
+        values = {
             "sample_id": self.sample_id,
             "decision": self.action,
             "label": self.label,
@@ -64,6 +67,7 @@ class Decision:
             "flagged": self.flagged,
             "batch": self.batch,
         }
+        return {**values, "as_copy": True} if self.as_copy else values
 
 
 def now() -> str:
@@ -305,6 +309,7 @@ def _decision_of(values: Any) -> Decision:
     sample, action, label = (values.get(key) for key in ("sample_id", "decision", "label"))
     by, batch = values.get("decided_by"), values.get("batch")
     at, flagged = values.get("decided_at"), values.get("flagged", False)
+    as_copy = values.get("as_copy", False)
     faults = {
         "sample_id is no text": not _is_text(sample),
         f"decision {str(action)[:100]!r} is not known": not isinstance(action, str)
@@ -316,11 +321,13 @@ def _decision_of(values: Any) -> Decision:
         "decided_by is no text": by is not None and not _is_text(by),
         "batch is no text": batch is not None and not _is_text(batch),
         "flagged is not true or false": not isinstance(flagged, bool),
+        "as_copy is not true or false": not isinstance(as_copy, bool),
+        "as_copy is true without drop": as_copy is True and action not in ("drop", "undo"),
     }
     for fault, is_there in faults.items():
         if is_there:
             raise DecisionsError(fault)
-    return Decision(sample, action, label, at, by, flagged, batch)  # type: ignore[arg-type]
+    return Decision(sample, action, label, at, by, flagged, batch, as_copy)  # type: ignore[arg-type]
 
 
 def _is_label(value: Any) -> bool:

@@ -160,14 +160,14 @@ def error_rate(view: ReportView) -> ErrorRate:
     """Return the share of wrong labels among those that were judged or decided.
 
     A decided label is wrong if the sample was relabeled to another class or dropped, right if it
-    was kept; ``unsure`` decides nothing. The others are wrong with the probabilities of the report,
-    scaled so that their mean over all judged samples is the estimate of the report, or an end of
-    its interval.
+    was kept; ``unsure`` decides nothing, nor does dropping a copy of a sample that stays. The
+    others are wrong with the probabilities of the report, scaled so that their mean over all judged
+    samples is the estimate of the report, or an end of its interval.
 
     Raises:
         ReportError: Nothing was judged or decided.
     """
-    is_decided = view.decided.has("keep", "relabel", "drop")
+    is_decided = view.decided.has("keep", "relabel", "drop") & ~view.decided.is_copy
     is_open = view.is_scored & ~is_decided
     samples = int(np.count_nonzero(is_open | is_decided))
     rate, interval = view.report.run.noise_rate, view.report.run.noise_rate_interval

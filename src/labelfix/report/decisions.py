@@ -26,11 +26,13 @@ class Decided:
         columns: N rows, the columns of `labelfix.report.schema.DECISION_COLUMNS`.
         unmatched: How many decisions are on samples that the report does not hold.
         new_classes: Labels chosen that are no class of the report, sorted.
+        is_copy: ``(N,)`` bool: dropped as a copy of one that stays; its label was not judged.
     """
 
     columns: pa.Table
     unmatched: int
     new_classes: tuple[Label, ...]
+    is_copy: NDArray[np.bool_]
 
     @property
     def final_label(self) -> pa.Array:
@@ -87,10 +89,13 @@ def join_decisions(report: Report, decisions: Mapping[str, Decision]) -> Decided
         "decided_by": spread(pa.array([d.decided_by for _, d in held], pa.string())),
     }
     labels = {decision.label for _, decision in held if decision.label is not None}
+    is_copy = np.zeros(len(report), np.bool_)
+    is_copy[[row for row, decision in held if decision.as_copy]] = True
     return Decided(
         columns=pa.table([columns[c.name] for c in DECISION_COLUMNS], names=list(columns)),
         unmatched=len(decisions) - len(held),
         new_classes=tuple(sorted(labels - set(report.class_names))),
+        is_copy=is_copy,
     )
 
 

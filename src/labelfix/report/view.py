@@ -251,11 +251,15 @@ class ReportView:
 
     @cached_property
     def is_decided_wrong(self) -> NDArray[np.bool_]:
-        """Return ``(N,)`` which samples were dropped, or relabeled to another class than given."""
+        """Return ``(N,)`` which samples were dropped, or relabeled to another class than given.
+
+        A sample that was dropped as a copy of another says nothing of its label.
+        """
         given = self.report.table["given_label"]
         differs = pc.fill_null(pc.not_equal(self.decided.columns["final_label"], given), True)
         is_elsewhere = self.decided.has("relabel") & differs.to_numpy()
-        is_wrong: NDArray[np.bool_] = self.decided.has("drop") | is_elsewhere
+        is_dropped = self.decided.has("drop") & ~self.decided.is_copy
+        is_wrong: NDArray[np.bool_] = is_dropped | is_elsewhere
         return is_wrong
 
     # Cells

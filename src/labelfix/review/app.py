@@ -21,6 +21,7 @@ from labelfix.errors import LabelfixError, UnreadableSample
 from labelfix.exports.export import ExportFormat
 from labelfix.modalities.base import REVIEW_SIZES, Marker, Renderer
 from labelfix.review.finish import Exporter, ExportRequest, finish_of
+from labelfix.review.groups import Which, offered_classes
 from labelfix.review.queue import QueueFilter
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
@@ -30,6 +31,9 @@ from labelfix.utils.reading import is_unicode
 LONGEST_PAGE = 200
 """Samples in one answer."""
 
+CLASSES_OFFERED = 9
+"""Classes that a set of copies may all have: as many as there are digits."""
+
 LONGEST_NAME = 100
 """Characters in the name of a reviewer."""
 
@@ -37,6 +41,8 @@ _STATIC = {
     "review.js": ("labelfix.review", "static/review.js", "text/javascript"),
     "finish.js": ("labelfix.review", "static/finish.js", "text/javascript"),
     "grid.js": ("labelfix.review", "static/grid.js", "text/javascript"),
+    "classes.js": ("labelfix.review", "static/classes.js", "text/javascript"),
+    "groups.js": ("labelfix.review", "static/groups.js", "text/javascript"),
     "review.css": ("labelfix.review", "static/review.css", "text/css"),
     "icon.svg": ("labelfix.review", "static/icon.svg", "image/svg+xml"),
     "theme.css": ("labelfix.report.html", "theme.css", "text/css"),
@@ -61,6 +67,7 @@ def build_app(session: Session, renderer: Renderer, keys: Keys) -> App:
             Route("/api/queue", routes.queue),
             Route("/api/sample/{row}", routes.sample),
             Route("/api/pairs", routes.pairs),
+            Route("/api/groups", routes.groups),
             Route("/api/progress", routes.progress),
             Route("/api/estimate", routes.estimate),
             Route("/api/decide", routes.decide, methods=["POST"]),
@@ -107,6 +114,7 @@ class _Routes:
             "has_words": self._renderer.marker is not None,
             "why_nothing_shown": self._renderer.exclusion_reason,
             "has_neighbors": session.neighbors is not None,
+            "groups": _count_groups(session),
             "version": session.fingerprint[:16],
             "samples": len(session.view),
         })  # fmt: skip
@@ -148,6 +156,31 @@ class _Routes:
                 {"given": given, "suggested": suggested, "count": count}
                 for given, suggested, count in found
             ]
+        })  # fmt: skip
+
+    def groups(self, request: Request) -> Response:
+        """Return sets of copies: some of them in their order, or the one that holds a row."""
+        session, asked = self._session, request.query_params
+        if "row" in asked:
+            place = session.groups.of_row(_number(asked["row"], below=len(session.view)))
+            return _json({"groups": [] if place is None else [self._group(place)]})
+        which = asked.get("which", "all")
+        if which not in get_args(Which):
+            raise HTTPException(400, "there is no such kind of sets")
+        found = session.find_groups(
+            cast("Which", which),
+            _queue_filter(request, session),
+            after=_number(asked.get("after", "-1"), least=-1),
+            limit=min(_number(asked.get("limit", "5")), LONGEST_PAGE),
+            most_members=LONGEST_PAGE,
+            tab=_tab(request),
+        )
+        return _json({
+            "groups": [self._group(place) for place in found.places],
+            "total": found.total,
+            "decided": found.decided,
+            "more": found.more,
+            "elsewhere": found.elsewhere,
         })  # fmt: skip
 
     def progress(self, request: Request) -> Response:
@@ -249,6 +282,23 @@ class _Routes:
             "progress": asdict(self._session.counts()),
         })  # fmt: skip
 
+    def _group(self, place: int) -> dict[str, Any]:
+        session, groups = self._session, self._session.groups
+        members = groups.members(place)
+        offered = offered_classes(members, session.view.given, session.top)
+        copies = session.view.exact_set[members].tolist()
+        return {
+            "place": place,
+            "is_identical": bool(groups.is_identical[place]),
+            "is_contradicting": bool(groups.is_contradicting[place]),
+            "is_leaking": bool(groups.is_leaking[place]),
+            "classes": [[code, round(share, 6)] for code, share in offered[:CLASSES_OFFERED]],
+            "members": [
+                {**self._item(row), "exact_set": None if copy == MISSING else copy}
+                for row, copy in zip(members.tolist(), copies, strict=True)
+            ],
+        }
+
     def _item(self, row: int) -> dict[str, Any]:
         view, top = self._session.view, self._session.top
         split = view.split_name[row]
@@ -282,7 +332,13 @@ def _decision_json(decision: Decision | None) -> dict[str, Any] | None:
         "decided_at": decision.decided_at,
         "decided_by": decision.decided_by,
         "batch": decision.batch,
+        "as_copy": decision.as_copy,
     }
+
+
+def _count_groups(session: Session) -> dict[str, int]:
+    """Return how many sets of copies there are of each kind."""
+    return {which: int(session.groups.which(which).sum()) for which in get_args(Which)}
 
 
 def _queue_filter(request: Request, session: Session) -> QueueFilter:
@@ -313,7 +369,10 @@ def _wanted(values: Any, session: Session) -> Wanted:
     if action == "relabel" and not (type(label) is int and 0 <= label < len(classes)):
         raise HTTPException(400, "choose a class by its number")
     chosen = classes[label] if action == "relabel" else None
-    return Wanted(_row(values, session), cast("DecisionAction", action), chosen, seen)
+    as_copy = values.get("as_copy", False)
+    if not isinstance(as_copy, bool) or (as_copy and action != "drop"):
+        raise HTTPException(400, "as_copy is not true or false, or there is nothing to drop")
+    return Wanted(_row(values, session), cast("DecisionAction", action), chosen, seen, as_copy)
 
 
 def _tab(request: Request) -> str | None:

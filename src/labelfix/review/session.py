@@ -18,6 +18,7 @@ from labelfix.report.neighbors import NeighborLists, read_neighbors
 from labelfix.report.types import Report
 from labelfix.report.view import LABEL, ReportView
 from labelfix.review.estimate import Estimate, estimate
+from labelfix.review.groups import GroupPage, Groups, Which, groups_of, page_of_groups
 from labelfix.review.leases import Leases
 from labelfix.review.queue import ALL, Order, Page, QueueFilter, order_of, page, pairs, select
 from labelfix.review.top_classes import TopClasses, read_top_classes
@@ -35,12 +36,14 @@ class Wanted:
         action: What was decided.
         label: The class chosen, with ``relabel``.
         seen: The time of the decision that the page showed; ``None`` if it showed none.
+        as_copy: Whether the sample is dropped as a copy of one that stays.
     """
 
     row: int
     action: DecisionAction
     label: Label | None = None
     seen: str | None = None
+    as_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Session:
         self._row_of = {name: row for row, name in enumerate(self.view.sample_id.to_pylist())}
         self._log = DecisionLog(run, report.class_names)
         self._orders: dict[str, Order] = {}
+        self._groups: Groups | None = None
         self._is_decided = np.zeros(len(report), np.bool_)
         self._is_wrong = np.full(len(report), _UNKNOWN, np.int8)
         self._version = 0
@@ -142,6 +146,58 @@ class Session:
             )  # fmt: skip
             if tab is not None and is_taken is not None:
                 self._leases.take(tab, found.row.tolist())
+            return found
+
+    @property
+    def groups(self) -> Groups:
+        """Return the sets of copies, found when they are first asked for."""
+        with self._lock:
+            if self._groups is None:
+                self._groups = groups_of(self.view)
+            return self._groups
+
+    def find_groups(
+        self,
+        which: Which,
+        queue_filter: QueueFilter,
+        *,
+        after: int = -1,
+        limit: int = 5,
+        most_members: int = 200,
+        tab: str | None = None,
+    ) -> GroupPage:
+        """Return the next sets of copies; see `labelfix.review.groups.page_of_groups`.
+
+        Args:
+            which: Of which kind the sets are.
+            queue_filter: A class or a split that a member has to have, and whether sets are asked
+                for of which every member is decided; nothing else of it counts.
+            after: The place after which to begin; -1 is the start.
+            limit: How many sets to return at most.
+            most_members: Of how many members together.
+            tab: Who has the samples in hand from now on; no other gets them.
+        """
+        with self._lock:
+            self._refresh()
+            groups = self.groups
+            left = groups.which(which).copy()
+            if queue_filter.of_class is not None:
+                left &= groups.any(self.view.given == queue_filter.of_class)
+            if queue_filter.split is not None:
+                left &= groups.any(self.view.split_name == queue_filter.split)
+            is_taken = np.zeros(len(self.view), np.bool_)
+            if tab is not None and queue_filter.is_decided is False:
+                if after < 0:
+                    self._leases.release(tab)
+                is_taken = self._leases.taken(tab)
+            found = page_of_groups(
+                groups, left, groups.all(self._is_decided), groups.any(is_taken),
+                is_decided=queue_filter.is_decided, after=after, limit=limit,
+                most_members=most_members,
+            )  # fmt: skip
+            if tab is not None and queue_filter.is_decided is False:
+                for place in found.places:
+                    self._leases.take(tab, groups.members(place).tolist())
             return found
 
     def hold(self, tab: str) -> None:
@@ -256,6 +312,7 @@ class Session:
             decided_by=reviewer or self.reviewer,
             flagged=bool(self.view.is_flagged[wanted.row]),
             batch=batch,
+            as_copy=wanted.as_copy,
         )
 
     def _refresh(self) -> None:
@@ -274,8 +331,11 @@ class Session:
 
 
 def _action_on_label(decision: Decision | None, given: Label | None) -> int:
-    """Return whether a decision says that the given label is wrong; "not sure" says nothing."""
-    if decision is None or decision.action == "unsure":
+    """Return whether a decision says that the given label is wrong.
+
+    "Not sure" says nothing, nor does dropping a copy.
+    """
+    if decision is None or decision.action == "unsure" or decision.as_copy:
         return _UNKNOWN
     if decision.action == "keep" or (decision.action == "relabel" and decision.label == given):
         return _RIGHT

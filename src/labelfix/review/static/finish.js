@@ -76,7 +76,7 @@ function showConflicts(found) {
     });
     return line;
   }));
-  at("show-conflicts").hidden = !(("conflicting_duplicate" in state.start.kinds) && state.start.kinds.conflicting_duplicate);
+  at("show-conflicts").hidden = !state.start.groups.contradicting;
 }
 
 function showUntouched(found) {
@@ -159,9 +159,8 @@ function tellExport(kind, lines) {
 }
 
 function showConflictSamples() {
-  at("kind").value = "conflicting_duplicate";
   at("state").value = "all";
-  openView().catch(alarm);
+  openGroups("contradicting").catch(alarm);
 }
 
 function wireFinish() {

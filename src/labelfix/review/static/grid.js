@@ -247,7 +247,7 @@ const GRID_KEYS = {
   " ": cycleTile, a: acceptAll, Enter: applyGrid, z: undoGrid, Backspace: undoGrid,
   ArrowLeft: () => goToTile(grid.here - 1), ArrowRight: () => goToTile(grid.here + 1),
   ArrowUp: () => goToRow(-1), ArrowDown: () => goToRow(1), Home: () => goToTile(0), End: () => goToTile(TILES),
-  e: () => zoom(grid.items[grid.here]), Escape: leaveGrid, g: leaveGrid,
+  e: () => zoom(grid.items[grid.here]), Escape: leaveGrid, g: leaveGrid, p: () => { openGroups().catch(alarm); },
   f: () => { openFinish("").catch(alarm); }, "?": () => at("help-dialog").showModal(),
 };
 

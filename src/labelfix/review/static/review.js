@@ -3,7 +3,6 @@
 
 const PAGE = 20;        // samples fetched at a time
 const PREFETCH = 4;     // pictures loaded before they are needed
-const CLASSES_SHOWN = 60;
 const PACE = 30;        // decisions whose median time foretells the rest
 
 const TAB = nameOfTab();  // what this tab has in hand is shown in no other one
@@ -117,7 +116,7 @@ function phrase(decision) {
 
 async function openView() {
   const view = ++state.view;
-  if (document.body.dataset.mode === "grid") setMode("single");
+  if (["grid", "groups"].includes(document.body.dataset.mode)) setMode("single");
   state.since = performance.now();
   const found = await ask(viewQuery(PAGE, -1));
   if (view !== state.view) return;
@@ -158,15 +157,16 @@ function drawProgress() {
   at("progress-done").style.width = `${state.total ? 100 * state.viewDecided / state.total : 0}%`;
 }
 
-// One of "single", "grid" and "finish": the samples one by one, many at once, or the end.
+// One of "single", "grid", "groups" and "finish": samples one by one, many at once, copies, or the end.
 function setMode(mode) {
   document.body.dataset.mode = mode;
   for (const id of ["stage", "sample"]) at(id).hidden = mode !== "single";
-  for (const id of ["grid", "finish"]) at(id).hidden = mode !== id;
+  for (const id of ["grid", "groups", "finish"]) at(id).hidden = mode !== id;
 }
 
 function focusMode() {
   if (document.body.dataset.mode === "grid") goToTile(grid.here);
+  else if (document.body.dataset.mode === "groups") goToCopy(groups.member);
   else at(document.body.dataset.mode === "finish" ? "finish" : "sample").focus({ preventScroll: true });
 }
 
@@ -202,7 +202,8 @@ function elsewhereText() {
 }
 
 function changeView() {
-  return document.body.dataset.mode === "grid" ? openGrid() : openView();
+  const open = { grid: openGrid, groups: openGroups }[document.body.dataset.mode];
+  return open ? open() : openView();
 }
 
 function backToSamples() {
@@ -495,63 +496,6 @@ async function watchOthers() {
   } catch { /* the next decision will tell */ }
 }
 
-// ---- another class --------------------------------------------------------------------------
-
-function openClasses() {
-  if (!state.items[state.here]) return;
-  at("class-search").value = "";
-  listClasses();
-  at("class-dialog").showModal();
-  at("class-search").focus();
-}
-
-function matches(text) {
-  const wanted = text.trim().toLocaleLowerCase();
-  const found = [];
-  state.start.classes.forEach((name, code) => {
-    const place = String(name).toLocaleLowerCase().indexOf(wanted);
-    if (place >= 0) found.push([place === 0 ? 0 : 1, String(name).length, code]);
-  });
-  if (wanted) found.sort((a, b) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
-  return found.map((entry) => entry[2]);
-}
-
-function listClasses() {
-  const found = matches(at("class-search").value);
-  state.choices = found.slice(0, CLASSES_SHOWN);
-  at("class-list").replaceChildren(...state.choices.map((code, index) => {
-    const line = element("li", nameOf(code));
-    line.id = `class-${index}`;
-    line.setAttribute("role", "option");
-    line.addEventListener("click", () => chooseClass(index));
-    return line;
-  }));
-  const rest = found.length - state.choices.length;
-  at("class-more").textContent = !found.length ? "No class is called that."
-    : rest > 0 ? `and ${number(rest)} more: type to narrow it down` : "";
-  pickClass(0);
-}
-
-function pickClass(index) {
-  state.choice = Math.min(Math.max(index, 0), state.choices.length - 1);
-  [...at("class-list").children].forEach((line, place) => line.setAttribute("aria-selected", String(place === state.choice)));
-  const picked = at("class-list").children[state.choice];
-  if (picked) picked.scrollIntoView({ block: "nearest" });
-  at("class-search").setAttribute("aria-activedescendant", picked ? picked.id : "");
-}
-
-function chooseClass(index) {
-  if (!(index in state.choices)) return;
-  at("class-dialog").close();
-  decideClass(state.choices[index]);
-}
-
-function classKey(event) {
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (step) { pickClass(state.choice + step); event.preventDefault(); }
-  if (event.key === "Enter" && !event.isComposing) { chooseClass(state.choice); event.preventDefault(); }
-}
-
 // ---- keys, and the start --------------------------------------------------------------------
 
 function zoom(item) {
@@ -564,20 +508,26 @@ function zoom(item) {
 const KEYS = {
   k: () => decide("keep"),
   s: () => takeSuggested(),
-  c: openClasses, "/": openClasses,
+  c: () => chooseForItem(), "/": () => chooseForItem(),
   u: () => decide("unsure"),
   d: () => decide("drop"),
   z: undo, Backspace: undo,
   ArrowLeft: () => move(-1), ArrowRight: () => move(1),
   " ": () => zoom(state.items[state.here]),
   g: () => { openGrid().catch(alarm); },
+  p: () => { openGroups().catch(alarm); },
   f: () => { openFinish("").catch(alarm); },
   "?": () => at("help-dialog").showModal(),
 };
 
 const FINISH_KEYS = {
-  z: undo, Backspace: undo, Escape: backToSamples, ArrowLeft: backToSamples, f: backToSamples, g: KEYS.g, "?": KEYS["?"],
+  z: undo, Backspace: undo, Escape: backToSamples, ArrowLeft: backToSamples, f: backToSamples, g: KEYS.g, p: KEYS.p, "?": KEYS["?"],
 };
+
+function chooseForItem() {
+  const item = state.items[state.here];
+  if (item) openClasses([item.suggested, ...item.top.map(([code]) => code)].filter((code) => code >= 0), decideClass);
+}
 
 function takeSuggested() {
   const item = state.items[state.here];
@@ -594,6 +544,7 @@ function onKey(event) {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (document.body.dataset.mode === "finish") { pressOf(event, FINISH_KEYS[key]); return; }
   if (document.body.dataset.mode === "grid") { gridKey(event, key); return; }
+  if (document.body.dataset.mode === "groups") { groupKey(event, key); return; }
   const item = state.items[state.here];
   const choice = /^[1-9]$/.test(key) && item ? item.top[Number(key) - 1] : undefined;
   pressOf(event, choice ? () => decideClass(choice[0]) : KEYS[key]);
@@ -616,9 +567,9 @@ function fill(select, first, entries) {
 
 function wire() {
   const clicks = {
-    keep: KEYS.k, take: KEYS.s, choose: openClasses, unsure: KEYS.u, drop: KEYS.d, undo, "undo-end": undo, "open-finish": KEYS.f, "finish-back": backToSamples,
+    keep: KEYS.k, take: KEYS.s, choose: KEYS.c, unsure: KEYS.u, drop: KEYS.d, undo, "undo-end": undo, "open-finish": KEYS.f, "finish-back": backToSamples,
     back: KEYS.ArrowLeft, skip: KEYS.ArrowRight, again: () => { openView().catch(alarm); },
-    "open-grid": KEYS.g, "open-help": KEYS["?"], "picture-frame": KEYS[" "],
+    "open-grid": KEYS.g, "open-groups": KEYS.p, "open-help": KEYS["?"], "picture-frame": KEYS[" "],
     "zoom-close": () => at("zoom-dialog").close(), "help-close": () => at("help-dialog").close(),
   };
   for (const [id, action] of Object.entries(clicks)) at(id).addEventListener("click", action);
@@ -632,11 +583,11 @@ function wire() {
   at("reviewer").addEventListener("keydown", (event) => { if (event.key === "Enter") focusMode(); });
   wireFinish();
   wireGrid();
+  wireGroups();
+  wireClasses();
   at("filters").addEventListener("submit", (event) => event.preventDefault());
   at("picture").addEventListener("load", pictureLoaded);
   at("picture").addEventListener("error", () => { pictureFailed(); });
-  at("class-search").addEventListener("input", listClasses);
-  at("class-search").addEventListener("keydown", classKey);
   document.addEventListener("keydown", onKey);
   document.addEventListener("visibilitychange", watchOthers);
   setInterval(watchOthers, 5000);
