@@ -1,5 +1,6 @@
 """The end of a review: what the page says, and that its export is that of the command."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,28 @@ def test_the_end_says_what_became_of_the_labels(visitor: Visitor) -> None:
     assert sum(c["away"] for c in classes.values()) == 1
     low, high = end["rate_after_interval"]
     assert low <= end["rate_after"] <= high
+
+
+def test_the_end_and_the_check_of_an_export_estimate_the_same(visitor: Visitor) -> None:
+    run = visitor.session.run
+
+    def both() -> tuple[list[float], list[float]]:
+        end = visitor.get("/api/finish").json()
+        asked = ("check", run, "--exported", "--max-error-rate", "1", "--json")
+        rate = json.loads(labelfix(*asked).stdout)["error_rate"]
+        told = [end["rate_after"], *end["rate_after_interval"]]
+        return told, [rate["estimate"], rate["low"], rate["high"]]
+
+    decide_some(visitor)
+    first, checked = both()
+    assert first == pytest.approx(checked)
+    run_rate = visitor.session.view.report.run.noise_rate
+    assert first[0] != run_rate
+    for item in visitor.next(200):
+        visitor.decide(item, "keep")
+    last, checked = both()
+    assert last == pytest.approx(checked)
+    assert last[0] < first[0]
 
 
 @pytest.mark.parametrize("least", ["2", "-1", "nan", "x"])

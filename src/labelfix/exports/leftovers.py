@@ -1,4 +1,4 @@
-"""What an export leaves as it came: flagged labels that stay, copies that contradict each other.
+"""What an export leaves: flagged labels that stay, copies that contradict each other, errors.
 
 Letters: N rows of the report, M rows of the export.
 """
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from labelfix.config import MIN_PROBABILITY
 from labelfix.exports.plan import ExportPlan, plan_export
+from labelfix.report.checks import expected_errors
 from labelfix.report.view import ReportView
 from labelfix.types import MISSING, Label
 
@@ -46,6 +47,54 @@ class Conflict:
 
     rows: tuple[int, ...]
     labels: tuple[Label | None, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WrongLeft:
+    """How wrong the labels of an export are.
+
+    Args:
+        probability: ``(M,)`` float32: how probably each is wrong; NaN where nobody judged it.
+        is_open: ``(M,)`` bool: it is the given label, on which nobody decided.
+        rate: The share of wrong labels among those judged; ``None`` if nothing tells.
+        interval: Between which shares it lies with a probability of 90 %.
+    """
+
+    probability: NDArray[np.float32]
+    is_open: NDArray[np.bool_]
+    rate: float | None
+    interval: tuple[float, float] | None
+
+
+def wrong_left(view: ReportView, plan: ExportPlan) -> WrongLeft:
+    """Return how wrong the labels are that an export gives.
+
+    A label that somebody kept or chose is right; one that the audit changes is wrong with 1 - the
+    probability of the suggestion. The others are wrong with the probabilities of the report, scaled
+    so that their mean over all given labels is the estimate of the report, or an end of its
+    interval: without decisions and changes the share is that of the report.
+
+    Args:
+        view: N rows, and what people decided.
+        plan: The M rows that are exported.
+    """
+    rows = plan.rows
+    is_open = ~plan.is_changed & ~view.decided.has("keep", "relabel")[rows]
+    wrong = np.where(is_open, view.error_probability[rows], 1 - plan.label_probability)
+    probability = wrong.astype(np.float32)
+    is_judged = ~np.isnan(probability)
+    given, interval = view.report.run.noise_rate, view.report.run.noise_rate_interval
+    judged = int(np.count_nonzero(is_judged))
+    if not judged or given is None or interval is None:
+        return WrongLeft(probability, is_open, None, None)
+    stays = np.zeros(len(view), np.bool_)
+    stays[rows[is_judged & is_open]] = True
+    changed = float(probability[is_judged & ~is_open].sum(dtype=np.float64))
+    rate, low, high = (
+        min(1.0, (changed + expected_errors(view, stays, share)) / judged)
+        for share in (given, *interval)
+    )
+    return WrongLeft(probability, is_open, rate, (low, high))
 
 
 def untouched_of(view: ReportView, plan: ExportPlan, *, min_probability: float) -> Untouched:

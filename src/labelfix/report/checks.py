@@ -179,14 +179,23 @@ def error_rate(view: ReportView) -> ErrorRate:
     known = float(np.count_nonzero(view.is_decided_wrong))
     low, high = interval or (0.0, 0.0)
     estimate, low, high = (
-        float(known + _expected(view, is_open, share)) / samples
+        float(known + expected_errors(view, is_open, share)) / samples
         for share in (rate or 0.0, low, high)
     )
     return ErrorRate(estimate, low, high, int(np.count_nonzero(is_decided)), samples)
 
 
-def _expected(view: ReportView, is_open: NDArray[np.bool_], share: float) -> float:
-    """Return how many of the open labels are wrong, if this share of all scored ones is."""
+def expected_errors(view: ReportView, is_open: NDArray[np.bool_], share: float) -> float:
+    """Return how many of some given labels are wrong, if a share of all scored ones is.
+
+    The probabilities of the report are scaled so that their mean over all scored labels is the
+    share.
+
+    Args:
+        view: N rows.
+        is_open: ``(N,)`` bool: the labels to count, scored ones.
+        share: Of the scored labels, 0 to 1.
+    """
     probability = view.error_probability.astype(np.float64)
     mean = probability[view.is_scored].mean() if view.is_scored.any() else 0.0
     many = float(np.count_nonzero(is_open))

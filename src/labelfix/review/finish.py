@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.errors import ConfigError, ReportError, RunError
+from labelfix.errors import ConfigError, RunError
 from labelfix.exports.export import (
     ExportFormat,
     ExportResult,
@@ -23,9 +23,14 @@ from labelfix.exports.export import (
     fitting_formats,
     suffix_of,
 )
-from labelfix.exports.leftovers import Conflict, Untouched, conflicts_of, untouched_of
+from labelfix.exports.leftovers import (
+    Conflict,
+    Untouched,
+    conflicts_of,
+    untouched_of,
+    wrong_left,
+)
 from labelfix.exports.plan import ExportPlan, plan_export
-from labelfix.report.checks import error_rate
 from labelfix.report.view import ReportView
 from labelfix.review.session import Session
 from labelfix.types import MEMORY_KIND, MISSING, Label
@@ -92,7 +97,7 @@ class Finish:
         samples: Rows of the report.
         noise_rate: The estimated share of wrong labels before the review; ``None`` if not judged.
         noise_rate_interval: Between which shares it lies with a probability of 90 %.
-        rate_after: The share of wrong labels that decisions leave, by the same estimate.
+        rate_after: The share of wrong labels that an export gives, by the same estimate.
         rate_after_interval: Between which shares it lies likewise.
         flagged: Labels that the audit flagged.
         undecided: Those without a decision.
@@ -146,13 +151,13 @@ def finish_of(session: Session, *, min_probability: float, drop: bool) -> Finish
     classes = sorted(_class_ends(view, plan), key=lambda end: -(end.away + end.to + end.dropped))
     run, formats = view.report.run, fitting_formats(view)
     is_decided = plan.decided.columns["decision"].is_valid().to_numpy()
-    after = _rates_after(view)
+    after = wrong_left(view, plan)
     return Finish(
         samples=len(view),
         noise_rate=run.noise_rate,
         noise_rate_interval=run.noise_rate_interval,
-        rate_after=after and after[0],
-        rate_after_interval=after and after[1:],
+        rate_after=after.rate,
+        rate_after_interval=after.interval,
         flagged=int(np.count_nonzero(view.is_flagged)),
         undecided=int(np.count_nonzero(view.is_flagged & ~is_decided)),
         changed=plan.changed,
@@ -214,19 +219,6 @@ def _copies(view: ReportView, found: Conflict) -> tuple[Copy, ...]:
         Copy(row, view.sample_id[row].as_py(), label)
         for row, label in ((found.rows[place], labels[place]) for place in places[:COPIES_SHOWN])
     )
-
-
-def _rates_after(view: ReportView) -> tuple[float, float, float] | None:
-    """Return the share of wrong labels that nobody has mended, and the ends of its interval."""
-    try:
-        rate = error_rate(view)
-    except ReportError:
-        return None
-    mended = int(np.count_nonzero(view.is_decided_wrong)) / rate.samples
-    estimate, low, high = (
-        max(0.0, share - mended) for share in (rate.estimate, rate.low, rate.high)
-    )
-    return estimate, low, high
 
 
 def _class_ends(view: ReportView, plan: ExportPlan) -> Iterator[ClassEnd]:
