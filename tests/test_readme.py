@@ -1,7 +1,9 @@
-"""The README keeps its word: every command and every line of Python in it runs."""
+"""The README and the how-to pages keep their word: their commands and lines of Python run."""
 
+import contextlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
 import timm
+from command import labelfix
 from given_probs import noisy, write
 from safetensors.torch import save_file
 from written_texts import sentences, write_table
@@ -26,14 +29,29 @@ def blocks(language: str) -> list[str]:
     return [text for name, text in BLOCK.findall(README) if name == language]
 
 
+HOWTO = sorted((ROOT / "docs" / "howto").glob("*.md"))
+
+BEFORE = """
+import numpy as np
+rng = np.random.default_rng(0)
+true = np.arange(120) % 3
+labels = np.where(rng.random(120) < .1, (true + 1) % 3, true)
+features = rng.normal(0, 1, (120, 6)) + 3 * np.eye(3, 6)[true]
+pred_probs = np.full((120, 3), .1) + .7 * np.eye(3)[true]
+"""
+
+
 def is_make(block: str) -> bool:
     return all(line.startswith("make ") for line in block.splitlines())
 
 
 @pytest.fixture(scope="module")
 def place(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the data that the README talks of; two of the classes are cats and dogs."""
-    folder = tmp_path_factory.mktemp("readme")
+    """A folder with the data that the pages talk of; two of the classes are cats and dogs."""
+    return made(tmp_path_factory.mktemp("readme"), small_data)
+
+
+def made(folder: Path, small_data: Path) -> Path:
     for number, name in (("0", "cat"), ("1", "dog"), ("7", "horse")):
         shutil.copytree(small_data / number, folder / "photos" / name)
     files = sorted((folder / "photos").rglob("*.png"))
@@ -94,6 +112,29 @@ def test_the_commands_and_the_python_run_in_the_order_of_the_page(
     assert len(ran) == 13
     for name in ("summary.json", "clean.csv", "clean-photos", "weighted.parquet"):
         assert (place / name).exists(), name
+
+
+def test_the_commands_and_the_python_of_the_howto_pages_run(
+    small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = made(tmp_path_factory.mktemp("howto"), small_data)
+    names: dict[str, object] = {}
+    exec(BEFORE, names)
+    ran = 0
+    for page in sorted(HOWTO, key=lambda page: page.stem == "review"):  # of a run of another page
+        for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+            if language == "sh":
+                for line in block.splitlines():
+                    done = labelfix(*shlex.split(line)[1:], cwd=folder)
+                    assert done.returncode == 0, f"{page.name}: {line}\n{done.stdout}{done.stderr}"
+                    ran += 1
+            elif language == "python":
+                with contextlib.chdir(folder):
+                    exec(block, names)
+                ran += 1
+    assert ran == 16
+    for name in ("clean-hf", "clean.csv", "clean-photos", "reviews-run", "embedded-run"):
+        assert (folder / name).exists(), name
 
 
 def test_the_make_commands_are_what_ci_runs() -> None:

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 HOWTO = sorted((ROOT / "docs" / "howto").glob("*.md"))
 MODULES = ("labelfix", "labelfix.sklearn", "labelfix.integrations.evidence",
-           "labelfix.integrations.lightning", "labelfix.integrations.transformers")  # fmt: skip
+           "labelfix.integrations.keras", "labelfix.integrations.lightning",
+           "labelfix.integrations.timm", "labelfix.integrations.transformers")  # fmt: skip
 
 
 def test_the_reference_documents_what_is_public():

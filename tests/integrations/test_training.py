@@ -168,3 +168,83 @@ def test_lightning(digits, tmp_path):
         fit(LabelEvidence(given), 1, tells=False)
     with pytest.raises(LabelfixError, match="no positions of classes"):
         LabelEvidence([str(code) for code in given])
+
+
+def test_the_loop_of_timm(digits, tmp_path):
+    import timm
+    from PIL import Image
+    from timm.task import ClassificationTask
+
+    from labelfix.integrations.timm import watch
+
+    values, given, is_wrong = (array[:600] for array in digits)
+    for row, (pixels, label) in enumerate(zip(values, given, strict=True)):
+        (tmp_path / str(label)).mkdir(exist_ok=True)
+        image = Image.fromarray((pixels.reshape(8, 8) * 255).astype(np.uint8))
+        image.save(tmp_path / str(label) / f"{row:04}.png")
+    dataset = watch(timm.data.create_dataset("", tmp_path))
+    rows = [int(dataset._dataset.filename(row, basename=True)[:4]) for row in range(len(dataset))]
+    loader = timm.data.create_loader(
+        dataset, (3, 8, 8), BATCH, is_training=True, no_aug=True, num_workers=0,
+        device=torch.device("cpu"), use_prefetcher=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 64), nn.ReLU(), nn.Linear(64, 10))
+    task = ClassificationTask(model, dataset.loss(nn.functional.cross_entropy), verbose=False)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(EPOCHS):
+        for inputs, target in loader:
+            optimizer.zero_grad()
+            task(inputs, target)["loss"].backward()
+            optimizer.step()
+    issues = dataset.label_issues()
+    assert average_precision_score(is_wrong[rows], issues.label_error_probability) > 0.8
+    again = watch(dataset._dataset)
+    again.go_on_from(dataset.state())
+    assert again.label_issues().to_pandas().equals(issues.to_pandas())
+    with pytest.raises(LabelfixError, match="mixed labels"):
+        dataset.loss(nn.functional.cross_entropy)(torch.zeros(2, 10), torch.zeros(2, 10))
+    with pytest.raises(LabelfixError, match="600 samples, and there are 3 labels"):
+        watch(dataset._dataset, [0, 1, 2])
+    with pytest.raises(LabelfixError, match="labels of the data set are not known"):
+        watch([(1, 2)])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_keras(digits, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    from labelfix.integrations.keras import LabelEvidence
+
+    values, given, _ = digits
+
+    def fit(evidence, epochs, ends):
+        keras.utils.set_random_seed(0)
+        dense = keras.layers.Dense
+        model = keras.Sequential([dense(64, activation="relu"), dense(10, activation=ends)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=ends is None)
+        optimizer = keras.optimizers.Adam(3e-3)
+        model.compile(optimizer, loss=evidence.loss(loss), metrics=[evidence])
+        return model.fit(
+            values, evidence.targets, epochs=epochs, batch_size=64, verbose=0,
+            validation_data=(values[:64], given[:64]),
+        ).history  # fmt: skip
+
+    evidence = LabelEvidence(given, 10, from_logits=True)
+    with pytest.raises(LabelfixError, match="no step of training was seen"):
+        evidence.label_issues()
+    history = fit(evidence, EPOCHS, None)
+    issues = evidence.label_issues()
+    check(issues, digits)
+    assert history["accuracy"][-1] > history["accuracy"][0]
+    assert np.array_equal(evidence.state()["updates"], np.full(len(given), EPOCHS))
+    probs = LabelEvidence(given, 10)
+    fit(probs, EPOCHS, "softmax")
+    assert np.allclose(
+        probs.label_issues().label_error_probability, issues.label_error_probability, atol=1e-3
+    )
+    resumed = LabelEvidence(given, 10, from_logits=True)
+    resumed.go_on_from(evidence.state())
+    assert resumed.label_issues().to_pandas().equals(issues.to_pandas())
+    with pytest.raises(LabelfixError, match="other samples or classes"):
+        LabelEvidence(given, 11).go_on_from(evidence.state())

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from labelfix.arguments import checks_arguments
@@ -127,6 +128,12 @@ class TrainingWatch:
         self._processes = 1
 
     @property
+    def labels(self) -> NDArray[np.int64]:
+        """Return ``(N,)`` positions of the classes: the labels that are trained on."""
+        codes: NDArray[np.int64] = self._labels.numpy()
+        return codes
+
+    @property
     def recorder(self) -> EvidenceRecorder:
         """Return what was recorded, by all processes together.
 
@@ -164,7 +171,7 @@ class TrainingWatch:
         """Return what the evidence says so far; the arguments are those of `label_issues`."""
         return label_issues(
             self.recorder,
-            self._labels.numpy(),
+            self.labels,
             class_names=self._names,
             precision=precision,
             budget=budget,
