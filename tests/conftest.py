@@ -16,6 +16,7 @@ from labelfix.benchmark.demo import DemoData, write_demo
 # the tests run side by side: threads that wait for each other in a busy loop would stop them all
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be cut
+os.environ.setdefault("KERAS_BACKEND", "torch")
 
 settings.register_profile("labelfix", deadline=None)  # shared machines are slow at times
 settings.load_profile("labelfix")

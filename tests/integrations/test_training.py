@@ -211,8 +211,7 @@ def test_the_loop_of_timm(digits, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_keras(digits, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
+def test_keras(digits):
     keras = pytest.importorskip("keras")
     from labelfix.integrations.keras import LabelEvidence
 
