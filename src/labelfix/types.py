@@ -322,6 +322,8 @@ class TrainingEvidence:
         mean_probs: ``(N, K)`` float32: every class's, or ``None`` if they were not kept.
         epoch_margin: ``(E, N)`` float16: the margin in each epoch, or ``None``.
         num_updates: ``(N,)`` int32: how often the sample was seen.
+        wrong_predictions: ``(N,)`` int32: how often another class than the given label was
+            predicted then. High is probably wrong.
     """
 
     margin: NDArray[np.float32]
@@ -329,10 +331,27 @@ class TrainingEvidence:
     mean_probs: NDArray[np.float32] | None
     epoch_margin: NDArray[np.float16] | None
     num_updates: NDArray[np.int32]
+    wrong_predictions: NDArray[np.int32]
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         _freeze_arrays(self)
+
+    @property
+    def forgetting_events(self) -> NDArray[np.int64] | None:
+        """Return ``(N,)`` after how many epochs the label was right and in the next one wrong.
+
+        The forgetting events of Toneva et al. (ICLR 2019), by the mean margin of each epoch; of the
+        epochs that saw the sample. ``None`` without margins of every epoch.
+        """
+        if self.epoch_margin is None:
+            return None
+        events = np.zeros(self.epoch_margin.shape[1], np.int64)
+        was_right = np.zeros(self.epoch_margin.shape[1], np.bool_)
+        for margin in self.epoch_margin:
+            events += was_right & (margin < 0)
+            was_right = np.where(np.isnan(margin), was_right, margin >= 0)
+        return events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

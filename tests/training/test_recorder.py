@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -77,10 +79,15 @@ def test_recorded_evidence_equals_a_naive_loop():
         np.testing.assert_allclose(found.given_probability[row], probs[labels[row]], rtol=1e-5)
         for epoch, margin, _ in values:
             np.testing.assert_allclose(found.epoch_margin[epoch - 1, row], margin, rtol=2e-3)
+        is_wrong = [m < 0 for _, m, _ in sorted(values, key=lambda seen: seen[0])]
+        assert found.wrong_predictions[row] == sum(is_wrong)
+        forgotten = sum(later and not one for one, later in pairwise(is_wrong))
+        assert found.forgetting_events[row] == forgotten
     assert found.num_updates.tolist() == [EPOCHS] * (COUNT - 1) + [0]
     assert np.isnan(found.margin[-1])
     assert np.isnan(found.mean_probs[-1]).all()
     assert np.isnan(found.epoch_margin[:, -1]).all()
+    assert (found.wrong_predictions[-1], found.forgetting_events[-1]) == (0, 0)
     assert (found.mean_probs.dtype, found.epoch_margin.dtype) == (np.float32, np.float16)
 
 
@@ -93,6 +100,8 @@ def test_a_sample_may_come_twice_in_a_batch_and_bfloat16_is_taken():
     np.testing.assert_allclose(found.given_probability, [0.5], rtol=1e-6)
     assert found.mean_probs is None
     assert found.epoch_margin is None
+    assert found.forgetting_events is None
+    assert found.wrong_predictions.tolist() == [1]
 
 
 def test_a_result_does_not_change_when_training_goes_on():

@@ -62,6 +62,7 @@ class LabelEvidence(keras.metrics.Metric):  # type: ignore[misc] # keras has no 
             "margin": self._sum("margin", (count,)),
             "given_probability": self._sum("given_probability", (count,)),
             "updates": self._sum("updates", (count,)),
+            "wrong_predictions": self._sum("wrong_predictions", (count,)),
             "probs": self._sum("probs", (count, classes)),
         }
         self._right = self._sum("right", ())
@@ -110,6 +111,7 @@ class LabelEvidence(keras.metrics.Metric):  # type: ignore[misc] # keras has no 
         self._add("margin", rows, given - other)
         self._add("given_probability", rows, ops.sum(probs * is_given, axis=-1))
         self._add("updates", rows, ops.ones_like(given))
+        self._add("wrong_predictions", rows, ops.cast(given < other, "float32"))
         self._add("probs", rows, probs)
 
     def _add(self, name: str, rows: Any, values: Any) -> None:
@@ -155,7 +157,8 @@ class LabelEvidence(keras.metrics.Metric):  # type: ignore[misc] # keras has no 
         """
         state = {name: torch.tensor(values) for name, values in self.state().items()}
         if state["updates"].any():
-            state["updates"] = state["updates"].to(torch.int32)
+            for name in ("updates", "wrong_predictions"):
+                state[name] = state[name].to(torch.int32)
             self._watched.go_on_from(state)
         return self._watched.label_issues(precision=precision, budget=budget)
 

@@ -77,7 +77,7 @@ class EvidenceRecorder:
         evidence = recorder.result()
 
     Sums are kept on the device of the logits, and no update waits for it. Memory there:
-    ``4 N (K + 3)`` bytes, or ``12 N`` without ``keep_probs``; per-epoch margins add ``3 E N``.
+    ``4 N (K + 4)`` bytes, or ``16 N`` without ``keep_probs``; per-epoch margins add ``3 E N``.
 
     Every tensor of the state is a sum or a count. So the evidence of several processes, each of
     which saw its own samples, is the sum of their states: ``merge`` one after the other, or
@@ -112,6 +112,7 @@ class EvidenceRecorder:
             "margin": torch.zeros(count),
             "given_probability": torch.zeros(count),
             "updates": torch.zeros(count, dtype=torch.int32),
+            "wrong_predictions": torch.zeros(count, dtype=torch.int32),
         }
         if keep_probs:
             self._state["probs"] = torch.zeros(count, classes)
@@ -144,6 +145,7 @@ class EvidenceRecorder:
         self._add("margin", rows, margin)
         self._add("given_probability", rows, probs.gather(1, labels[:, None]).squeeze(1))
         self._add("updates", rows, torch.ones_like(rows))
+        self._add("wrong_predictions", rows, margin < 0)
         if "probs" in self._state:
             self._add("probs", rows, probs)
         if epoch is not None and "epoch_margin" in self._state:
@@ -165,6 +167,7 @@ class EvidenceRecorder:
                 None if of_epoch is None else mean_over(of_epoch, state["epoch_updates"]).numpy()
             ),
             num_updates=updates.numpy().copy(),
+            wrong_predictions=state["wrong_predictions"].numpy().copy(),
         )
 
     def merge(self, other: Mapping[str, Tensor]) -> None:
