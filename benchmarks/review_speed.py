@@ -27,12 +27,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from PIL import Image
 
 from harness import bar, new_parser, seconds_of
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import Decision, DecisionLog
+from labelfix.data.duplicates import conflicting
 from labelfix.report.build import build_report
 from labelfix.report.io import write_report
 from labelfix.report.types import RunInfo
@@ -69,6 +71,14 @@ def write_photos(folder: Path, samples: int, classes: int, rng: np.random.Genera
     return data
 
 
+def copies_of(given: NDArray[np.int64], rng: np.random.Generator) -> Duplicates:
+    """Return sets of three copies, one sample in ten in one of them."""
+    sets = np.full(len(given), MISSING)
+    chosen = rng.permutation(len(given))[: len(given) // 10]
+    sets[chosen] = np.arange(len(chosen)) // 3
+    return Duplicates(sets, conflicting(sets, given))
+
+
 def write_run(data: Path, run: Path, suspects: int, rng: np.random.Generator) -> None:
     """Write a report on a class folder, its neighbors, and some decisions."""
     dataset = open_dataset(data, DatasetConfig())
@@ -91,7 +101,7 @@ def write_run(data: Path, run: Path, suspects: int, rng: np.random.Generator) ->
         corrections=Corrections(
             flags, np.where(flags, other, MISSING), np.ones(size, np.float32)
         ),
-        duplicates=Duplicates(np.full(size, MISSING), np.zeros(size, np.bool_)),
+        duplicates=copies_of(dataset.given_label, rng),
         kinds=None,
         run=RunInfo(
             source=dataset.source, fingerprint=dataset.fingerprint, noise_rate=0.2,
@@ -188,6 +198,9 @@ def routes(
         ),
         "GET /api/sample, with neighbors": lambda n: page.get(f"/api/sample/{rows[n]}"),
         "GET /api/pairs": lambda n: page.get("/api/pairs"),
+        "GET /api/groups, first 5": lambda n: page.get("/api/groups?state=undecided"),
+        "GET /api/groups, one class": lambda n: page.get(f"/api/groups?class={n % classes}"),
+        "GET /api/finish": lambda n: page.get("/api/finish"),
         "GET /api/progress": lambda n: page.get("/api/progress"),
         "GET /api/estimate": lambda n: page.get("/api/estimate"),
         "POST /api/decide": lambda n: page.post("/api/decide", {"decisions": [wanted(pool[n])]}),

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.config import MIN_PROBABILITY
+from labelfix.data.splits import in_several
 from labelfix.exports.plan import ExportPlan, plan_export
 from labelfix.report.checks import expected_errors
 from labelfix.report.view import ReportView
@@ -47,6 +48,35 @@ class Conflict:
 
     rows: tuple[int, ...]
     labels: tuple[Label | None, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conflicts:
+    """All such sets of an export.
+
+    Args:
+        places: Places of their members among the M rows, set after set.
+        starts: Where each set begins in ``places``.
+        rows: ``(M,)`` rows in the report.
+        label: ``(M,)`` Arrow labels.
+    """
+
+    places: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    label: pa.Array
+
+    def __len__(self) -> int:
+        """Return how many sets there are."""
+        return len(self.starts)
+
+    def first(self, limit: int) -> list[Conflict]:
+        """Return the first sets."""
+        sets = np.split(self.places, self.starts[1 : limit + 1])[: min(limit, len(self))]
+        return [
+            Conflict(tuple(self.rows[places].tolist()), tuple(self.label.take(places).to_pylist()))
+            for places in sets
+        ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,12 +141,12 @@ def untouched_of(view: ReportView, plan: ExportPlan, *, min_probability: float) 
     )
 
 
-def conflicts_of(view: ReportView, plan: ExportPlan) -> list[Conflict]:
+def conflicts_of(view: ReportView, plan: ExportPlan) -> Conflicts:
     """Return the sets of byte-identical samples that an export leaves with different labels."""
     return _conflicts(view, plan.rows, plan.label)
 
 
-def _conflicts(view: ReportView, rows: NDArray[np.int64], label: pa.Array) -> list[Conflict]:
+def _conflicts(view: ReportView, rows: NDArray[np.int64], label: pa.Array) -> Conflicts:
     """Return the sets of identical samples among some rows that have different labels.
 
     Args:
@@ -124,25 +154,29 @@ def _conflicts(view: ReportView, rows: NDArray[np.int64], label: pa.Array) -> li
         rows: ``(M,)`` rows of it, rising.
         label: ``(M,)`` their labels; a sample without one contradicts nobody.
     """
-    code = pc.fill_null(pc.index_in(label, pc.unique(label.drop_null())), MISSING).to_numpy()
-    sets = np.where(code == MISSING, MISSING, view.exact_set[rows])
-    return [
-        Conflict(rows=tuple(rows[members].tolist()), labels=tuple(label.take(members).to_pylist()))
-        for members in _groups(sets)
-        if len(np.unique(code[members])) > 1
-    ]
+    sets = view.exact_set[rows]
+    code = np.full(len(rows), MISSING)
+    held = np.flatnonzero(sets != MISSING)
+    labels = label.take(pa.array(held))
+    found = pc.index_in(labels, pc.unique(labels.drop_null()))
+    code[held] = pc.fill_null(found, MISSING).to_numpy(zero_copy_only=False)
+    contradicts = in_several(np.where(code == MISSING, MISSING, sets), code)
+    places = np.flatnonzero(contradicts)
+    places = places[np.argsort(sets[places], kind="stable")]
+    starts = np.flatnonzero(np.diff(sets[places], prepend=MISSING))
+    return Conflicts(places, starts, rows, label)
 
 
-def note_on_conflicts(view: ReportView, conflicts: list[Conflict]) -> tuple[str, ...]:
+def note_on_conflicts(view: ReportView, conflicts: Conflicts) -> tuple[str, ...]:
     """Return a warning that names the first of the samples that contradict each other."""
-    if not conflicts:
+    if not len(conflicts):
         return ()
-    named = "; ".join(_pair(view, conflict) for conflict in conflicts[:_NAMED])
+    named = "; ".join(_pair(view, conflict) for conflict in conflicts.first(_NAMED))
     more = f"; and {len(conflicts) - _NAMED:,} more" if len(conflicts) > _NAMED else ""
     return (f"{_sets(view, conflicts)} still have different labels: {named}{more}",)
 
 
-def _sets(view: ReportView, conflicts: list[Conflict]) -> str:
+def _sets(view: ReportView, conflicts: Conflicts) -> str:
     sets = "1 set" if len(conflicts) == 1 else f"{len(conflicts):,} sets"
     return f"{sets} of byte-identical {view.wording.plural}"
 
@@ -178,15 +212,8 @@ def outlook_of(view: ReportView) -> Outlook:
     given = view.report.table["given_label"].combine_chunks()
     conflicts = _conflicts(view, np.arange(len(view)), given)
     text = ""
-    if conflicts:
+    if len(conflicts):
         such = "such as " if len(conflicts) > 1 else ""
-        text = f"{_sets(view, conflicts)} with different labels, {such}{_pair(view, conflicts[0])}"
+        pair = _pair(view, conflicts.first(1)[0])
+        text = f"{_sets(view, conflicts)} with different labels, {such}{pair}"
     return Outlook(plan.changed, untouched.count, text)
-
-
-def _groups(number: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return the places of each number but ``MISSING``, rising."""
-    held = np.flatnonzero(number != MISSING)
-    held = held[np.argsort(number[held], kind="stable")]
-    edges = np.flatnonzero(np.diff(number[held])) + 1
-    return [group for group in np.split(held, edges) if len(group)]

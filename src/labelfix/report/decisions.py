@@ -3,7 +3,7 @@
 Letters: N rows of the report.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,9 @@ class Decided:
         return tuple(notes)
 
 
-def join_decisions(report: Report, decisions: Mapping[str, Decision]) -> Decided:
+def join_decisions(
+    report: Report, decisions: Mapping[str, Decision], row_of: Mapping[str, int] | None = None
+) -> Decided:
     """Set the decisions in force beside the rows of a report.
 
     ``final_label`` is the given label where it is kept or nobody is sure, the chosen one where the
@@ -66,49 +68,56 @@ def join_decisions(report: Report, decisions: Mapping[str, Decision]) -> Decided
         report: N rows.
         decisions: By sample id, as `labelfix.data.decisions.read_decisions` returns them. Those on
             samples that the report does not hold are counted, no more.
+        row_of: The row of each sample, where somebody knows it already; ``None`` looks them up.
 
     Raises:
         DecisionsError: A chosen label is text where the classes are integers, or the other way.
     """
-    kind = label_type(report.class_names)
-    found = pc.index_in(pa.array(list(decisions), pa.string()), report.table["sample_id"])
+    if row_of is None:
+        names = pa.array(list(decisions), pa.string())
+        found = pc.index_in(names, report.table["sample_id"]).to_pylist()
+    else:
+        found = [row_of.get(name) for name in decisions]
     held = [
-        (row, decision)
-        for row, decision in zip(found.to_pylist(), decisions.values(), strict=True)
+        (row, d.action, d.label, d.decided_at, d.decided_by, d.as_copy)
+        for row, d in zip(found, decisions.values(), strict=True)
         if row is not None
     ]
-    spread = _Spread(len(report), [row for row, _ in held])
-    action = spread(pa.array([decision.action for _, decision in held], pa.string()))
-    chosen = spread(pa.array([_fitting(decision, kind) for _, decision in held], kind))
+    rows, actions, labels, times, people, copies = zip(*held, strict=True) if held else [()] * 6
+    chosen = set(labels) - {None}
+    _refuse_unfitting(report, chosen, decisions)
+    spread = _Spread(len(report), np.array(rows, np.int64))
+    action = spread(pa.array(actions, pa.string()))
     is_given = pc.fill_null(pc.is_in(action, pa.array(["keep", "unsure"])), False)
-    final = pc.if_else(is_given, report.table["given_label"].combine_chunks(), chosen)
+    given = report.table["given_label"].combine_chunks()
     columns = {
         "decision": action,
-        "final_label": final,
-        "decided_at": spread(pa.array([d.decided_at for _, d in held], pa.string())),
-        "decided_by": spread(pa.array([d.decided_by for _, d in held], pa.string())),
+        "final_label": pc.if_else(is_given, given, spread(pa.array(labels, given.type))),
+        "decided_at": spread(pa.array(times, pa.string())),
+        "decided_by": spread(pa.array(people, pa.string())),
     }
-    labels = {decision.label for _, decision in held if decision.label is not None}
     is_copy = np.zeros(len(report), np.bool_)
-    is_copy[[row for row, decision in held if decision.as_copy]] = True
+    is_copy[np.array(rows, np.int64)[np.array(copies, np.bool_)]] = True
     return Decided(
         columns=pa.table([columns[c.name] for c in DECISION_COLUMNS], names=list(columns)),
         unmatched=len(decisions) - len(held),
-        new_classes=tuple(sorted(labels - set(report.class_names))),
+        new_classes=tuple(sorted(chosen - set(report.class_names))),
         is_copy=is_copy,
     )
 
 
-def _fitting(decision: Decision, kind: pa.DataType) -> Label | None:
-    """Return the chosen label, if there is one, of the type of the report's labels."""
-    if decision.label is None:
-        return None
-    wanted = int if kind == pa.int64() else str
-    if isinstance(decision.label, wanted):
-        return decision.label
+def _refuse_unfitting(
+    report: Report, chosen: Set[Label], decisions: Mapping[str, Decision]
+) -> None:
+    """Refuse a label that is text where the classes are integers, or the other way."""
+    wanted = int if label_type(report.class_names) == pa.int64() else str
+    unfitting = {label for label in chosen if not isinstance(label, wanted)}
+    if not unfitting:
+        return
+    first = next(d for d in decisions.values() if d.label in unfitting)
     classes = "integers" if wanted is int else "text"
     raise DecisionsError(
-        f"{decision.sample_id} was relabeled {decision.label!r}, but the classes are {classes}",
+        f"{first.sample_id} was relabeled {first.label!r}, but the classes are {classes}",
         hint="take the decision back in `labelfix review`, or mend it in decisions.jsonl",
     )
 
@@ -116,9 +125,9 @@ def _fitting(decision: Decision, kind: pa.DataType) -> Label | None:
 class _Spread:
     """Puts values, one for each of some rows, into a column that is null elsewhere."""
 
-    def __init__(self, size: int, rows: Sequence[int]) -> None:
+    def __init__(self, size: int, rows: NDArray[np.int64]) -> None:
         place = np.full(size, -1)
-        place[np.array(rows, np.int64)] = np.arange(len(rows))
+        place[rows] = np.arange(len(rows))
         self._place = pa.array(place, mask=place < 0)
 
     def __call__(self, values: pa.Array) -> pa.Array:

@@ -32,6 +32,8 @@ LEAKAGE = "leakage"
 """The kind of issue of copies, exact or near, that lie in more than one split."""
 
 _ISSUE = re.compile(r"is_(.+)_issue")
+_OF_DECISIONS = {"decisions", "decided", "is_decided_wrong"}
+"""What a view holds that depends on the decisions; all else depends on the report alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,22 @@ class ReportView:
     def __len__(self) -> int:
         """Return N."""
         return len(self.report)
+
+    def with_decisions(
+        self, decisions: Mapping[str, Decision], row_of: Mapping[str, int] | None = None
+    ) -> "ReportView":
+        """Return the same report with other decisions; columns that are decoded stay so.
+
+        Args:
+            decisions: The decisions in force by sample id.
+            row_of: The row of each sample, where somebody knows it already.
+        """
+        other = ReportView(self.report, decisions)
+        of_report = self.__dict__.keys() - _OF_DECISIONS
+        other.__dict__.update({name: self.__dict__[name] for name in of_report})
+        if row_of is not None:
+            other.__dict__["decided"] = join_decisions(self.report, decisions, row_of)
+        return other
 
     @property
     def sample_id(self) -> pa.ChunkedArray:

@@ -145,7 +145,7 @@ def finish_of(session: Session, *, min_probability: float, drop: bool) -> Finish
         ConfigError: ``min_probability`` is no probability.
         DecisionsError: The decisions do not fit the report.
     """
-    view = ReportView(session.view.report, session.decisions())
+    view = session.decided_view()
     plan = plan_export(view, min_probability=min_probability, drop=drop)
     conflicts = conflicts_of(view, plan)
     classes = sorted(_class_ends(view, plan), key=lambda end: -(end.away + end.to + end.dropped))
@@ -166,7 +166,7 @@ def finish_of(session: Session, *, min_probability: float, drop: bool) -> Finish
         untouched=untouched_of(view, plan, min_probability=min_probability),
         classes=tuple(classes[:CLASSES_SHOWN]),
         other_classes=len(classes[CLASSES_SHOWN:]),
-        conflicts=tuple(_copies(view, found) for found in conflicts[:CONFLICTS_SHOWN]),
+        conflicts=tuple(_copies(view, found) for found in conflicts.first(CONFLICTS_SHOWN)),
         conflict_count=len(conflicts),
         formats=formats,
         places={chosen: str(_free_place(view, session.run, chosen)) for chosen in formats},

@@ -1,6 +1,7 @@
 """Serve the review page of a run on this machine, and to nobody else."""
 
 import contextlib
+import gc
 import os
 import socket
 import webbrowser
@@ -101,6 +102,8 @@ def serve(
             ws="none",
             timeout_graceful_shutdown=2,
         )
+        gc.collect()
+        gc.freeze()  # else a collection walks the whole report, in the middle of an answer
         on_open(address)
         if open_browser:
             Timer(0.3, webbrowser.open, [address]).start()

@@ -87,6 +87,7 @@ class Session:
         # a name from the command line may hold bytes that are no text, which no log can keep
         self.reviewer = reviewer and reviewer.encode("utf-8", "replace").decode()
         self.view = ReportView(report)  # the log is live: decisions are replayed from it
+        self._decided_view = self.view
         self.top: TopClasses = read_top_classes(run, len(report), len(report.class_names))
         folder = run if run.is_dir() else run.parent
         self.neighbors: NeighborLists | None = read_neighbors(folder, self.view.sample_id)
@@ -113,11 +114,18 @@ class Session:
         """Return the decision in force on a row."""
         return self._log.in_force.get(self.view.sample_id[row].as_py())
 
-    def decisions(self) -> dict[str, Decision]:
-        """Return the decisions in force by sample id."""
+    def decided_view(self) -> ReportView:
+        """Return the report with the decisions in force.
+
+        Raises:
+            DecisionsError: A chosen label is text where the classes are integers, or the other way.
+        """
         with self._lock:
             self._refresh()
-            return dict(self._log.in_force)
+            decisions = dict(self._log.in_force)
+        # made from the one before, whose columns are decoded already
+        self._decided_view = self._decided_view.with_decisions(decisions, self._row_of)
+        return self._decided_view
 
     def find(
         self,
