@@ -64,6 +64,12 @@ def test_filters_leave_what_they_say(visitor: Visitor) -> None:
     assert visitor.next(5, kind="unreadable") == []
 
 
+def test_random_checks_can_be_left_out(visitor: Visitor) -> None:
+    items = visitor.next(200, checks="false")
+    assert not any(item["is_check"] for item in items)
+    assert [item["row"] for item in items] == visitor.session.view.suspects.tolist()
+
+
 @pytest.mark.parametrize(
     "query",
     ["kind=nothing", "state=no", "class=4", "class=x", "split=0", "limit=-1", "after=-2",

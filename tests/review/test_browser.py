@@ -158,6 +158,36 @@ def test_another_class_is_found_by_typing(reviewer: Reviewer, run: Path) -> None
     assert len(read_decisions(run)) == 2
 
 
+def test_classes_are_found_by_words_in_any_order_likely_and_recent_ones_first(
+    browser: Browser, tmp_path: Path
+) -> None:
+    classes = ("arctic fox", "gray wolf", "red fox", "timber_wolf", "wolf spider")
+    write_images(tmp_path / "data", classes, 3)
+    run = write_run(tmp_path / "data", tmp_path / "run", unflagged=1)
+
+    def listed(search: str) -> list[str]:
+        browser.press("c")
+        until(lambda: browser.shown("#class-search"))
+        browser.press(*search)
+        return [line.text.replace("\n", " ") for line in browser.shown("#class-list li")]
+
+    with served(run, "--port", "0") as page:
+        reviewer = Reviewer(browser, page)
+        names = [line.removesuffix(" likely") for line in listed("")]
+        assert names[0] == reviewer.text("#suggested")
+        assert sorted(names) == sorted(classes)
+        browser.press("ESCAPE")
+        assert [line.removesuffix(" likely") for line in listed("wo ti")] == ["timber_wolf"]
+        browser.press("ESCAPE")
+        assert {line.removesuffix(" likely") for line in listed("ray")} == {"gray wolf"}
+        before = reviewer.row
+        browser.press("ENTER")
+        until(lambda: reviewer.row != before)
+        browser.run("picker.likely = []; listClasses()")
+        recent = "return document.querySelector('#class-list li').textContent"
+        assert browser.run(recent) == "gray wolfrecent"
+
+
 def test_names_that_are_scripts_stay_text(reviewer: Reviewer) -> None:
     browser = reviewer.browser
     browser.run(CHOOSE, "kind", "all")
@@ -208,3 +238,105 @@ def test_nothing_is_asked_from_outside(reviewer: Reviewer) -> None:
     assert asked
     assert all(url.startswith(origin) for url in asked)
     assert "key=" not in reviewer.browser.driver.current_url
+
+
+NARROW = """
+const wide = document.scrollingElement.scrollWidth;
+const buttons = [...document.querySelectorAll("#keep, #take, #more")]
+  .map(b => b.getBoundingClientRect());
+return [wide, innerHeight, ...buttons.map(b => b.top), ...buttons.map(b => b.bottom)];
+"""
+
+
+def test_a_phone_has_its_buttons_at_the_bottom_and_scrolls_down_only(
+    reviewer: Reviewer, run: Path
+) -> None:
+    browser = reviewer.browser
+    browser.resize(380, 720)
+    wide, height, *edges = browser.run(NARROW)
+    assert wide <= 380
+    assert all(height * 0.85 < edge <= height for edge in edges), edges
+    assert not browser.shown("#filters, #drop, #undo")
+    name, before = reviewer.text("#name"), reviewer.row
+    browser.find("#take").click()
+    until(lambda: reviewer.row != before)
+    assert read_decisions(run)[name].action == "relabel"
+    browser.find("#more").click()
+    assert len(browser.shown("#choose, #unsure, #drop, #undo")) == 4
+    browser.find("#undo").click()
+    until(lambda: reviewer.row == before)
+    browser.find("#menu").click()
+    until(lambda: browser.shown("#filters"))
+    for mode, opened in (("g", "#grid-apply"), ("f", "#export-run"), ("?", "#help-dialog")):
+        browser.press(mode)
+        until(lambda opened=opened: browser.shown(opened))
+        assert browser.run("return document.scrollingElement.scrollWidth") <= 380
+    assert browser.console() == []
+
+
+def test_what_is_enlarged_keeps_its_keys_and_labels(reviewer: Reviewer, run: Path) -> None:
+    browser = reviewer.browser
+    names = []
+    browser.press("SPACE")
+    until(lambda: browser.shown("#zoom-dialog"))
+    for key, said in (("k", "kept"), ("s", "relabeled"), ("d", "dropped")):
+        names.append(browser.run("return document.getElementById('name').textContent"))
+        until(lambda: f"undecided. {names[-1]}" in reviewer.text("#zoom-labels"))
+        reviewer.press(key)
+        until(lambda said=said: said in reviewer.text("#message"))
+    assert [read_decisions(run)[n].action for n in names] == ["keep", "relabel", "drop"]
+    reviewer.press("ARROW_LEFT")
+    until(lambda: f"dropped. {names[-1]}" in reviewer.text("#zoom-labels"))
+    browser.press("SPACE")
+    until(lambda: not browser.shown("#zoom-dialog"))
+
+
+def test_random_checks_can_be_left_out_and_take_the_first_class(
+    reviewer: Reviewer, run: Path
+) -> None:
+    browser = reviewer.browser
+    for _ in range(7):
+        reviewer.press("ARROW_RIGHT")
+    assert "random check" in reviewer.text("#flag")
+    name, given = reviewer.text("#name"), reviewer.text("#given")
+    first = reviewer.text("#top li .class")
+    assert reviewer.text("#take-name") == first
+    reviewer.press("s")
+    decision = read_decisions(run)[name]
+    assert (decision.label or given) == first
+    browser.find("#checks").click()
+    reviewer.settle()
+    seen = []
+    for _ in range(9):
+        seen.append(reviewer.text("#flag"))
+        reviewer.press("ARROW_RIGHT")
+    assert not any("random check" in flags for flags in seen)
+    assert all("label issue" in flags for flags in seen)
+
+
+def test_one_probability_is_said_of_one_sample(reviewer: Reviewer) -> None:
+    text = reviewer.text("#sample")
+    assert text.count("%") == 1
+    assert "Wrong with a probability of" in text
+
+
+def test_suspects_take_one_press_a_page_and_one_a_wrong_suggestion(
+    reviewer: Reviewer, run: Path
+) -> None:
+    browser = reviewer.browser
+    browser.press("g")
+    presses, wrong = 1, 0
+    while not browser.shown("#finish"):
+        until(lambda: browser.run(TILES) or browser.shown("#finish"))
+        row, tiles = reviewer.row, browser.run(TILES)
+        for place in range(0, len(tiles), 5):  # as if every fifth suggestion was wrong
+            reviewer.press_shift("ABCDEFGHIJKLMNOPQRSTUVWX"[place])
+            wrong += 1
+        reviewer.press_shift("ENTER")
+        presses += 1
+        until(lambda row=row: reviewer.row != row or browser.shown("#finish"))
+    actions = [d.action for d in read_decisions(run).values() if d.flagged]
+    assert len(actions) == 120
+    assert presses <= 1 + 160 / 24 + 1
+    assert actions.count("keep") <= wrong
+    assert actions.count("relabel") >= 120 - wrong

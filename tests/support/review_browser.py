@@ -39,3 +39,12 @@ class Reviewer:
         before = self.row
         self.browser.press(key)
         until(lambda: self.row != before)
+
+    def press_shift(self, key: str) -> None:
+        """Press a key together with Shift."""
+        from selenium.webdriver.common.action_chains import ActionChains
+        from selenium.webdriver.common.keys import Keys
+
+        sent = getattr(Keys, key, key.lower())
+        chain = ActionChains(self.browser.driver).key_down(Keys.SHIFT).send_keys(sent)
+        chain.key_up(Keys.SHIFT).perform()

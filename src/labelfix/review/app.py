@@ -313,7 +313,7 @@ class _Routes:
             "suggested_probability": _or_none(view.suggested_probability[row]),
             "split": None if split == MISSING else view.split_names[split],
             "issues": [kind for kind in view.kinds if view.issue(kind)[row]],
-            "reason": view.report.table["reason"][row].as_py(),
+            "reason": _other_reasons(view.report.table["reason"][row].as_py()),
             "top": [
                 [int(code), _or_none(value)]
                 for code, value in zip(top.code[row], top.probability[row], strict=True)
@@ -321,6 +321,17 @@ class _Routes:
             ],
             "decision": _decision_json(self._session.decision(row)),
         }
+
+
+def _other_reasons(reason: str | None) -> str | None:
+    """Return what a reason says besides which class the sample looks like.
+
+    The page shows the classes, and one probability; those in this sentence are of the network
+    alone.
+    """
+    if reason is None or not reason.startswith("looks like "):
+        return reason
+    return reason.partition(" %); ")[2] or None
 
 
 def _decision_json(decision: Decision | None) -> dict[str, Any] | None:
@@ -356,6 +367,7 @@ def _queue_filter(request: Request, session: Session) -> QueueFilter:
         pair=pair,
         split=_number(asked["split"], below=splits) if "split" in asked else None,
         is_decided=_STATES[state],
+        with_checks=asked.get("checks") != "false",
     )
 
 

@@ -53,6 +53,7 @@ class QueueFilter:
         pair: The given and the suggested class.
         split: A split.
         is_decided: Whether there is a decision.
+        with_checks: Whether samples drawn at random come in between the suspects.
     """
 
     kind: str = LABEL
@@ -60,6 +61,7 @@ class QueueFilter:
     pair: tuple[int, int] | None = None
     split: int | None = None
     is_decided: bool | None = None
+    with_checks: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,14 +87,17 @@ class Page:
     elsewhere: int
 
 
-def order_of(view: ReportView, kind: str, seed: int) -> Order:
+def order_of(view: ReportView, kind: str, seed: int, *, with_checks: bool = True) -> Order:
     """Return the samples with a kind of issue, the worst first.
 
     Args:
         view: N samples.
         kind: The kind of issue; random checks are mixed in where it is `LABEL`.
         seed: What the checks are drawn from: the same seed always gives the same order.
+        with_checks: Whether random checks are mixed in at all.
     """
+    if kind == LABEL and not with_checks:
+        return Order(view.suspects, np.zeros(len(view.suspects), np.bool_))
     if kind == LABEL:
         return order_with_checks(view.error_probability, view.is_flagged, seed)
     found = np.arange(len(view)) if kind == ALL else np.flatnonzero(view.issue(kind))

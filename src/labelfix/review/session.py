@@ -93,7 +93,7 @@ class Session:
         self.neighbors: NeighborLists | None = read_neighbors(folder, self.view.sample_id)
         self._row_of = {name: row for row, name in enumerate(self.view.sample_id.to_pylist())}
         self._log = DecisionLog(run, report.class_names)
-        self._orders: dict[str, Order] = {}
+        self._orders: dict[tuple[str, bool], Order] = {}
         self._groups: Groups | None = None
         self._is_decided = np.zeros(len(report), np.bool_)
         self._is_wrong = np.full(len(report), _UNKNOWN, np.int8)
@@ -141,7 +141,7 @@ class Session:
         """
         with self._lock:
             self._refresh()
-            order = self._order(queue_filter.kind)
+            order = self._order(queue_filter.kind, with_checks=queue_filter.with_checks)
             left = select(order, self.view, queue_filter)
             is_taken = None
             if tab is not None and after < 0:
@@ -302,11 +302,12 @@ class Session:
                 self._estimated = version, found
             return self._estimated[1]
 
-    def _order(self, kind: str) -> Order:
-        if kind not in self._orders:
+    def _order(self, kind: str, *, with_checks: bool) -> Order:
+        key = kind, with_checks
+        if key not in self._orders:
             seed = int.from_bytes(self.fingerprint.encode()[:8], "little")
-            self._orders[kind] = order_of(self.view, kind, seed)
-        return self._orders[kind]
+            self._orders[key] = order_of(self.view, kind, seed, with_checks=with_checks)
+        return self._orders[key]
 
     def _seen(self, row: int) -> str | None:
         decision = self.decision(row)

@@ -4,7 +4,7 @@
 const finish = { found: null, asked: 0, hasTyped: false };
 
 async function openFinish(text) {
-  setMode("finish");
+  leaveView("finish");
   at("end-text").textContent = text || "";
   at("finish-title").textContent = text ? "Nothing more to show here" : "Finish";
   at("export-result").replaceChildren();

@@ -2,6 +2,7 @@
 "use strict";
 
 const TILES = 24;
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWX";  // of the tiles; with Shift they go to one
 const SURE = 0.9;  // a suggestion at least so probable is accepted beforehand
 
 const grid = {
@@ -24,7 +25,7 @@ async function openGrid(pair = null) {
 
 async function showGridPage() {
   const asked = ++grid.asked;
-  setMode("grid");
+  leaveView("grid");
   state.since = performance.now();
   const query = viewQuery(TILES, grid.after, grid.pair);
   const [found, pairs] = await Promise.all([ask(query), ask("/api/pairs")]);
@@ -40,6 +41,7 @@ async function showGridPage() {
   grid.items.forEach((_, place) => drawTile(place));
   drawChoices();
   goToTile(0);
+  window.scrollTo(0, 0);
 }
 
 // A pair that is gone through leads to the next one; when there is none, to the end.
@@ -71,7 +73,7 @@ function preset(item) {
 }
 
 function accepted(item) {
-  return item.suggested < 0 ? null : chosen(item, item.suggested);
+  return firstClass(item) < 0 ? null : chosen(item, firstClass(item));
 }
 
 function chosen(item, code) {
@@ -96,7 +98,7 @@ function tileOf(item, place) {
   labels.append(element("span", nameOf(item.given), "given"));
   if (item.suggested >= 0) labels.append(" \u2192 ", element("span", nameOf(item.suggested), "suggested"), ` ${percent(item.suggested_probability)}`);
   labels.title = item.sample_id;
-  tile.append(labels, element("span", "", "tile-choice"));
+  tile.append(labels, element("span", "", "tile-choice"), element("kbd", LETTERS[place], "tile-letter"));
   return tile;
 }
 
@@ -123,6 +125,7 @@ function goToTile(place) {
   grid.here = Math.min(Math.max(place, 0), tiles.length - 1);
   tiles[grid.here].tabIndex = 0;
   tiles[grid.here].focus();
+  refreshZoom();
 }
 
 function columns() {
@@ -136,7 +139,7 @@ function change(choices, next) {
   grid.choices = choices;
   redraw();
   at("grid-said").textContent = saidOf(grid.items[grid.here], grid.choices[grid.here]);
-  if (next) goToTile(grid.here + 1);
+  if (next) goToTile(grid.here + 1); else refreshZoom();
 }
 
 function redraw() {
@@ -152,19 +155,34 @@ function setTile(choice, next = true) {
 function cycleTile() {
   const item = grid.items[grid.here];
   const held = grid.choices[grid.here];
-  const turn = [null, accepted(item), { action: "keep" }].filter((choice, place) => place === 0 || choice);
+  const taken = accepted(item);
+  const turn = [null, ...(taken && taken.action !== "keep" ? [taken] : []), { action: "keep" }];
   const place = turn.findIndex((choice) => (choice && choice.action) === (held && held.action));
   setTile(turn[(place + 1) % turn.length], false);
 }
 
 function acceptTile() {
   const item = grid.items[grid.here];
-  if (item.suggested >= 0) setTile(accepted(item));
+  if (accepted(item)) setTile(accepted(item));
   else say("There is no suggestion: keep the label with k, or choose a class by its number.");
 }
 
 function acceptAll() {
   change(grid.choices.map((held, place) => held || accepted(grid.items[place])), false);
+}
+
+// Goes to a tile whose label is right: it is kept. The same key once more accepts the suggestion.
+function keepAt(place) {
+  if (state.busy || place >= grid.items.length) return;
+  goToTile(place);
+  const [item, held] = [grid.items[place], grid.choices[place]];
+  setTile(held && held.action === "keep" ? accepted(item) : { action: "keep" }, false);
+}
+
+async function acceptAndApply() {
+  if (state.busy) return;
+  acceptAll();
+  await applyGrid();
 }
 
 // ---- applying -------------------------------------------------------------------------------
@@ -260,11 +278,14 @@ function gridKey(event, key) {
   if (event.target.tagName === "BUTTON" && ["Enter", " "].includes(key)) return;  // they press it
   const item = grid.items[grid.here];
   const wanted = /^[1-9]$/.test(key) && item ? item.top[Number(key) - 1] : undefined;
+  const letter = event.shiftKey ? LETTERS.indexOf(key.toUpperCase()) : -1;
+  if (key.length === 1 && letter >= 0) { pressOf(event, () => keepAt(letter)); return; }
+  if (key === "Enter" && event.shiftKey) { pressOf(event, acceptAndApply); return; }
   pressOf(event, wanted ? () => setTile(chosen(item, wanted[0])) : GRID_KEYS[key]);
 }
 
 function wireGrid() {
-  const clicks = { "grid-apply": applyGrid, "grid-all": acceptAll, "grid-undo": undoGrid, "grid-back": leaveGrid };
+  const clicks = { "grid-apply": applyGrid, "grid-all": acceptAll, "grid-accept": acceptAndApply, "grid-undo": undoGrid, "grid-back": leaveGrid };
   for (const [id, action] of Object.entries(clicks)) at(id).addEventListener("click", action);
   at("grid-pair").addEventListener("change", () => {
     const [given, suggested] = at("grid-pair").value.split(",").map(Number);

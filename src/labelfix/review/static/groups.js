@@ -20,7 +20,7 @@ async function openGroups(which = at("groups-which").value || "all", row = null)
   if (!state.start.groups.all) { say("The report knows of no copies."); return; }
   at("groups-which").value = which;
   const asked = ++groups.asked;
-  setMode("groups");
+  leaveView("groups");
   state.since = performance.now();
   const found = await ask(groupsQuery(-1));
   const first = row === null ? [] : (await ask(`/api/groups?row=${row}`)).groups;
@@ -63,6 +63,7 @@ async function showGroup() {
   const group = groupHere();
   document.body.dataset.group = group ? group.place : "";
   if (!group) {
+    at("zoom-dialog").close();
     openFinish(`You have seen all sets of copies in this view. ${elsewhereText()}` +
       "Export below, choose another view above, or look again at what you skipped.").catch(alarm);
     return;
@@ -76,6 +77,7 @@ async function showGroup() {
   at("group-classes").replaceChildren(...group.classes.map(([code, share], index) => classButton(code, share, index)));
   at("groups").scrollTop = 0;
   goToCopy(groups.member);
+  window.scrollTo(0, 0);
   if (groups.here > groups.list.length - 3) loadMoreGroups().catch(alarm);
 }
 
@@ -145,7 +147,8 @@ function goToCopy(place) {
     tile.tabIndex = index === groups.member ? 0 : -1;
   });
   tiles[groups.member].focus();
-  at("drop-others-name").textContent = copyHere().sample_id;
+  at("group-drop").title = `Drop all but ${copyHere().sample_id}`;
+  refreshZoom();
 }
 
 function goToCopyRow(step) {

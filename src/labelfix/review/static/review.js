@@ -52,6 +52,7 @@ function pictureOf(row, size) {
 function viewQuery(limit, after, pair) {
   const query = new URLSearchParams({ kind: at("kind").value, state: at("state").value, limit, after, tab: TAB });
   if (document.body.dataset.mode === "grid") query.set("state", "undecided");
+  if (!at("checks").checked) query.set("checks", "false");
   if (pair) {
     query.set("kind", "label");
     query.set("given", pair.given);
@@ -159,9 +160,16 @@ function drawProgress() {
 
 // One of "single", "grid", "groups" and "finish": samples one by one, many at once, copies, or the end.
 function setMode(mode) {
+  showMenu(false);
   document.body.dataset.mode = mode;
   for (const id of ["stage", "sample"]) at(id).hidden = mode !== "single";
   for (const id of ["grid", "groups", "finish"]) at(id).hidden = mode !== id;
+}
+
+// Leaves the samples one by one: an answer for them that comes late opens them no more.
+function leaveView(mode) {
+  state.view += 1;
+  setMode(mode);
 }
 
 function focusMode() {
@@ -181,7 +189,9 @@ function show() {
   at("neighbors").replaceChildren();
   at("picture-fault").hidden = true;
   document.body.dataset.row = item ? item.row : "";
-  if (!item) { showEnd(); return; }
+  if (!item) { at("zoom-dialog").close(); showEnd(); return; }
+  window.scrollTo(0, 0);
+  showMore(false);
   showLabels(item);
   showPicture(item);
   showText(item);
@@ -213,6 +223,11 @@ function backToSamples() {
   at("sample").focus({ preventScroll: true });
 }
 
+// The class that one key takes: the suggested one, or else the model's first one; -1 if there is none.
+function firstClass(item) {
+  return item.suggested >= 0 ? item.suggested : item.top[0]?.[0] ?? -1;
+}
+
 function showLabels(item) {
   const flags = item.issues.map((kind) => element("span", words(kind) + " issue"));
   if (item.is_check) flags.unshift(element("span", item.is_flagged ? "random check among the flags" : "random check, no flag", "check"));
@@ -222,11 +237,11 @@ function showLabels(item) {
   at("suggested-line").hidden = item.suggested < 0;
   at("suggested").textContent = item.suggested < 0 ? "" : nameOf(item.suggested);
   at("chance").textContent = item.probability === null ? "This label was not judged."
-    : `Wrong with a probability of ${percent(item.probability)}` +
-      (item.suggested_probability === null ? "." : `; the suggestion is right with ${percent(item.suggested_probability)}.`);
+    : `Wrong with a probability of ${percent(item.probability)}.`;
   at("keep-name").textContent = nameOf(item.given);
-  at("take-name").textContent = item.suggested < 0 ? "a suggestion (there is none)" : nameOf(item.suggested);
-  at("take").disabled = item.suggested < 0;
+  const first = firstClass(item);
+  at("take-name").textContent = first < 0 ? "a suggestion (there is none)" : nameOf(first);
+  at("take").disabled = first < 0;
   at("decided").hidden = !item.decision;
   at("decided").textContent = item.decision ? `Decided: ${phrase(item.decision)}` +
     (item.decision.decided_by ? ` by ${item.decision.decided_by}` : "") + ". Another key changes it." : "";
@@ -234,6 +249,7 @@ function showLabels(item) {
   at("reason").textContent = item.reason || "";
   at("name").textContent = item.sample_id;
   at("big-name").textContent = item.sample_id;
+  refreshZoom();
 }
 
 function topLine(item, code, share, index) {
@@ -241,9 +257,11 @@ function topLine(item, code, share, index) {
   const button = element("button");
   button.type = "button";
   const name = element("span", nameOf(code), "class" + (code === item.given ? " given" : code === item.suggested ? " suggested" : ""));
-  const right = element("span", `${percent(share)} `, "share");
-  right.append(element("kbd", String(index + 1)));
-  button.append(name, right);
+  const bar = element("span", undefined, "bar");
+  bar.append(element("i"));
+  bar.firstChild.style.width = `${100 * (share ?? 0)}%`;
+  button.title = `The network's own probability, before it is known how often labels are wrong: ${percent(share)}`;
+  button.append(name, bar, element("kbd", String(index + 1)));
   button.addEventListener("click", () => decideClass(code));
   line.append(button);
   return line;
@@ -498,11 +516,41 @@ async function watchOthers() {
 
 // ---- keys, and the start --------------------------------------------------------------------
 
+// The sample that keys act on: [the sample, what is chosen for it but not applied yet].
+function itemHere() {
+  const { mode } = document.body.dataset;
+  if (mode === "grid") return [grid.items[grid.here], grid.choices[grid.here]];
+  return [mode === "groups" ? copyHere() : state.items[state.here], null];
+}
+
 function zoom(item) {
   if (!item || !state.start.has_pictures) return;
-  at("zoomed").src = pictureOf(item.row, "full");
-  at("zoomed").alt = `${item.sample_id}, given as ${nameOf(item.given)}`;
   at("zoom-dialog").showModal();
+  refreshZoom();
+}
+
+// Keeps the enlarged picture that of the sample that keys act on, with its labels.
+function refreshZoom() {
+  const [item, choice] = itemHere();
+  if (!at("zoom-dialog").open || !item) return;
+  const source = pictureOf(item.row, "full");
+  if (at("zoomed").getAttribute("src") !== source) at("zoomed").src = source;
+  at("zoomed").alt = `${item.sample_id}, given as ${nameOf(item.given)}`;
+  const said = choice ? saidOf(item, choice) : item.decision ? phrase(item.decision) : "undecided";
+  at("zoom-labels").replaceChildren(element("b", nameOf(item.given), "given"));
+  if (item.suggested >= 0) at("zoom-labels").append(" \u2192 ", element("b", nameOf(item.suggested), "suggested"));
+  at("zoom-labels").append(`: ${said}. ${item.sample_id}`);
+}
+
+// On a narrow page: what stands behind "More".
+function showMore(isOpen) {
+  document.body.classList.toggle("more", isOpen);
+  at("more").setAttribute("aria-expanded", String(isOpen));
+}
+
+function showMenu(isOpen) {
+  document.body.classList.toggle("menu", isOpen);
+  at("menu").setAttribute("aria-expanded", String(isOpen));
 }
 
 const KEYS = {
@@ -520,6 +568,8 @@ const KEYS = {
   "?": () => at("help-dialog").showModal(),
 };
 
+const ZOOM_KEYS = /^([1-9skudzc/bn]|Backspace|Arrow(Left|Right|Up|Down))$/;  // those that work while a picture is enlarged
+
 const FINISH_KEYS = {
   z: undo, Backspace: undo, Escape: backToSamples, ArrowLeft: backToSamples, f: backToSamples, g: KEYS.g, p: KEYS.p, "?": KEYS["?"],
 };
@@ -531,17 +581,21 @@ function chooseForItem() {
 
 function takeSuggested() {
   const item = state.items[state.here];
-  if (item && item.suggested >= 0) decideClass(item.suggested);
+  if (item && firstClass(item) >= 0) decideClass(firstClass(item));
   else if (item) say("There is no suggestion: choose a class with c, or keep the label with k.");
 }
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
-  if (!state.start || document.querySelector("dialog[open]")) return;
+  if (!state.start || document.querySelector("dialog[open]:not(#zoom-dialog)")) return;
   if (["SELECT", "INPUT"].includes(event.target.tagName)) return;
   const onButton = event.target.tagName === "BUTTON" && event.target.id !== "picture-frame";
   if (onButton && event.key === " ") return;  // space presses a button that has the focus
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (at("zoom-dialog").open && !ZOOM_KEYS.test(key)) {
+    if ([" ", "e"].includes(key)) pressOf(event, () => at("zoom-dialog").close());
+    return;
+  }
   if (document.body.dataset.mode === "finish") { pressOf(event, FINISH_KEYS[key]); return; }
   if (document.body.dataset.mode === "grid") { gridKey(event, key); return; }
   if (document.body.dataset.mode === "groups") { groupKey(event, key); return; }
@@ -569,12 +623,13 @@ function wire() {
   const clicks = {
     keep: KEYS.k, take: KEYS.s, choose: KEYS.c, unsure: KEYS.u, drop: KEYS.d, undo, "undo-end": undo, "open-finish": KEYS.f, "finish-back": backToSamples,
     back: KEYS.ArrowLeft, skip: KEYS.ArrowRight, again: () => { openView().catch(alarm); },
-    "open-grid": KEYS.g, "open-groups": KEYS.p, "open-help": KEYS["?"], "picture-frame": KEYS[" "],
+    "open-grid": KEYS.g, "open-groups": KEYS.p, "open-help": KEYS["?"],
+    more: () => showMore(!document.body.classList.contains("more")), menu: () => showMenu(!document.body.classList.contains("menu")), "picture-frame": KEYS[" "],
     "zoom-close": () => at("zoom-dialog").close(), "help-close": () => at("help-dialog").close(),
   };
   for (const [id, action] of Object.entries(clicks)) at(id).addEventListener("click", action);
-  for (const id of ["kind", "class", "split", "state"]) {
-    at(id).addEventListener("change", () => { at(id).blur(); changeView().catch(alarm); });
+  for (const id of ["kind", "class", "split", "state", "checks"]) {
+    at(id).addEventListener("change", () => { at(id).blur(); showMenu(false); changeView().catch(alarm); });
   }
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.addEventListener("close", focusMode);
