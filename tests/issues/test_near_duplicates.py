@@ -131,7 +131,7 @@ def test_a_chain_of_small_steps_does_not_join_unlike_pictures():
     steps = [wide.crop((0, 0, side, side)) for side in sides]
     found = sets_of([*steps, *(photograph(seed) for seed in range(20, 30))])
     sets = found.sets[: len(steps)]
-    assert found.score[: len(steps)].max() < found.limit  # each is like the next
+    assert ((found.score < found.limit) == (found.sets != MISSING)).all()
     assert sets[0] != sets[-1]
     for number in set(sets.tolist()) - {MISSING}:
         members = np.flatnonzero(sets == number)
@@ -162,3 +162,36 @@ def test_too_few_pictures_are_no_error(count):
     found = find_near_duplicates(similarity_of(images), nobody, threshold=0.25)
     assert (found.sets == MISSING).all()
     assert (found.score == 1).all()
+
+
+def test_what_is_alike_loosely_has_to_be_so_closely():
+    images = [photograph(seed) for seed in range(12)]
+    images += [reencoded(images[0]), reencoded(images[1])]
+    asked = []
+
+    def closely(first, second):
+        asked.extend(zip(first.tolist(), second.tolist(), strict=True))
+        return np.where(first == 0, 0.9, 0.3).astype(np.float32)
+
+    loosely = similarity_of(thumbnails_of(images))
+    found = find_near_duplicates(loosely, everyone(14), threshold=0.25, closely=closely)
+    assert sorted(asked) == [(0, 12), (1, 13)]
+    assert found.sets[[0, 12]].tolist() == [0, 0]
+    assert found.sets[[1, 13]].tolist() == [MISSING, MISSING]
+    assert found.score[[1, 13]] == pytest.approx(0.7)
+    assert (found.score < found.limit).sum() == 2
+
+
+def test_of_many_copies_the_likeliest_are_compared_closely():
+    images = [photograph(seed) for seed in range(20)]
+    images += [reencoded(images[0], quality) for quality in range(30, 90, 6)]
+    asked = []
+
+    def closely(first, second):
+        asked.append(len(first))
+        return np.ones(len(first), np.float32)
+
+    loosely = similarity_of(thumbnails_of(images))
+    found = find_near_duplicates(loosely, everyone(30), threshold=0.25, closely=closely)
+    assert sum(asked) <= 3 * 11
+    assert (found.sets[[0, *range(20, 30)]] == 0).all()

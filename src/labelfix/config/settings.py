@@ -685,8 +685,9 @@ class IssueConfig:
     """Below which score, 0 (bad) to 1, an image has an issue of each kind; 0 looks for none.
 
     Args:
-        near_duplicate: 1 - the share of its detail that a copy must have in common; where all
-            images of the data are much alike, less is taken.
+        near_duplicate: 1 - the share of its detail that a copy must have in common, as a whole and
+            in the part that agrees least; where all images of the data are much alike, less is
+            taken for the whole.
         outlier: 0.5 is 3.5 robust standard deviations farther from its neighbors than most.
         dark: The luminance, 0 to 1, that 99 % of the pixels do not exceed.
         bright: 1 - the luminance that 95 % of the pixels reach.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from labelfix.config import IssueConfig
 from labelfix.data.duplicates import conflicting
-from labelfix.issues.near_duplicates import find_near_duplicates
+from labelfix.issues.near_duplicates import Similarity, find_near_duplicates
 from labelfix.issues.neighbors import NEIGHBORS, embed, find_neighbors, outlier_score
 from labelfix.issues.types import COMMON_KINDS, IssueKinds, Neighbors
 from labelfix.modalities.base import Modality
@@ -25,6 +25,8 @@ def find_issue_kinds(
     duplicates: Duplicates,
     config: IssueConfig,
     modality: Modality,
+    *,
+    closely: Similarity | None = None,
 ) -> IssueKinds:
     """Find near-duplicates, outliers, and what the checks of the modality find.
 
@@ -36,6 +38,8 @@ def find_issue_kinds(
         duplicates: Which samples are byte-identical.
         config: The thresholds.
         modality: Has the checks, and says how much alike two samples are.
+        closely: Says of rows of the samples themselves how much alike they are; ``None`` leaves it
+            at what the statistics say.
     """
     image, rows = _different(features, duplicates)
     statistics = None if features.statistics is None else features.statistics.of(rows)
@@ -45,6 +49,7 @@ def find_issue_kinds(
         lambda first, second: modality.confirm_duplicates(statistics, first, second),
         neighbors,
         threshold=config.near_duplicate,
+        closely=None if closely is None else lambda one, two: closely(rows[one], rows[two]),
     )
     checks = modality.checks()
     limits = {kind: getattr(config, kind) for kind in COMMON_KINDS}

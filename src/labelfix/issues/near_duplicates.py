@@ -20,6 +20,9 @@ CONTROL_DEVIATIONS = 6.0
 LOOSELY_ALIKE = 0.5
 """The least similarity of any two samples of a set."""
 
+CLOSELY = 3
+"""So many of the neighbors that seem to be copies of a sample are compared closely."""
+
 REPRESENTATIVES = 4
 """So many of a set are compared with those of another before the two become one."""
 
@@ -34,7 +37,8 @@ class NearDuplicates:
         sets: ``(N,)`` int64: the same number for the same sample, ``MISSING`` where there is but
             one of it. Numbers follow no order.
         score: ``(N,)`` float32, 0 to 1: 1 - the similarity of the neighbor that is most alike.
-        limit: The score below which a sample is a near-duplicate.
+        limit: The score below which a sample is a near-duplicate: that of all in a set, and of no
+            other, is below it.
     """
 
     sets: NDArray[np.int64]
@@ -47,14 +51,19 @@ Similarity: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray
 
 
 def find_near_duplicates(
-    similarity: Similarity, neighbors: Neighbors, *, threshold: float
+    similarity: Similarity,
+    neighbors: Neighbors,
+    *,
+    threshold: float,
+    closely: Similarity | None = None,
 ) -> NearDuplicates:
     """Compare each sample with its neighbors, and group those that are the same.
 
     How alike samples are that are not the same depends on the data: two photographs share next to
     no detail, two scanned digits much. So a pair has to stand out from the pairs of each sample and
     its farthest neighbor, of which few are duplicates: by `CONTROL_DEVIATIONS` robust standard
-    deviations on Fisher's scale (the median absolute deviation times 1.4826).
+    deviations on Fisher's scale (the median absolute deviation times 1.4826). Pairs that do are
+    compared closely, where that can be done, and have to be as alike then.
 
     Two sets become one only if their samples are at least loosely alike, so that no chain of small
     changes joins what is unlike.
@@ -63,6 +72,7 @@ def find_near_duplicates(
         similarity: How much alike two samples are: their modality knows.
         neighbors: Of the N rows.
         threshold: The highest score of a near-duplicate; less where the data ask for it.
+        closely: Takes longer, and is asked about the `CLOSELY` likeliest copies of each sample.
     """
     size, count = neighbors.rows.shape
     own = np.repeat(np.arange(size), count)
@@ -70,18 +80,44 @@ def find_near_duplicates(
     keys, place = np.unique(
         np.minimum(own, other) * size + np.maximum(own, other), return_inverse=True
     )
+    place = place.reshape(size, count)
     first, second = keys // max(size, 1), keys % max(size, 1)
-    alike = similarity(first, second)
-    of_neighbor = alike[place].reshape(size, count)
-    best = of_neighbor.max(axis=1, initial=0.0)
-    limit = min(threshold, 1 - _least_similarity(of_neighbor[:, -1:]))
+    loosely = similarity(first, second)
+    limit = min(threshold, 1 - _least_similarity(loosely[place][:, -1:]))
+    alike = loosely
+    if closely is not None and limit > 0:
+        looked_at = _likeliest(loosely, place, limit)
+        alike = np.where(1 - loosely < limit, 0, loosely)
+        parts = closely(first[looked_at], second[looked_at])
+        whole = loosely[looked_at]
+        alike[looked_at] = np.where(parts >= 1 - threshold, whole, np.minimum(parts, whole))
     sure = np.flatnonzero(1 - alike < limit)
     order = sure[np.argsort(-alike[sure], kind="stable")]
-    known = dict(zip(keys.tolist(), alike.tolist(), strict=True))
+    known = dict(zip(keys.tolist(), loosely.tolist(), strict=True))
     grouping = _Grouping(similarity, size, known)
     for one, two in zip(first[order].tolist(), second[order].tolist(), strict=True):
         grouping.join(one, two)
-    return NearDuplicates(grouping.sets(), (1 - best).clip(0, 1).astype(np.float32), limit)
+    sets = grouping.sets()
+    score = (1 - alike[place].max(axis=1, initial=0.0)).clip(0, 1).astype(np.float32)
+    is_refused = (sets == MISSING) & (score < limit)
+    score[is_refused] = np.nextafter(np.float32(limit), np.float32(1))
+    return NearDuplicates(sets, score, limit)
+
+
+def _likeliest(
+    alike: NDArray[np.float32], place: NDArray[np.intp], limit: float
+) -> NDArray[np.intp]:
+    """Return the pairs that are among the likeliest of either sample and may be copies.
+
+    Args:
+        alike: ``(E,)`` of pairs.
+        place: ``(N, k)`` the pair of each sample and each of its neighbors.
+        limit: The score below which they may be.
+    """
+    best = np.argsort(-alike[place], axis=1, kind="stable")[:, :CLOSELY]
+    pairs = np.unique(np.take_along_axis(place, best, axis=1))
+    likeliest: NDArray[np.intp] = pairs[1 - alike[pairs] < limit]
+    return likeliest
 
 
 def _least_similarity(controls: NDArray[np.float32]) -> float:

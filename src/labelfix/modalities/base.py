@@ -347,6 +347,26 @@ class Modality(Protocol):
         """
         return np.zeros(len(first), np.float32)
 
+    def compare_closely(
+        self,
+        store: SampleStore,
+        settings: Mapping[str, Any],
+        first: NDArray[np.int64],
+        second: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Return ``(E,)`` how much alike the samples are of each pair that may be near-duplicates.
+
+        Only pairs that `confirm_duplicates` takes for the same are asked about; by default that is
+        enough.
+
+        Args:
+            store: N samples.
+            settings: Of the run, as the report tells them.
+            first: ``(E,)`` rows.
+            second: ``(E,)`` rows.
+        """
+        return np.ones(len(first), np.float32)
+
     def trainer(self, config: AuditConfig, store: SampleStore) -> NetworkTrainer | None:
         """Return how whole networks are trained; ``None`` if only heads can be.
 

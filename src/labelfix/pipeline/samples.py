@@ -142,7 +142,7 @@ def find_by_heads(context: AuditContext) -> AuditFindings:
         seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
     context.on_images(_digests_of(seen))
     plan = _plan(context, seen, tuning.folds)
-    kinds = _compare(context, seen, plan.duplicates)
+    kinds = _compare(context, seen, plan.duplicates, tuning.settings())
     with clock.stage("training"):
         evidence = tuning.train(dataset, seen, plan.judgeable, reviewed, on_progress)
     report = _score(context, plan, evidence, kinds, tuning.encoder.name, tuning.settings())
@@ -167,10 +167,9 @@ def find_by_networks(
     plan = _plan(context, seen, tuning.folds)
     with clock.stage("training"):
         tuned = tuning.train(dataset, seen, plan.judgeable, reviewed, checkpoints, on_progress)
-    kinds = None
+    kinds, settings = None, tuning.settings(tuned)
     if tuning.world.is_writer:  # after training, so that no other process waits for it
-        kinds = _compare(context, _frozen_features(context), plan.duplicates)
-    settings = tuning.settings(tuned)
+        kinds = _compare(context, _frozen_features(context), plan.duplicates, settings)
     report = _score(context, plan, tuned.evidence, kinds, tuning.trainer.name, settings)
     return AuditFindings(report, kinds, partial(write_network, tuned))
 
@@ -234,7 +233,12 @@ def _frozen_features(context: AuditContext) -> Features:
         return frozen.look(context.dataset, cache, context.on_progress)
 
 
-def _compare(context: AuditContext, features: Features, duplicates: Duplicates) -> IssueKinds:
+def _compare(
+    context: AuditContext,
+    features: Features,
+    duplicates: Duplicates,
+    settings: Mapping[str, Any],
+) -> IssueKinds:
     plural = context.modality.plural
     with (
         context.clock.stage(f"comparing {plural}"),
@@ -246,6 +250,7 @@ def _compare(context: AuditContext, features: Features, duplicates: Duplicates) 
             duplicates,
             context.config.issues,
             context.modality,
+            closely=partial(context.modality.compare_closely, context.dataset.store, settings),
         )
 
 

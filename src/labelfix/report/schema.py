@@ -207,7 +207,8 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         pa.float32(),
         nullable=True,
         meaning="1 - the correlation of the image's detail with that of the neighbor most alike, "
-        "0 (the same picture) to 1 (nothing in common); null where it cannot be read.",
+        "or of the part that agrees least where that is too little for a copy; 0 (the same "
+        "picture) to 1 (nothing in common); null where it cannot be read.",
         is_late=True,
     ),
     Column(

@@ -22,6 +22,7 @@ from labelfix.modalities.base import (
 from labelfix.modalities.image.checks import IMAGE_CHECKS
 from labelfix.modalities.image.decode import Decoding
 from labelfix.modalities.image.rendering import pictures_of
+from labelfix.modalities.image.same_picture import least_agreement
 from labelfix.modalities.image.similarity import Pairs, pixel_similarity
 from labelfix.types import SampleStore
 from labelfix.utils.progress import OnProgress
@@ -49,6 +50,16 @@ class ImageModality(Modality):
     ) -> NDArray[np.float32]:
         """Return ``(E,)`` how much of their detail the thumbnails of each pair share."""
         return pixel_similarity(statistics.thumbnails, Pairs(first, second))
+
+    def compare_closely(
+        self,
+        store: SampleStore,
+        settings: Mapping[str, Any],
+        first: NDArray[np.int64],
+        second: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Return ``(E,)`` how far the pictures of each pair agree, laid on each other."""
+        return least_agreement(store, first, second, Decoding.from_json(settings.get("decoding")))
 
     def trainer(self, config: AuditConfig, store: SampleStore) -> NetworkTrainer:
         """Return a network of timm and the pixels that it is trained on."""

@@ -74,6 +74,36 @@ def pixel_similarity(thumbnails: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.
     return np.maximum(one, other)
 
 
+def best_placements(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return ``(E, 4)`` left, top, width and height of what the first show on the second.
+
+    They are shares of the second's sides: a crop of the second lies within it, and where the second
+    is the crop, the first reaches beyond it.
+
+    Args:
+        first: ``(E, T, T)`` grey.
+        second: ``(E, T, T)`` grey.
+    """
+    placed, values = [], []
+    for cut, whole in ((second, first), (first, second)):
+        scores = np.einsum("ewij,eij->ew", _windows(cut), _wholes(whole))
+        values.append(scores.max(axis=1))
+        placed.append(_places()[scores.argmax(axis=1)])
+    inside, (left, top, width, height) = placed[0], placed[1].T
+    beyond = np.stack([-left / width, -top / height, 1 / width, 1 / height], axis=1)
+    return np.where((values[0] >= values[1])[:, None], inside, beyond).astype(np.float32)
+
+
+@cache
+def _places() -> NDArray[np.float32]:
+    """Return ``(W, 4)`` left, top, width and height of each window, in the order of `_windows`."""
+    places = [(0.0, 0.0, 1.0, 1.0)]
+    for share in CROPS:
+        starts = np.linspace(0, 1 - share, OFFSETS).tolist()
+        places += [(left, top, share, share) for top in starts for left in starts]
+    return np.array(places, np.float32)
+
+
 def _directed(
     thumbnails: NDArray[np.uint8], wholes: Views, pairs: Pairs, pool: ThreadPoolExecutor
 ) -> NDArray[np.float32]:
