@@ -16,7 +16,7 @@ TITLES = (("JAZZ NIGHT", "2 March"), ("CHESS CLUB", "17 July"), ("FLEA MARKET", 
 
 
 def flyer(title, date):
-    """Return one of a series: a common picture, head and foot, and a title and a date of its own."""
+    """Return one of a series: only the title and the date are its own."""
     page = Image.new("RGB", (600, 840), (244, 236, 214))
     pen = ImageDraw.Draw(page)
     pen.rectangle((0, 0, 600, 110), (30, 40, 90))
