@@ -1,13 +1,15 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from noisy_evidence import evidence_of, noisy_data, priors_of
+from sklearn.metrics import average_precision_score
 
 from labelfix.config import ScoringConfig
 from labelfix.data.probability_store import ArrayStore, block_rows
-from labelfix.scoring.priors import expected_counts, posteriors
+from labelfix.scoring.priors import LEAST_PROBABILITY, expected_counts, instead_of_zero, posteriors
 from labelfix.scoring.scores import (
     fit_noise_matrix,
     score_labels,
@@ -131,3 +133,39 @@ def test_probabilities_of_nought_and_one_are_no_certainty():
     assert np.isfinite(scores.noise_matrix).all()
     wrong = scores.label_error_probability
     assert wrong[given_label != true].mean() > wrong[given_label == true].mean()
+
+
+@pytest.mark.parametrize("way", ["rounded", "top 2", "neighbor votes"])
+def test_a_probability_of_zero_is_less_than_can_be_told_but_not_impossible(way):
+    """What rounding, lists of top classes and neighbor votes cut off costs no more than it must."""
+    probs, given_label, true = noisy_data(5, count=3000, classes=6, noise=0.3, sharpness=3.0)
+    seen = 0.7 * probs + 0.05  # as a model that expects wrong labels sees them
+    if way == "rounded":
+        cut = (0.7 * probs + 0.04).round(1)
+    elif way == "top 2":
+        cut = np.where(seen < np.sort(seen, axis=1)[:, [-2]], 0, seen)
+    else:
+        rng = np.random.default_rng(0)
+        cut = np.stack([rng.multinomial(12, row / row.sum()) for row in seen]) / 12
+    assert (cut == 0).mean() > 0.1
+    is_wrong = given_label != true
+    scores = score_labels(evidence_of(cut), given_label)
+    found = average_precision_score(is_wrong, scores.label_error_probability)
+    plain = average_precision_score(is_wrong, -cut[np.arange(3000), given_label])
+    assert found > plain - 0.01
+    assert abs(scores.noise_rate - 0.3) < 0.12
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(2, 5))
+def test_what_stands_for_zero_equals_a_naive_loop(seed, count, classes):
+    rng = np.random.default_rng(seed)
+    probs = rng.multinomial(3, np.full(classes, 1 / classes), count).astype(np.float32) / 3
+    given_label = rng.integers(0, classes, count)
+    zeros = [
+        (row, label) for row in range(count) for label in range(classes) if not probs[row, label]
+    ]
+    were_given = sum(given_label[row] == label for row, label in zeros)
+    least = min(value for row in probs.tolist() for value in row if value)
+    expected = min((were_given + 0.5) / (len(zeros) + 1), least) if zeros else LEAST_PROBABILITY
+    assert instead_of_zero(probs, given_label) == pytest.approx(expected)

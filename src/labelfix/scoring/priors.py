@@ -94,6 +94,8 @@ def sharpened_priors(
     given: NDArray[np.int64],
     temperature: float,
     pool: ThreadPoolExecutor,
+    *,
+    zero: float = LEAST_PROBABILITY,
 ) -> LabelPriors:
     """Return the priors ``probability ** (1 / temperature)``, in one pass over the probabilities.
 
@@ -103,6 +105,7 @@ def sharpened_priors(
         given: ``(n,)`` codes, their given labels.
         temperature: Below 1 sharpens.
         pool: The threads to use.
+        zero: What stands for a probability of 0: see `instead_of_zero`.
     """
     classes = probs.classes
     order = np.argsort(given.astype(np.min_scalar_type(classes)), kind="stable")
@@ -117,6 +120,7 @@ def sharpened_priors(
     def load(block: slice) -> None:
         part = probs.read(rows[block] if len(rows) < len(probs) else block)
         predicted[block] = part.argmax(axis=1)
+        part[part <= 0] = zero
         np.log(np.maximum(part, LEAST_PROBABILITY, out=part), out=part)
         part *= power
         part += shift
@@ -125,6 +129,26 @@ def sharpened_priors(
     for _ in in_order(load, blocks(len(rows), classes), pool):
         pass
     return LabelPriors(values, order, _pieces(given[order], classes), predicted)
+
+
+def instead_of_zero(probs: NDArray[np.float32], given: NDArray[np.int64]) -> float:
+    """Return what stands for a probability of 0: how often a class of probability 0 was given.
+
+    Neighbor votes and trees give 0 to classes that they have not seen, and rounding and lists of
+    the top classes to what they cut off: such a 0 does not mean impossible. It is never taken for
+    more than the least probability above 0, so that the order of the classes stays.
+
+    Args:
+        probs: ``(n, K)`` of some samples.
+        given: ``(n,)`` codes.
+    """
+    is_zero = probs <= 0
+    zeros = np.count_nonzero(is_zero)
+    if not zeros:
+        return LEAST_PROBABILITY
+    were_given = np.count_nonzero(is_zero[np.arange(len(given)), given])
+    least = float(np.min(probs, initial=1.0, where=~is_zero))
+    return max(min((were_given + 0.5) / (zeros + 1), least), LEAST_PROBABILITY)
 
 
 def _pieces(given: NDArray[np.int64], classes: int) -> tuple[Piece, ...]:

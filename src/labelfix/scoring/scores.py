@@ -29,6 +29,7 @@ from labelfix.scoring.priors import (
     LabelPriors,
     Mistakes,
     expected_counts,
+    instead_of_zero,
     mistake_concentration,
     mistaken_share,
     posteriors,
@@ -165,11 +166,11 @@ def _score(
 ) -> LabelScores:
     given = given_label[rows]
     copies = Copies.among(sets, rows, given, decisions)
-    temperature = _temperature(probs, rows, given, config)
+    temperature, zero = _temperature_and_zero(probs, rows, given, config)
     # our threads share the work, so a BLAS library must not start its own; nor must sums depend on
     # how many it would take
     with one_thread_each() as pool:
-        priors = sharpened_priors(probs, rows, given, temperature, pool)
+        priors = sharpened_priors(probs, rows, given, temperature, pool, zero=zero)
         if config.remove_class_noise:
             anchors = _anchors(priors, config)
             priors = without_class_noise(priors, anchors, pool, rounds=config.unmixing_rounds)
@@ -396,17 +397,18 @@ def _exp(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.exp(values, out=values)
 
 
-def _temperature(
+def _temperature_and_zero(
     probs: ProbabilityStore,
     rows: NDArray[np.int64],
     given: NDArray[np.int64],
     config: ScoringConfig,
-) -> float:
+) -> tuple[float, float]:
     most = max(1, min(config.temperature_samples, config.temperature_values // probs.classes))
     some = np.arange(0, len(rows), -(-len(rows) // most))
     part = probs.read(rows[some])
-    log_probs = np.log(np.maximum(part, LEAST_PROBABILITY))
-    return temperature_of(log_probs, given[some], config.log_temperature_range)
+    zero = instead_of_zero(part, given[some])
+    log_probs = np.log(np.maximum(np.where(part <= 0, zero, part), LEAST_PROBABILITY))
+    return temperature_of(log_probs, given[some], config.log_temperature_range), zero
 
 
 def _spread(values: NDArray[Any], rows: NDArray[np.int64], size: int, empty: float) -> NDArray[Any]:
