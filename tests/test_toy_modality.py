@@ -226,7 +226,7 @@ def test_the_page_tells_of_the_checks_of_numbers(run):
     findings = {finding.key: finding for finding in find_findings(view)}
     assert findings["huge"].title == "Huge"
     assert [one.sample_id for one in findings["huge"].sets[0].pictures] == ["n11"]
-    assert findings["near-copies"].lead == "Almost the same sample more than once."
+    assert findings["same-near-copies"].lead == "Almost the same sample more than once."
 
 
 def test_the_page_of_the_audit_shows_numbers_as_text(numbers, run, tmp_path):

@@ -239,3 +239,25 @@ def test_what_was_promised_outlives_a_kill(tmp_path: Path) -> None:
         assert promised <= set(read_decisions(tmp_path))
     DecisionLog(tmp_path).append([keep("z")])  # the lock of a dead process holds nobody up
     assert "z" in read_decisions(tmp_path)
+
+
+def test_decisions_made_elsewhere_are_taken_once_and_the_later_one_stands(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path, ["cat", "dog"])
+    log.append([Decision("late", "keep", decided_at="2026-02-01T00:00:00.000Z")])
+    elsewhere = [
+        Decision(name, "relabel", "dog", decided_at="2026-01-01T00:00:00.000Z")
+        for name in ("new", "late")
+    ]
+    assert log.take(elsewhere) == elsewhere[:1]
+    assert log.in_force["late"].action == "keep"
+    log.undo([log.in_force["new"]])
+    assert log.take(elsewhere) == []  # it is known, and was taken back
+    assert "new" not in log.in_force
+    with pytest.raises(DecisionsError, match="no class"):
+        log.take([Decision("new", "relabel", "fox", decided_at="2026-03-01T00:00:00.000Z")])
+
+
+def test_a_file_of_decisions_may_have_any_name(tmp_path: Path) -> None:
+    DecisionLog(tmp_path).append([Decision("a", "keep")])
+    file = (tmp_path / "decisions.jsonl").rename(tmp_path / "decisions (1).jsonl")
+    assert set(read_decisions(file)) == {"a"}

@@ -63,7 +63,7 @@ def leaking_samples(report: Report, run: Path) -> list[set[str]]:
     view = ReportView(read_report_table(run, pred_probs=False))
     names = view.sample_id.to_pylist()
     check = check_report(view, fail_on=[LEAKAGE]).checks[0]
-    findings = [found for found in find_findings(view) if found.key == "near-leaks"]
+    findings = [found for found in find_findings(view) if found.key.endswith("leaks")]
     page = {one.sample_id for f in findings for found in f.sets for one in found.pictures}
     session = Session(report, run)
     review = {name for row, name in enumerate(names) if session.view.issue(LEAKAGE)[row]}
@@ -153,6 +153,14 @@ def test_each_term_is_what_a_loop_over_the_samples_says(data):
         MISSING if fold is None else fold for fold in report.table["fold"].to_pylist()
     ]
     flagged = [row for row, s in enumerate(samples) if s.suggested is not None]
+    columns = ("is_label_issue", "label_error_probability", "suggested_label_probability")
+    for least in (0.5, 0.9):
+        assert view.is_surely_wrong(least).tolist() == [
+            flag and wrong >= np.float32(least) and right >= np.float32(least)
+            for flag, wrong, right in zip(
+                *(report.table[name].to_pylist() for name in columns), strict=True
+            )
+        ]
     assert view.suspects.tolist() == sorted(flagged, key=lambda row: -samples[row].error)
     unreadable = [s.unreadable is not None for s in samples]
     assert view.issue("unreadable").tolist() == unreadable

@@ -18,6 +18,7 @@ from loaded_modules import HEAVY, PROGRAM, loaded_by
 from review_run import served, write_images, write_run
 from review_visitor import Visitor
 
+from labelfix.data.decisions import Decision, DecisionLog
 from labelfix.review.server import open_review
 
 CLASSES = ("cat", "dog", "emu", "fox")
@@ -46,6 +47,17 @@ def test_the_command_serves_this_machine_until_it_is_interrupted(run: Path) -> N
         assert page.process.returncode == 0
         assert "0 of 8 suspects are decided" in rest
         assert "labelfix export" in rest
+
+
+def test_the_end_of_a_review_writes_the_page_of_the_run_again(tmp_path: Path) -> None:
+    run = write_run(write_images(tmp_path / "data", CLASSES[:2], 12), tmp_path / "run")
+    assert labelfix("show", run, "--html").returncode == 0
+    with served(run, "--port", "0") as page:
+        DecisionLog(run).append([Decision("cat/011.png", "keep")])
+        page.process.send_signal(signal.SIGINT)
+        rest = page.process.communicate(timeout=60)[0]
+    assert f"what was decided: {run / 'report.html'}" in rest
+    assert "suspects is decided" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_nobody_else_can_reach_it(run: Path) -> None:

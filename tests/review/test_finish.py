@@ -13,6 +13,7 @@ from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import decisions_file
 from labelfix.report.io import write_report
+from labelfix.utils.text import percent
 
 
 @pytest.fixture
@@ -123,6 +124,24 @@ def test_what_was_decided_or_audited_is_never_written_over(visitor: Visitor) -> 
     held = log.read_bytes()
     refused = visitor.post("/api/export", export_body(log, format="jsonl", overwrite=True))
     assert (refused.status_code, log.read_bytes()) == (409, held)
+
+
+def test_an_export_writes_the_page_of_the_run_again(visitor: Visitor, tmp_path: Path) -> None:
+    decide_some(visitor)
+    page = visitor.session.run / "report.html"
+    assert visitor.post("/api/export", export_body(tmp_path / "a.csv")).status_code == 200
+    assert not page.exists()  # there was none
+    page.write_text("before")
+    done = visitor.post("/api/export", export_body(tmp_path / "b.csv"))
+    assert done.status_code == 200
+    text = page.read_text(encoding="utf-8")
+    assert "suspects are decided" in text
+    assert "data:image/jpeg" in text
+    rate = visitor.get("/api/finish").json()["rate_after"]
+    assert f'id="rate-now">{percent(rate)}<' in text
+    shown = labelfix("show", visitor.session.run, "--html")
+    assert shown.returncode == 0, shown.stderr
+    assert page.read_text(encoding="utf-8") == text
 
 
 def test_an_export_is_a_change_that_needs_the_token(visitor: Visitor, tmp_path: Path) -> None:

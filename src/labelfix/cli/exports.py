@@ -72,6 +72,15 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file TO if it is there.")
     ] = False,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(
+            parser=opt.path_of("decisions"),
+            metavar="FILE",
+            help="Decisions that the page report.html has saved as decisions.jsonl: they are added "
+            "to RUN first.",
+        ),
+    ] = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:  # fmt: skip
@@ -89,6 +98,7 @@ def export(
             link=link,
             format=format,
             overwrite=overwrite,
+            decisions=decisions,
             on_progress=on_progress,
         )
     if as_json:

@@ -42,9 +42,11 @@ def review(
         f"{counts.suspects:,} suspects, {counts.suspects_decided:,} of them decided; "
         "every decision is kept at once"
     )
-    serve(opened, port=port, open_browser=browser, on_open=_tell_address)
+    page = serve(opened, port=port, open_browser=browser, on_open=_tell_address)
     counts = opened.session.counts()
     typer.echo(f"\n{counts.suspects_decided:,} of {counts.suspects:,} suspects are decided")
+    if page is not None:
+        typer.echo("what was decided: " + plain(str(page)))
     typer.echo("the corrected labels: " + plain(shlex.join(["labelfix", "export", str(run), "TO"])))
 
 

@@ -76,7 +76,9 @@ def now() -> str:
 
 
 def decisions_file(run: Path) -> Path:
-    """Return where the decisions on a run are, for a RUN folder or the report in it."""
+    """Return where the decisions on a run are, for a RUN folder, the report in it or the file."""
+    if run.suffix == Path(DECISIONS_NAME).suffix and not run.is_dir():
+        return run  # the page of a run saves such a file under any name
     return (run if run.is_dir() else run.parent) / DECISIONS_NAME
 
 
@@ -185,6 +187,34 @@ class DecisionLog:
             self.refresh()
             self._write(stamped)
         return stamped
+
+    def take(self, decisions: Iterable[Decision]) -> list[Decision]:
+        """Append decisions that were made elsewhere, but for those that are known or older.
+
+        What was appended once is known, though it may have been taken back since; where both this
+        log and the others have a decision on a sample, the later one stands.
+
+        Returns:
+            The decisions that were new.
+
+        Raises:
+            DecisionsError: A decision chooses a class that is none.
+            RunError: The file cannot be written to; then none of them is in it.
+        """
+        decisions = list(decisions)
+        if self._class_names is not None:
+            refuse_unknown_labels(decisions, self._class_names)
+        with self._locked():
+            self.refresh()
+            known = set(self._made)
+            new = [d for d in decisions if d not in known and not self._is_later(d)]
+            self._write(new)
+        return new
+
+    def _is_later(self, decision: Decision) -> bool:
+        """Return whether the decision in force on the same sample is later."""
+        held = self._in_force.get(decision.sample_id)
+        return held is not None and held.decided_at > decision.decided_at
 
     def undo(self, decisions: Iterable[Decision], *, decided_by: str | None = None) -> list[str]:
         """Take back those of some decisions that are still in force.

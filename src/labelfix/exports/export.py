@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from labelfix.arguments import checks_arguments
 from labelfix.config import MIN_PROBABILITY
 from labelfix.data.dataset import shards_among
-from labelfix.data.decisions import decisions_file
+from labelfix.data.decisions import DecisionLog, decisions_file, read_decisions
 from labelfix.data.files import find_files, text_of_paths
 from labelfix.data.metadata import metadata_files
 from labelfix.data.parquet import partition_of
 from labelfix.data.table_text import RECORDS_SUFFIX, table_suffix
-from labelfix.errors import ConfigError, UnreadableSample
+from labelfix.errors import ConfigError, DecisionsError, UnreadableSample
 from labelfix.exports.annotation_tools import write_label_studio_config, write_tasks
 from labelfix.exports.fiftyone import write_fiftyone
 from labelfix.exports.folder import write_class_folder
@@ -38,7 +39,7 @@ from labelfix.exports.table import (
     write_table,
 )
 from labelfix.modalities.base import get_modality, is_known
-from labelfix.report.io import report_file
+from labelfix.report.io import read_report_table, report_file
 from labelfix.report.types import Report
 from labelfix.report.view import ReportView
 from labelfix.types import MEMORY_KIND, PRED_PROBS_KIND, DatasetSource
@@ -124,6 +125,7 @@ def export(
     link: bool = False,
     format: ExportFormat | None = None,
     overwrite: bool = False,
+    decisions: str | Path | None = None,
     on_progress: OnProgress = no_progress,
 ) -> ExportResult:
     """Write the audited data set with the labels that were decided or that the audit is sure of.
@@ -143,6 +145,8 @@ def export(
         link: Link the files of a folder instead of copying them.
         format: What to write (docs/exports.md); ``None`` takes it from the suffix of ``to``.
         overwrite: Replace a file that is there; a folder is never replaced.
+        decisions: A file of decisions, as the page of the run writes them: they are added to those
+            on the run first.
         on_progress: Told about the files as they are written.
 
     Raises:
@@ -153,6 +157,8 @@ def export(
         RunError: ``to`` is there already, or cannot be written to.
     """
     run, to = Path(run), Path(to)
+    if decisions is not None:
+        _take_decisions(run, Path(decisions))
     view, plan = plan_of_run(run, min_probability=min_probability, drop=drop)
     report = view.report
     chosen = _choose_format(report, to, format)
@@ -174,6 +180,29 @@ def export(
     written = _WRITERS[_kind_of_writer(report, chosen)](job)
     untouched = untouched_of(view, plan, min_probability=min_probability)
     return _result(job, written, untouched)
+
+
+def _take_decisions(run: Path, file: Path) -> None:
+    """Add the decisions of a file to those on a run.
+
+    Raises:
+        DecisionsError: The file holds none on samples of the run, or cannot be read.
+        RunError: They cannot be written.
+    """
+    if not file.is_file():
+        raise DecisionsError(
+            f"there is no file of decisions {file}",
+            hint="name the file that was saved from the page of this run",
+        )
+    found = read_decisions(file)
+    report = read_report_table(run, pred_probs=False)
+    names = pa.array(list(found), pa.string())
+    if not pc.any(pc.is_in(names, report.table["sample_id"].combine_chunks())).as_py():
+        raise DecisionsError(
+            f"no decision of {file} is on a sample of {run}",
+            hint="name the file that was saved from the page of this run",
+        )
+    DecisionLog(run, report.class_names).take(found.values())
 
 
 def fitting_formats(view: ReportView) -> tuple[ExportFormat, ...]:

@@ -104,21 +104,21 @@ def plan_export(view: ReportView, *, min_probability: float, drop: bool) -> Expo
     is_decided = decided.columns["decision"].is_valid().to_numpy()
     is_open = ~view.is_test & ~is_decided
     is_wrong = view.is_flagged & is_open & (view.error_probability >= least)
-    is_sure = view.suggested_probability >= least
+    is_sure = view.is_surely_wrong(min_probability) & is_open
     is_readable = ~view.issue("unreadable")
     is_kept = ~decided.has("drop")
     if drop:
         is_kept &= ~(is_wrong & ~is_sure) & (is_readable | ~is_open)
     given, suggested = (table[name].combine_chunks() for name in ("given_label", "suggested_label"))
-    label = pc.if_else(pa.array(is_wrong & is_sure), suggested, given)
+    label = pc.if_else(pa.array(is_sure), suggested, given)
     label = pc.if_else(pa.array(decided.has("relabel")), decided.final_label, label)
     is_changed = pc.fill_null(pc.not_equal(label, given), True).to_numpy(zero_copy_only=False)
     is_changed = is_changed & label.is_valid().to_numpy(zero_copy_only=False)
-    probability = np.where(is_wrong & is_sure, view.suggested_probability, view.label_score)
+    probability = np.where(is_sure, view.suggested_probability, view.label_score)
     has_label = decided.final_label.is_valid().to_numpy(zero_copy_only=False)
     is_known = decided.has("keep", "relabel") & has_label
     probability[is_known] = 1
-    has_new_weight = (is_wrong & is_sure) | (is_known & is_readable)
+    has_new_weight = is_sure | (is_known & is_readable)
     weight = _weight_of_exported_label(view, has_new_weight, probability)[is_kept]
     return ExportPlan(
         rows=np.flatnonzero(is_kept),

@@ -141,6 +141,16 @@ class ReportView:
         rows = np.flatnonzero(self.is_flagged)
         return rows[np.argsort(-self.error_probability[rows], kind="stable")]
 
+    def is_surely_wrong(self, least: float) -> NDArray[np.bool_]:
+        """Return ``(N,)`` which flagged labels are wrong, and their suggestions right, so surely.
+
+        Args:
+            least: What both probabilities reach, 0 to 1.
+        """
+        coarse = np.float32(least)  # as coarse as the report, so that equal is equal
+        is_wrong = self.is_flagged & (self.error_probability >= coarse)
+        return is_wrong & (self.suggested_probability >= coarse)
+
     @cached_property
     def fold(self) -> NDArray[np.int64]:
         """Return ``(N,)`` which fold held each sample out, ``MISSING`` where none did."""

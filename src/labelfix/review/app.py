@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,7 +21,7 @@ from labelfix.data.decisions import Decision, DecisionAction
 from labelfix.errors import LabelfixError, UnreadableSample
 from labelfix.exports.export import ExportFormat
 from labelfix.modalities.base import REVIEW_SIZES, Marker, Renderer
-from labelfix.review.finish import Exporter, ExportRequest, finish_of
+from labelfix.review.finish import Exporter, ExportRequest, finish_of, write_page_again
 from labelfix.review.groups import Which, offered_classes
 from labelfix.review.queue import QueueFilter
 from labelfix.review.security import App, Guard, Keys
@@ -230,7 +231,9 @@ class _Routes:
             result = await run_in_threadpool(self._exporter.write, asked)
         except LabelfixError as error:
             return _json({"error": str(error), "hint": error.hint}, 409)
-        return _json(result.to_json())
+        response = _json(result.to_json())
+        response.background = BackgroundTask(write_page_again, self._session, self._renderer)
+        return response
 
     def picture(self, request: Request) -> Response:
         row, size = _row_of_path(request), request.path_params["size"]

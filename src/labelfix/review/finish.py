@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.errors import ConfigError, RunError
+from labelfix.errors import ConfigError, LabelfixError, RunError
 from labelfix.exports.export import (
     ExportFormat,
     ExportResult,
@@ -31,6 +31,9 @@ from labelfix.exports.leftovers import (
     wrong_left,
 )
 from labelfix.exports.plan import ExportPlan, plan_export
+from labelfix.modalities.base import Renderer
+from labelfix.report.html.page import write_page
+from labelfix.report.run_folder import PAGE_NAME, locked
 from labelfix.report.view import ReportView
 from labelfix.review.session import Session
 from labelfix.types import MEMORY_KIND, MISSING, Label
@@ -209,6 +212,22 @@ class Exporter:
             raise RunError(f"cannot write {request.to}: {error}") from error
         finally:
             self._writing.release()
+
+
+def write_page_again(session: Session, renderer: Renderer) -> Path | None:
+    """Write the page of the run with what was decided; return where it is.
+
+    ``None`` where the run has no page, or it cannot be written: the review itself is safe, and
+    ``labelfix show RUN --html`` says what is wrong.
+    """
+    folder = session.run if session.run.is_dir() else session.run.parent
+    if not (folder / PAGE_NAME).is_file():
+        return None
+    try:
+        with locked(folder):  # an audit that replaces the run would write its own page
+            return write_page(folder, session.view.report, renderer)
+    except LabelfixError:
+        return None
 
 
 def _copies(view: ReportView, found: Conflict) -> tuple[Copy, ...]:

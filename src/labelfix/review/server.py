@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
+from labelfix.data.decisions import read_decisions
 from labelfix.errors import ConfigError
 from labelfix.modalities.base import Renderer
 from labelfix.report.io import read_report_table
@@ -22,6 +23,7 @@ try:
     import uvicorn
 
     from labelfix.review.app import build_app
+    from labelfix.review.finish import write_page_again
 except ModuleNotFoundError as error:
     if error.name not in {"starlette", "uvicorn"}:
         raise
@@ -78,8 +80,10 @@ def serve(
     port: int | None = None,
     open_browser: bool = True,
     on_open: Callable[[str], None],
-) -> None:
+) -> Path | None:
     """Serve the page of a review until it is interrupted.
+
+    If anything was decided, the page of the run is then written again; returns where it is.
 
     Args:
         review: What to serve.
@@ -90,6 +94,7 @@ def serve(
     Raises:
         ConfigError: The port is taken.
     """
+    before = read_decisions(review.session.run)
     with _listen(port) as listener:
         keys = Keys(listener.getsockname()[1])
         address = f"http://{ADDRESS}:{listener.getsockname()[1]}/?key={keys.key}"
@@ -109,6 +114,9 @@ def serve(
             Timer(0.3, webbrowser.open, [address]).start()
         with contextlib.suppress(KeyboardInterrupt):  # the way to end it
             uvicorn.Server(config).run(sockets=[listener])
+    if read_decisions(review.session.run) == before:
+        return None
+    return write_page_again(review.session, review.renderer)
 
 
 def _listen(port: int | None) -> socket.socket:

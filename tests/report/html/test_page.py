@@ -15,9 +15,9 @@ import pytest
 from command import labelfix
 from encoded_images import TORN, MemoryImages, numbered
 from given_probs import noisy, write
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from page_run import every_issue, make_run, write_neighbors
+from page_run import every_issue, make_run, with_columns, write_neighbors
 from PIL import Image
 from scipy.stats import binomtest
 from small_report import CLASS_NAMES, Sample, report_of, samples_of
@@ -26,13 +26,26 @@ from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import Decision, DecisionLog
 from labelfix.errors import ReportError
+from labelfix.exports.leftovers import wrong_left
+from labelfix.exports.plan import plan_export
 from labelfix.modalities.base import ThumbnailRequest, no_pictures
 from labelfix.modalities.image.rendering import draw_thumbnails, pictures_of
 from labelfix.report.html.calibration import LEAST_REVIEWED as LEAST
 from labelfix.report.html.calibration import expect, tally, wilson
 from labelfix.report.html.findings import find_findings
-from labelfix.report.html.page import HERE, find_pictures, write_page
-from labelfix.report.html.suspects import MAP_CLASSES, MOST, choose_cards, find_suspects, heat_map
+from labelfix.report.html.hero import find_hero
+from labelfix.report.html.page import find_pictures, write_page
+from labelfix.report.html.render import HERE
+from labelfix.report.html.suspects import (
+    MAP_CLASSES,
+    MOST,
+    MOST_PAIRS,
+    bands_of,
+    choose_cards,
+    find_confusion,
+    find_suspects,
+)
+from labelfix.report.html.walls import MOST_TILES, find_walls
 from labelfix.report.io import read_report_table, write_report
 from labelfix.report.neighbors import read_neighbors
 from labelfix.report.summary import summarize
@@ -128,10 +141,12 @@ def test_the_page_holds_all_that_it_shows(pets):
     assert {len(image["alt"]) > 0 for image in page.of("img")} == {True}
     names = [finding.key for finding in find_findings(ReportView(every_issue(pets.report)))]
     assert set(names) == {
-        "near-leaks", "conflicting-copies", "conflicting-near-copies", "near-copies", "outlier",
-        "dark", "bright", "blurry", "odd_size",
+        "near-leaks", "conflicting-copies", "same-near-copies", "outlier", "dark",
+        "bright", "blurry", "odd_size",
     }  # fmt: skip
     assert {name for name in page.by_id if name in names} == set(names)
+    tabs = {link["href"][1:] for link in page.of("a") if link["href"] != "#main"}
+    assert {"suspects", "classes", "copies", "near-copies", "outliers", "quality"} <= tabs
 
 
 def test_the_headings_form_an_outline(pets):
@@ -147,7 +162,7 @@ def test_hostile_names_are_only_text(tmp_path):
     write_page(made.run, made.report, pictures_of(made.images, no_progress))
     text = (made.run / "report.html").read_text(encoding="utf-8")
     page = Page(text)
-    assert len(page.of("script")) == 2
+    assert len(page.of("script")) == 3
     assert {image["src"][:5] for image in page.of("img")} == {"data:"}
     assert "\u202e" not in text
     assert "{{7*7}}" in text
@@ -170,14 +185,14 @@ def test_a_page_stays_small_whatever_the_names_and_pictures_are(tmp_path):
     names = [f"{code}{long}" for code in range(100)]
     samples = [
         Sample(f"{row}{long}", row % 100, 0.9, suggested=(row + 1 + row // 100) % 100)
-        for row in range(600)
+        for row in range(400)
     ]
     samples += [Sample(f"bad{row}{long}", 0, None, unreadable=long) for row in range(60)]
     report = report_of(samples, names)
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
-    images = MemoryImages([buffer.getvalue()] * 660)
+    images = MemoryImages([buffer.getvalue()] * 460)
     page = write_page(tmp_path, report, pictures_of(images, no_progress))
     assert page.stat().st_size < MEGABYTES
 
@@ -216,7 +231,7 @@ def test_a_file_outside_the_data_is_drawn_only_where_links_may_lead_out(tmp_path
     for options, drawn in (((), 0), (("--follow-links",), 1)):
         assert labelfix("show", made.run, "--html", *options).returncode == 0
         alts = [image["alt"] for image in read_page(made.run).of("img")]
-        assert len([alt for alt in alts if "cat/23" in alt]) == drawn
+        assert sum(alt.startswith("Sample cat/23") for alt in alts) == drawn
         assert [alt for alt in alts if "cat/22" in alt]
 
 
@@ -228,7 +243,7 @@ def test_what_cannot_be_drawn_does_not_stop_the_page(pets):
     cards = [a for a in page.of("li") if (a.get("class") or "").startswith("card")]
     alts = [image["alt"] for image in page.of("img")]
     assert len(cards) == 36
-    assert len([alt for alt in alts if "/2" in alt]) == 10
+    assert sum(alt.startswith("Sample") and "/2" in alt for alt in alts) == 10
     assert not [alt for alt in alts if "cat/22" in alt or "cat/23" in alt]
 
 
@@ -266,19 +281,26 @@ def test_the_nearest_that_agree_and_disagree(pets):
     third = ({"cat", "dog", "fox"} - {"cat", suggested}).pop()
     rows[row] = [by_label[third], by_label[suggested], by_label["cat"]]
     rows[22] = [by_label[third]]
+    rows[by_label[third]] = [row]
     write_neighbors(pets.run, rows, [[0.9, 0.8, 0.7][: len(r)] for r in rows])
     suspects = find_suspects(ReportView(pets.report))
-    shown = heat_map(suspects, 3)
+    shown = find_confusion(suspects, 3)
     neighbors = read_neighbors(pets.run, pets.report.table["sample_id"])
     cards = {
         card.row: card for card in choose_cards(ReportView(pets.report), suspects, shown, neighbors)
     }
     assert cards[row].agreeing.given_label == "cat"
     assert cards[row].agreeing.similarity == pytest.approx(0.7)
+    assert not cards[row].agreeing.is_suspect
     assert cards[row].disagreeing.given_label == suggested
-    assert cards[22].agreeing is None
-    assert cards[22].disagreeing.row == by_label[third]
-    assert cards[21].agreeing is cards[21].disagreeing is None
+    through = cards[22].agreeing  # a neighbor of its neighbor
+    assert (through.row, through.similarity, through.is_suspect) == (row, None, True)
+    typical = cards[21].agreeing, cards[21].disagreeing  # it has no neighbor
+    assert [one.given_label for one in typical] == [
+        labels[21],
+        pets.report.table["suggested_label"][21].as_py(),
+    ]
+    assert [(one.similarity, one.is_suspect) for one in typical] == [(None, False)] * 2
     with pytest.raises(ReportError, match="another report"):
         read_neighbors(pets.run, pets.report.table["sample_id"][:5])
 
@@ -289,27 +311,120 @@ def test_the_map_counts_the_flags_and_each_number_has_cards(classes, size, seed)
     rng = np.random.default_rng(seed)
     given_, other = rng.integers(0, classes, size), rng.integers(1, classes, size)
     samples = [
-        Sample(f"{row}", int(g), float(e), suggested=int((g + o) % classes))
-        for row, (g, o, e) in enumerate(zip(given_, other, rng.random(size), strict=True))
+        Sample(f"{row}", int(g), float(e), suggested=int((g + o) % classes), certainty=float(c))
+        for row, (g, o, e, c) in enumerate(
+            zip(given_, other, rng.random(size), rng.random(size), strict=True)
+        )
     ]
-    report = report_of(samples, [f"c{code:02}" for code in range(classes)])
-    suspects = find_suspects(ReportView(report))
-    shown = heat_map(suspects, classes)
+    view = ReportView(report_of(samples, [f"c{code:02}" for code in range(classes)]))
+    suspects = find_suspects(view)
+    shown = find_confusion(suspects, classes)
     counts = Counter((s.given, s.suggested) for s in samples)
-    assert len(shown.codes) <= MAP_CLASSES
-    held = {
-        (row, column): cell.count
-        for row, cells in zip(shown.codes, shown.cells, strict=True)
-        for column, cell in zip(shown.codes, cells, strict=True)
-        if cell.count
-    }
-    assert held == {p: n for p, n in counts.items() if set(p) <= set(shown.codes)}
-    cards = choose_cards(ReportView(report), suspects, shown, None)
-    errors = [card.label_error_probability for card in cards]
-    assert errors == sorted(errors, reverse=True)
+    assert (shown.cells is not None) == (classes <= MAP_CLASSES)
+    listed = {(given_code, suggested): count for given_code, suggested, count in shown.pairs}
+    assert listed.items() <= counts.items()
+    assert [*listed.values()] == sorted(counts.values(), reverse=True)[: len(listed)]
+    assert shown.pair_count == len(counts)
+    if shown.cells is None:
+        assert len(listed) == min(MOST_PAIRS, len(counts))
+        held = listed
+    else:
+        held = {
+            (row, column): cell.count
+            for row, cells in enumerate(shown.cells)
+            for column, cell in enumerate(cells)
+            if cell.count
+        }
+        assert held == counts
+    cards = choose_cards(view, suspects, shown, None)
+    bands = ["certain", "likely", "unsure"]
+    order = [(bands.index(card.band), -card.label_error_probability) for card in cards]
+    assert order == sorted(order)
     assert len(cards) == len({card.row for card in cards}) <= MOST
     if size <= MOST / 2 or len(held) < 100:
         assert set(held) <= {(card.given, card.suggested) for card in cards}
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_bands_and_the_bar_are_what_a_loop_counts(data):
+    names = data.draw(CLASS_NAMES)
+    report = report_of(data.draw(samples_of(len(names))), names)
+    assume(report.table["label_error_probability"].null_count < len(report))
+    flagged = [row for row in report.table.to_pylist() if row["is_label_issue"]]
+    least = np.float32(0.95)
+    certain = {
+        row["sample_id"]
+        for row in flagged
+        if row["label_error_probability"] >= least and row["suggested_label_probability"] >= least
+    }
+    ids, view = report.table["sample_id"].to_pylist(), ReportView(report)
+    for row, band in zip(report.table.to_pylist(), bands_of(view).tolist(), strict=True):
+        if row["is_label_issue"]:
+            is_likely = row["label_error_probability"] >= 0.5
+            assert band == (0 if row["sample_id"] in certain else 1 if is_likely else 2)
+    decided = data.draw(st.lists(st.sampled_from(ids), unique=True, max_size=4))
+    action = data.draw(st.sampled_from(["keep", "drop", "unsure"]))
+    decisions = {name: Decision(name, action) for name in decided}
+    reviewed = ReportView(report, decisions)
+    hero = find_hero(reviewed, summarize(reviewed))
+    assert (hero.counts.sure, hero.counts.doubtful) == (len(certain), len(flagged) - len(certain))
+    assert sum(count for _, count in hero.counts.parts) == len(ids)
+    assert (hero.now is None) == (not decided)
+    if hero.now is not None:
+        assert sum(count for _, count in hero.now.parts) == len(ids)
+        left = certain if action == "unsure" else certain - set(decided)
+        assert hero.now.sure == len(left)
+        plan = plan_export(reviewed, min_probability=0.95, drop=False)
+        assert hero.rate_now == pytest.approx(wrong_left(reviewed, plan).rate)
+        assert hero.now.dropped == (len(decided) if action == "drop" else 0)
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 70), st.integers(1, 3000), st.integers(0, 2**32 - 1))
+def test_walls_hold_the_samples_of_their_class_and_fit_the_page(classes, size, seed):
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, classes, size).tolist()
+    wrong = rng.random(size).tolist()
+    flag = (rng.random(size) < 0.3) & (classes > 1)
+    samples = [
+        Sample(f"{row}", code, error, suggested=(code + 1) % classes if is_it else None)
+        for row, (code, error, is_it) in enumerate(zip(codes, wrong, flag.tolist(), strict=True))
+    ]
+    view = ReportView(report_of(samples, [f"c{code:02}" for code in range(classes)]))
+    walls = find_walls(view)
+    assert sum(len(wall.tiles) for wall in walls) <= MOST_TILES
+    for wall in walls:
+        rows = [tile.row for tile in wall.tiles]
+        assert len(rows) == len(set(rows))
+        assert {codes[row] for row in rows} <= {wall.code}
+        assert wall.samples == codes.count(wall.code)
+        assert [tile.suggested is not None for tile in wall.tiles] == sorted(
+            flag[rows].tolist(), reverse=True
+        )
+    if size <= MOST_TILES and classes <= 60:
+        assert sum(len(wall.tiles) for wall in walls) == size
+
+
+def test_a_near_copy_is_no_exact_copy_and_each_group_is_shown_once(pets):
+    size = len(pets.report)
+    exact, near = np.full(size, -1), np.full(size, -1)
+    exact[[0, 1]], exact[[2, 26]] = 0, 1  # of one class, and of two
+    near[[0, 1, 3]], near[[2, 26]], near[[4, 5]] = 0, 1, 2
+    columns = {
+        name: np.ma.masked_less(values, 0).tolist()
+        for name, values in (("exact_duplicate_set", exact), ("near_duplicate_set", near))
+    }
+    found = {f.key: f for f in find_findings(ReportView(with_columns(pets.report, **columns)))}
+    shown = {
+        key: [[one.row for one in group.pictures] for group in finding.sets]
+        for key, finding in found.items()
+    }
+    assert shown == {
+        "conflicting-copies": [[2, 26]],
+        "same-copies": [[0, 1]],
+        "same-near-copies": [[0, 3], [4, 5]],
+    }
 
 
 @settings(max_examples=25)
@@ -437,5 +552,12 @@ def luminance(color: str) -> float:
 
 
 def test_the_look_of_the_pages_comes_with_the_package():
-    for name in ("theme.css", "theme.js", "report.css", "report.js", "report.html.jinja"):
+    for name in (
+        "theme.css",
+        "theme.js",
+        "report.css",
+        "report.js",
+        "suspects.js",
+        "report.html.jinja",
+    ):
         assert (Path(HERE) / name).is_file()

@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import repeat
+from itertools import groupby, repeat
 from threading import Lock
 
 from PIL import Image
@@ -68,16 +68,16 @@ def _draw(
     on_progress: OnProgress,
 ) -> Iterator[tuple[ThumbnailRequest, str]]:
     """Yield the pictures that can be had; rows rise, which is fast for every store."""
+    of_row = [(row, list(same)) for row, same in groupby(requests, lambda request: request.row)]
+    done = 0
     with ThreadPoolExecutor(min(4, cores())) as pool:
-        for start in range(0, len(requests), AT_ONCE):
-            some = requests[start : start + AT_ONCE]
-            data = [_read(images, request.row) for request in some]
-            for request, address in zip(
-                some, pool.map(_address, data, some, repeat(decoding)), strict=True
-            ):
-                if address is not None:
-                    yield request, address
-            done = start + len(some)
+        for start in range(0, len(of_row), AT_ONCE):
+            some = of_row[start : start + AT_ONCE]
+            data = [_read(images, row) for row, _ in some]
+            wanted = [same for _, same in some]
+            for drawn in pool.map(_addresses, data, wanted, repeat(decoding)):
+                yield from drawn
+            done += sum(map(len, wanted))
             on_progress(Progress("drawing the page", done, len(requests), "pictures"))
 
 
@@ -88,16 +88,24 @@ def _read(images: SampleStore, row: int) -> bytes:
         return b""
 
 
-def _address(data: bytes, request: ThumbnailRequest, decoding: Decoding) -> str | None:
+def _addresses(
+    data: bytes, requests: Sequence[ThumbnailRequest], decoding: Decoding
+) -> list[tuple[ThumbnailRequest, str]]:
+    """Return one image in the sizes that are asked for, decoded once; none if it cannot be."""
+    largest = max(request.side for request in requests)
     try:
-        picture = decode_image(data, at_least=request.side, decoding=decoding)
+        picture = decode_image(data, at_least=largest, decoding=decoding)
     except (UnreadableSample, MemoryError):
-        return None
-    picture.thumbnail((request.side, request.side))
+        return []
     picture.info.clear()  # comments and places stay out of the page
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    drawn = []
+    for request in sorted(requests, key=lambda request: -request.side):
+        picture.thumbnail((request.side, request.side))
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+        address = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        drawn.append((request, address))
+    return drawn
 
 
 SIZES: Mapping[ReviewSize, int] = {"small": 240, "large": 1600, "full": 4096}

@@ -4,12 +4,14 @@ Letters: N samples.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from labelfix.data.splits import in_several
 from labelfix.report.schema import columns_known
 from labelfix.report.view import LEAKAGE, ReportView
 from labelfix.types import MISSING, Label
@@ -24,14 +26,19 @@ LISTED = 50
 """How many files or reasons a list names."""
 
 
+FindingTab = Literal["copies", "near-copies", "outliers", "quality"]
+"""The tabs of the page that show findings."""
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One sample: its row, name, label and split as they came."""
+    """One sample: its row, name, label and split as they came, and whether its label is flagged."""
 
     row: int
     sample_id: str
     given_label: Label | None
     split: str | None
+    is_label_issue: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class Finding:
         samples: How many samples are concerned.
         count: How many sets; ``None`` where it is no matter of sets.
         sets: Those that are shown; of singles one, with the worst first.
+        tab: Where the page shows it.
     """
 
     key: str
@@ -61,6 +69,7 @@ class Finding:
     samples: int
     count: int | None
     sets: tuple[PictureSet, ...]
+    tab: FindingTab
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,39 +97,46 @@ class BadFiles:
     listed: tuple[BadFile, ...]
 
 
-_COPIES = (
-    (
-        "conflicting-copies",
-        "Copies with different labels",
-        "The same file, byte for byte, under two labels: at least one is wrong.",
-        "conflicting_duplicate",
-        None,
+_LEAKS, _CONFLICTS, _SAME = range(3)
+"""What may be wrong with a set of copies, the gravest first; a set is told of once."""
+
+_OF_SETS: dict[FindingTab, tuple[tuple[str, str, str], ...]] = {
+    "copies": (
+        (
+            "leaks",
+            "Copies in several splits",
+            "A model that is tested on what it was trained on looks better than it is.",
+        ),
+        (
+            "conflicting-copies",
+            "Copies with different labels",
+            "The same file, byte for byte, under two labels: at least one is wrong.",
+        ),
+        (
+            "same-copies",
+            "Copies with the same label",
+            "The same file, byte for byte, more than once. A copy counts twice in training.",
+        ),
     ),
-    (
-        "copies",
-        "Copies with the same label",
-        "The same file, byte for byte, more than once. A copy counts twice in training.",
-        "exact_duplicate",
-        "conflicting_duplicate",
+    "near-copies": (
+        (
+            "near-leaks",
+            "Near-copies in several splits",
+            "A model that is tested on almost what it was trained on looks better than it is.",
+        ),
+        (
+            "conflicting-near-copies",
+            "Near-copies with different labels",
+            "Almost the same {content} under two labels: at least one is probably wrong.",
+        ),
+        (
+            "same-near-copies",
+            "Near-copies with the same label",
+            "Almost the same {content} more than once{how}.",
+        ),
     ),
-)
-_NEAR_COPIES = (
-    (
-        "conflicting-near-copies",
-        "Near-copies with different labels",
-        "Almost the same {content} under two labels: at least one is probably wrong.",
-        "conflicting_near_duplicate",
-        None,
-    ),
-    (
-        "near-copies",
-        "Near-copies with the same label",
-        "Almost the same {content} more than once{how}.",
-        "near_duplicate",
-        "conflicting_near_duplicate",
-    ),
-)
-"""Key, title, lead, the kind of issue, and the kind whose samples are told of elsewhere."""
+}
+"""Key, title and lead of each fault, in the order of the faults."""
 
 _NAMED_SINGLES = (
     ("outlier", "Outliers", "{contents} unlike the rest: perhaps of none of the classes."),
@@ -158,19 +174,27 @@ def _singles(view: ReportView) -> list[tuple[str, str, str]]:
 def find_findings(view: ReportView) -> tuple[Finding, ...]:
     """Return the kinds of issue that occur, apart from wrong labels and unreadable files."""
     found = [
-        *_leaks(view),
-        # conflicts come before copies that agree
-        *(
-            _of_sets(view, key, title, lead, sets, _apart(view, kind, elsewhere))
-            for of_both in zip(_COPIES, _NEAR_COPIES, strict=True)
-            for sets, (key, title, lead, kind, elsewhere) in zip(
-                (view.exact_set, view.near_set), of_both, strict=True
-            )
-            if kind in view.kinds
-        ),
+        *_of_copies(view, "copies", view.exact_set),
+        *_of_copies(view, "near-copies", near_sets(view)),
         *(_of_singles(view, *single) for single in _singles(view)),
     ]
     return tuple(finding for finding in found if finding.samples)
+
+
+def near_sets(view: ReportView) -> NDArray[np.int64]:
+    """Return ``(N,)`` sets of near-copies in which byte-identical samples stand for one another.
+
+    A near-copy is not byte-identical: of identical samples only the first is in a set, and a set of
+    nothing else is none.
+    """
+    exact = view.exact_set
+    is_again = np.ones(len(view), np.bool_)
+    is_again[np.unique(exact, return_index=True)[1]] = False
+    sets = np.where((exact != MISSING) & is_again, MISSING, view.near_set)
+    sizes = np.bincount(sets[sets != MISSING], minlength=int(sets.max(initial=-1)) + 1)
+    is_set = sets != MISSING
+    is_set[is_set] = sizes[sets[is_set]] > 1
+    return np.where(is_set, sets, MISSING)
 
 
 def find_bad_files(view: ReportView) -> BadFiles:
@@ -190,36 +214,22 @@ def find_unjudged(view: ReportView) -> tuple[Unjudged, ...]:
     return tuple(Unjudged(one["values"], one["counts"]) for one in counted[:LISTED])
 
 
-def _leaks(view: ReportView) -> tuple[Finding, Finding]:
-    """Return the copies, and the near-copies, that lie in several splits."""
-    return (
-        _of_sets(
-            view,
-            "leaks",
-            "Copies in several splits",
-            "A model that is tested on what it was trained on looks better than it is.",
-            view.exact_set,
-            view.is_exact_leak,
-        ),
-        _of_sets(
-            view,
-            "near-leaks",
-            "Near-copies in several splits",
-            "A model that is tested on almost what it was trained on looks better than it is.",
-            view.near_set,
-            view.is_near_leak,
-        ),
-    )
-
-
-def _apart(view: ReportView, kind: str, elsewhere: str | None) -> NDArray[np.bool_]:
-    """Return ``(N,)`` which samples have an issue of one kind, and not of another."""
-    is_it = view.issue(kind)
-    return is_it if elsewhere is None else is_it & ~view.issue(elsewhere)
+def _of_copies(view: ReportView, tab: FindingTab, sets: NDArray[np.int64]) -> list[Finding]:
+    """Return the sets of copies by their gravest fault."""
+    has_label = view.given != MISSING
+    is_leak = in_several(sets, view.split_code)
+    is_conflict = in_several(np.where(has_label, sets, MISSING), view.given)
+    conflicting = np.isin(sets, sets[is_conflict])
+    fault = np.select([is_leak, conflicting], [_LEAKS, _CONFLICTS], _SAME)
+    return [
+        _of_sets(view, tab, key, title, lead, sets, fault == number)
+        for number, (key, title, lead) in enumerate(_OF_SETS[tab])
+    ]
 
 
 def _of_sets(
     view: ReportView,
+    tab: FindingTab,
     key: str,
     title: str,
     lead: str,
@@ -234,14 +244,19 @@ def _of_sets(
         _picture_set(view, rows[start : start + size], OF_A_SET)
         for start, size in zip(starts[largest].tolist(), sizes[largest].tolist(), strict=True)
     )
-    return Finding(key, title, _worded(lead, view), len(rows), len(starts), shown)
+    return Finding(key, title, _worded(lead, view), len(rows), len(starts), shown, tab)
 
 
 def _of_singles(view: ReportView, name: str, title: str, lead: str) -> Finding:
     rows, score = np.flatnonzero(view.issue(name)), view.score(name)
     if score is not None:
         rows = rows[np.argsort(score[rows], kind="stable")]
-    return Finding(name, title, lead, len(rows), None, (_picture_set(view, rows, SINGLES),))
+    shown = (_picture_set(view, rows, SINGLES),)
+    return Finding(name, title, lead, len(rows), None, shown, _tab_of(name))
+
+
+def _tab_of(kind: str) -> FindingTab:
+    return "outliers" if kind == "outlier" else "quality"
 
 
 def _worded(lead: str, view: ReportView) -> str:
@@ -253,6 +268,6 @@ def _worded(lead: str, view: ReportView) -> str:
 
 def _picture_set(view: ReportView, rows: NDArray[np.int64], most: int) -> PictureSet:
     shown = rows[:most]
-    cells = view.cells(shown, ["sample_id", "given_label", "split"])
+    cells = view.cells(shown, ["sample_id", "given_label", "split", "is_label_issue"])
     pictures = (Picture(row, **cell) for row, cell in zip(shown.tolist(), cells, strict=True))
     return PictureSet(tuple(pictures), len(rows) - len(shown))

@@ -1,98 +1,61 @@
-// The page without this script says everything; with it, cards can be filtered and tables sorted.
+// The page without this script says everything, one part below the other; with it, each part has a
+// tab, and tables can be sorted.
 (() => {
   const find = (selector) => document.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const STEP = 24;
 
-  // Cards: a filter by given and suggested label, and so many at a time.
-  const cards = all(".card");
-  if (cards.length) {
-    const given = find("#filter-given"), suggested = find("#filter-suggested");
-    const clear = find("#clear"), more = find("#more"), status = find("#shown");
-    const choosers = all("button[data-given]");
-    let limit = STEP;
-
-    const show = () => {
-      const fits = cards.filter((card) =>
-        (given.value === "" || card.dataset.given === given.value) &&
-        (suggested.value === "" || card.dataset.suggested === suggested.value));
-      const shown = new Set(fits.slice(0, limit));
-      for (const card of cards) {
-        card.hidden = !shown.has(card);
-        card.classList.remove("later");
+  // Tabs: one part at a time; the address names it, so that links and the back button work.
+  const tabs = all(".tabs a"), panels = all(".panel");
+  const panelOf = (id) => panels.find((panel) => panel.id === id);
+  const open = (id) => {
+    for (const panel of panels) panel.classList.toggle("open", panel.id === id);
+    for (const tab of tabs) {
+      const isOpen = tab.hash === `#${id}`;
+      tab.setAttribute("aria-selected", String(isOpen));
+      tab.tabIndex = isOpen ? 0 : -1;
+      if (isOpen && tab.parentElement.scrollWidth > tab.parentElement.clientWidth) {
+        tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.clientWidth / 3;
       }
-      const isFiltered = given.value !== "" || suggested.value !== "";
-      status.textContent = `${shown.size} of ${fits.length} cards` +
-        (isFiltered ? `, filtered from ${cards.length}` : "");
-      clear.disabled = !isFiltered;
-      more.hidden = fits.length <= limit;
-      more.textContent = `Show ${Math.min(STEP, fits.length - limit)} more`;
-      find("#none").hidden = fits.length > 0;
-      for (const button of choosers) {
-        button.setAttribute("aria-pressed", String(isFiltered &&
-          button.dataset.given === given.value && button.dataset.suggested === suggested.value));
-      }
-    };
-    const choose = (one, other) => {
-      given.value = one;
-      suggested.value = other;
-      limit = STEP;
-      show();
-    };
-
-    for (const button of choosers) {
-      button.addEventListener("click", () => {
-        const isOn = button.getAttribute("aria-pressed") === "true";
-        choose(isOn ? "" : button.dataset.given, isOn ? "" : button.dataset.suggested);
-        const deck = find(".deck").getBoundingClientRect();
-        if (!isOn && deck.top > innerHeight * 0.8) find(".deck").scrollIntoView();
-      });
     }
-    for (const list of [given, suggested]) {
-      list.addEventListener("change", () => { limit = STEP; show(); });
-    }
-    clear.addEventListener("click", () => choose("", ""));
-    more.addEventListener("click", () => {
-      const next = limit;
-      limit += STEP;
-      show();
-      const first = cards.filter((card) => !card.hidden)[next];
-      first?.setAttribute("tabindex", "-1");
-      first?.focus({ preventScroll: true });
-    });
-    find(".filter").addEventListener("submit", (event) => event.preventDefault());
-    document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && !clear.disabled) choose("", "");
-    });
-    find(".filter").hidden = false;
-    show();
-  }
-
-  // The map: one stop for the Tab key, arrows from number to number.
-  const lines = all(".map tbody tr").map((line) => all("td", line).map((cell) => cell.firstElementChild));
-  const cells = lines.flat().filter(Boolean);
-  cells.forEach((cell, number) => { cell.tabIndex = number ? -1 : 0; });
-  const focus = (cell) => {
-    for (const other of cells) other.tabIndex = other === cell ? 0 : -1;
-    cell.focus();
   };
-  const WAYS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-  find(".map")?.addEventListener("keydown", (event) => {
-    const way = WAYS[event.key];
-    let row = lines.findIndex((line) => line.includes(event.target));
-    if (!way || row < 0) return;
-    let column = lines[row].indexOf(event.target);
+  const follow = () => {
+    let id = "";
+    try { id = decodeURIComponent(location.hash.slice(1)); } catch { /* no address of this page */ }
+    const target = document.getElementById(id);
+    const panel = target?.closest(".panel");
+    if (!id) open(panels[0].id);
+    if (!panel) return;
+    open(panel.id);
+    if (target === panel) return;
+    if (target.tagName === "DETAILS") target.open = true;
+    target.scrollIntoView();
+  };
+  find(".tabs").setAttribute("role", "tablist");
+  for (const tab of tabs) {
+    const panel = panelOf(tab.hash.slice(1));
+    tab.setAttribute("role", "tab");
+    tab.id = `tab-${panel.id}`;
+    tab.setAttribute("aria-controls", panel.id);
+    panel.setAttribute("role", "tabpanel");
+    tab.addEventListener("click", (event) => {
+      event.preventDefault();
+      history.pushState(null, "", tab.hash);
+      open(panel.id);
+    });
+  }
+  find(".tabs").addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const place = tabs.indexOf(event.target);
+    if (!step || place < 0) return;
     event.preventDefault();
-    do {
-      row += way[0];
-      column += way[1];
-      if (lines[row]?.[column] === undefined) return;
-    } while (!lines[row][column]);
-    focus(lines[row][column]);
+    const next = tabs[(place + step + tabs.length) % tabs.length];
+    next.click();
+    next.focus();
   });
-  find(".map")?.addEventListener("click", (event) => {
-    if (cells.includes(event.target)) focus(event.target);
-  });
+  addEventListener("hashchange", follow);
+  addEventListener("popstate", follow);
+  open(panels[0].id);
+  follow();
 
   // What to expect of the first so many samples.
   const slider = find("#reviewed");
@@ -157,8 +120,10 @@
     : "";
   for (const command of all(".command")) {
     if (folder) {
-      command.textContent = command.textContent.split(" ")
-        .map((word) => word.startsWith("RUN") ? quoted(folder + word.slice(3)) : word).join(" ");
+      command.textContent = command.textContent.includes('"RUN"')
+        ? command.textContent.replace('"RUN"', JSON.stringify(folder))
+        : command.textContent.split(" ")
+          .map((word) => word.startsWith("RUN") ? quoted(folder + word.slice(3)) : word).join(" ");
     }
     const button = command.parentElement.querySelector(".copy");
     if (!navigator.clipboard) continue;

@@ -3,23 +3,32 @@
 Letters: N samples, K classes, M flagged samples.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelfix.config import MIN_PROBABILITY
 from labelfix.report.neighbors import NeighborLists
 from labelfix.report.view import ClassPairs, ReportView, count_pairs
-from labelfix.types import Label
+from labelfix.types import MISSING, Label
 
-MAP_CLASSES = 24
-"""How many classes the heat map holds at most."""
+MAP_CLASSES = 12
+"""Of more classes there is no heat map: the list of pairs says more."""
+
+PAIRS_OF_MAP, MOST_PAIRS = 12, 100
+"""Pairs of classes that are listed beside a heat map, and without one."""
+
+LIKELY = 0.5
+"""From this probability on a label is likely to be wrong."""
 
 WORST, MOST = 220, 340
 """Cards of the most surely wrong labels, whatever their classes, and cards in all."""
 
 OF_A_PAIR = 6
-"""Beyond the worst, so many cards of a pair of classes, so that a cell of the map has some."""
+"""Beyond the worst, so many cards of each pair of classes that is listed or in the map."""
 
 LEVELS = 5
 """Shades of the heat map."""
@@ -49,32 +58,42 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class HeatMap:
-    """How many samples came as one class (a row) and look like another (a column).
+class Confusion:
+    """How many samples came as one class and look like another.
 
     Args:
-        codes: Positions in the class names, of the rows and of the columns alike.
-        cells: A row of cells for each of them.
-        held: How many flags the map holds.
-        flagged: How many there are.
-        is_whole: Whether every class is in it.
+        cells: K rows (given) of K cells (suggested); ``None`` of too many classes.
+        pairs: Given code, suggested code and count, the most frequent first.
+        pair_count: How many pairs there are besides those listed too.
     """
 
-    codes: tuple[int, ...]
-    cells: tuple[tuple[Cell, ...], ...]
-    held: int
-    flagged: int
-    is_whole: bool
+    cells: tuple[tuple[Cell, ...], ...] | None
+    pairs: tuple[tuple[int, int, int], ...]
+    pair_count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """A sample that looks like another one: its row, name, label and cosine similarity."""
+    """A sample to compare a suspect with.
+
+    Args:
+        row: Of the report.
+        sample_id: Its name.
+        given_label: The label that it came with.
+        is_suspect: Whether that label is flagged, too.
+        similarity: Cosine of their features; ``None`` where it is no neighbor, but a neighbor of
+            one, or the least doubtful sample of its class.
+    """
 
     row: int
     sample_id: str
     given_label: Label
-    similarity: float
+    is_suspect: bool
+    similarity: float | None
+
+
+Band = Literal["certain", "likely", "unsure"]
+"""How sure it is that a label is wrong: certain is what an export changes without a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +108,9 @@ class Card:
         suggested: That of the label it should probably have.
         label_error_probability: That the given label is wrong.
         suggested_label_probability: That the suggested label is right.
-        agreeing: The nearest sample that came with the same label, or ``None``.
-        disagreeing: The nearest that came with the suggested one, else with any other, or ``None``.
+        band: How sure that is.
+        agreeing: A similar sample that came with the same label, or ``None``.
+        disagreeing: One that came with the suggested label, or ``None``.
     """
 
     row: int
@@ -100,6 +120,7 @@ class Card:
     suggested: int
     label_error_probability: float
     suggested_label_probability: float
+    band: Band
     agreeing: Near | None
     disagreeing: Near | None
 
@@ -110,67 +131,72 @@ def find_suspects(view: ReportView) -> Suspects:
     return Suspects(rows, view.given[rows], view.suggested[rows])
 
 
-def heat_map(suspects: Suspects, classes: int) -> HeatMap:
-    """Return the heat map of all K classes, or of those that are most confused with one another."""
+def find_confusion(suspects: Suspects, classes: int) -> Confusion:
+    """Return which of K classes are confused with which."""
     pairs = count_pairs(suspects.given, suspects.suggested, classes)
-    codes = np.arange(classes)
-    if classes > MAP_CLASSES:
-        codes = _most_confused(pairs)
-    place = np.full(classes, -1)
-    place[codes] = np.arange(len(codes))
-    row, column = place[pairs.given], place[pairs.suggested]
-    is_held = (row >= 0) & (column >= 0)
-    table = np.zeros((len(codes), len(codes)), np.int64)
-    table[row[is_held], column[is_held]] = pairs.count[is_held]
+    has_map = classes <= MAP_CLASSES
+    listed = pairs.first(PAIRS_OF_MAP if has_map else MOST_PAIRS)
+    cells = _cells(pairs, classes) if has_map else None
+    return Confusion(cells, tuple(listed), len(pairs.count))
+
+
+def _cells(pairs: ClassPairs, classes: int) -> tuple[tuple[Cell, ...], ...]:
+    table = np.zeros((classes, classes), np.int64)
+    table[pairs.given, pairs.suggested] = pairs.count
     level = np.ceil(LEVELS * np.sqrt(table / max(table.max(initial=0), 1))).astype(np.int64)
-    return HeatMap(
-        codes=tuple(codes.tolist()),
-        cells=tuple(
-            tuple(Cell(*cell) for cell in zip(*line, strict=True))
-            for line in zip(table.tolist(), level.tolist(), strict=True)
-        ),
-        held=int(table.sum()),
-        flagged=len(suspects.rows),
-        is_whole=classes <= MAP_CLASSES,
+    return tuple(
+        tuple(Cell(*cell) for cell in zip(*line, strict=True))
+        for line in zip(table.tolist(), level.tolist(), strict=True)
     )
 
 
 def choose_cards(
-    view: ReportView, suspects: Suspects, shown: HeatMap, neighbors: NeighborLists | None
+    view: ReportView, suspects: Suspects, shown: Confusion, neighbors: NeighborLists | None
 ) -> tuple[Card, ...]:
-    """Return the cards, most surely wrong first: the worst, and some of each cell of the map."""
+    """Return the cards, band by band and most surely wrong first.
+
+    They are the worst, and some of each pair of classes that the page names.
+    """
     chosen = _chosen(suspects, shown, len(view.class_names))
+    band = bands_of(view)[suspects.rows[chosen]]
+    order = np.argsort(band, kind="stable")
+    chosen, band = chosen[order], band[order]
     rows = suspects.rows[chosen]
     names = ["sample_id", "split", "label_error_probability", "suggested_label_probability"]
-    near = _near(view, suspects, chosen, neighbors)
+    near = _Comparison(view, neighbors).of(suspects, chosen)
     return tuple(
-        Card(row=row, given=given, suggested=suggested, **cells, agreeing=same, disagreeing=other)
-        for row, given, suggested, cells, (same, other) in zip(
+        Card(
+            row=row, given=given, suggested=suggested, band=BANDS[number], **cells,
+            agreeing=same, disagreeing=other,
+        )
+        for row, given, suggested, number, cells, (same, other) in zip(
             rows.tolist(),
             suspects.given[chosen].tolist(),
             suspects.suggested[chosen].tolist(),
+            band.tolist(),
             view.cells(rows, names),
             near,
             strict=True,
         )
-    )
+    )  # fmt: skip
 
 
-def _most_confused(pairs: ClassPairs) -> NDArray[np.int64]:
-    """Return the classes of the first pairs, partners beside each other."""
-    codes: dict[int, None] = {}
-    for given, suggested in zip(pairs.given.tolist(), pairs.suggested.tolist(), strict=True):
-        codes.update(dict.fromkeys((given, suggested)))
-        if len(codes) >= MAP_CLASSES:
-            break
-    return np.array(list(codes)[:MAP_CLASSES], np.int64)
+BANDS: tuple[Band, ...] = ("certain", "likely", "unsure")
 
 
-def _chosen(suspects: Suspects, shown: HeatMap, classes: int) -> NDArray[np.int64]:
+def bands_of(view: ReportView) -> NDArray[np.int64]:
+    """Return ``(N,)`` positions in `BANDS`; they mean something where a label is flagged."""
+    is_likely = view.error_probability >= LIKELY
+    return np.select([view.is_surely_wrong(MIN_PROBABILITY), is_likely], [0, 1], 2)
+
+
+def _chosen(suspects: Suspects, shown: Confusion, classes: int) -> NDArray[np.int64]:
     """Return positions among the suspects, in rising order."""
     worst = np.arange(min(WORST, len(suspects.rows)))
-    is_shown = np.isin(suspects.given, shown.codes) & np.isin(suspects.suggested, shown.codes)
-    rank = _rank_in_pair(suspects.given * classes + suspects.suggested)
+    pair = suspects.given * classes + suspects.suggested
+    listed = [given * classes + suggested for given, suggested, _ in shown.pairs]
+    is_shown = np.ones(len(pair), np.bool_) if shown.cells else np.isin(pair, listed)
+    rank = _rank_in_pair(pair)
     more = np.flatnonzero(is_shown & (rank < OF_A_PAIR))
     more = more[more >= len(worst)]
     more = more[np.argsort(rank[more], kind="stable")][: MOST - len(worst)]
@@ -187,39 +213,78 @@ def _rank_in_pair(pair: NDArray[np.int64]) -> NDArray[np.int64]:
     return rank
 
 
-def _near(
-    view: ReportView,
-    suspects: Suspects,
-    chosen: NDArray[np.int64],
-    neighbors: NeighborLists | None,
-) -> list[tuple[Near | None, Near | None]]:
-    """Return the nearest agreeing and disagreeing sample of each card."""
-    if neighbors is None:
-        return [(None, None)] * len(chosen)
-    found = []
-    for position in chosen.tolist():
-        near = neighbors.of(int(suspects.rows[position]))
-        labels = view.given[[row for row, _ in near]]
-        given = suspects.given[position]
-        same = _first(labels == given)
-        other = _first(labels == suspects.suggested[position])
-        if other is None:
-            other = _first((labels != given) & (labels >= 0))
-        found.append(tuple(None if i is None else near[i] for i in (same, other)))
-    return _named(view, found)
+_Found = tuple[int, float | None]
+"""A row, and how similar it is."""
 
 
-def _first(is_it: NDArray[np.bool_]) -> int | None:
-    return int(is_it.argmax()) if is_it.any() else None
+class _Comparison:
+    """Finds samples to compare suspects with.
 
+    Args:
+        view: N samples.
+        neighbors: Of each of them; ``None`` finds none.
+    """
 
-def _named(
-    view: ReportView, found: list[tuple[tuple[int, float] | None, ...]]
-) -> list[tuple[Near | None, Near | None]]:
-    rows = sorted({one[0] for pair in found for one in pair if one is not None})
-    cells = dict(zip(rows, view.cells(rows, ["sample_id", "given_label"]), strict=True))
+    def __init__(self, view: ReportView, neighbors: NeighborLists | None) -> None:
+        self._view = view
+        self._neighbors = neighbors
+        self._typical: dict[int, int | None] = {}
 
-    def near(one: tuple[int, float] | None) -> Near | None:
-        return None if one is None else Near(row=one[0], similarity=one[1], **cells[one[0]])
+    def of(
+        self, suspects: Suspects, chosen: NDArray[np.int64]
+    ) -> list[tuple[Near | None, Near | None]]:
+        """Return for each chosen suspect one of the given and one of the suggested class."""
+        if self._neighbors is None:
+            return [(None, None)] * len(chosen)
+        found = [
+            (
+                self._nearest(int(suspects.rows[place]), int(suspects.given[place])),
+                self._nearest(int(suspects.rows[place]), int(suspects.suggested[place])),
+            )
+            for place in chosen.tolist()
+        ]
+        return self._named(found)
 
-    return [(near(same), near(other)) for same, other in found]
+    def _nearest(self, row: int, code: int) -> _Found | None:
+        """Return the first of a class among the neighbors, then theirs, then a typical one."""
+        for other, similarity in self._reached(row):
+            if other != row and self._view.given[other] == code:
+                return other, similarity
+        typical = self._typical_of(code)
+        return None if typical is None or typical == row else (typical, None)
+
+    def _reached(self, row: int) -> Iterator[_Found]:
+        assert self._neighbors is not None
+        near = self._neighbors.of(row)
+        yield from near
+        for other, _ in near:
+            for further, _ in self._neighbors.of(other):
+                yield further, None
+
+    def _typical_of(self, code: int) -> int | None:
+        """Return the least doubtful sample of a class, if there is one that is not flagged."""
+        if code not in self._typical:
+            view = self._view
+            is_it = (view.given == code) & view.is_scored & ~view.is_flagged
+            rows = np.flatnonzero(is_it & (code != MISSING))
+            best = rows[np.argmin(view.error_probability[rows])] if len(rows) else None
+            self._typical[code] = None if best is None else int(best)
+        return self._typical[code]
+
+    def _named(
+        self, found: list[tuple[_Found | None, _Found | None]]
+    ) -> list[tuple[Near | None, Near | None]]:
+        rows = sorted({one[0] for pair in found for one in pair if one is not None})
+        cells = self._view.cells(rows, ["sample_id", "given_label", "is_label_issue"])
+        cell_of = dict(zip(rows, cells, strict=True))
+
+        def near(one: _Found | None) -> Near | None:
+            if one is None:
+                return None
+            row, similarity = one
+            cell = cell_of[row]
+            return Near(
+                row, cell["sample_id"], cell["given_label"], cell["is_label_issue"], similarity
+            )
+
+        return [(near(same), near(other)) for same, other in found]
