@@ -30,9 +30,9 @@ PUBLIC = [
     "open_run",
     "read_report",
 ]
-SPELT_OTHERWISE = {"as_json", "quiet", "ctx", "pred_probs", "force"}
+SPELT_OTHERWISE = {"as_json", "quiet", "ctx", "pred_probs", "force", "images"}
 """What only a command has: it prints, and it audits images and probabilities by one name (--force
-is for the latter)."""
+and --images are for the latter)."""
 
 
 def options_of(command: str) -> set[str]:
@@ -68,7 +68,10 @@ def test_probabilities_have_a_function_of_their_own() -> None:
     function = inspect.signature(labelfix.audit_pred_probs).parameters
     [command] = [c for c in app.registered_commands if c.callback.__name__ == "audit"]
     of_command = inspect.signature(command.callback).parameters
-    options = {"budget", "config", "decisions", "force", "overwrite", "precision", "resume"}
+    options = {
+        "budget", "config", "decisions", "force", "image_column", "images", "overwrite",
+        "precision", "resume", "text_column",
+    }  # fmt: skip
     assert set(function) - {"on_progress"} == {"pred_probs", "out"} | options
     for option in options:
         assert function[option].default == of_command[option].default

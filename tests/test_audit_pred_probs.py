@@ -253,6 +253,7 @@ def test_the_function_takes_one_file_or_several(tmp_path):
         (["photos", "--pred-probs", "p.csv"], "exclude each other"),
         (["--pred-probs", "p.csv", "--folds", "3"], "--folds has no use"),
         (["--pred-probs", "p.csv", "--seed", "0"], "--seed has no use"),
+        (["photos", "--images", "photos"], "--images is for --pred-probs"),
         (["--pred-probs", "p.csv", "--overwrite", "--resume"], "exclude each other"),
     ],
 )

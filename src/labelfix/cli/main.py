@@ -83,6 +83,9 @@ USED_WITH_PRED_PROBS = {
     "resume",
     "decisions",
     "force",
+    "images",
+    "image_column",
+    "text_column",
     "as_json",
     "quiet",
 }
@@ -95,6 +98,7 @@ def audit(
     data: opt.Data = None,
     out: opt.Out = None,
     pred_probs: opt.PredProbs = None,
+    images: opt.Images = None,
     force: opt.Force = False,
     precision: opt.Precision = None,
     budget: opt.Budget = None,
@@ -153,10 +157,15 @@ def audit(
             decisions=decisions,
             force=force,
             config=config,
+            images=images,
+            image_column=image_column,
+            text_column=text_column,
         )
         return
     if pred_probs:
         raise typer.BadParameter("DATA and --pred-probs exclude each other")
+    if images is not None:
+        raise typer.BadParameter("--images is for --pred-probs: DATA says where its images are")
     if force:
         raise typer.BadParameter("--force is for --pred-probs: an audit of DATA refuses no labels")
     out = _place(out, data, quiet=quiet, may_hold_run=overwrite or resume)

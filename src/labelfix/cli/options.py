@@ -104,6 +104,10 @@ PredProbs: TypeAlias = Annotated[
         help=option_help("pred_probs"),
     ),
 ]
+Images: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(parser=path_of("images"), metavar="DIR", help=option_help("images")),
+]
 Force: TypeAlias = Annotated[
     bool,
     typer.Option(

@@ -155,6 +155,15 @@ OPTIONS = {
             text="Continue although labels and probabilities do not seem to belong together "
             "(columns or rows in another order).",
         ),
+        Option(
+            name="images",
+            group=_RUN,
+            type="path",
+            needs="{pred_probs}",
+            text="The folder of the images that the probabilities are of, to show them in "
+            "report.html and in a review: each ``sample_id``, or what {image_column} names, is a "
+            "path in it. With {text_column} the table holds texts to be shown.",
+        ),
         Option(name="seed", group=_RUN, setting="seed"),
         Option(name="cache", group=_RUN, setting="cache"),
         Option(name="image_column", group=_READING, setting="dataset.image_column"),

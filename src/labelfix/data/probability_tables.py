@@ -145,6 +145,82 @@ def read_parquet_table(
         return _put_aside(path, columns, batches, folder, on_progress, are_numbers=are_numbers)
 
 
+def read_shown_columns(path: Path, sample_id: pa.Array, names: Sequence[str]) -> list[pa.Array]:
+    """Return columns of a table of probabilities that say what its samples are.
+
+    Args:
+        path: The table.
+        sample_id: ``(N,)`` ids that it has to hold, in this order.
+        names: The columns: of text, or of Parquet images as well.
+
+    Returns:
+        ``(N,)`` each: text, or of an image column of Parquet whatever it is.
+
+    Raises:
+        DatasetError: The file is no table, lacks a column, or holds other samples.
+    """
+    if path.suffix.lower() == ".npz":
+        raise DatasetError(
+            f"{path} holds arrays, which name no samples",
+            hint=f"give a table: {SHAPE_OF_TABLE}",
+        )
+    wanted = [ID, *names]
+    if path.suffix.lower() == ".parquet":
+        with _parquet_faults(path), pq.ParquetFile(path) as parquet:
+            _refuse_missing(wanted, parquet.schema_arrow.names, path)
+            table = parquet.read(columns=wanted)
+        ids = _text_ids(table[ID].combine_chunks())
+    else:
+        table = _read_text_columns(path, wanted)
+        ids = table[ID].combine_chunks()
+    if not ids.cast(sample_id.type).equals(sample_id):
+        raise DatasetError(
+            f"{path} has changed since the audit: its samples are not those of the report",
+            hint="audit it again",
+        )
+    return [_as_text(table[name].combine_chunks()) for name in names]
+
+
+def _read_text_columns(path: Path, wanted: Sequence[str]) -> pa.Table:
+    header = read_header(path)
+    _refuse_missing(wanted, header.names, path)
+    try:
+        return pacsv.read_csv(
+            path,
+            read_options=pacsv.ReadOptions(encoding=header.encoding, use_threads=False),
+            parse_options=pacsv.ParseOptions(delimiter=header.delimiter, newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                include_columns=list(wanted),
+                column_types=dict.fromkeys(wanted, pa.string()),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except PARQUET_FAULTS as error:
+        raise DatasetError(
+            f"cannot read {path}: {_with_names(str(error), header.names)}",
+            hint="save it as UTF-8 text",
+        ) from error
+
+
+def _refuse_missing(wanted: Sequence[str], names: Sequence[str], path: Path) -> None:
+    for name in wanted:
+        if names.count(name) != 1:
+            some = ", ".join(other for other in names if not other.startswith(PREFIX))
+            raise DatasetError(
+                f"{path} has {names.count(name) or 'no'} column {name!r}",
+                hint=f"its columns, without those of probabilities, are: {some}",
+            )
+
+
+def _as_text(cells: pa.Array) -> pa.Array:
+    """Return text as strings, images in the file as they are."""
+    kind = cells.type.value_type if pt.is_dictionary(cells.type) else cells.type
+    is_image = pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_struct(kind)
+    return cells if is_image else cells.cast(pa.string())
+
+
 def _columns(names: Sequence[str], where: str) -> _Columns:
     classes = tuple(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
     missing = [name for name in (ID, LABEL) if name not in names]

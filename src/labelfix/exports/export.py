@@ -16,6 +16,7 @@ from labelfix.data.decisions import DecisionLog, decisions_file, read_decisions
 from labelfix.data.files import find_files, text_of_paths
 from labelfix.data.metadata import metadata_files
 from labelfix.data.parquet import partition_of
+from labelfix.data.probability_samples import location_of
 from labelfix.data.table_text import RECORDS_SUFFIX, table_suffix
 from labelfix.errors import ConfigError, DecisionsError, UnreadableSample
 from labelfix.exports.annotation_tools import write_label_studio_config, write_tasks
@@ -428,8 +429,12 @@ def _config_beside(to: Path) -> Path:
 
 def _inputs(report: Report) -> list[Path]:
     """Return the files and folders that were audited."""
-    others = report.run.settings.get("pred_probs", [])
-    return [report.run.source.path, *map(Path, others)]
+    run = report.run
+    others = [*map(Path, run.settings.get("pred_probs", []))]
+    location = location_of(run.settings) if run.source.kind == PRED_PROBS_KIND else None
+    if location is not None and location.images is not None:
+        others.append(location.images)
+    return [run.source.path, *others]
 
 
 def _refuse_own_form(source: DatasetSource) -> None:

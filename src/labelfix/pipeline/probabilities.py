@@ -15,6 +15,7 @@ from labelfix.config.file import config_of, flag_changes, overridden, read_setti
 from labelfix.config.options import documents_options
 from labelfix.data.decisions import read_decisions
 from labelfix.data.probabilities import GivenPredProbs, fingerprint_of, open_pred_probs
+from labelfix.data.probability_samples import SampleLocation, named_location, open_shown
 from labelfix.data.probability_store import blocks
 from labelfix.data.trusted_labels import (
     Decisions,
@@ -25,7 +26,7 @@ from labelfix.data.trusted_labels import (
     reviewed_by,
 )
 from labelfix.errors import ConfigError, LabelfixError
-from labelfix.modalities.base import no_pictures
+from labelfix.modalities.base import Renderer, get_modality, no_pictures
 from labelfix.pipeline.finish import AuditFindings, Origin, report_on, write_run
 from labelfix.pipeline.result import AuditResult
 from labelfix.report.io import (
@@ -64,14 +65,23 @@ def _config_of_probabilities(config: AuditConfig) -> dict[str, Any]:
 
 
 def claim_of_given(
-    config: AuditConfig, decided: Decisions | None, fingerprint: str, *, models: int, force: bool
+    config: AuditConfig,
+    decided: Decisions | None,
+    fingerprint: str,
+    *,
+    models: int,
+    force: bool,
+    location: SampleLocation | None = None,
 ) -> dict[str, Any]:
     """Return what makes two runs of given probabilities the same one, as JSON values."""
+    shown = {} if location is None else location.to_settings()
     return {
-        "config": {"pred_probs": models, "force": force, **_config_of_probabilities(config)},
+        "config": {
+            "pred_probs": models, "force": force, **_config_of_probabilities(config), **shown,
+        },
         "fingerprint": fingerprint,
         "decisions": digest_of(decided),
-    }
+    }  # fmt: skip
 
 
 @checks_arguments
@@ -80,6 +90,9 @@ def audit_pred_probs(
     pred_probs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
+    images: str | Path | None = None,
+    image_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
     config: str | Path | None = None,
     precision: float | None = None,
     budget: int | None = None,
@@ -91,8 +104,12 @@ def audit_pred_probs(
 ) -> AuditResult:
     """Find the wrong labels by probabilities that you have, and write a report of them.
 
+    Where ``images``, ``image_column`` or ``text_column`` says where the samples are, report.html
+    and the review show them.
+
     Raises:
-        ConfigError: ``precision``, ``budget`` or a setting of ``config`` cannot be used.
+        ConfigError: ``precision``, ``budget`` or a setting of ``config`` cannot be used, or images
+            and texts are named at once.
         DatasetError: A file cannot be used, its columns or rows look mixed up, or the files do not
             fit each other.
         DecisionsError: There are no decisions, or they cannot be used.
@@ -104,6 +121,9 @@ def audit_pred_probs(
     paths = [Path(path).absolute() for path in files]
     if not paths:
         raise ConfigError(f"{named('pred_probs')} names no file", hint="name one, or one a model")
+    texts = [text_column] if isinstance(text_column, str) else text_column
+    folder_of_images = None if images is None else Path(images).absolute()
+    location = named_location(folder_of_images, image_column, texts or ())
     out = Path(out)
     folder = RunFolder(out)
     with folder.held(may_hold_run=overwrite or resume):
@@ -112,7 +132,9 @@ def audit_pred_probs(
         source = None if decisions is None else Path(decisions)
         decided = decisions_of(source)
         refuse_to_replace(source, out)
-        claim = claim_of_given(whole, decided, fingerprint, models=len(paths), force=force)
+        claim = claim_of_given(
+            whole, decided, fingerprint, models=len(paths), force=force, location=location
+        )
         if resume and folder.is_finished(claim):
             copy_decisions(source, out)  # the run may have been cut off just before it did so
             folder.close()
@@ -120,8 +142,9 @@ def audit_pred_probs(
         folder.claim(claim, overwrite=overwrite, resume=resume)
         try:
             report = _run_given_probabilities(
-                paths, fingerprint, decided, folder, whole, on_progress, source, force=force
-            )
+                paths, fingerprint, decided, folder, whole, on_progress, source, location,
+                force=force,
+            )  # fmt: skip
         except LabelfixError:  # the mended command shall find its RUN free
             folder.release()
             raise
@@ -136,6 +159,7 @@ def _run_given_probabilities(
     config: AuditConfig,
     on_progress: OnProgress,
     source: Path | None,
+    location: SampleLocation | None,
     *,
     force: bool,
 ) -> Report:
@@ -144,11 +168,17 @@ def _run_given_probabilities(
         given = open_pred_probs(
             paths, folder.path, on_progress, force=force, fingerprint=fingerprint
         )
+    renderer = None
+    if location is not None:
+        store = open_shown(paths[0], given.sample_id, location)
+        renderer = get_modality(location.kind).renderer(store, {}, on_progress)
     reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
     with clock.stage("scoring"), said("weighing the evidence", on_progress):
         scores = score_given(given, reviewed, config)
-        report = report_on_given(given, scores, reviewed, config, [str(path) for path in paths])
-    return write_given(folder, given, report, config, source, clock, on_progress)
+        report = report_on_given(
+            given, scores, reviewed, config, [str(path) for path in paths], location
+        )
+    return write_given(folder, given, report, config, source, clock, on_progress, renderer)
 
 
 def score_given(
@@ -167,6 +197,7 @@ def report_on_given(
     reviewed: Reviewed | None,
     config: AuditConfig,
     sources: Sequence[str],
+    location: SampleLocation | None = None,
 ) -> Report:
     """Return the report on given probabilities, without the probabilities themselves.
 
@@ -176,6 +207,7 @@ def report_on_given(
         reviewed: What people decided about some of them.
         config: How labels are flagged.
         sources: What the probabilities of each model are called.
+        location: Where the samples are, if anybody said it.
     """
     nothing = np.full(len(given), MISSING, np.int64)
     return report_on(
@@ -193,7 +225,10 @@ def report_on_given(
             backbone=None,
             seed=None,
             libraries=LIBRARIESOF_PROBABILITIES,
-            settings={PRED_PROBS_KIND: list(sources)},
+            settings={
+                PRED_PROBS_KIND: list(sources),
+                **({} if location is None else location.to_settings()),
+            },
             assumptions=_left_out(given, np.flatnonzero(given.is_judged)),
         ),
     )
@@ -207,13 +242,14 @@ def write_given(
     decisions: Path | None,
     clock: StageTimer,
     on_progress: OnProgress,
+    renderer: Renderer | None = None,
 ) -> Report:
     """Write a run of given probabilities into a folder that was claimed for it."""
     return write_run(
         folder,
         AuditFindings(report, pred_probs=_lists(given)),
         given,
-        no_pictures(NO_IMAGES),
+        renderer or no_pictures(NO_IMAGES),
         decisions,
         {"config": _config_of_probabilities(config)},
         clock,

@@ -8,6 +8,7 @@ import pyarrow as pa
 from labelfix.config import DatasetConfig
 from labelfix.data.columns import TEXT_ROLES
 from labelfix.data.dataset import open_dataset
+from labelfix.data.probability_samples import location_of, open_shown
 from labelfix.data.stores import shown_images
 from labelfix.data.vectors import samples_shown
 from labelfix.errors import DatasetError
@@ -16,7 +17,10 @@ from labelfix.report.types import Report
 from labelfix.types import MEMORY_KIND, PRED_PROBS_KIND, LabeledDataset
 from labelfix.utils.progress import OnProgress, no_progress
 
-NO_IMAGES = "Only probabilities were given to this audit, so there are no pictures to show."
+NO_IMAGES = (
+    "Only probabilities were given to this audit, so there are no pictures to show: an audit with "
+    "--images DIR, --image-column or --text-column knows where they are."
+)
 
 
 def config_of(report: Report) -> DatasetConfig:
@@ -90,6 +94,8 @@ def find_renderer(
     Raises:
         DatasetError: The data set is gone, or its samples are not those that were audited.
     """
+    if report.run.source.kind == PRED_PROBS_KIND:
+        return _renderer_of_given(report, on_progress, follow_links=follow_links)
     name = report.run.modality or "image"  # a report without the key may be on images
     if not is_known(name):
         return no_pictures(
@@ -106,3 +112,16 @@ def find_renderer(
         return no_pictures(NO_IMAGES)
     store = shown_images(dataset, follow_links=follow_links)
     return get_modality(name).renderer(store, report.run.settings, on_progress)
+
+
+def _renderer_of_given(report: Report, on_progress: OnProgress, *, follow_links: bool) -> Renderer:
+    """Return who shows the samples of given probabilities, if anybody said where they are."""
+    location = location_of(report.run.settings)
+    if location is None:
+        return no_pictures(NO_IMAGES)
+    ids = report.table["sample_id"].combine_chunks()
+    try:
+        store = open_shown(report.run.source.path, ids, location, follow_links=follow_links)
+    except DatasetError as error:  # the decisions need none of it
+        return no_pictures(f"The samples cannot be shown: {error}; {error.hint}.")
+    return get_modality(location.kind).renderer(store, {}, on_progress)

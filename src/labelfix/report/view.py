@@ -171,7 +171,8 @@ class ReportView:
     @cached_property
     def wording(self) -> Wording:
         """Return what sentences call the samples."""
-        return wording_of(self.report.run.modality)
+        run = self.report.run
+        return wording_of(run.modality or run.settings.get("shown"))
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
