@@ -86,11 +86,15 @@ def test_decisions_count() -> None:
     decisions = {f"s{i}": Decision(f"s{i}", "relabel", "dog") for i in range(3)}
     report = report_of([*suspects(4), Sample("x", 1)])
     lines = [line.strip() for line in answer(report, decisions)]
+    assert lines[1].startswith("1 of 5 labels looks wrong and is undecided: it really is with 99 %")
+    assert "worst class   cat: 1 of 4 labels (25 %) look wrong" in lines
     assert "decided       3 of 4 suspects (3 relabeled); 1 left" in lines
     assert "Review  1 suspect, about 10 seconds" in lines
     assert "Export  changes 3 labels now, leaves 1 flagged one as it is" in lines
     decisions["s3"] = Decision("s3", "keep")
-    assert not any("Review" in line for line in answer(report, decisions))
+    done = answer(report, decisions)
+    assert done[1].startswith("No undecided label of 5 looks wrong: ")
+    assert not any("Review" in line or "worst class" in line for line in done)
 
 
 def test_it_fits_a_screen_whatever_the_names() -> None:

@@ -18,6 +18,7 @@ from labelfix.data.decisions import Decision, DecisionLog
 from labelfix.errors import DecisionsError, RunError
 from labelfix.pipeline.probabilities import audit_pred_probs
 from labelfix.pipeline.samples import audit
+from labelfix.report.html.page import rewrite_page
 
 
 def decide(run: Path, decisions: Sequence[Decision]) -> None:
@@ -81,10 +82,19 @@ def test_reviewed_rows_say_what_was_decided(decided, small_data, tmp_path):
     check_rows(after, decisions)
     pd.testing.assert_series_equal(before["given_label"], after["given_label"])
     assert (out / "decisions.jsonl").read_bytes() == (run / "decisions.jsonl").read_bytes()
-    settings = json.loads((out / "run.json").read_text())["settings"]
-    assert settings["decisions"] == {"reviewed": 4, "dropped": 2, "not_found": 1}
+    record = json.loads((out / "run.json").read_text())
+    assert record["settings"]["decisions"] == {"reviewed": 4, "dropped": 2, "not_found": 1}
 
-    assert command("show", out).returncode == 0
+    flagged = set(after.loc[after["is_label_issue"], "sample_id"])
+    new = flagged - set(decisions)
+    assert record["suspects"] == {"flagged": len(flagged), "new": len(new)}
+    answer = " ".join(done.stdout.split())
+    assert f"{len(flagged - new)} of {len(flagged)} suspects" in answer
+    assert ("undecided" in answer, f"{len(new)} left" in answer) == (True, True)
+    shown = json.loads(command("show", out, "--json").stdout)
+    assert {row["sample_id"] for row in shown["worst"]} <= new
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page == rewrite_page(out).read_text(encoding="utf-8")  # it knows them, too
     exported = command("export", out, tmp_path / "clean.csv", "--drop")
     assert exported.returncode == 0, exported.stderr
     labels = pd.read_csv(tmp_path / "clean.csv", dtype=str)

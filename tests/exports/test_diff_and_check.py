@@ -285,7 +285,7 @@ def test_an_export_is_checked_by_the_labels_that_it_gives():
     ]
     decisions = {"dropped": Decision("dropped", "drop"), "f": Decision("f", "relabel", "cow")}
     given_view = ReportView(report_of(samples), decisions)
-    view = exported_view(given_view)
+    view = exported_view(given_view, min_probability=0.95, drop=False)
     assert view.sample_id.to_pylist() == ["sure", "doubtful", "c", "d", "e", "f"]
     assert view.class_names == ("cat", "dog", "cow")
     kinds = ["label", "conflicting-duplicates", "exact-duplicates"]
@@ -299,8 +299,29 @@ def test_an_export_is_checked_by_the_labels_that_it_gives():
 
 def test_without_a_change_an_export_is_as_wrong_as_what_was_given():
     view = ReportView(report_of([Sample("a", 0, 0.1), Sample("b", 0, 0.5), Sample("c", 0, None)]))
-    assert error_rate(exported_view(view)).estimate == pytest.approx(error_rate(view).estimate)
-    assert error_rate(exported_view(view)).high == pytest.approx(error_rate(view).high)
+    before = error_rate(view)
+    after = error_rate(exported_view(view, min_probability=0.95, drop=False))
+    assert after.estimate == pytest.approx(before.estimate)
+    assert after.high == pytest.approx(before.high)
+
+
+def test_an_export_is_checked_as_it_is_asked_for():
+    samples = [
+        Sample("likely", 0, 0.7, suggested=1, certainty=0.7),
+        Sample("odd", 0, 0.9, suggested=1, certainty=0.4),
+        Sample("c", 0, 0.01),
+    ]
+    view = ReportView(report_of(samples))
+
+    def suspects(min_probability, drop):
+        exported = exported_view(view, min_probability=min_probability, drop=drop)
+        return check_report(exported, fail_on=["label"]).checks[0].sample_ids
+
+    assert suspects(0.95, drop=False) == ("likely", "odd")
+    assert suspects(0.6, drop=False) == ("odd",)
+    assert suspects(0.6, drop=True) == ()
+    with pytest.raises(ConfigError, match="no probability"):
+        suspects(2, drop=False)
 
 
 # The command
@@ -323,6 +344,10 @@ def test_check_ends_with_0_or_3_or_says_that_it_could_not(tmp_path):
         assert run("check", tmp_path, *wrong).exit_code == 2
     exported = run("check", tmp_path, "--exported", "--fail-on", "label")
     assert exported.exit_code == FAILED  # it is wrong with .9, too little to be changed
+    lower = ("--exported", "--min-probability", "0", "--drop")
+    assert run("check", tmp_path, "--fail-on", "label", *lower).exit_code == 0
+    for option in lower[1:3], lower[3:]:
+        assert run("check", tmp_path, "--fail-on", "label", *option).exit_code == 2
     told = json.loads(run("check", tmp_path, "--max-error-rate", ".02", "--json").stdout)
     assert (told["passed"], told["checks"][0]["name"]) == (False, "max-error-rate")
     assert told["error_rate"]["samples"] == 7

@@ -67,16 +67,16 @@ def test_the_most_confused_pairs_come_first():
 def test_every_class_has_a_row_with_most_flagged_first():
     summary = summarize(ReportView(report_of(SAMPLES, CLASSES)))
     assert summary.by_class == (
-        ClassSummary("cat", 4, 2, 0.5, pytest.approx(CAT_RATE)),
-        ClassSummary("dog", 2, 1, 0.5, DOG_RATE),
-        ClassSummary("fox", 1, 0, 0.0, pytest.approx(FOX_RATE)),
+        ClassSummary("cat", 4, 2, 0.5, 2, pytest.approx(CAT_RATE)),
+        ClassSummary("dog", 2, 1, 0.5, 1, DOG_RATE),
+        ClassSummary("fox", 1, 0, 0.0, 0, pytest.approx(FOX_RATE)),
     )
 
 
 def test_one_class_shows_what_came_as_it_or_should_be_it():
     summary = summarize(ReportView(report_of(SAMPLES, CLASSES)), class_name="dog")
     assert [row.sample_id for row in summary.worst] == ["sure", "other", "likely"]
-    assert summary.by_class == (ClassSummary("dog", 2, 1, 0.5, DOG_RATE),)
+    assert summary.by_class == (ClassSummary("dog", 2, 1, 0.5, 1, DOG_RATE),)
     fox = summarize(ReportView(report_of(SAMPLES, CLASSES)), class_name="fox")
     assert [row.sample_id for row in fox.worst] == ["other"]
     assert fox.flagged == 3

@@ -57,16 +57,22 @@ def print_answer(console: Console, summary: Summary, outlook: Outlook, run: Path
 
 
 def headline(summary: Summary) -> str:
-    """Return in one sentence how many labels look wrong, and how many really are."""
-    many, judged = summary.flagged, summary.judged
-    rate = _rate(summary)
+    """Return in one sentence how many labels look wrong, and how many really are.
+
+    Where somebody has decided, it is of the labels that are left to decide on.
+    """
+    judged, rate, decided = summary.judged, _rate(summary), summary.decided
     if not judged:
         return "No label could be judged."
+    many = summary.flagged if decided is None else decided.left
     if not many:
-        return f"No label of {judged:,} looks wrong{f': {rate}' if rate else ''}."
+        text = f"No {'label' if decided is None else 'undecided label'} of {judged:,} looks wrong"
+        return f"{text}{f': {rate}' if rate else ''}."
     text = f"{many:,} of {judged:,} labels {'looks' if many == 1 else 'look'} wrong"
-    if summary.expected_precision is not None:
-        share = percent(summary.expected_precision, 0)
+    if decided is not None:
+        text += f" and {'is' if many == 1 else 'are'} undecided"
+    if summary.new_precision is not None:
+        share = percent(summary.new_precision, 0)
         roughly = f"over {share[1:]}" if share.startswith(">") else f"about {share}"
         really = f"it really is with {share}" if many == 1 else f"{roughly} of them really are"
         text += f": {really}"
@@ -90,10 +96,11 @@ def _share(share: float) -> str:
 def _facts(summary: Summary, outlook: Outlook) -> list[tuple[str, str, int]]:
     """Return names, sentences and how many lines each may take."""
     facts = []
-    if summary.flagged and summary.by_class:
-        worst = max(summary.by_class, key=lambda row: (row.flagged, row.flagged_share))
-        share = f"{worst.flagged:,} of {worst.samples:,} labels ({percent(worst.flagged_share, 0)})"
-        facts.append(("worst class", f"{worst.label}: {share} look wrong", 1))
+    worst = max(summary.by_class, key=lambda row: (row.new, row.flagged_share), default=None)
+    if worst is not None and worst.new:
+        share = percent(worst.new / worst.samples, 0)
+        many = f"{worst.new:,} of {worst.samples:,} labels ({share})"
+        facts.append(("worst class", f"{worst.label}: {many} look wrong", 1))
     if summary.confused:
         pair = summary.confused[0]
         text = f"{pair.count:,} labeled {pair.given_label} look like {pair.suggested_label}"

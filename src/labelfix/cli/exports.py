@@ -160,6 +160,19 @@ def check(
             "--exported", help="Check the labels that `labelfix export` gives, not the given ones."
         ),
     ] = False,
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="P",
+            help="With --exported: of an export with this --min-probability.",
+            show_default=str(MIN_PROBABILITY),
+        ),
+    ] = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="With --exported: of an export with --drop.")
+    ] = False,
     junit: Annotated[
         Path | None,
         typer.Option(
@@ -183,15 +196,21 @@ def check(
         raise typer.BadParameter("say what to check: --max-error-rate SHARE or --fail-on KIND")
     if sure and max_error_rate is None:
         raise typer.BadParameter("--sure has no use without --max-error-rate")
+    if not exported and (min_probability is not None or drop):
+        raise typer.BadParameter("--min-probability and --drop have no use without --exported")
+    from functools import partial
+
     from labelfix.exports.exported import exported_view
     from labelfix.report.checks import check_run, write_junit, write_sarif
 
+    least = MIN_PROBABILITY if min_probability is None else min_probability
+    as_exported = partial(exported_view, min_probability=least, drop=drop)
     result = check_run(
         run,
         max_error_rate=max_error_rate,
         sure=sure,
         fail_on=fail_on or [],
-        as_exported=exported_view if exported else None,
+        as_exported=as_exported if exported else None,
         outputs=[file for file in (junit, sarif) if file is not None],
     )
     if junit is not None:

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.config import MIN_PROBABILITY
 from labelfix.data.splits import in_several
 from labelfix.exports.leftovers import wrong_left
 from labelfix.exports.plan import plan_export
@@ -20,16 +19,21 @@ from labelfix.report.view import ReportView
 from labelfix.types import MISSING
 
 
-def exported_view(view: ReportView) -> ReportView:
-    """Return the M rows that an export with the default settings gives, as a report of their own.
+def exported_view(view: ReportView, *, min_probability: float, drop: bool) -> ReportView:
+    """Return the M rows that an export gives, as a report of their own.
 
     Labels are those of the export, and as wrong as `wrong_left` says. What copies there are, and
     whether they contradict each other, is found anew.
 
     Args:
         view: N rows, and what people decided.
+        min_probability: As for `labelfix.exports.plan.plan_export`.
+        drop: Likewise.
+
+    Raises:
+        ConfigError: ``min_probability`` is no probability.
     """
-    plan = plan_export(view, min_probability=MIN_PROBABILITY, drop=False)
+    plan = plan_export(view, min_probability=min_probability, drop=drop)
     rows = plan.rows
     left = wrong_left(view, plan)
     wrong, is_open = left.probability, left.is_open

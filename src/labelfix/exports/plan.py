@@ -101,7 +101,7 @@ def plan_export(view: ReportView, *, min_probability: float, drop: bool) -> Expo
         )
     least = np.float32(min_probability)  # as coarse as the report, so that equal is equal
     decided, table = view.decided, view.columns(["given_label", "suggested_label"])
-    is_decided = decided.columns["decision"].is_valid().to_numpy()
+    is_decided = view.is_decided
     is_open = ~view.is_test & ~is_decided
     is_wrong = view.is_flagged & is_open & (view.error_probability >= least)
     is_sure = view.is_surely_wrong(min_probability) & is_open

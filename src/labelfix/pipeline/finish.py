@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from labelfix.config import AuditConfig, settings_to_report
+from labelfix.data.decisions import read_decisions
 from labelfix.data.label_agreement import notes_on_labels
 from labelfix.data.trusted_labels import (
     copy_decisions,
@@ -33,6 +34,7 @@ from labelfix.report.run_folder import (
 )
 from labelfix.report.schema import columns_known, with_late_columns
 from labelfix.report.types import Report, RunInfo
+from labelfix.report.view import ReportView
 from labelfix.scoring.flags import correct
 from labelfix.types import (
     MISSING,
@@ -165,14 +167,16 @@ def write_run(
             written.append(NEIGHBORS_NAME)
         write_report(report, folder.report_path, findings.pred_probs)
     folder.remove_replaced(written)
+    copy_decisions(decisions, folder.path)  # before the page, which tells them
     with said("drawing the page", on_progress):
         known = columns_known(report.run.modality)
         shown = replace(report, table=with_late_columns(report.table, known))  # as a reader has it
         write_page(folder.path, shown, renderer)
-    copy_decisions(decisions, folder.path)
+    view = ReportView(report, read_decisions(folder.path))
     folder.finish(
         {
             **report.run.to_json(),
+            "suspects": {"flagged": len(view.suspects), "new": len(view.new_suspects)},
             "samples": len(samples),
             "class_names": list(samples.class_names),
             **run_json,

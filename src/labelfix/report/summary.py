@@ -49,6 +49,7 @@ class ClassSummary:
         samples: How many there are.
         flagged: Those of them with a label issue.
         flagged_share: Likewise, 0 to 1; 0 for an empty class.
+        new: Flagged ones that nobody decided on.
         noise_rate: The estimated share of wrong labels among those that were judged; ``None`` if
             none was.
     """
@@ -57,6 +58,7 @@ class ClassSummary:
     samples: int
     flagged: int
     flagged_share: float
+    new: int
     noise_rate: float | None
 
 
@@ -102,6 +104,7 @@ class Summary:
             without flags.
         expected_recall: The share of wrong labels that are flagged, likewise; ``None`` where no
             wrong label is expected.
+        new_precision: As ``expected_precision``, of the flagged labels that nobody decided on.
         modality: The kind of the samples; ``None`` where probabilities were given.
         backbone: The network that looked at the images; ``None`` where probabilities were given and
             no image was looked at, as in the rest of what only images can tell.
@@ -132,6 +135,7 @@ class Summary:
     noise_rate_interval: tuple[float, float] | None
     expected_precision: float | None
     expected_recall: float | None
+    new_precision: float | None
     modality: str | None
     backbone: str | None
     image_size: int | None
@@ -179,14 +183,15 @@ def summarize(
         ReportError: The report has no such class.
     """
     run, names = view.report.run, view.class_names
-    is_decided = view.decided.has(*_DECIDED)
-    rows = view.suspects[~is_decided[view.suspects]]
+    is_decided, rows = view.is_decided, view.new_suspects
     class_code = None if class_name is None else find_class(names, class_name)
     if class_code is not None:
         is_of_class = (view.given[rows] == class_code) | (view.suggested[rows] == class_code)
         rows = rows[is_of_class]
     by_class = _by_class(view)
-    expected = expected_quality(_wrong(view), view.is_flagged)
+    wrong = _wrong(view)
+    expected = expected_quality(wrong, view.is_flagged)
+    new = expected_quality(wrong, view.is_flagged & ~is_decided)
     noise_rate, interval = _noise_rate(view)
     return Summary(
         samples=len(view),
@@ -196,6 +201,7 @@ def summarize(
         noise_rate_interval=interval,
         expected_precision=_finite(expected.precision),
         expected_recall=_finite(expected.recall),
+        new_precision=_finite(new.precision),
         modality=run.modality,
         backbone=run.backbone,
         image_size=run.settings.get("image_size"),
@@ -213,9 +219,6 @@ def summarize(
         ),
         training=training,
     )
-
-
-_DECIDED = ("keep", "relabel", "drop", "unsure")
 
 
 def _wrong(view: ReportView) -> NDArray[np.float32]:
@@ -246,8 +249,8 @@ def _decided(view: ReportView) -> DecidedSuspects:
         relabeled=count("relabel"),
         dropped=count("drop"),
         unsure=count("unsure"),
-        left=int(np.count_nonzero(flagged)) - count(*_DECIDED),
-        others=int(np.count_nonzero(decided.has(*_DECIDED) & ~flagged)),
+        left=len(view.new_suspects),
+        others=int(np.count_nonzero(view.is_decided & ~flagged)),
     )
 
 
@@ -314,6 +317,7 @@ def _by_class(view: ReportView) -> tuple[ClassSummary, ...]:
         return np.bincount(given[is_it & has_label], minlength=len(names))
 
     samples, flagged = of_class(has_label), of_class(view.is_flagged)
+    new = of_class(view.is_flagged & ~view.is_decided)
     share = flagged / np.maximum(samples, 1)
     is_judged = view.is_scored & has_label
     judged = of_class(is_judged)
@@ -324,6 +328,7 @@ def _by_class(view: ReportView) -> tuple[ClassSummary, ...]:
             int(samples[code]),
             int(flagged[code]),
             float(share[code]),
+            int(new[code]),
             float(expected[code] / judged[code]) if judged[code] else None,
         )
         for code in np.argsort(-flagged, kind="stable").tolist()

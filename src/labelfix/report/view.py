@@ -32,7 +32,7 @@ LEAKAGE = "leakage"
 """The kind of issue of copies, exact or near, that lie in more than one split."""
 
 _ISSUE = re.compile(r"is_(.+)_issue")
-_OF_DECISIONS = {"decisions", "decided", "is_decided_wrong"}
+_OF_DECISIONS = {"decisions", "decided", "is_decided", "is_decided_wrong"}
 """What a view holds that depends on the decisions; all else depends on the report alone."""
 
 
@@ -277,6 +277,17 @@ class ReportView:
             DecisionsError: A chosen label is text where the classes are integers, or the other way.
         """
         return join_decisions(self.report, self.decisions)
+
+    @cached_property
+    def is_decided(self) -> NDArray[np.bool_]:
+        """Return ``(N,)`` on which samples there is a decision; ``unsure`` is one, too."""
+        decided: NDArray[np.bool_] = self.decided.columns["decision"].is_valid().to_numpy()
+        return decided
+
+    @property
+    def new_suspects(self) -> NDArray[np.int64]:
+        """Return the `suspects` on which nobody has decided."""
+        return self.suspects[~self.is_decided[self.suspects]]
 
     @cached_property
     def is_decided_wrong(self) -> NDArray[np.bool_]:
