@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from small_report import Sample, report_of
 
 from labelfix.cli.answer import fold, headline, note_lines, print_answer
+from labelfix.cli.fitting import shortened
 from labelfix.data.decisions import Decision, DecisionLog
 from labelfix.exports.leftovers import outlook_of
 from labelfix.report.io import write_report
@@ -111,25 +113,79 @@ def test_it_fits_a_screen_whatever_the_names() -> None:
     assert max(map(cell_len, lines)) <= 80
 
 
+def on_a_terminal(folder: Path, *command: str) -> list[str]:
+    """Return the lines that a command prints on a terminal of 80 columns and 24 lines."""
+    screen, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "labelfix", *command],
+        cwd=folder,
+        stdout=terminal,
+        env={**os.environ, "TERM": "dumb", "COLUMNS": "80", "LINES": "24"},
+    ) as process:
+        os.close(terminal)
+        told = b""
+        with suppress(OSError):  # how Linux says that the other end is closed
+            while part := os.read(screen, 100_000):
+                told += part
+        assert process.wait(timeout=60) == 0
+    os.close(screen)
+    return told.decode().splitlines()
+
+
 def test_on_a_terminal_of_80_columns_nothing_wraps(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     write_report(report_of([*suspects(40), Sample("x", 1)]), run / "report.parquet")
     DecisionLog(run).append([Decision("s0", "drop")])
-    screen, terminal = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "labelfix", "show", "run"],
-        cwd=tmp_path,
-        stdout=terminal,
-        env={**os.environ, "TERM": "dumb", "COLUMNS": "80", "LINES": "24"},
-    ) as process:
-        assert process.wait(timeout=60) == 0
-    os.close(terminal)
-    lines = os.read(screen, 100_000).decode().splitlines()
-    os.close(screen)
+    lines = on_a_terminal(tmp_path, "show", "run")
     assert len(lines) <= 23
     assert max(map(len, lines)) <= 80
     assert any(line.startswith("Export") for line in lines)
+
+
+PATH = "photographs of last summer/second half/camera-{}/day-{}/of the whole team {:03}.jpeg"
+
+
+@pytest.mark.parametrize(
+    ("command", "mark", "rows"),
+    [
+        (("show", "run", "--top", "12"), ".jpeg", 12),
+        (("show", "run", "--class", LONG), ".jpeg", 20),
+        (("show", "run", "--pairs", "3"), " 40 ", 1),
+        (("diff", "run"), ".jpeg", 20),
+    ],
+)
+def test_the_rows_of_tables_are_a_line_each(
+    tmp_path: Path, command: tuple[str, ...], mark: str, rows: int
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    samples = [
+        Sample(PATH.format(i % 3, i, i), 0, 0.99 - i / 1000, suggested=1, certainty=0.96)
+        for i in range(40)
+    ]
+    names = (LONG, f"{LONG[:30]} 日本語 {LONG[40:]}")
+    report = with_run(report_of([*samples, Sample("x", 1)], names), settings={"notes": [LONG * 3]})
+    write_report(report, run / "report.parquet")
+    lines = on_a_terminal(tmp_path, *command)
+    assert max(map(cell_len, lines)) <= 80
+    marked = [line for line in lines if mark in line and line.count("...") >= 2]
+    assert len(marked) == rows
+    assert all("e, or" in line for line in marked)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "left"),
+    [
+        ("short", 8, "short"),
+        ("photos/day/0123.jpeg", 13, "pho...23.jpeg"),
+        ("日本語日本語", 8, "...本語"),
+        ("日本語日本語", 10, "日...本語"),
+    ],
+)
+def test_names_lose_their_middle(name: str, width: int, left: str) -> None:
+    assert shortened(name, width) == left
+    assert cell_len(left) <= width
 
 
 @pytest.mark.parametrize(

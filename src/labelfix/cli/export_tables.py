@@ -8,6 +8,7 @@ from rich.text import Text
 
 from labelfix.cli.answer import fold
 from labelfix.cli.console import cell, make_table, print_line
+from labelfix.cli.fitting import print_table
 from labelfix.exports.diff import Change, ChangedPair, Diff
 from labelfix.exports.export import ExportResult
 from labelfix.exports.leftovers import Untouched
@@ -41,11 +42,11 @@ def print_diff(console: Console, diff: Diff, *, top: int, csv: Path | None) -> N
     _notes(console, diff.notes)
     if diff.changes:
         console.print()
-        console.print(_changes_table(diff.changes[:top]))
+        print_table(console, _changes_table(diff.changes[:top]))
         if len(diff.changes) > top:
             print_line(console, f"and {len(diff.changes) - top:,} more: --csv FILE writes all")
         console.print()
-        console.print(_pairs_table(diff.pairs[:top]))
+        print_table(console, _pairs_table(diff.pairs[:top]))
     if csv is not None:
         print_line(console, f"wrote {csv}")
 

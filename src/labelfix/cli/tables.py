@@ -3,16 +3,28 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from labelfix.benchmark.demo_score import DemoScore
-from labelfix.cli.answer import decided_text
+from labelfix.cli.answer import decided_text, fold
 from labelfix.cli.console import cell, make_table, print_heading, print_line
+from labelfix.cli.fitting import print_table, shortened
 from labelfix.modalities.base import Wording, found_by_checks, wording_of
 from labelfix.report.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
 from labelfix.report.training_log import TrainingSummary
 from labelfix.utils.text import percent, plain
+
+MOST_OF_A_REMARK = 3
+"""Lines of a remark beside a figure."""
+
+MOST_OF_A_NOTE = 9
+"""Lines of a note, or of what was taken for granted."""
+
+MOST_OF_A_NAME = 24
+"""Columns of a class in a heading."""
 
 
 def print_show(
@@ -32,7 +44,7 @@ def print_show(
         print_worst(console, summary, of_class=of_class)
     if summary.confused:
         print_heading(console, "The classes most confused")
-        console.print(_pairs_table(summary.confused[: pairs or top]))
+        print_table(console, _pairs_table(summary.confused[: pairs or top]))
     elif top is None:
         print_heading(console, "No classes are confused")
     if top is not None:
@@ -69,11 +81,11 @@ def print_figures(console: Console, summary: Summary) -> None:
             *_kinds(summary, words),
         ]
     console.print()
-    console.print(_grid(rows))
-    for note in summary.notes:
-        print_line(console, f"note: {note}")
-    for assumption in summary.assumptions:
-        print_line(console, f"assumed: {assumption}")
+    _print_grid(console, rows)
+    said = [f"note: {note}" for note in summary.notes]
+    for text in [*said, *(f"assumed: {assumption}" for assumption in summary.assumptions)]:
+        for line in fold(text, console.width - 2, MOST_OF_A_NOTE):
+            print_line(console, line)
 
 
 def _kinds(summary: Summary, words: Wording) -> list[tuple[str, str, str]]:
@@ -100,9 +112,9 @@ def _kinds(summary: Summary, words: Wording) -> list[tuple[str, str, str]]:
 
 def _interval(summary: Summary) -> str:
     if summary.noise_rate_interval is None:
-        return "estimated share"
+        return "estimated"
     low, high = summary.noise_rate_interval
-    return f"estimated share; {percent(low)} to {percent(high)} with a probability of 90 %"
+    return f"estimated; {percent(low)} to {percent(high)} with a probability of 90 %"
 
 
 def _expectation(summary: Summary) -> str:
@@ -117,14 +129,15 @@ def _expectation(summary: Summary) -> str:
 
 def print_worst(console: Console, summary: Summary, *, of_class: str | None) -> None:
     """Print the rows most surely wrong, of one class or all."""
-    where = "" if of_class is None else f" as {plain(of_class)}, or better so"
+    name = shortened(plain(of_class or ""), MOST_OF_A_NAME)
+    where = f" as {name}, or better so" if of_class is not None else ""
     open_, many = "" if summary.decided is None else "undecided ", len(summary.worst)
     if not many:
         print_heading(console, f"No {open_}label is flagged{where}")
         return
     what = f"{open_}label" if many == 1 else f"{many} {open_}labels"
     print_heading(console, f"The {what} most surely wrong{where}")
-    console.print(_worst_table(summary.worst))
+    print_table(console, _worst_table(summary.worst))
 
 
 def print_classes(console: Console, classes: Sequence[ClassSummary], top: int) -> None:
@@ -145,7 +158,7 @@ def print_classes(console: Console, classes: Sequence[ClassSummary], top: int) -
             "unknown" if row.noise_rate is None else percent(row.noise_rate),
         )
     print_heading(console, "Class by class")
-    console.print(table)
+    print_table(console, table)
     if len(classes) > top:
         print_line(console, f"and {len(classes) - top:,} more: --top {len(classes)} shows all")
 
@@ -164,7 +177,7 @@ def print_training(console: Console, training: TrainingSummary) -> None:
             ("corrected", f"{training.corrected:,.0f}", "labels a network, in the last epoch")
         )
     print_heading(console, "Training")
-    console.print(_grid(rows))
+    _print_grid(console, rows)
     if not training.farthest:
         return
     table = make_table(("farthest from its start", "left"), ("distance", "right"), ("held", "left"))
@@ -172,7 +185,7 @@ def print_training(console: Console, training: TrainingSummary) -> None:
         held = "at its boundary" if way.at_boundary else ""
         table.add_row(cell(way.name), percent(way.relative_distance), held)
     console.print()
-    console.print(table)
+    print_table(console, table)
     print_line(console, "of the first network; distances as shares of the norm at the start")
 
 
@@ -213,7 +226,7 @@ def _worst_table(rows: Sequence[FlaggedRow]) -> Table:
         ("given", "left"),
         ("suggested", "left"),
         ("wrong", "right"),
-        ("suggestion right", "right"),
+        ("right", "right"),
         ("sample", "left"),
     )
     for row in rows:
@@ -236,12 +249,14 @@ def _pairs_table(pairs: Sequence[ConfusedPair]) -> Table:
     return table
 
 
-def _grid(rows: Sequence[tuple[str, str, str]]) -> Table:
-    """Return names, figures and remarks in three columns without lines."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(justify="left")
-    grid.add_column(justify="right", style="bold")
-    grid.add_column(style="dim")
+def _print_grid(console: Console, rows: Sequence[tuple[str, str, str]]) -> None:
+    """Print names, figures and remarks in three columns; a long remark goes on below its start."""
+    names, figures = (max(cell_len(row[place]) for row in rows) for place in (0, 1))
+    start = names + figures + 6
     for name, figure, remark in rows:
-        grid.add_row(f"  {name}", figure, remark)
-    return grid
+        first, *more = fold(remark, max(20, console.width - start), MOST_OF_A_REMARK)
+        line = Text(f"  {name:<{names}}  ")
+        line.append(f"{figure:>{figures}}", "bold").append(f"  {first}".rstrip(), "dim")
+        console.print(line, soft_wrap=True)
+        for one in more:
+            console.print(Text(" " * start + one, "dim"), soft_wrap=True)
