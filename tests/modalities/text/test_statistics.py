@@ -141,3 +141,8 @@ def test_texts_in_another_language_are_found():
 def test_no_texts_at_all_have_no_scores():
     for check in TEXT_CHECKS:
         assert check.score(text_statistics([])).shape == (0,)
+
+
+def test_another_currency_makes_another_text():
+    statistics = text_statistics(["Why is there a $1 charge?", "Why is there a €1 charge?"])
+    assert shingle_similarity(statistics, np.array([0]), np.array([1]))[0] < 0.8
