@@ -164,7 +164,7 @@ def test_every_option_of_the_readme_is_one_of_the_command() -> None:
             encoding="utf-8",
             check=True,
         ).stdout
-        for command in ("audit", "show", "export", "diff", "check", "demo", "diagnose")
+        for command in ("audit", "show", "review", "export", "diff", "check", "demo", "diagnose")
     )
     of_torchrun = {"--nproc-per-node"}
     assert {option for option in named - of_torchrun if option not in helps} == set()

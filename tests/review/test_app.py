@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from review_run import HOSTILE_CLASS, SCRIPT, write_images, write_run
 from review_visitor import CLASSES, HOST, Visitor
 
+from labelfix.certificate import drawn_for
 from labelfix.data.decisions import Decision, DecisionLog, decisions_file, read_decisions
 from labelfix.review.queue import CHECK_EVERY
 from labelfix.review.security import LARGEST_BODY
@@ -453,3 +454,22 @@ def test_a_name_that_is_no_unicode_is_kept_as_far_as_it_is(run: Path) -> None:
     assert visitor.get("/api/start").status_code == 200
     assert visitor.decide(visitor.next()[0]).status_code == 200
     assert {d.decided_by for d in read_decisions(run).values()} == {"J?rg"}
+
+
+def test_samples_drawn_for_a_certificate_come_first_and_without_what_the_model_says(
+    run: Path,
+) -> None:
+    visitor = Visitor(run, looks=30)
+    assert next(iter(visitor.get("/api/start").json()["kinds"].items())) == ("random_sample", 30)
+    items = visitor.next(200, kind="random_sample")
+    assert [item["row"] for item in items] == drawn_for(visitor.session.view, 30).row.tolist()
+    for item in items:
+        assert item["is_blind"]
+        assert item["given"] >= 0
+        shown = (item["predicted"], item["suggested"], item["probability"], item["top"])
+        assert shown == (-1, -1, None, [])
+        assert (item["suggested_probability"], item["reason"], item["issues"]) == (None, None, [])
+    assert visitor.decide(items[0], "relabel", 1).status_code == 200
+    assert len(visitor.next(200, kind="random_sample")) == 29
+    assert visitor.next()[0]["probability"] is not None
+    assert Visitor(run).get("/api/queue?kind=random_sample").status_code == 400

@@ -19,8 +19,11 @@ HOST = "http://127.0.0.1:8722"
 class Visitor:
     """A browser that was given the key."""
 
-    def __init__(self, run: Path, *, follow_links: bool = False, reviewer: str = "Ann") -> None:
-        review = open_review(run, reviewer=reviewer, follow_links=follow_links)
+    def __init__(
+        self, run: Path, *, follow_links: bool = False, reviewer: str = "Ann",
+        looks: int | None = None,
+    ) -> None:  # fmt: skip
+        review = open_review(run, reviewer=reviewer, follow_links=follow_links, looks=looks)
         self.session = review.session
         self.keys = Keys(8722)
         app = build_app(review.session, review.renderer, self.keys)

@@ -80,7 +80,18 @@ INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C ended."""
 
 
-ORDER = ("audit", "show", "review", "diff", "export", "check", "diagnose", "demo", "benchmark")
+ORDER = (
+    "audit",
+    "show",
+    "review",
+    "certify",
+    "diff",
+    "export",
+    "check",
+    "diagnose",
+    "demo",
+    "benchmark",
+)
 """The commands in the order of the work, as the help lists them."""
 
 

@@ -13,6 +13,7 @@ import typer
 
 import labelfix.cli.options as opt
 from labelfix.cli.benchmark import benchmark
+from labelfix.cli.certify import certify
 from labelfix.cli.console import (
     CommandGroup,
     print_json,
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(benchmark, name="benchmark", short_help="Measure how well wrong labels are found.")
 app.command(short_help="Decide about the suspects, on a page on this machine.")(review)
+app.command(short_help="Say how many labels are wrong, from a random sample.")(certify)
 
 
 def main() -> None:

@@ -26,6 +26,15 @@ def review(
     reviewer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Kept with each decision.")
     ] = None,
+    certify: Annotated[
+        int | None,
+        typer.Option(
+            min=20,
+            metavar="LOOKS",
+            help="Show so many samples drawn at random first, without what the model says of "
+            "them: see `labelfix certify`.",
+        ),
+    ] = None,
     follow_links: opt.FollowLinks = False,
 ) -> None:
     """Open a page on this machine to decide about the suspects one by one."""
@@ -35,7 +44,11 @@ def review(
 
     with shown_progress() as on_progress:
         opened = open_review(
-            run, reviewer=reviewer, follow_links=follow_links, on_progress=on_progress
+            run,
+            reviewer=reviewer,
+            looks=certify,
+            follow_links=follow_links,
+            on_progress=on_progress,
         )
     counts = opened.session.counts()
     typer.echo(
@@ -47,6 +60,9 @@ def review(
     typer.echo(f"\n{counts.suspects_decided:,} of {counts.suspects:,} suspects are decided")
     if page is not None:
         typer.echo("what was decided: " + plain(str(page)))
+    if certify is not None:
+        command = ["labelfix", "certify", str(run), "--looks", str(certify)]
+        typer.echo("how many labels are wrong: " + plain(shlex.join(command)))
     typer.echo("the corrected labels: " + plain(shlex.join(["labelfix", "export", str(run), "TO"])))
 
 

@@ -727,6 +727,39 @@ class IssueConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateConfig:
+    """How few looks tell how many labels are wrong.
+
+    Args:
+        strata: About so many groups of samples that are as probably wrong.
+        least_looks: Looks at least.
+        least_of_stratum: Looks at each stratum at least, where it holds so many samples.
+        least_doubt: No sample is taken to be more surely right or wrong, so that probabilities
+            that are off cannot hide the errors of a large stratum.
+        prior_looks: What the report's probability of a stratum counts for in intervals, in looks.
+        prior_each: Looks that said right, and that said wrong, taken for granted besides.
+        draws: From which intervals are taken.
+        share: The probability with which an interval should hold the truth.
+        deviations: Standard deviations on each side that hold it, for the forecast of its width.
+    """
+
+    strata: int = 6
+    least_looks: int = 20
+    least_of_stratum: int = 3
+    least_doubt: float = 0.03
+    prior_looks: float = 0.5
+    prior_each: float = 0.1
+    draws: int = 4000
+    share: float = 0.9
+    deviations: float = 1.645
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        check_fields(self)
+        _refuse_below(self, 1, "strata", "least_looks", "least_of_stratum", "draws")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AutoConfig:
     """How it is chosen what is trained, where that is left to labelfix.
 

@@ -23,7 +23,7 @@ from labelfix.exports.export import ExportFormat
 from labelfix.modalities.base import REVIEW_SIZES, Marker, Renderer
 from labelfix.review.finish import Exporter, ExportRequest, finish_of, write_page_again
 from labelfix.review.groups import Which, offered_classes
-from labelfix.review.queue import QueueFilter
+from labelfix.review.queue import RANDOM_SAMPLE, QueueFilter
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
 from labelfix.types import MISSING
@@ -125,10 +125,11 @@ class _Routes:
         limit = min(_number(asked.get("limit", "20")), LONGEST_PAGE)
         after = _number(asked.get("after", "-1"), least=-1)
         found = self._session.find(queue_filter, after=after, limit=limit, tab=_tab(request))
+        item = self._blind_item if queue_filter.kind == RANDOM_SAMPLE else self._item
         places = zip(found.row.tolist(), found.place.tolist(), found.is_check.tolist(), strict=True)
         return _json({
             "items": [
-                {**self._item(row), "place": place, "is_check": is_check}
+                {**item(row), "place": place, "is_check": is_check}
                 for row, place, is_check in places
             ],
             "total": found.total,
@@ -323,6 +324,21 @@ class _Routes:
                 if code != MISSING
             ],
             "decision": _decision_json(self._session.decision(row)),
+        }
+
+    def _blind_item(self, row: int) -> dict[str, Any]:
+        """Return a sample without what the model says of it, so that nobody is led by that."""
+        return {
+            **self._item(row),
+            "is_blind": True,
+            "predicted": MISSING,
+            "suggested": MISSING,
+            "is_flagged": False,
+            "probability": None,
+            "suggested_probability": None,
+            "issues": [],
+            "reason": None,
+            "top": [],
         }
 
 

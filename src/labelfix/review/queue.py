@@ -23,6 +23,9 @@ CHECK_EVERY = 8
 ALL = "all"
 """The kind that holds every sample of the report."""
 
+RANDOM_SAMPLE = "random_sample"
+"""The kind that holds the samples drawn for a certificate."""
+
 Rank = NDArray[np.int64]
 
 

@@ -49,6 +49,7 @@ def open_review(
     run: Path,
     *,
     reviewer: str | None = None,
+    looks: int | None = None,
     follow_links: bool = False,
     renderer: Renderer | None = None,
     on_progress: OnProgress = no_progress,
@@ -58,6 +59,7 @@ def open_review(
     Args:
         run: The RUN folder, or the report in it.
         reviewer: Who decides, kept with each decision.
+        looks: How many samples are drawn for a certificate, to be decided first; ``None`` for none.
         follow_links: Whether samples are shown that links outside the data set lead to.
         renderer: Shows the samples; ``None`` opens the data set for that.
         on_progress: Told about files while the data set is opened.
@@ -68,7 +70,7 @@ def open_review(
         ReportError: ``run`` holds no report.
     """
     report = read_report_table(run, pred_probs=False)
-    session = Session(report, run, reviewer)
+    session = Session(report, run, reviewer, looks)
     if renderer is None:
         renderer = find_renderer(report, on_progress, follow_links=follow_links)
     return Review(session, renderer)

@@ -13,6 +13,7 @@ from uuid import uuid4
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from labelfix.certificate import AuditSample, drawn_for
 from labelfix.data.decisions import Decision, DecisionAction, DecisionLog
 from labelfix.report.neighbors import NeighborLists, read_neighbors
 from labelfix.report.types import Report
@@ -20,7 +21,17 @@ from labelfix.report.view import LABEL, ReportView
 from labelfix.review.estimate import Estimate, estimate
 from labelfix.review.groups import GroupPage, Groups, Which, groups_of, page_of_groups
 from labelfix.review.leases import Leases
-from labelfix.review.queue import ALL, Order, Page, QueueFilter, order_of, page, pairs, select
+from labelfix.review.queue import (
+    ALL,
+    RANDOM_SAMPLE,
+    Order,
+    Page,
+    QueueFilter,
+    order_of,
+    page,
+    pairs,
+    select,
+)
 from labelfix.review.top_classes import TopClasses, read_top_classes
 from labelfix.types import Label
 
@@ -74,13 +85,17 @@ class Session:
         report: The report, without ``pred_probs``.
         run: The RUN folder, or the report in it.
         reviewer: Who decides, kept with each decision.
+        looks: How many samples are drawn for a certificate, to be decided first; ``None`` for none.
 
     Raises:
-        ReportError: The report or its neighbors cannot be read.
+        ConfigError: There are too few looks.
+        ReportError: The report or its neighbors cannot be read, or no label was judged.
         DecisionsError: The decisions cannot be read.
     """
 
-    def __init__(self, report: Report, run: Path, reviewer: str | None = None) -> None:
+    def __init__(
+        self, report: Report, run: Path, reviewer: str | None = None, looks: int | None = None
+    ) -> None:
         self.run = run
         self.source = report.run.source
         self.fingerprint = report.run.fingerprint
@@ -88,6 +103,7 @@ class Session:
         self.reviewer = reviewer and reviewer.encode("utf-8", "replace").decode()
         self.view = ReportView(report)  # the log is live: decisions are replayed from it
         self._decided_view = self.view
+        self.sample: AuditSample | None = None if looks is None else drawn_for(self.view, looks)
         self.top: TopClasses = read_top_classes(run, len(report), len(report.class_names))
         folder = run if run.is_dir() else run.parent
         self.neighbors: NeighborLists | None = read_neighbors(folder, self.view.sample_id)
@@ -108,7 +124,8 @@ class Session:
     def kinds(self) -> dict[str, int]:
         """Return the kinds of issue that can be asked for, and how many samples have each."""
         counts = {kind: int(np.count_nonzero(self.view.issue(kind))) for kind in self.view.kinds}
-        return {LABEL: counts.pop(LABEL), **counts, ALL: len(self.view)}
+        drawn = {} if self.sample is None else {RANDOM_SAMPLE: len(self.sample)}
+        return {**drawn, LABEL: counts.pop(LABEL), **counts, ALL: len(self.view)}
 
     def decision(self, row: int) -> Decision | None:
         """Return the decision in force on a row."""
@@ -306,6 +323,8 @@ class Session:
         key = kind, with_checks
         if key not in self._orders:
             seed = int.from_bytes(self.fingerprint.encode()[:8], "little")
+            if kind == RANDOM_SAMPLE and self.sample is not None:
+                return Order(self.sample.row, np.zeros(len(self.sample), np.bool_))
             self._orders[key] = order_of(self.view, kind, seed, with_checks=with_checks)
         return self._orders[key]
 

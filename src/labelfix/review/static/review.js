@@ -236,7 +236,8 @@ function showLabels(item) {
   at("given").textContent = nameOf(item.given);
   at("suggested-line").hidden = item.suggested < 0;
   at("suggested").textContent = item.suggested < 0 ? "" : nameOf(item.suggested);
-  at("chance").textContent = item.probability === null ? "This label was not judged."
+  at("chance").textContent = item.is_blind ? "Drawn at random for a certificate: is this label right? What the model says is not shown."
+    : item.probability === null ? "This label was not judged."
     : `Wrong with a probability of ${percent(item.probability)}.`;
   at("keep-name").textContent = nameOf(item.given);
   const first = firstClass(item);
@@ -347,7 +348,7 @@ function prefetch() {
 }
 
 async function showNeighbors(item) {
-  if (!state.start.has_neighbors) return;
+  if (!state.start.has_neighbors || item.is_blind) return;
   const found = await ask(`/api/sample/${item.row}`).catch(() => null);
   if (!found || state.items[state.here] !== item || !found.neighbors.length) return;
   at("neighbors").replaceChildren(...found.neighbors.map((near) => {
@@ -659,7 +660,7 @@ async function begin() {
   fill(at("kind"), null, []);
   const kinds = Object.entries(state.start.kinds).filter(([kind, count]) => count || kind === "label");
   at("kind").replaceChildren(...kinds.map(([kind, count]) => {
-    const text = kind === "label" ? "suspects" : kind === "all" ? "all samples" : `${words(kind)} issues`;
+    const text = kind === "label" ? "suspects" : kind === "random_sample" ? "random sample" : kind === "all" ? "all samples" : `${words(kind)} issues`;
     const option = element("option", `${text} (${number(count)})`);
     option.value = kind;
     return option;

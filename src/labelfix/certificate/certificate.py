@@ -1,0 +1,164 @@
+"""The certificate of a run: what was drawn, who decided, and what follows.
+
+Letters: N samples of the report, m samples drawn.
+"""
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelfix.certificate.inference import Shares, can_infer, expected_half_width, infer
+from labelfix.certificate.sampling import AuditSample, draw_sample
+from labelfix.config import CertificateConfig
+from labelfix.data.decisions import Decision
+from labelfix.report.view import ReportView
+from labelfix.utils.files import atomic_path
+
+CERTIFICATE_NAME = "certificate.json"
+"""What the certificate is called in a RUN folder."""
+
+_UNKNOWN, _RIGHT, _WRONG = -1, 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """How many labels are wrong, by samples drawn at random that people decided on.
+
+    Args:
+        run_id: Names the run whose report was sampled; ``None`` in an old one.
+        source: The data that were audited.
+        fingerprint: The fingerprint of its samples.
+        samples: Judged samples: those that the shares are of.
+        flagged: How many of them are flagged.
+        looks: How many samples were asked for.
+        drawn: How many were drawn: all, where there are no more.
+        seed: What the draw came from.
+        decided: How many of them were decided, right or wrong.
+        unsure: How many nobody was sure of; they are taken to be like the rest of their stratum.
+        dropped: How many were dropped for what they show: they count as wrong.
+        decided_by: How many of the decisions each person made; ``""`` is nobody named.
+        decided_at: When the first and the last of them were made, UTC; ``None`` for none.
+        model_noise_rate: The share of wrong labels that the audit had estimated.
+        half_width: About how far from the estimate each end of its interval was to be expected.
+        shares: What follows; ``None`` before each stratum has looks enough.
+    """
+
+    run_id: str | None
+    source: str
+    fingerprint: str
+    samples: int
+    flagged: int
+    looks: int
+    drawn: int
+    seed: int
+    decided: int
+    unsure: int
+    dropped: int
+    decided_by: Mapping[str, int]
+    decided_at: tuple[str, str] | None
+    model_noise_rate: float | None
+    half_width: float
+    shares: Shares | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether every sample drawn was looked at."""
+        return self.shares is not None and self.decided + self.unsure == self.drawn
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the certificate as JSON values."""
+        return asdict(self)
+
+    def write(self, run: Path) -> Path:
+        """Write ``certificate.json`` into a RUN folder, and return where it is.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        path = run / CERTIFICATE_NAME
+        with atomic_path(path) as draft:
+            draft.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        return path
+
+
+def drawn_for(
+    view: ReportView, looks: int, seed: int = 0, config: CertificateConfig = CertificateConfig()
+) -> AuditSample:
+    """Return the samples of a report to look at; the same for the same run, looks and seed.
+
+    Raises:
+        ConfigError: There are too few looks.
+        ReportError: No label was judged.
+    """
+    of_run = zlib.crc32((view.report.run.run_id or view.report.run.fingerprint).encode())
+    return draw_sample(
+        view.error_probability, view.is_flagged, looks, seed=(seed << 32) + of_run, config=config
+    )
+
+
+def certify(
+    view: ReportView, looks: int, seed: int = 0, config: CertificateConfig = CertificateConfig()
+) -> Certificate:
+    """Return what the decisions on the samples drawn say of all labels.
+
+    Decisions on other samples count for nothing: people look at suspects first, and those are no
+    random sample.
+
+    Args:
+        view: N samples, and what people decided.
+        looks: How many samples are drawn.
+        seed: What they are drawn from.
+        config: How strata are made, and how wide intervals are.
+
+    Raises:
+        ConfigError: There are too few looks.
+        ReportError: No label was judged.
+    """
+    sample = drawn_for(view, looks, seed, config)
+    is_wrong = _said(view)[sample.row]
+    names = view.take(sample.row, ["sample_id"])["sample_id"].to_pylist()
+    made = [view.decisions[name] for name in names if name in view.decisions]
+    counted = [decision for decision in made if not decision.as_copy]
+    run = view.report.run
+    return Certificate(
+        run_id=run.run_id,
+        source=str(run.source.path),
+        fingerprint=run.fingerprint,
+        samples=int(sample.size.sum()),
+        flagged=int(sample.size[sample.is_flagged].sum()),
+        looks=looks,
+        drawn=len(sample),
+        seed=seed,
+        decided=int(np.count_nonzero(is_wrong != _UNKNOWN)),
+        unsure=_count(counted, "unsure"),
+        dropped=_count(counted, "drop"),
+        decided_by=dict(sorted(Counter(one.decided_by or "" for one in counted).items())),
+        decided_at=_span(counted),
+        model_noise_rate=run.noise_rate,
+        half_width=expected_half_width(sample, config),
+        shares=infer(sample, is_wrong, config) if can_infer(sample, is_wrong, config) else None,
+    )
+
+
+def _said(view: ReportView) -> NDArray[np.int8]:
+    """Return ``(N,)`` 1 where a label was decided to be wrong, 0 where right, -1 elsewhere."""
+    said = np.full(len(view), _UNKNOWN, np.int8)
+    said[view.decided.has("keep", "relabel")] = _RIGHT
+    said[view.is_decided_wrong] = _WRONG
+    return said
+
+
+def _count(decisions: list[Decision], action: str) -> int:
+    return sum(decision.action == action for decision in decisions)
+
+
+def _span(decisions: list[Decision]) -> tuple[str, str] | None:
+    times = sorted(decision.decided_at for decision in decisions if decision.decided_at)
+    return (times[0], times[-1]) if times else None

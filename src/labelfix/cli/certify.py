@@ -1,0 +1,90 @@
+"""The command ``certify``: how many labels are wrong, from samples drawn at random."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import labelfix.cli.options as opt
+from labelfix.cli.console import print_json
+from labelfix.utils.text import about, percent, plain
+
+if TYPE_CHECKING:
+    from labelfix.certificate import Certificate, Share
+
+SECONDS_A_LOOK = 6
+"""What it takes to look at a sample without a suggestion, about."""
+
+
+def certify(
+    run: opt.Run,
+    looks: Annotated[
+        int,
+        typer.Option(min=20, metavar="N", help="How many samples are drawn. Default: 100."),
+    ] = 100,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Say how many labels are wrong, and how many flags are right, from a random sample.
+
+    The samples are drawn by strata of the report's probabilities; the intervals hold whether or
+    not these are right. Without decisions on them, the command says how wide the interval would be
+    and how to decide. Once all are decided, RUN/certificate.json is written.
+    """
+    from labelfix.certificate import certify as certified
+    from labelfix.data.decisions import read_decisions
+    from labelfix.report.io import read_report_table
+    from labelfix.report.view import ReportView
+
+    report = read_report_table(run, pred_probs=False)
+    certificate = certified(ReportView(report, read_decisions(run)), looks)
+    written = None
+    if certificate.is_complete:
+        written = certificate.write(run if run.is_dir() else run.parent)
+    if as_json:
+        print_json(certificate.to_json())
+        return
+    for line in _lines(certificate, run):
+        typer.echo(plain(line))
+    if written is not None:
+        typer.echo(plain(f"written: {written}"))
+
+
+def _lines(certificate: "Certificate", run: Path) -> list[str]:
+    """Return what a certificate says, a sentence a line."""
+    decided = certificate.decided + certificate.unsure
+    lines = [
+        f"{certificate.drawn:,} of {certificate.samples:,} judged samples are drawn, by strata; "
+        f"{decided:,} of them are decided"
+    ]
+    shares = certificate.shares
+    if shares is not None:
+        lines += [f"wrong labels: {_of(shares.noise_rate)}{_estimated(certificate)}"]
+        if shares.precision is not None:
+            lines += [
+                f"right flags: {_of(shares.precision)} of {certificate.flagged:,} flagged labels"
+            ]
+        if shares.recall is not None:
+            lines += [f"found by the flags: {_of(shares.recall)} of the wrong labels"]
+    if certificate.unsure:
+        lines += [f"{certificate.unsure:,} nobody was sure of are left out"]
+    if not certificate.is_complete:
+        left = certificate.drawn - decided
+        command = ["labelfix", "review", str(run), "--certify", str(certificate.looks)]
+        lines += [
+            f"{left:,} more, {about(left * SECONDS_A_LOOK)}, would tell the share of wrong labels "
+            f"within {100 * certificate.half_width:.1f} points of the truth or so, 9 times of 10:",
+            f"  {shlex.join(command)}",
+        ]
+    return lines
+
+
+def _of(share: "Share") -> str:
+    return (
+        f"{percent(share.estimate)} (90 % interval {percent(share.low)} to {percent(share.high)})"
+    )
+
+
+def _estimated(certificate: "Certificate") -> str:
+    rate = certificate.model_noise_rate
+    return "" if rate is None else f"; the audit had estimated {percent(rate)}"
