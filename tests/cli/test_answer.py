@@ -89,7 +89,7 @@ def test_decisions_count() -> None:
     report = report_of([*suspects(4), Sample("x", 1)])
     lines = [line.strip() for line in answer(report, decisions)]
     assert lines[1].startswith("1 of 5 labels looks wrong and is undecided: it really is with 99 %")
-    assert "worst class   cat: 1 of 4 labels (25 %) look wrong" in lines
+    assert "worst class   cat: 1 of 4 labels (25 %) looks wrong" in lines
     assert "decided       3 of 4 suspects (3 relabeled); 1 left" in lines
     assert "Review  1 suspect, about 10 seconds" in lines
     assert "Export  changes 3 labels now, leaves 1 flagged one as it is" in lines
@@ -97,6 +97,18 @@ def test_decisions_count() -> None:
     done = answer(report, decisions)
     assert done[1].startswith("No undecided label of 5 looks wrong: ")
     assert not any("Review" in line or "worst class" in line for line in done)
+
+
+def test_one_is_no_plural() -> None:
+    report = report_of([Sample("s0", 0, 0.6, suggested=1), *(Sample(f"c{n}", 1) for n in range(9))])
+    lines = [line.strip() for line in answer(report)]
+    assert any(line.startswith("1 of 10 labels looks wrong") for line in lines)
+    assert "worst class   cat: 1 of 1 label (100 %) looks wrong" in lines
+    assert "worst pair    1 labeled cat looks like dog" in lines
+    assert "Export  leaves 1 flagged label as it is until somebody decides" in lines
+    kept = [line.strip() for line in answer(report, {"s0": Decision("s0", "keep")})]
+    assert "decided       1 of 1 suspect (1 kept); 0 left" in kept
+    assert "Export  changes no label" in kept
 
 
 def test_it_fits_a_screen_whatever_the_names() -> None:

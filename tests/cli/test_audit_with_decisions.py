@@ -77,7 +77,7 @@ def test_reviewed_rows_say_what_was_decided(decided, small_data, tmp_path):
     out = tmp_path / "again"
     done = command("audit", small_data, "--out", out, "--decisions", run)
     assert done.returncode == 0, done.stderr
-    assert "1 decisions are on samples that the data do not hold" in " ".join(done.stdout.split())
+    assert "1 decision is on samples that the data do not hold" in " ".join(done.stdout.split())
     before, after = labelfix.read_report(run), labelfix.read_report(out)
     check_rows(after, decisions)
     pd.testing.assert_series_equal(before["given_label"], after["given_label"])

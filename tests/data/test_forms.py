@@ -267,7 +267,7 @@ def test_samples_without_an_image_or_a_label(tmp_path):
     data = opened(write_tar(tmp_path / "w.tar", files))
     assert labels_by_id(data) == {"0000.png": 0, "0002.png": None, "0003.png": 1}
     assert [said.text for said in data.assumptions] == [
-        f"1 samples of {tmp_path / 'w.tar'} have no image and are left out"
+        f"1 sample of {tmp_path / 'w.tar'} has no image and is left out"
     ]
 
 
@@ -327,8 +327,7 @@ def test_metadata_beside_images(tmp_path, form):
     }  # fmt: skip
     assert data.split.to_pylist() == ["test"] * 3 + ["train"] * 3
     assert [said.text for said in data.assumptions if said.topic == "files"] == [
-        f"1 images of {tmp_path} are in no metadata file, such as 'train/extra.png', and are left "
-        "out; give them a row there"
+        f"'train/extra.png' of {tmp_path} is in no metadata file, and left out; give it a row there"
     ]
     assert data.store.read(0) == picture(3)
     again = opened(tmp_path, **{f"{r}_column": c for r, c in data.source.columns.items()})

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from labelfix.exports.leftovers import Outlook
 from labelfix.report.summary import Summary
-from labelfix.utils.text import about, percent, plain
+from labelfix.utils.text import about, counted, percent, plain
 
 WIDTH = 80
 """Columns of an answer, also where the terminal has more."""
@@ -68,7 +68,8 @@ def headline(summary: Summary) -> str:
     if not many:
         text = f"No {'label' if decided is None else 'undecided label'} of {judged:,} looks wrong"
         return f"{text}{f': {rate}' if rate else ''}."
-    text = f"{many:,} of {judged:,} labels {'looks' if many == 1 else 'look'} wrong"
+    labels = counted(judged, "label")
+    text = f"{many:,} of {labels} {'looks' if many == 1 else 'look'} wrong"
     if decided is not None:
         text += f" and {'is' if many == 1 else 'are'} undecided"
     if summary.new_precision is not None:
@@ -99,11 +100,13 @@ def _facts(summary: Summary, outlook: Outlook) -> list[tuple[str, str, int]]:
     worst = max(summary.by_class, key=lambda row: (row.new, row.flagged_share), default=None)
     if worst is not None and worst.new:
         share = percent(worst.new / worst.samples, 0)
-        many = f"{worst.new:,} of {worst.samples:,} labels ({share})"
-        facts.append(("worst class", f"{worst.label}: {many} look wrong", 1))
+        many = f"{worst.new:,} of {counted(worst.samples, 'label')} ({share})"
+        look = "looks" if worst.new == 1 else "look"
+        facts.append(("worst class", f"{worst.label}: {many} {look} wrong", 1))
     if summary.confused:
         pair = summary.confused[0]
-        text = f"{pair.count:,} labeled {pair.given_label} look like {pair.suggested_label}"
+        look = "looks" if pair.count == 1 else "look"
+        text = f"{pair.count:,} labeled {pair.given_label} {look} like {pair.suggested_label}"
         facts.append(("worst pair", text, 1))
     if outlook.conflicts:
         facts.append(("conflicts", outlook.conflicts, 2))
@@ -129,21 +132,21 @@ def decided_text(summary: Summary) -> str:
         )
         if count
     )
-    text = f"{decided.decided:,} of {summary.flagged:,} suspects"
+    text = f"{decided.decided:,} of {counted(summary.flagged, 'suspect')}"
     text += f" ({parts}); {decided.left:,} left" if parts else f"; {decided.left:,} left"
-    return f"{text}; {decided.others:,} other samples" if decided.others else text
+    return f"{text}; {counted(decided.others, 'other sample')}" if decided.others else text
 
 
 def _also_found(summary: Summary) -> str:
-    counts = {
-        "unreadable": summary.unreadable,
-        "near-duplicates": summary.near_duplicates,
-        "across splits": summary.leaks,
-        "outliers": summary.outliers,
-        **{kind.replace("_", " "): count for kind, count in summary.checks.items()},
-        "not judged": summary.samples - summary.judged,
-    }
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    counts = [  # adjectives, and nouns with their plural
+        ("unreadable", "unreadable", summary.unreadable),
+        ("near-duplicate", "near-duplicates", summary.near_duplicates),
+        ("across splits", "across splits", summary.leaks),
+        ("outlier", "outliers", summary.outliers),
+        *((kind.replace("_", " "),) * 2 + (count,) for kind, count in summary.checks.items()),
+        ("not judged", "not judged", summary.samples - summary.judged),
+    ]
+    return ", ".join(counted(count, one, several) for one, several, count in counts if count)
 
 
 def note_lines(notes: Sequence[str], assumptions: Sequence[str], width: int) -> list[str]:
@@ -167,19 +170,25 @@ def _steps(summary: Summary, outlook: Outlook, run: Path) -> list[tuple[str, str
     steps = [("Open", "", str(page))] if page.is_file() else []
     left = summary.flagged if summary.decided is None else summary.decided.left
     if left:
-        many = "1 suspect" if left == 1 else f"{left:,} suspects"
-        remark = f"{many}, {about(left * SECONDS_A_SUSPECT)}"
+        remark = f"{counted(left, 'suspect')}, {about(left * SECONDS_A_SUSPECT)}"
         steps.append(("Review", remark, shlex.join(["labelfix", "review", str(run)])))
-    kept = outlook.untouched
-    remark = f"changes {outlook.changed:,} {'label' if outlook.changed == 1 else 'labels'} now"
-    if kept:
-        remark += f", leaves {kept:,} flagged {'one as it is' if kept == 1 else 'ones as they are'}"
+    remark = _what_export_does(outlook.changed, outlook.untouched)
     folder = run if run.name not in ("", "..") else run.resolve()
     clean = folder.with_name(f"{folder.name}-clean.csv")
     steps.append(("Export", remark, shlex.join(["labelfix", "export", str(run), str(clean)])))
     if summary.flagged:
         steps.append(("List", "", shlex.join(["labelfix", "show", str(run), "--top", "20"])))
     return steps
+
+
+def _what_export_does(changed: int, kept: int) -> str:
+    """Return what an export would change now, and how many flagged labels it would not."""
+    as_is = "as it is" if kept == 1 else "as they are"
+    if changed:
+        left = f", leaves {kept:,} flagged {'one' if kept == 1 else 'ones'} {as_is}" if kept else ""
+        return f"changes {counted(changed, 'label')} now{left}"
+    flagged = counted(kept, "flagged label")
+    return f"leaves {flagged} {as_is} until somebody decides" if kept else "changes no label"
 
 
 def fold(text: str, width: int, most: int) -> list[str]:

@@ -12,7 +12,7 @@ from labelfix.cli.fitting import print_table
 from labelfix.exports.diff import Change, ChangedPair, Diff
 from labelfix.exports.export import ExportResult
 from labelfix.exports.leftovers import Untouched
-from labelfix.utils.text import percent, plain
+from labelfix.utils.text import counted, percent, plain
 
 PROPOSED = 0.8
 """The lower ``--min-probability`` whose effect is told, where it has one."""
@@ -21,7 +21,7 @@ PROPOSED = 0.8
 def print_export(console: Console, result: ExportResult) -> None:
     """Print what an export did."""
     print_line(console, f"wrote {result.to}")
-    print_line(console, f"{result.changed:,} of {result.rows:,} labels changed")
+    print_line(console, f"{result.changed:,} of {counted(result.rows, 'label')} changed")
     if result.dropped:
         print_line(console, f"{_rows(result.dropped)} left out")
     if result.without_image:
@@ -35,7 +35,7 @@ def print_export(console: Console, result: ExportResult) -> None:
 
 def print_diff(console: Console, diff: Diff, *, top: int, csv: Path | None) -> None:
     """Print what an export would change: the first ``top`` rows and pairs of classes."""
-    print_line(console, f"{diff.relabeled:,} of {diff.rows:,} labels would change")
+    print_line(console, f"{diff.relabeled:,} of {counted(diff.rows, 'label')} would change")
     if diff.dropped:
         print_line(console, f"{_rows(diff.dropped)} would be left out")
     _print_untouched(console, diff.untouched)
@@ -103,7 +103,7 @@ def _because(change: Change) -> str:
 
 
 def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
+    return counted(count, "row")
 
 
 def _notes(console: Console, notes: tuple[str, ...]) -> None:

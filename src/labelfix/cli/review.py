@@ -40,7 +40,7 @@ def review(
     """Open a page on this machine to decide about the suspects one by one."""
     from labelfix.review.server import open_review, serve
     from labelfix.utils.progress_bars import shown_progress
-    from labelfix.utils.text import plain
+    from labelfix.utils.text import counted, plain
 
     with shown_progress() as on_progress:
         opened = open_review(
@@ -52,12 +52,14 @@ def review(
         )
     counts = opened.session.counts()
     typer.echo(
-        f"{counts.suspects:,} suspects, {counts.suspects_decided:,} of them decided; "
+        f"{counted(counts.suspects, 'suspect')}, {counts.suspects_decided:,} decided; "
         "every decision is kept at once"
     )
     page = serve(opened, port=port, open_browser=browser, on_open=_tell_address)
     counts = opened.session.counts()
-    typer.echo(f"\n{counts.suspects_decided:,} of {counts.suspects:,} suspects are decided")
+    decided = "is decided" if counts.suspects_decided == 1 else "are decided"
+    suspects = counted(counts.suspects, "suspect")
+    typer.echo(f"\n{counts.suspects_decided:,} of {suspects} {decided}")
     if page is not None:
         typer.echo("what was decided: " + plain(str(page)))
     if certify is not None:

@@ -15,7 +15,7 @@ from labelfix.cli.fitting import print_table, shortened
 from labelfix.modalities.base import Wording, found_by_checks, wording_of
 from labelfix.report.summary import ClassSummary, ConfusedPair, FlaggedRow, Summary
 from labelfix.report.training_log import TrainingSummary
-from labelfix.utils.text import percent, plain
+from labelfix.utils.text import counted, percent, plain
 
 MOST_OF_A_REMARK = 3
 """Lines of a remark beside a figure."""
@@ -92,8 +92,9 @@ def _kinds(summary: Summary, words: Wording) -> list[tuple[str, str, str]]:
     """Return what was found of the samples; nothing of what was not looked for."""
     conflicts = f"{summary.conflicting_near_duplicates or 0:,} of them with different labels"
     leaks = f", {summary.leaks:,} across splits" if summary.leaks else ""
-    sets = f"{summary.near_duplicate_sets or 0:,}"
-    content = f"of {sets} {words.content}s" if words.content != words.noun else f"in {sets} sets"
+    sets = summary.near_duplicate_sets or 0
+    is_named = words.content != words.noun
+    content = f"of {counted(sets, words.content)}" if is_named else f"in {counted(sets, 'set')}"
     rows = [
         (
             "near-duplicates",

@@ -35,6 +35,7 @@ from labelfix.data.table_text import is_text_table, text_of_bytes
 from labelfix.errors import DatasetError, UnreadableSample
 from labelfix.types import Assumption, DatasetSource
 from labelfix.utils.progress import OnProgress, Progress
+from labelfix.utils.text import counted
 
 KIND = "archive"
 """The kind of a source whose images lie in archives."""
@@ -339,7 +340,9 @@ def _read_web_dataset(
         columns["image"] = config.image_column
     said = notes.assumptions
     if left_out:
-        text = f"{left_out:,} samples of {archive.source} have no image and are left out"
+        some = counted(left_out, "sample")
+        have = "has no image and is" if left_out == 1 else "have no image and are"
+        text = f"{some} of {archive.source} {have} left out"
         said += (Assumption("files", text),)
     return archive.samples(
         images,

@@ -11,6 +11,7 @@ from labelfix.data.files import is_address
 from labelfix.errors import DatasetError
 from labelfix.types import Assumption
 from labelfix.utils.reading import parse_json
+from labelfix.utils.text import counted
 
 _SHAPE = 'write a list of objects like [{"image": "a.jpg", "label": "cat"}]'
 
@@ -102,7 +103,8 @@ def rows_of_label_studio(
         )
     if not disputed:
         return rows, ()
-    text = f"{disputed:,} tasks of {where} were labeled in more than one way; the choice that most"
+    some, were = counted(disputed, "task"), "was" if disputed == 1 else "were"
+    text = f"{some} of {where} {were} labeled in more than one way; the choice that most"
     return rows, (Assumption("labels", f"{text} made, else the first, was taken"),)
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from labelfix.errors import DatasetError
 from labelfix.types import MISSING, Assumption, Label
+from labelfix.utils.text import counted
 
 _WHOLE = r"^(?:0|-?[1-9][0-9]{0,17})$"
 MISSING_WORDS = ("nan", "na", "n/a", "#n/a", "<na>", "null", "none")
@@ -182,9 +183,8 @@ def without_blanks(
     count = pc.sum(pc.not_equal(plain, labels)).as_py() or 0
     if not count:
         return labels, ()
-    text = (
-        f"blanks around {count:,} labels were taken away; write the table as Parquet to keep them"
-    )
+    some = counted(count, "label")
+    text = f"blanks around {some} were taken away; write the table as Parquet to keep them"
     return labels_of_text(plain) if may_be_numbers else plain, (Assumption("labels", text),)
 
 
@@ -224,7 +224,7 @@ def without_missing(
         return labels, (*assumptions, Assumption("labels", said))
     is_missing = pc.equal(labels, MISSING)
     count = pc.sum(is_missing).as_py()
-    what = "1 label of -1 means" if count == 1 else f"{count:,} labels of -1 mean"
+    what = counted(count, "label of -1 means", "labels of -1 mean")
     said = f"{what} that there is no label; --label-missing '' makes -1 a class"
     labels = pc.if_else(is_missing, _null_of(labels), labels)
     return labels, (*assumptions, Assumption("labels", said))

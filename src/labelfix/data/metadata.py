@@ -150,5 +150,8 @@ def _left_out(root: Path, names: Sequence[str], table: PathTable) -> tuple[Assum
     others = [name for name in files.to_pylist() if has_image_files(pa.array([name]))]
     if not others:
         return ()
+    if len(others) == 1:
+        text = f"{others[0]!r} of {root} is in no metadata file, and left out; give it a row there"
+        return (Assumption("files", text),)
     text = f"{len(others):,} images of {root} are in no metadata file, such as {others[0]!r}"
     return (Assumption("files", f"{text}, and are left out; give them a row there"),)

@@ -57,6 +57,7 @@ from labelfix.types import (
 )
 from labelfix.utils.files import anonymous_file, refuse_special_file
 from labelfix.utils.progress import OnProgress
+from labelfix.utils.text import counted
 
 PROBS, LABELS, CLASSES = "pred_probs", "labels", "class_names"
 
@@ -432,7 +433,7 @@ def _without_minus_one(
     if not count:
         return raw, ()
     label = pc.if_else(is_missing, pa.scalar(None, pa.string()), raw.label)
-    what = "1 label of -1 means" if count == 1 else f"{count:,} labels of -1 mean"
+    what = counted(count, "label of -1 means", "labels of -1 mean")
     text = f"{what} that there is no label; a column {PREFIX}-1 would make -1 a class"
     return replace(raw, label=label), (Assumption("labels", text),)
 

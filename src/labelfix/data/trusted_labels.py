@@ -19,6 +19,7 @@ from labelfix.data.decisions import DECISIONS_NAME, Decision, decisions_file, re
 from labelfix.errors import DatasetError, DecisionsError, RunError
 from labelfix.types import MISSING, FoldAssignment, Label, Reviewed
 from labelfix.utils.files import atomic_path, refuse_special_file
+from labelfix.utils.text import counted
 
 Decisions: TypeAlias = Mapping[str, Decision]
 """The decisions in force by sample id."""
@@ -139,9 +140,11 @@ def settings_with(reviewed: Reviewed | None, settings: Mapping[str, Any]) -> Map
         return settings
     known, dropped = int((reviewed.label != MISSING).sum()), int(reviewed.is_dropped.sum())
     settled = int(reviewed.is_settled.sum())
-    notes = [f"people decided on {settled:,} samples: what they said was taken as right"]
+    samples = counted(settled, "sample")
+    notes = [f"people decided on {samples}: what they said was taken as right"]
     if reviewed.not_found:
-        notes.append(f"{reviewed.not_found:,} decisions are on samples that the data do not hold")
+        missed = counted(reviewed.not_found, "decision is", "decisions are")
+        notes.append(f"{missed} on samples that the data do not hold")
     return {
         **settings,
         "decisions": {"reviewed": known, "dropped": dropped, "not_found": reviewed.not_found},

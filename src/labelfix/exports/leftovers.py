@@ -16,6 +16,7 @@ from labelfix.exports.plan import ExportPlan, plan_export
 from labelfix.report.checks import expected_errors
 from labelfix.report.view import ReportView
 from labelfix.types import MISSING, Label
+from labelfix.utils.text import counted
 
 STEPS = (0.9, 0.8, 0.7, 0.6, 0.5)
 """The lower values of ``min_probability`` of which it is told what they would change."""
@@ -177,8 +178,7 @@ def note_on_conflicts(view: ReportView, conflicts: Conflicts) -> tuple[str, ...]
 
 
 def _sets(view: ReportView, conflicts: Conflicts) -> str:
-    sets = "1 set" if len(conflicts) == 1 else f"{len(conflicts):,} sets"
-    return f"{sets} of byte-identical {view.wording.plural}"
+    return f"{counted(len(conflicts), 'set')} of byte-identical {view.wording.plural}"
 
 
 def _pair(view: ReportView, conflict: Conflict) -> str:

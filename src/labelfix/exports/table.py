@@ -15,6 +15,7 @@ from labelfix.exports.plan import ExportPlan
 from labelfix.report.view import ReportView
 from labelfix.types import DatasetSource
 from labelfix.utils.files import atomic_path
+from labelfix.utils.text import counted
 
 COLUMNS = ("is_label_issue", "label_score", "given_label", "predicted_label")
 """As ``Datalab.get_issues("label")`` has them."""
@@ -101,7 +102,7 @@ def notes_on_formulas(table: pa.Table) -> tuple[str, ...]:
             formulas += int(np.count_nonzero(pc.and_not(is_formula, is_number)))
     if not formulas:
         return ()
-    cells = "1 cell begins" if formulas == 1 else f"{formulas:,} cells begin"
+    cells = counted(formulas, "cell begins", "cells begin")
     return (f"{cells} with =, +, - or @: do not open the file in a spreadsheet if you do not trust "
             "the names in your data",)  # fmt: skip
 

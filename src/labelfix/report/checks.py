@@ -22,7 +22,7 @@ from labelfix.errors import ConfigError, ReportError
 from labelfix.report.io import read_report_table, report_file
 from labelfix.report.view import LABEL, ReportView
 from labelfix.utils.files import atomic_path, refuse_overwriting_inputs
-from labelfix.utils.text import percent
+from labelfix.utils.text import counted, percent
 
 ERROR_RATE = "max-error-rate"
 """The name of the check of the share of wrong labels."""
@@ -232,7 +232,7 @@ def _check_kind(view: ReportView, wanted: str) -> Check:
         is_issue = is_issue & ~view.decided.has("keep")
     ids = tuple(view.report.table["sample_id"].filter(pa.array(is_issue)).to_pylist())
     name = kind.replace("_", "-")
-    many = "1 sample has" if len(ids) == 1 else f"{len(ids):,} samples have"
+    many = counted(len(ids), "sample has", "samples have")
     return Check(name, not ids, f"{many} the issue {name}", ids)
 
 

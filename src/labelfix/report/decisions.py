@@ -16,6 +16,7 @@ from labelfix.errors import DecisionsError
 from labelfix.report.schema import DECISION_COLUMNS, label_type
 from labelfix.report.types import Report
 from labelfix.types import Label
+from labelfix.utils.text import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +50,7 @@ class Decided:
         """Return what did not go as usual, a sentence each."""
         notes = []
         if self.unmatched:
-            many = "1 decision is" if self.unmatched == 1 else f"{self.unmatched:,} decisions are"
+            many = counted(self.unmatched, "decision is", "decisions are")
             notes.append(f"{many} on samples that the report does not hold, and left aside")
         if self.new_classes:
             notes.append(f"new classes: {', '.join(map(str, self.new_classes))}")

@@ -25,6 +25,17 @@ def plain(text: str) -> str:
     )
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: ``1 label``, ``1,204 labels``.
+
+    Args:
+        count: How many.
+        noun: One of them.
+        plural: Several; "" puts an s behind ``noun``.
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Return a time as ``42 s``, ``3:07 min`` or ``2:05 h``."""
     whole = round(seconds)

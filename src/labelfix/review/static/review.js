@@ -452,7 +452,7 @@ function move(step) {
 
 function progress(counts) {
   state.version = counts.version;
-  at("tally").textContent = `${number(counts.suspects_decided)} of ${number(counts.suspects)} suspects decided` +
+  at("tally").textContent = `${number(counts.suspects_decided)} of ${counted(counts.suspects, "suspect")} decided` +
     `${paceText(counts.suspects - counts.suspects_decided)} (${number(counts.keep)} kept, ${number(counts.relabel)} relabeled, ${number(counts.unsure)} not sure, ${number(counts.drop)} dropped` +
     " in all)";
   state.counts = counts;
