@@ -84,12 +84,14 @@ def with_columns(report: Report, **columns) -> Report:
     return replace(report, table=table)
 
 
-def write_neighbors(run: Path, rows, similarities) -> None:
+def write_neighbors(run: Path, rows, similarities, places=None) -> None:
     table = {
         "sample_id": pq.read_table(run / "report.parquet", columns=["sample_id"])["sample_id"],
         "neighbors": pa.array(rows, pa.list_(pa.int64())),
         "similarities": pa.array(similarities, pa.list_(pa.float32())),
     }
+    if places is not None:
+        table |= {"x": places[:, 0], "y": places[:, 1]}
     pq.write_table(pa.table(table), run / "neighbors.parquet")
 
 

@@ -12,6 +12,7 @@ from labelfix.config import IssueConfig
 from labelfix.data.duplicates import conflicting
 from labelfix.issues.near_duplicates import Similarity, find_near_duplicates
 from labelfix.issues.neighbors import NEIGHBORS, embed, find_neighbors, outlier_score
+from labelfix.issues.projection import project
 from labelfix.issues.types import COMMON_KINDS, IssueKinds, Neighbors
 from labelfix.modalities.base import Modality
 from labelfix.types import MISSING, Duplicates, Features
@@ -71,6 +72,7 @@ def find_issue_kinds(
         is_issue={**is_issue, "near_duplicate": sets != MISSING},
         limits=limits,
         neighbors=_with_copies(neighbors, image, rows),
+        places=_of_samples(project(embedding, given_label[rows]), image, np.nan),
     )
 
 
@@ -100,8 +102,8 @@ def _scatter(values: NDArray[np.int64], is_there: NDArray[np.bool_]) -> NDArray[
 
 
 def _of_samples(values: NDArray[T], image: NDArray[np.int64], missing: float) -> NDArray[T]:
-    """Return ``(N,)`` what ``(n,)`` values say of each sample's image."""
-    spread = np.full(len(image), missing, values.dtype)
+    """Return ``(N, ...)`` what ``(n, ...)`` values say of each sample's image."""
+    spread = np.full((len(image), *values.shape[1:]), missing, values.dtype)
     is_there = image != MISSING
     spread[is_there] = values[image[is_there]]
     return spread

@@ -40,6 +40,8 @@ class IssueKinds:
         is_issue: For each kind ``(N,)`` bool.
         limits: For each kind the score below which there is an issue.
         neighbors: Of the N samples; no neighbors where a sample cannot be read.
+        places: ``(N, 2)`` float32 where the samples lie on a plane, 0 to 1 along each axis; NaN
+            where a sample cannot be read. ``None`` where nobody looked.
     """
 
     near_duplicate_set: NDArray[np.int64]
@@ -48,3 +50,4 @@ class IssueKinds:
     is_issue: Mapping[str, NDArray[np.bool_]]
     limits: Mapping[str, float]
     neighbors: Neighbors
+    places: NDArray[np.float32] | None = None

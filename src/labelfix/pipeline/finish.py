@@ -163,7 +163,8 @@ def write_run(
             written += NETWORK_NAMES
         if findings.kinds is not None:
             path = folder.path / NEIGHBORS_NAME
-            write_neighbors(findings.kinds.neighbors, samples.sample_id, path)
+            kinds = findings.kinds
+            write_neighbors(kinds.neighbors, samples.sample_id, path, kinds.places)
             written.append(NEIGHBORS_NAME)
         write_report(report, folder.report_path, findings.pred_probs)
     folder.remove_replaced(written)

@@ -25,17 +25,23 @@ ROW_GROUP_SIZE = 65_536
 """Fixed, so that the same rows always make the same bytes."""
 
 
-def write_neighbors(neighbors: Neighbors, sample_id: pa.StringArray, path: Path) -> None:
+def write_neighbors(
+    neighbors: Neighbors,
+    sample_id: pa.StringArray,
+    path: Path,
+    places: NDArray[np.float32] | None = None,
+) -> None:
     """Write one row a sample, in the order of the report.
 
     Columns ``sample_id``; ``neighbors``, a list of rows of the report, counted from 0, nearest
-    first; ``similarities``, a list of their cosines, -1 to 1. The lists are empty where an image
-    could not be read.
+    first; ``similarities``, a list of their cosines, -1 to 1; ``x`` and ``y``, a place on a plane.
+    The lists are empty, and the places null, where an image could not be read.
 
     Args:
         neighbors: Of N samples.
         sample_id: ``(N,)``.
         path: The file, replaced if it is there.
+        places: ``(N, 2)``, NaN where there is none; ``None`` leaves the columns out.
 
     Raises:
         RunError: The disk is full, or the place cannot be written to.
@@ -47,6 +53,11 @@ def write_neighbors(neighbors: Neighbors, sample_id: pa.StringArray, path: Path)
         "similarities": neighbors.similarities[is_there],
     }
     columns = {name: pa.ListArray.from_arrays(ends, values) for name, values in lists.items()}
+    if places is not None:
+        columns |= {
+            name: pa.array(values, mask=np.isnan(values))
+            for name, values in zip(_AXES, places.T, strict=True)
+        }
     with atomic_path(path) as draft:
         pq.write_table(
             pa.table({"sample_id": sample_id, **columns}),
@@ -111,6 +122,37 @@ def read_neighbors(run: Path, sample_id: pa.ChunkedArray) -> NeighborLists | Non
             similar.to_numpy().astype(np.float32),
         )
 
+
+def read_places(run: Path, size: int) -> NDArray[np.float32] | None:
+    """Return ``(N, 2)`` places on a plane, NaN where there is none; ``None`` if a run has none.
+
+    Call `read_neighbors` first, which checks that the file is of the report.
+
+    Args:
+        run: The RUN folder.
+        size: N.
+
+    Raises:
+        ReportError: The file cannot be read.
+    """
+    file = run / NEIGHBORS_NAME
+    if not file.is_file():
+        return None
+    hint = f"audit again, or remove {NEIGHBORS_NAME}"
+    with parquet_faults(ReportError, f"{file} cannot be read", hint):
+        schema = pq.read_schema(file)
+        if any(name not in schema.names for name in _AXES):
+            return None
+        table = pq.read_table(file, columns=list(_AXES), partitioning=None)
+        if table.num_rows != size or any(not pt.is_floating(t) for t in table.schema.types):
+            raise ReportError(f"{file} is damaged: its places are no numbers", hint=hint)
+        columns = (table[name].to_numpy() for name in _AXES)
+        places: NDArray[np.float32] = np.column_stack(list(columns)).astype(np.float32)
+        return places
+
+
+_AXES = ("x", "y")
+"""The columns of places."""
 
 _LISTS = {"neighbors": pt.is_integer, "similarities": pt.is_floating}
 """The columns of lists, and what their values have to be."""

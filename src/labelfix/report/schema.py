@@ -348,7 +348,8 @@ threshold, `settings.issues` in the file's metadata; `--issue-threshold dark=0.2
 
 `RUN/neighbors.parquet` has a row for each row of the report, in the same order: `sample_id`;
 `neighbors`, the rows of the report (from 0) of up to 10 nearest images, nearest first;
-`similarities`, their cosines, -1 to 1. An audit of given probabilities writes no such file.
+`similarities`, their cosines, -1 to 1; `x` and `y`, where the image lies on the map of the page,
+0 to 1, null if it cannot be read. An audit of given probabilities writes no such file.
 
 ## Decisions
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import Browser, until
 from command import labelfix
@@ -24,7 +25,8 @@ def pets(tmp_path_factory) -> PageRun:
     made = make_run(tmp_path_factory.mktemp("page"), hostile=True)
     size = len(made.report)
     near = [[(row + step) % size for step in (1, 24, 48)] for row in range(size)]
-    write_neighbors(made.run, near, [[0.9, 0.8, 0.7]] * size)
+    places = np.random.default_rng(0).random((size, 2))
+    write_neighbors(made.run, near, [[0.9, 0.8, 0.7]] * size, places)
     write_page(made.run, every_issue(made.report), pictures_of(made.images, no_progress))
     return made
 
@@ -188,7 +190,7 @@ def test_it_never_scrolls_sideways(page, width):
 
 def test_one_tab_is_shown_at_a_time_and_the_address_names_it(page):
     keys = [tab.get_attribute("href").rpartition("#")[2] for tab in page.find_all(".tabs a")]
-    assert keys[:4] == ["suspects", "classes", "copies", "near-copies"]
+    assert keys[:5] == ["suspects", "classes", "map", "copies", "near-copies"]
     assert [panel.get_attribute("id") for panel in page.shown(".panel")] == ["suspects"]
     page.find(".tabs a").send_keys("")
     page.press("ARROW_RIGHT")
@@ -241,6 +243,22 @@ def test_arrows_go_through_what_the_filter_leaves(page):
         assert page.find("#large-place").text == f"{number + 1} of {left}"
         page.press("ARROW_RIGHT")
     assert page.find("#large-place").text == f"{left} of {left}"
+
+
+def test_the_map_of_the_samples_shows_one_class_before_the_others(page, pets):
+    open_tab(page, "map")
+    points = page.find_all(".scatter circle")
+    assert len(points) == len(pets.report)
+    ringed = page.find_all(".scatter .ringed")
+    assert len(ringed) == len(find_suspects(ReportView(pets.report)).rows)
+    page.find_all(".color")[1].click()
+    assert len(page.find_all(".scatter circle.k1:not(.dim)")) == 24
+    assert len(page.find_all(".scatter .dim")) == len(points) - 24
+    page.find_all(".color")[1].click()
+    assert page.find_all(".scatter .dim") == []
+    page.run("arguments[0].dispatchEvent(new MouseEvent('click', { bubbles: true }))", ringed[-1])
+    first = page.find(".cards .file code").get_attribute("title")
+    assert large(page) == first  # the most surely wrong one lies on top
 
 
 def save(page: Browser, folder: Path) -> Path:

@@ -36,6 +36,7 @@ from labelfix.report.html.findings import find_findings
 from labelfix.report.html.hero import find_hero
 from labelfix.report.html.page import find_pictures, write_page
 from labelfix.report.html.render import HERE
+from labelfix.report.html.scatter import MOST_POINTS, find_scatter
 from labelfix.report.html.suspects import (
     MAP_CLASSES,
     MOST,
@@ -47,7 +48,7 @@ from labelfix.report.html.suspects import (
 )
 from labelfix.report.html.walls import MOST_TILES, find_walls
 from labelfix.report.io import read_report_table, write_report
-from labelfix.report.neighbors import read_neighbors
+from labelfix.report.neighbors import read_neighbors, read_places
 from labelfix.report.summary import summarize
 from labelfix.report.view import ReportView
 from labelfix.types import DatasetSource
@@ -406,6 +407,51 @@ def test_walls_hold_the_samples_of_their_class_and_fit_the_page(classes, size, s
         assert sum(len(wall.tiles) for wall in walls) == size
 
 
+@settings(max_examples=20)
+@given(st.integers(1, 14), st.integers(1, 5000), st.integers(0, 2**32 - 1))
+def test_the_map_of_the_samples_has_points_of_each_color_and_suspects_on_top(classes, size, seed):
+    rng = np.random.default_rng(seed)
+    flag = (rng.random(size) < 0.3) & (classes > 1)
+    samples = [
+        Sample(f"{row}", code, error, suggested=(code + 1) % classes if is_it else None)
+        for row, (code, error, is_it) in enumerate(
+            zip(
+                rng.integers(0, classes, size).tolist(),
+                rng.random(size).tolist(),
+                flag.tolist(),
+                strict=True,
+            )
+        )
+    ]
+    view = ReportView(report_of(samples, [f"c{code:02}" for code in range(classes)]))
+    places = rng.random((size, 2)).astype(np.float32)
+    places[rng.random(size) < 0.1] = np.nan
+    assert find_scatter(view, None) is None
+    scatter = find_scatter(view, places)
+    if classes > MAP_CLASSES or np.isnan(places).all():
+        assert scatter is None
+        return
+    assert len(scatter.rows) == len(set(scatter.rows.tolist())) <= MOST_POINTS
+    assert np.array_equal(scatter.places, places[scatter.rows])
+    assert scatter.is_suspect.tolist() == sorted(scatter.is_suspect.tolist())
+    assert scatter.is_suspect.tolist() == flag[scatter.rows].tolist()
+    for row, color in zip(scatter.rows.tolist(), scatter.color.tolist(), strict=True):
+        assert scatter.classes[color] in (samples[row].given, None)
+    if len(scatter.rows) < MOST_POINTS:
+        assert scatter.samples == len(scatter.rows) or flag.sum() > MOST_POINTS / 2
+
+
+def test_places_that_are_no_numbers_are_an_error(pets):
+    size = len(pets.report)
+    write_neighbors(pets.run, [[]] * size, [[]] * size)
+    assert read_places(pets.run, size) is None  # of an older run
+    write_neighbors(pets.run, [[]] * size, [[]] * size, np.zeros((size, 2), np.float32))
+    assert read_places(pets.run, size).shape == (size, 2)
+    write_neighbors(pets.run, [[]] * size, [[]] * size, np.full((size, 2), "here"))
+    with pytest.raises(ReportError, match="places"):
+        read_places(pets.run, size)
+
+
 def test_a_near_copy_is_no_exact_copy_and_each_group_is_shown_once(pets):
     size = len(pets.report)
     exact, near = np.full(size, -1), np.full(size, -1)
@@ -527,16 +573,18 @@ def test_ink_can_be_read_on_every_ground():
     pairs = [(ink, ground) for ink in inks for ground in grounds]
     pairs += [("ink", "sunken"), ("on-accent", "accent"), ("muted", "picture-ground")]
     pairs += [("ink", "accent-soft"), ("given", "given-soft"), ("suggested", "suggested-soft")]
+    pairs += [("on-accent", "suggested")]
     pairs += [("warning", "paper"), ("warning", "surface")]
     pairs += [("on-heat-low", f"heat-{level}") for level in (1, 2, 3)]
     pairs += [("on-heat-high", f"heat-{level}") for level in (4, 5)]
     for ink, ground in pairs:
         for first, second in zip(tokens[ink].split(", "), tokens[ground].split(", "), strict=True):
             assert contrast(first, second) >= 4.5, (ink, first, ground, second)
-    for first, second in zip(
-        tokens["control-line"].split(", "), tokens["surface"].split(", "), strict=True
-    ):
-        assert contrast(first, second) >= 3
+    for line in ("control-line", *(f"class-{color}" for color in range(7))):
+        for first, second in zip(
+            tokens[line].split(", "), tokens["surface"].split(", "), strict=True
+        ):
+            assert contrast(first, second) >= 3, line
 
 
 def contrast(first: str, second: str) -> float:

@@ -36,10 +36,11 @@ from labelfix.report.html.render import (
     render,
     wall_side,
 )
+from labelfix.report.html.scatter import Scatter, find_scatter
 from labelfix.report.html.suspects import Card, choose_cards, find_confusion, find_suspects
 from labelfix.report.html.walls import Wall, find_walls
 from labelfix.report.io import read_report_table, report_file
-from labelfix.report.neighbors import read_neighbors
+from labelfix.report.neighbors import read_neighbors, read_places
 from labelfix.report.reopen import find_renderer
 from labelfix.report.run_folder import PAGE_NAME, locked
 from labelfix.report.summary import Summary, summarize
@@ -127,6 +128,7 @@ def _compose(run: Path, view: ReportView, pictures: Renderer) -> Page:
     shown = find_confusion(suspects, len(view.class_names))
     cards = choose_cards(view, suspects, shown, read_neighbors(run, report.table["sample_id"]))
     findings = find_findings(view)
+    scatter = find_scatter(view, read_places(run, len(view)))
     drawn, walls = _draw(view, pictures, cards, findings)
     return Page(
         name=report.run.source.path.name or "data set",
@@ -136,6 +138,8 @@ def _compose(run: Path, view: ReportView, pictures: Renderer) -> Page:
         confusion=shown,
         cards=cards,
         walls=walls,
+        scatter=scatter,
+        scatter_names=() if scatter is None else _point_names(view, scatter),
         classes=_class_rows(view, summary),
         expectation=expect(view),
         reviewed=tally(view),
@@ -170,6 +174,15 @@ def _draw(
         for wall in walls
     )
     return drawn, tuple(wall for wall in seen if wall.tiles)
+
+
+def _point_names(view: ReportView, scatter: Scatter) -> tuple[str, ...]:
+    names = ["sample_id", "given_label", "suggested_label"]
+    return tuple(
+        f"{cells['sample_id']}: {cells['given_label']}"
+        + ("" if cells["suggested_label"] is None else f", perhaps {cells['suggested_label']}")
+        for cells in view.cells(scatter.rows, names)
+    )
 
 
 def _words(

@@ -29,6 +29,7 @@ from labelfix.report.html.charts import (
 )
 from labelfix.report.html.findings import BadFiles, Finding, Unjudged
 from labelfix.report.html.hero import Hero, stacked_bar
+from labelfix.report.html.scatter import Scatter, draw_scatter
 from labelfix.report.html.suspects import MAP_CLASSES, Card, Confusion
 from labelfix.report.html.walls import Wall
 from labelfix.report.summary import ClassSummary, Summary
@@ -82,6 +83,8 @@ class Page:
         confusion: Which classes are confused.
         cards: The suspects that are shown, band by band, most surely wrong first.
         walls: Many samples of each class.
+        scatter: The samples on a plane; ``None`` where they have no places.
+        scatter_names: What is said of each of its points.
         classes: Every class, or the ``MOST_CLASSES`` with the most flags.
         expectation: What a review may expect.
         reviewed: What people have decided.
@@ -104,6 +107,8 @@ class Page:
     confusion: Confusion
     cards: tuple[Card, ...]
     walls: tuple[Wall, ...]
+    scatter: Scatter | None
+    scatter_names: tuple[str, ...]
     classes: tuple[ClassRow, ...]
     expectation: Expectation
     reviewed: Reviewed
@@ -141,6 +146,7 @@ def render(page: Page) -> str:
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
         f"script-src {_digest(head_script)} {_digest(script)}; base-uri 'none'; form-action 'none'"
     )
+    places = {card.row: place for place, card in enumerate(page.cards)}
     return _template().render(
         page=page,
         policy=policy,
@@ -151,7 +157,9 @@ def render(page: Page) -> str:
         tabs=_tabs(page),
         filters=_filters(page),
         later={card.row for card in page.cards[FIRST_CARDS:]},
-        places={card.row: place for place, card in enumerate(page.cards)},
+        places=places,
+        scatter=page.scatter,
+        drawn=_scatter(page, places),
         walled={wall.code for wall in page.walls},
         without_wall=sum(row.figures.samples > 0 for row in page.classes) - len(page.walls),
         are_long=any(len(_name(name)) > 3 for name in page.class_names[:MAP_CLASSES]),
@@ -167,6 +175,12 @@ def render(page: Page) -> str:
         },
         picture=lambda row, side: page.pictures.get(ThumbnailRequest(row, side)),
     )
+
+
+def _scatter(page: Page, places: dict[int, int]) -> Markup:
+    if page.scatter is None:
+        return Markup("")
+    return draw_scatter(page.scatter, tuple(map(_name, page.scatter_names)), places)
 
 
 def _data(page: Page) -> Markup:
@@ -197,6 +211,8 @@ def _tabs(page: Page) -> list[Tab]:
         Tab("suspects", "Suspects", summary.flagged),
         Tab("classes", "Classes", summary.classes),
     ]
+    if page.scatter is not None:
+        tabs.append(Tab("map", "Map", None))
     for key, title in of_findings.items():
         findings = tuple(finding for finding in page.findings if finding.tab == key)
         counts = [f.samples if f.count is None else f.count for f in findings]

@@ -113,6 +113,18 @@
     }
   }
 
+  // The map of the samples: one class before the others.
+  const colors = all(".color");
+  for (const button of colors) {
+    button.addEventListener("click", () => {
+      const isOn = button.getAttribute("aria-pressed") === "true";
+      for (const other of colors) other.setAttribute("aria-pressed", String(other === button && !isOn));
+      for (const point of all(".scatter circle")) {
+        point.classList.toggle("dim", !isOn && !point.classList.contains(`k${button.dataset.color}`));
+      }
+    });
+  }
+
   // Commands: with the folder that the page lies in, and a button to take them along.
   const quoted = (path) => /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
   const folder = location.protocol === "file:"

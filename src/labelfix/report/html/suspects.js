@@ -227,9 +227,8 @@
     act();
   });
   dialog.addEventListener("close", () => {
-    const opener = find("#classes.open [data-card='" + current + "']") ??
-      cards[current].querySelector(".enlarge");
-    opener.focus();
+    const tile = find(`#classes.open button[data-card="${current}"]`);
+    (tile ?? cards[current].querySelector(".enlarge")).focus();
   });
 
   document.addEventListener("click", (event) => {
