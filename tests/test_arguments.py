@@ -37,10 +37,10 @@ ANYTHING = st.one_of(
 )
 AUDIT = [
     "data", "out", "backbone", "weights", "pretrained", "image_size", "device", "tune", "folds",
-    "epochs", "learning_rate", "train_batch_size", "distance", "self_labeling", "seed", "cache",
-    "image_column", "label_column", "id_column", "split_column", "precision", "budget",
-    "issue_threshold", "overwrite", "resume", "half_rate", "decisions", "on_progress",
-    "progress", "test_split", "label_missing", "follow_links", "max_pixels", "value_range",
+    "epochs", "learning_rate", "train_batch_size", "max_weight_change", "self_labeling", "seed",
+    "cache", "image_column", "label_column", "id_column", "split_column", "precision", "budget",
+    "issue_threshold", "overwrite", "resume", "halve_learning_rate", "decisions", "on_progress",
+    "progress", "test_split", "label_missing", "outside_files", "max_pixels", "value_range",
     "config", "time",
 ]  # fmt: skip
 

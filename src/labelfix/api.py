@@ -45,7 +45,7 @@ def audit(
     epochs: int | None = None,
     learning_rate: float | None = None,
     train_batch_size: int | None = None,
-    distance: float | None = None,
+    max_weight_change: float | None = None,
     self_labeling: SelfLabelingRules | None = None,
     seed: int | None = None,
     cache: str | Path | None = None,
@@ -58,7 +58,7 @@ def audit(
     split_column: str | None = None,
     test_split: str | Sequence[str] | None = None,
     label_missing: str | Sequence[str] | None = None,
-    follow_links: bool | None = None,
+    outside_files: bool | None = None,
     max_pixels: int | None = None,
     value_range: tuple[float, float] | None = None,
     precision: float | None = None,
@@ -66,7 +66,7 @@ def audit(
     issue_threshold: Mapping[str, float] | None = None,
     overwrite: bool = False,
     resume: bool = False,
-    half_rate: bool = False,
+    halve_learning_rate: bool = False,
     decisions: str | Path | None = None,
     progress: bool = True,
     on_progress: OnProgress | None = None,
@@ -105,7 +105,7 @@ def audit(
             split_column=split_column,
             test_split=_all_of(test_split),
             label_missing=_all_of(label_missing),
-            follow_links=follow_links,
+            outside_files=outside_files,
         ),
         "images": _given(max_pixels=max_pixels, value_range=value_range),
         "backbone": _given(
@@ -119,8 +119,8 @@ def audit(
         "heads": _given(folds=None if tuned in ("top", "full") else folds),
         "fine_tuning": networks,
         "top": networks,
-        "regularization": _given(distance=distance),
-        "top_regularization": _given(distance=distance),
+        "regularization": _given(distance=max_weight_change),
+        "top_regularization": _given(distance=max_weight_change),
         "flags": flag_changes(precision, budget),
         "issues": _known_kinds(issue_threshold or {}),
         **_given(
@@ -135,14 +135,14 @@ def audit(
         epochs=epochs,
         learning_rate=learning_rate,
         train_batch_size=train_batch_size,
-        distance=distance,
+        max_weight_change=max_weight_change,
         self_labeling=None if self_labeling == "safe" else self_labeling,
     )
     _refuse_unused(whole, list(options))
     how: dict[str, Any] = {
         "overwrite": overwrite,
         "resume": resume,
-        "half_rate": half_rate,
+        "halve_learning_rate": halve_learning_rate,
         "decisions": None if decisions is None else Path(decisions),
     }
 
@@ -211,8 +211,8 @@ def _refuse_unused(config: AuditConfig, options: list[str]) -> None:
             hint=f"train the upper stages of the network with {named('tune', value='top')}, all of "
             f"it with {named('tune', value='full')}, or leave that out",
         )
-    if "distance" in options and not config.backbone.pretrained:
+    if "max_weight_change" in options and not config.backbone.pretrained:
         raise ConfigError(
-            f"random weights are no center to keep a {named('distance')} from",
-            hint=f"leave out {named('distance')} or {named('pretrained', value=False)}",
+            f"random weights are no place to measure {named('max_weight_change')} from",
+            hint=f"leave out {named('max_weight_change')} or {named('pretrained', value=False)}",
         )

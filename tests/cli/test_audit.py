@@ -423,7 +423,7 @@ def test_every_command_and_option_has_help() -> None:
         told = labelfix(command, "--help")
         assert told.returncode == 0
         options = [line for line in told.stdout.splitlines() if line.startswith("  -")]
-        long = ("NAME", "--no-follow-links")  # their help begins in the next line
+        long = ("NAME", "--no-outside-files")  # their help begins in the next line
         assert all(len(line.split("  ")) > 2 or line.endswith(long) for line in options), command
     assert labelfix("-h").stdout.startswith("Usage: labelfix [OPTIONS] COMMAND")
 

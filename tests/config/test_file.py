@@ -116,7 +116,7 @@ def test_the_record_of_a_run_comes_back_as_it_was(
         ("[heads]\nneighbor_share = nan", "neighbor_share is nan, which is not between 0 and 1"),
         ("[scoring]\nlog_temperature_range = [3, 1]", "from 3 to 1 is not a range"),
         ("[scoring]\nhypotheses = 0", "hypotheses is 0, which is not between 1 and 6"),
-        ("[dataset]\nfollow_links = 1", "dataset.follow_links is 1, which is neither true nor"),
+        ("[dataset]\noutside_files = 1", "dataset.outside_files is 1, which is neither true nor"),
         ("[heads", "is not TOML"),
         ("{", "is not JSON"),
         ("{}", "has no settings under config"),

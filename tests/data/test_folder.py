@@ -110,7 +110,7 @@ def test_linked_images_and_class_folders_are_followed_if_asked(tmp_path):
     (root / "cat").mkdir(parents=True)
     (root / "cat" / "a.png").symlink_to(store / "1.png")
     (root / "dog").symlink_to(store)
-    data = open_dataset(root, DatasetConfig(follow_links=True))
+    data = open_dataset(root, DatasetConfig(outside_files=True))
     assert data.sample_id.to_pylist() == ["cat/a.png", "dog/1.png", "dog/2.png", "dog/3.png"]
     assert data.source.follow_links
     assert data.store.read(0) == data.store.read(1)

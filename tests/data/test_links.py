@@ -36,7 +36,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def write_run(data: Path, run: Path, *, follow: bool = False) -> Path:
-    dataset = open_dataset(data, DatasetConfig(follow_links=follow))
+    dataset = open_dataset(data, DatasetConfig(outside_files=follow))
     samples = []
     for row, name in enumerate(dataset.sample_id.to_pylist()):
         reason = None
@@ -84,17 +84,17 @@ def test_links_out_are_rows_with_a_reason(data: Path) -> None:
     assert set(reasons) == {"cat/passwd.png", "cat/hop.png", "cat/more", "dog/loop.png"}
     for name in ("cat/passwd.png", "cat/hop.png", "cat/more"):
         assert "leads out of the data folder" in reasons[name]
-        assert "--follow-links" in reasons[name]
+        assert "--outside-files" in reasons[name]
     assert "symbolic links" in reasons["dog/loop.png"]
     (said,) = dataset.assumptions
     assert said.topic == "files"
     assert said.text.startswith("3 images were not read as they lie outside the data folder")
-    assert "--follow-links" in said.text
+    assert "--outside-files" in said.text
 
 
 def test_links_out_are_read_if_asked(data: Path) -> None:
     make_links(data)
-    dataset = open_dataset(data, DatasetConfig(follow_links=True))
+    dataset = open_dataset(data, DatasetConfig(outside_files=True))
     assert set(reasons_of(dataset)) == {"dog/loop.png"}
     assert "cat/more/passwd" in dataset.sample_id.to_pylist()
     assert dataset.assumptions == ()
@@ -148,8 +148,8 @@ def test_class_folders_that_are_links_are_asked_about(data: Path, tmp_path: Path
     (data / "emu").symlink_to(tmp_path / "store" / "emu")
     with pytest.raises(DatasetError, match=r"1 of the folders.* lead out of it: emu") as caught:
         open_dataset(data, DatasetConfig())
-    assert "--follow-links" in caught.value.hint
-    dataset = open_dataset(data, DatasetConfig(follow_links=True))
+    assert "--outside-files" in caught.value.hint
+    dataset = open_dataset(data, DatasetConfig(outside_files=True))
     assert dataset.class_names == ("cat", "dog", "emu")
 
 
@@ -170,7 +170,7 @@ def test_images_that_are_mostly_links_are_asked_about(data: Path, tmp_path: Path
         (data / "cat" / f"link{number}.png").symlink_to(tmp_path / "outside" / f"{number}.png")
     with pytest.raises(DatasetError, match="9 of the 17 images") as caught:
         open_dataset(data, DatasetConfig())
-    assert "--follow-links" in caught.value.hint
+    assert "--outside-files" in caught.value.hint
 
 
 def test_data_may_itself_be_a_link(data: Path, tmp_path: Path) -> None:

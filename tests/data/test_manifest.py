@@ -371,20 +371,22 @@ class TestBadInput:
         rows = [{"image": "a.png", "label": 0}, {"image": out, "label": 1}]
         data = opened(write_manifest(tmp_path / "data" / f"m.{form}", rows))
         assert repr(out) in data.assumptions[0].text
-        with pytest.raises(UnreadableSample, match=r"leads out of the data folder.*--follow-links"):
+        with pytest.raises(
+            UnreadableSample, match=r"leads out of the data folder.*--outside-files"
+        ):
             data.store.read(1)
         rows += [{"image": str(tmp_path / "secret.png"), "label": 1}, {"image": "../x", "label": 0}]
         fault = fault_of(write_manifest(tmp_path / "data" / f"m.{form}", rows))
         assert "3 of the 4 images" in str(fault)
         assert repr(out) in str(fault)
-        assert "--follow-links" in fault.hint
+        assert "--outside-files" in fault.hint
 
     def test_paths_outside_the_folder_are_read_if_asked(self, tmp_path):
         put(tmp_path, "meta/x.png", "photos/a.png", "photos/b.png")
         rows = [{"image": str(tmp_path / "photos" / "a.png"), "label": 0},
                 {"image": "../photos/b.png", "label": 1}]  # fmt: skip
         path = write_manifest(tmp_path / "meta" / "m.csv", rows)
-        data = open_dataset(path, DatasetConfig(follow_links=True))
+        data = open_dataset(path, DatasetConfig(outside_files=True))
         assert data.store.read(1) == (tmp_path / "photos" / "b.png").read_bytes()
         assert data.store.read(0) == (tmp_path / "photos" / "a.png").read_bytes()
         assert data.assumptions == ()
@@ -398,7 +400,7 @@ class TestBadInput:
             path = write_manifest(tmp_path / "data" / "m.csv", rows)
             with pytest.raises(UnreadableSample, match="leads out of the data folder"):
                 opened(path).store.read(1)
-            data = open_dataset(path, DatasetConfig(follow_links=True))
+            data = open_dataset(path, DatasetConfig(outside_files=True))
             assert data.store.read(1) == (tmp_path / "secret" / "b.png").read_bytes()
 
     def test_no_image_is_there(self, tmp_path):

@@ -198,13 +198,13 @@ def test_without_anything_judged_there_is_no_rate():
 
 
 @pytest.mark.parametrize(
-    ("most", "sure", "passed"),
+    ("most", "upper_bound", "passed"),
     [(0.25, False, True), (0.24, False, False), (0.25, True, False), (0.375, True, True)],
 )
-def test_the_estimate_or_its_upper_end_is_compared(most, sure, passed):
+def test_the_estimate_or_its_upper_end_is_compared(most, upper_bound, passed):
     report = report_of([Sample("a", 0, 0.25), Sample("b", 1, 0.25)])
     view = ReportView(report)
-    result = check_report(view, max_error_rate=most, sure=sure)
+    result = check_report(view, max_error_rate=most, upper_bound=upper_bound)
     assert result.passed == passed
     assert ("within" in result.reason) == passed
 
@@ -340,7 +340,7 @@ def test_check_ends_with_0_or_3_or_says_that_it_could_not(tmp_path):
     assert "2 samples have the issue conflicting-duplicate" in failed.stdout
     assert run("check", tmp_path / "nothing", "--fail-on", "label").exit_code == 1
     assert run("check", tmp_path, "--fail-on", "ugliness").exit_code == 1
-    for wrong in ([], ["--max-error-rate", "2"], ["--sure", "--fail-on", "label"]):
+    for wrong in ([], ["--max-error-rate", "2"], ["--upper-bound", "--fail-on", "label"]):
         assert run("check", tmp_path, *wrong).exit_code == 2
     exported = run("check", tmp_path, "--exported", "--fail-on", "label")
     assert exported.exit_code == FAILED  # it is wrong with .9, too little to be changed

@@ -136,7 +136,7 @@ def test_training_that_diverges_goes_on_at_half_the_learning_rate(
     with pytest.raises(TrainingError, match=what) as first:
         audit(small_data, run, config)
     assert "of network 1 of 2; the last good checkpoint: none" in str(first.value)
-    assert "--resume --half-rate trains network 1 anew" in first.value.hint
+    assert "--resume --halve-learning-rate trains network 1 anew" in first.value.hint
     with pytest.raises(TrainingError) as again:
         audit(small_data, run, config, resume=True)
     assert str(again.value) == str(first.value), "the same settings come to the same end"
@@ -146,12 +146,19 @@ def test_training_that_diverges_goes_on_at_half_the_learning_rate(
         assert halvings < 10
         halvings += 1
         try:
-            audit(small_data, run, config, resume=True, half_rate=True, on_progress=kill_once())
+            audit(
+                small_data,
+                run,
+                config,
+                resume=True,
+                halve_learning_rate=True,
+                on_progress=kill_once(),
+            )
         except Killed:  # what is gone on with keeps its rate
             with contextlib.suppress(TrainingError):
                 audit(small_data, run, config, resume=True)
         except TrainingError as error:
-            assert "--half-rate" in error.hint  # noqa: PT017 - both may happen
+            assert "--halve-learning-rate" in error.hint  # noqa: PT017 - both may happen
     settings = settings_of(run)
     assert halvings > 0
     assert settings["rate_halvings"] == halvings
@@ -163,7 +170,7 @@ def test_training_that_diverges_goes_on_at_half_the_learning_rate(
     assert all(np.isfinite(row["loss"]) for row in log)
     assert max(row["learning_rate"] for row in log if row["fold"] == 1) <= 1.0 / 2**halvings
     with pytest.raises(RunError, match="holds a finished run: there is no training to go on with"):
-        audit(small_data, run, config, resume=True, half_rate=True)
+        audit(small_data, run, config, resume=True, halve_learning_rate=True)
 
 
 def kill_once():
@@ -189,7 +196,7 @@ def test_training_that_diverges_at_once_leaves_nothing_to_go_on_with(
     assert "--learning-rate, such as 2e+05" in raised.value.hint
     assert not run.exists()
     with pytest.raises(RunError, match="holds no run"):
-        audit(small_data, run, config, resume=True, half_rate=True)
+        audit(small_data, run, config, resume=True, halve_learning_rate=True)
     assert not run.exists()
 
 
@@ -197,7 +204,7 @@ def test_half_the_rate_is_of_whole_networks_that_are_gone_on_with(small_data, we
     config = config_of(weights, tmp_path / "cache")
     for asked, resume in ((config, False), (replace(config, tune="head"), True)):
         with pytest.raises(ConfigError, match="whole networks whose training is gone on with"):
-            audit(small_data, tmp_path / "run", asked, resume=resume, half_rate=True)
+            audit(small_data, tmp_path / "run", asked, resume=resume, halve_learning_rate=True)
 
 
 def test_a_start_from_random_weights_holds_nothing_but_the_head(whole, small_data, tmp_path):
@@ -244,7 +251,7 @@ def test_the_options_of_whole_networks_reach_the_training(whole, small_data, wei
         epochs=2,
         learning_rate=1e-3,
         train_batch_size=20,
-        distance=0,
+        max_weight_change=0,
         self_labeling="off",
         cache=whole / "cache",
     )
@@ -263,7 +270,10 @@ def test_the_options_of_whole_networks_reach_the_training(whole, small_data, wei
     ("option", "told"),
     [
         ({"epochs": 5}, "epochs: for networks"),
-        ({"distance": 0.0, "self_labeling": "off"}, "distance, self_labeling: for networks"),
+        (
+            {"max_weight_change": 0.0, "self_labeling": "off"},
+            "max_weight_change, self_labeling: for networks",
+        ),
     ],
 )
 @pytest.mark.parametrize("tune", ["head", "auto"])
@@ -285,8 +295,8 @@ def test_options_of_whole_networks_are_not_silently_left_aside(
         ({"learning_rate": 0.0}, "learning rate 0.0 is not above 0"),
         ({"learning_rate": 1e38}, "learning rate 1e[+]38 is not above 0, or is over 1e[+]36"),
         ({"learning_rate": float("nan")}, "learning rate nan"),
-        ({"distance": -0.1}, "distance of -0.1 is no radius"),
-        ({"distance": 0.1, "pretrained": False}, "no center"),
+        ({"max_weight_change": -0.1}, "distance of -0.1 is no radius"),
+        ({"max_weight_change": 0.1, "pretrained": False}, "random weights are no place"),
         ({"self_labeling": "bold"}, "self_labeling is 'bold'"),
     ],
 )

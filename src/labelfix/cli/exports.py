@@ -142,9 +142,11 @@ def check(
             min=0, max=1, metavar="SHARE", help="Fail if a larger share of the labels is wrong."
         ),
     ] = None,
-    sure: Annotated[
+    upper_bound: Annotated[
         bool,
-        typer.Option("--sure", help="Compare the upper end of the estimate's interval with SHARE."),
+        typer.Option(
+            "--upper-bound", help="Compare the upper end of the estimate's interval with SHARE."
+        ),
     ] = False,
     fail_on: Annotated[
         list[str] | None,
@@ -166,8 +168,8 @@ def check(
             min=0,
             max=1,
             metavar="P",
-            help="With --exported: of an export with this --min-probability.",
-            show_default=str(MIN_PROBABILITY),
+            help="With --exported: of an export with this --min-probability. Default: "
+            f"{MIN_PROBABILITY:g}.",
         ),
     ] = None,
     drop: Annotated[
@@ -194,8 +196,8 @@ def check(
     """
     if max_error_rate is None and not fail_on:
         raise typer.BadParameter("say what to check: --max-error-rate SHARE or --fail-on KIND")
-    if sure and max_error_rate is None:
-        raise typer.BadParameter("--sure has no use without --max-error-rate")
+    if upper_bound and max_error_rate is None:
+        raise typer.BadParameter("--upper-bound has no use without --max-error-rate")
     if not exported and (min_probability is not None or drop):
         raise typer.BadParameter("--min-probability and --drop have no use without --exported")
     from functools import partial
@@ -208,7 +210,7 @@ def check(
     result = check_run(
         run,
         max_error_rate=max_error_rate,
-        sure=sure,
+        upper_bound=upper_bound,
         fail_on=fail_on or [],
         as_exported=as_exported if exported else None,
         outputs=[file for file in (junit, sarif) if file is not None],

@@ -107,7 +107,7 @@ def audit(
     issue_threshold: opt.IssueThresholds = None,
     overwrite: opt.Overwrite = False,
     resume: opt.Resume = False,
-    half_rate: opt.HalfRate = False,
+    halve_learning_rate: opt.HalveLearningRate = False,
     decisions: opt.Decisions = None,
     seed: opt.AuditSeed = None,
     as_json: opt.AsJson = False,
@@ -124,7 +124,7 @@ def audit(
     epochs: opt.Epochs = None,
     learning_rate: opt.LearningRate = None,
     train_batch_size: opt.TrainBatchSize = None,
-    distance: opt.Distance = None,
+    max_weight_change: opt.MaxWeightChange = None,
     self_labeling: opt.SelfLabeling = None,
     cache: opt.Cache = None,
     image_column: opt.ImageColumn = None,
@@ -136,7 +136,7 @@ def audit(
     split_column: opt.SplitColumn = None,
     test_split: opt.TestSplit = None,
     label_missing: opt.LabelMissing = None,
-    follow_links: opt.FollowLinksOut = None,
+    outside_files: opt.OutsideFilesRead = None,
     max_pixels: opt.MaxPixels = None,
     value_range: opt.ValueRange = None,
 ) -> None:
@@ -191,7 +191,7 @@ def audit(
             epochs=epochs,
             learning_rate=learning_rate,
             train_batch_size=train_batch_size,
-            distance=distance,
+            max_weight_change=max_weight_change,
             self_labeling=self_labeling,
             seed=seed,
             cache=cache,
@@ -204,7 +204,7 @@ def audit(
             split_column=split_column,
             test_split=test_split,
             label_missing=label_missing,
-            follow_links=follow_links,
+            outside_files=outside_files,
             max_pixels=max_pixels,
             value_range=opt.range_of(value_range),
             precision=precision,
@@ -212,7 +212,7 @@ def audit(
             issue_threshold=opt.thresholds_of(issue_threshold),
             overwrite=overwrite,
             resume=resume,
-            half_rate=half_rate,
+            halve_learning_rate=halve_learning_rate,
             decisions=decisions,
             on_progress=on_progress,
         )
@@ -327,14 +327,14 @@ def show(
             "--html", help="Write the page RUN/report.html anew, with what was decided since."
         ),
     ] = False,
-    follow_links: opt.FollowLinks = False,
+    outside_files: opt.OutsideFiles = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Show what an audit found: on one screen, or in the tables that are asked for."""
     if html:
         if of_class is not None:
             raise typer.BadParameter("--html and --class exclude each other: the page has a filter")
-        _write_page(run, follow_links=follow_links, as_json=as_json)
+        _write_page(run, outside_files=outside_files, as_json=as_json)
         return
     from labelfix.report.io import read_report_table
 
@@ -343,12 +343,12 @@ def show(
     _tell_report(report, folder, as_json=as_json, of_class=of_class, top=top, pairs=pairs)
 
 
-def _write_page(run: Path, *, follow_links: bool, as_json: bool) -> None:
+def _write_page(run: Path, *, outside_files: bool, as_json: bool) -> None:
     from labelfix.report.html.page import rewrite_page
     from labelfix.utils.progress_bars import shown_progress
 
     with shown_progress(quiet=as_json) as on_progress:
-        page = rewrite_page(run, on_progress, follow_links=follow_links)
+        page = rewrite_page(run, on_progress, follow_links=outside_files)
     if as_json:
         print_json(_places(page.parent))
     else:

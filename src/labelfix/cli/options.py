@@ -49,10 +49,10 @@ Run: TypeAlias = Annotated[
     ),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-FollowLinks: TypeAlias = Annotated[
+OutsideFiles: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--follow-links",
+        "--outside-files",
         help="Show images on the page that links outside DATA lead to, though the audit was not "
         "told to read them.",
     ),
@@ -72,11 +72,11 @@ ValueRange: TypeAlias = Annotated[
         help=option_help("value_range"),
     ),
 ]
-FollowLinksOut: TypeAlias = Annotated[
+OutsideFilesRead: TypeAlias = Annotated[
     bool | None,
     typer.Option(
-        "--follow-links/--no-follow-links",
-        help=option_help("follow_links"),
+        "--outside-files/--no-outside-files",
+        help=option_help("outside_files"),
     ),
 ]
 Quiet: TypeAlias = Annotated[
@@ -138,11 +138,11 @@ Decisions: TypeAlias = Annotated[
         help=option_help("decisions"),
     ),
 ]
-HalfRate: TypeAlias = Annotated[
+HalveLearningRate: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--half-rate",
-        help=option_help("half_rate"),
+        "--halve-learning-rate",
+        help=option_help("halve_learning_rate"),
     ),
 ]
 Backbone: TypeAlias = Annotated[
@@ -218,11 +218,11 @@ TrainBatchSize: TypeAlias = Annotated[
         help=option_help("train_batch_size"),
     ),
 ]
-Distance: TypeAlias = Annotated[
+MaxWeightChange: TypeAlias = Annotated[
     float | None,
     typer.Option(
         metavar="D",
-        help=option_help("distance"),
+        help=option_help("max_weight_change"),
     ),
 ]
 SelfLabeling: TypeAlias = Annotated[

@@ -35,7 +35,7 @@ def review(
             "them: see `labelfix certify`.",
         ),
     ] = None,
-    follow_links: opt.FollowLinks = False,
+    outside_files: opt.OutsideFiles = False,
 ) -> None:
     """Open a page on this machine to decide about the suspects one by one."""
     from labelfix.review.server import open_review, serve
@@ -47,7 +47,7 @@ def review(
             run,
             reviewer=reviewer,
             looks=certify,
-            follow_links=follow_links,
+            follow_links=outside_files,
             on_progress=on_progress,
         )
     counts = opened.session.counts()

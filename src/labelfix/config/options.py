@@ -131,7 +131,7 @@ OPTIONS = {
             text="Continue the run that the folder holds; a finished run is left as it is.",
         ),
         Option(
-            name="half_rate",
+            name="halve_learning_rate",
             group=_RUN,
             type="true or false",
             default="false",
@@ -175,7 +175,7 @@ OPTIONS = {
         Option(name="split_column", group=_READING, setting="dataset.split_column"),
         Option(name="test_split", group=_READING, setting="dataset.test_split", repeats=True),
         Option(name="label_missing", group=_READING, setting="dataset.label_missing", repeats=True),
-        Option(name="follow_links", group=_READING, setting="dataset.follow_links"),
+        Option(name="outside_files", group=_READING, setting="dataset.outside_files"),
         Option(name="max_pixels", group=_READING, setting="images.max_pixels"),
         Option(name="value_range", group=_READING, setting="images.value_range"),
         Option(name="backbone", group=_NETWORK, setting="backbone.name"),
@@ -220,7 +220,7 @@ OPTIONS = {
             name="train_batch_size", group=_TRAINING, setting="fine_tuning.batch_size", needs=_WHOLE
         ),
         Option(
-            name="distance",
+            name="max_weight_change",
             group=_TRAINING,
             type="number",
             default=f"{TopRegularizationConfig().distance:g} for top, "

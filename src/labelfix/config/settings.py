@@ -130,7 +130,7 @@ class DatasetConfig:
             labels are judged, but never trained on nor changed.
         label_missing: A value that means that there is no label, such as unknown. Where
             labels are numbers from 0 on, -1 means so without it; an empty text makes -1 a class.
-        follow_links: Also read images outside of the data that links in it or paths of a manifest
+        outside_files: Also read images outside of the data that links in it or paths of a manifest
             point to; exports copy such images and pages show them.
     """
 
@@ -143,7 +143,7 @@ class DatasetConfig:
     split_column: str | None = None
     test_split: tuple[str, ...] = ()
     label_missing: tuple[str, ...] = ()
-    follow_links: bool = False
+    outside_files: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""

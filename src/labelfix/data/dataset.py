@@ -168,7 +168,7 @@ def _read(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamp
 def _read_folder(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
     """Read a folder for what its files tell that it is, else as a class folder."""
     left_out: list[str] = []
-    follow = config.follow_links
+    follow = config.outside_files
     files, times, links = find_files(path, on_progress, left_out, follow_links=follow)
     text = text_of_paths(files)
     outer = text.filter(pa.array(links.files))

@@ -28,7 +28,7 @@ from labelfix.utils.progress import OnProgress, Progress
 ABSENT = -1
 """The size and time of a file that is not there."""
 
-LED_OUT = "leads out of the data folder; an audit with --follow-links reads it"
+LED_OUT = "leads out of the data folder; an audit with --outside-files reads it"
 """Why an image outside DATA is not read."""
 
 IMAGE_ENDINGS = frozenset({
@@ -256,13 +256,13 @@ def links_not_followed(where: Path, samples: pa.StringArray, count: int) -> tupl
         raise DatasetError(
             f"{outside:,} of the {count:,} images of {where} lie outside its folder, where links "
             f"or paths lead: {some}",
-            hint="are they to be read, and copied by exports? If so, add --follow-links; if not, "
+            hint="are they to be read, and copied by exports? If so, add --outside-files; if not, "
             "copy into the folder what belongs to the data",
         )
     verb = "image was not read as it lies" if outside == 1 else "images were not read as they lie"
     text = (
         f"{outside:,} {verb} outside the data folder, where links or paths lead ({some}); "
-        "--follow-links decides otherwise"
+        "--outside-files decides otherwise"
     )
     return (Assumption("files", text),)
 
@@ -279,7 +279,7 @@ def refuse_outer_shards(root: Path, links: pa.StringArray) -> None:
         raise DatasetError(
             f"{len(outer)} of the files in {root} are links that lead out of it: "
             f"{', '.join(outer[:3])}",
-            hint="are they to be read? If so, add --follow-links; if not, take them out",
+            hint="are they to be read? If so, add --outside-files; if not, take them out",
         )
 
 

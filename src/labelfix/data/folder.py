@@ -336,7 +336,7 @@ def _refuse_outer_class_folders(
         some = ", ".join(os.fsdecode(path) for path in outer[:3])
         raise DatasetError(
             f"{len(outer)} of the folders in {root} are links that lead out of it: {some}",
-            hint="are those images to be read, and copied by exports? If so, add --follow-links; "
+            hint="are those images to be read, and copied by exports? If so, add --outside-files; "
             "if not, take the links out",
         )
 

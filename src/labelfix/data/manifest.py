@@ -1,6 +1,6 @@
 """A manifest: a table of image paths, or of texts, and labels (CSV, TSV, JSON lines or JSON).
 
-Paths are relative to the manifest's folder, and lead out of it only with ``--follow-links``.
+Paths are relative to the manifest's folder, and lead out of it only with ``--outside-files``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -162,7 +162,7 @@ def table_of_text(
         table = _table_of_cells(text, config)
     said = text.assumptions + table.assumptions
     return replace(
-        table, source=source, root=root, assumptions=said, follow_links=config.follow_links
+        table, source=source, root=root, assumptions=said, follow_links=config.outside_files
     )
 
 
@@ -426,7 +426,7 @@ def _table_of_rows(
         label=join_labels(labels, about_label),
         id=pa.concat_arrays(texts["id"]) if texts["id"] else None,
         split=pa.concat_arrays(texts["split"]) if texts["split"] else None,
-        follow_links=config.follow_links,
+        follow_links=config.outside_files,
         assumptions=found.assumptions,
         texts=tuple(pa.concat_arrays(texts[role]) for role in TEXT_ROLES if texts[role]),
     )

@@ -303,7 +303,7 @@ def _read_vectors(
 
 
 def _read_shards(shards: Shards, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
-    source, follow = shards.source, config.follow_links
+    source, follow = shards.source, config.outside_files
     names = [name for name in shards.column_names if name != config.features_column]
     texts = _text_columns(shards, names, config)
     if texts.names:
@@ -401,7 +401,7 @@ def table_of_shards(
         label=_labels(shards, columns.label, on_progress),
         id=shards.text(columns.id) if columns.id else None,
         split=_splits_by_name(shards, config.test_split) if split is None else split,
-        follow_links=config.follow_links,
+        follow_links=config.outside_files,
     )
 
 

@@ -140,7 +140,7 @@ class InnerImages:
         """
         location = self.location(index)
         if self._root is not None and location and not lies_in(self._root, Path(location)):
-            raise UnreadableSample("a link leads out of the data folder; --follow-links shows it")
+            raise UnreadableSample("a link leads out of the data folder; --outside-files shows it")
         return self._images.read(index)
 
 

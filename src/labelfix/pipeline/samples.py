@@ -320,7 +320,7 @@ def audit(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    half_rate: bool = False,
+    halve_learning_rate: bool = False,
     decisions: Path | None = None,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
@@ -332,7 +332,7 @@ def audit(
         config: How to go about it.
         overwrite: Replace a run that is in ``out`` already.
         resume: Go on with an unfinished run of the same data and configuration.
-        half_rate: With ``resume``: from now on at half the learning rate, as training diverged.
+        halve_learning_rate: With ``resume``: from now on at half the rate, as training diverged.
         decisions: A RUN folder, ``out`` itself perhaps, whose reviewed labels are trusted; they
             are copied to ``out``.
         on_progress: Told what is going on.
@@ -340,7 +340,9 @@ def audit(
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
-    _refuse_misfits(config, resume=resume, half_rate=half_rate)  # before anything is read
+    _refuse_misfits(
+        config, resume=resume, halve_learning_rate=halve_learning_rate
+    )  # before anything is read
     _refuse_places(data, out, config.cache)
     if not os.path.exists(data):  # noqa: PTH110 - Path's raises where a name is too long
         open_dataset(data, config.dataset, on_progress)  # says what is wrong with it
@@ -351,7 +353,7 @@ def audit(
         config,
         overwrite=overwrite,
         resume=resume,
-        half_rate=half_rate,
+        halve_learning_rate=halve_learning_rate,
         decisions=decisions,
         on_progress=on_progress,
     )
@@ -365,7 +367,7 @@ def audit_samples(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    half_rate: bool = False,
+    halve_learning_rate: bool = False,
     decisions: Path | None = None,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
@@ -378,14 +380,14 @@ def audit_samples(
         config: How to go about it.
         overwrite: Replace a run that is in ``out`` already.
         resume: Go on with an unfinished run of the same data and configuration.
-        half_rate: With ``resume``: from now on at half the learning rate, as training diverged.
+        halve_learning_rate: With ``resume``: from now on at half the rate, as training diverged.
         decisions: A RUN folder whose reviewed labels are trusted.
         on_progress: Told what is going on.
 
     Raises:
         LabelfixError: Something that the caller can mend: see `labelfix.errors`.
     """
-    _refuse_misfits(config, resume=resume, half_rate=half_rate)
+    _refuse_misfits(config, resume=resume, halve_learning_rate=halve_learning_rate)
     device = choose_device(config.backbone.device)
     if device.index is not None:
         torch.cuda.set_device(device)  # what torch does of itself shall happen there too
@@ -410,8 +412,8 @@ def audit_samples(
         if choice.kept:
             claim[CHOSEN] = dict(choice.kept)
         config = choice.config
-        _refuse_misfits(config, resume=resume, half_rate=half_rate)
-        if resume and not half_rate and folder.is_finished(claim):
+        _refuse_misfits(config, resume=resume, halve_learning_rate=halve_learning_rate)
+        if resume and not halve_learning_rate and folder.is_finished(claim):
             content = content_key(content_of(dataset.store, on_progress))
             folder.refuse_other_images({"content": content})
             if world.is_writer:  # the run may have been cut off just before it did so
@@ -420,7 +422,9 @@ def audit_samples(
             return _result(out, folder.report(), dataset, modality)
         halvings = 0
         if world.is_writer:
-            halvings = folder.claim(claim, overwrite=overwrite, resume=resume, half_rate=half_rate)
+            halvings = folder.claim(
+                claim, overwrite=overwrite, resume=resume, halve_learning_rate=halve_learning_rate
+            )
             if overwrite:
                 _checkpoints(folder, claim).remove()  # of a run that nobody will go on with
         on_images = folder.settle_images if world.is_writer else _no_matter
@@ -461,13 +465,13 @@ def _no_matter(images: Mapping[str, str]) -> None:
     """Leave it to the process that writes to compare the images."""
 
 
-def _refuse_misfits(config: AuditConfig, *, resume: bool, half_rate: bool) -> None:
+def _refuse_misfits(config: AuditConfig, *, resume: bool, halve_learning_rate: bool) -> None:
     """Refuse what cannot go together, before anything is read."""
     is_full = trains_whole_network(config)
-    if half_rate and not (resume and (is_full or is_left_open(config))):
+    if halve_learning_rate and not (resume and (is_full or is_left_open(config))):
         raise ConfigError(
             "half the learning rate is for whole networks whose training is gone on with",
-            hint="use --half-rate together with --resume and --tune full",
+            hint="use --halve-learning-rate together with --resume and --tune full",
         )
     processes = World.from_environment().size
     device = choose_device(config.backbone.device)

@@ -92,7 +92,7 @@ def check_run(
     run: Path,
     *,
     max_error_rate: float | None,
-    sure: bool,
+    upper_bound: bool,
     fail_on: Sequence[str],
     as_exported: Callable[[ReportView], ReportView] | None = None,
     outputs: Sequence[Path] = (),
@@ -102,7 +102,7 @@ def check_run(
     Args:
         run: A RUN folder, or its report.
         max_error_rate: As for `check_report`.
-        sure: Likewise.
+        upper_bound: Likewise.
         fail_on: Likewise.
         as_exported: Returns the report of what an export gives; ``None`` checks the given labels.
         outputs: Where the result will be written: not over or into what is read.
@@ -120,14 +120,16 @@ def check_run(
     view = ReportView(report, read_decisions(run))
     if as_exported is not None:
         view = as_exported(view)
-    return check_report(view, max_error_rate=max_error_rate, sure=sure, fail_on=fail_on)
+    return check_report(
+        view, max_error_rate=max_error_rate, upper_bound=upper_bound, fail_on=fail_on
+    )
 
 
 def check_report(
     view: ReportView,
     *,
     max_error_rate: float | None = None,
-    sure: bool = False,
+    upper_bound: bool = False,
     fail_on: Sequence[str] = (),
 ) -> CheckResult:
     """Check the labels of a data set *as they were given*.
@@ -135,7 +137,7 @@ def check_report(
     Args:
         view: N rows, and what people decided on them. A label that somebody kept is no label issue.
         max_error_rate: The highest share of wrong labels that passes, 0 to 1; see `error_rate`.
-        sure: Compare the upper end of the interval, instead of the estimate.
+        upper_bound: Compare the upper end of the interval, instead of the estimate.
         fail_on: Kinds of issue that must not be there at all: ``label``,
             ``conflicting-duplicates`` and so on, for each ``is_<kind>_issue`` of the report, and
             ``leakage``.
@@ -152,7 +154,7 @@ def check_report(
     rate = None if max_error_rate is None else error_rate(view)
     checks = [_check_kind(view, kind) for kind in dict.fromkeys(fail_on)]
     if rate is not None and max_error_rate is not None:
-        checks.insert(0, _check_rate(rate, max_error_rate, sure=sure))
+        checks.insert(0, _check_rate(rate, max_error_rate, upper_bound=upper_bound))
     return CheckResult(tuple(checks), rate)
 
 
@@ -204,14 +206,14 @@ def expected_errors(view: ReportView, is_open: NDArray[np.bool_], share: float) 
     return min(many, float(probability[is_open].sum()) * share / mean)
 
 
-def _check_rate(rate: ErrorRate, most: float, *, sure: bool) -> Check:
-    compared = rate.high if sure else rate.estimate
+def _check_rate(rate: ErrorRate, most: float, *, upper_bound: bool) -> Check:
+    compared = rate.high if upper_bound else rate.estimate
     passed = compared <= most
     between = f"{percent(rate.low, 2)} to {percent(rate.high, 2)} with a probability of 90 %"
     known = f"{rate.decided:,} of {rate.samples:,} decided by people" if rate.decided else ""
     notes = "; ".join(filter(None, [between, known]))
     what = f"{percent(rate.estimate, 2)} of the labels are wrong by the estimate ({notes})"
-    which = "the upper end is" if sure else "that is"
+    which = "the upper end is" if upper_bound else "that is"
     action = (
         f"{which} within {percent(most, 2)}" if passed else f"{which} more than {percent(most, 2)}"
     )

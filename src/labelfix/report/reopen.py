@@ -35,7 +35,7 @@ def config_of(report: Report) -> DatasetConfig:
         features=None if features is None else Path(features),
         test_split=tuple(settings.get("test_splits", ())),
         label_missing=tuple(settings.get("label_missing", ())),
-        follow_links=report.run.source.follow_links,
+        outside_files=report.run.source.follow_links,
     )
 
 

@@ -262,7 +262,7 @@ class RunFolder:
         *,
         overwrite: bool = False,
         resume: bool = False,
-        half_rate: bool = False,
+        halve_learning_rate: bool = False,
     ) -> int:
         """Make the folder ready for a run; return how often its learning rate was halved so far.
 
@@ -270,7 +270,7 @@ class RunFolder:
             claim: The configuration and the data of the run, as JSON values.
             overwrite: Whether another run in it may be replaced.
             resume: Whether to go on with the run in it, if it is the same.
-            half_rate: Whether to halve the learning rate of that run, once more.
+            halve_learning_rate: Whether to halve the learning rate of that run, once more.
 
         Raises:
             RunError: The folder holds something else, or another run, or cannot be written to.
@@ -284,7 +284,7 @@ class RunFolder:
             images = {IMAGES: held[IMAGES]} if isinstance(held.get(IMAGES), dict) else {}
         elif not overwrite:
             self._refuse_run()
-        if half_rate:
+        if halve_learning_rate:
             self._refuse_to_halve_nothing(is_there=held is not None)
             halvings += 1
         make_folder(self.path)
@@ -412,7 +412,7 @@ class RunFolder:
         state = "a finished run" if is_there else "no run"
         raise RunError(
             f"{self.path} holds {state}: there is no training to go on with at half the rate",
-            hint="leave out --half-rate; a new run takes --learning-rate",
+            hint="leave out --halve-learning-rate; a new run takes --learning-rate",
         )
 
     def _refuse_other_run(self, held: Any, claim: Mapping[str, Any]) -> None:

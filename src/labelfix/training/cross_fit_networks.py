@@ -470,8 +470,8 @@ class _Fitting:
             then = f"trains network {self.fold + 1} anew"
         return TrainingError(
             f"{message}; the last good checkpoint: {good}",
-            hint=f"--resume --half-rate {then} at half the learning rate; --resume alone would "
-            "come to the same end",
+            hint=f"--resume --halve-learning-rate {then} at half of it; --resume alone would come "
+            "to the same end",
         )
 
     def _on_step(self, tuning: FineTuning) -> Callable[[int, float, float], None]:

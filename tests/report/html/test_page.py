@@ -229,7 +229,7 @@ def test_a_file_outside_the_data_is_drawn_only_where_links_may_lead_out(tmp_path
     audited = open_dataset(made.data, DatasetConfig())  # told to follow no link out of the data
     run = replace(made.report.run, fingerprint=audited.fingerprint)
     write_report(replace(made.report, run=run), made.run / "report.parquet")
-    for options, drawn in (((), 0), (("--follow-links",), 1)):
+    for options, drawn in (((), 0), (("--outside-files",), 1)):
         assert labelfix("show", made.run, "--html", *options).returncode == 0
         alts = [image["alt"] for image in read_page(made.run).of("img")]
         assert sum(alt.startswith("Sample cat/23") for alt in alts) == drawn
