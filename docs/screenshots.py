@@ -21,7 +21,7 @@ from labelfix.utils.files import atomic_path
 
 IMAGES = Path(__file__).parent / "images"
 SHOTS = {"report.png": "light", "report-dark.png": "dark"}
-WIDTH, HEIGHT = 1440, 1180
+WIDTH, HEIGHT = 1440, 1060
 ARGUMENTS = (
     "--headless=new",
     "--no-sandbox",
