@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from labelfix.cli.console import print_json, stdout_console
-from labelfix.cli.options import WhereItRuns, path_of
+from labelfix.cli.options import Run, WhereItRuns, path_of
 from labelfix.config import EMBEDDED_BACKBONE, BackboneConfig
 from labelfix.errors import BenchmarkError, LabelfixError
 from labelfix.utils.text import plain
@@ -267,6 +267,41 @@ def inject(
         print_injected(stdout_console(), results_so_far.held)
         _tell_left_out(results_so_far)
     _end(results_so_far, quiet=True)
+
+
+@benchmark.command()
+def value(
+    run: Run,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPLIT", help="The split to test on. Left out: those called test, val ..."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How often everything is trained. Default: 3.")
+    ] = 3,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train on the given and on the cleaned labels of a RUN, and say whether cleaning pays.
+
+    Heads are trained on the features of the audit and tested on a split that is never cleaned; test
+    labels are taken as given.
+    """
+    from labelfix.benchmark.value import value_of
+    from labelfix.cli.benchmark_tables import print_value
+    from labelfix.utils.progress import no_progress
+    from labelfix.utils.progress_bars import shown_progress
+
+    with shown_progress() as on_progress:
+        found = value_of(
+            run, test=test, seeds=seeds, on_progress=no_progress if quiet else on_progress
+        )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_value(stdout_console(), found)
 
 
 @benchmark.command()

@@ -13,6 +13,7 @@ from labelfix.benchmark.methods.registry import METHODS, REFERENCE, is_installed
 from labelfix.benchmark.rows import BenchmarkRow
 from labelfix.benchmark.tables import format_figure
 from labelfix.benchmark.tasks import PLANTED, REAL_TASKS, SAMPLE_DATA, SampleData
+from labelfix.benchmark.value import Value
 from labelfix.cli.console import cell, make_table, print_heading
 from labelfix.utils.text import plain
 
@@ -71,6 +72,49 @@ def print_list(console: Console, data: Path | None, sets: Sequence[str]) -> None
     console.print(table)
     versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
     console.print(Text(f"  {versions}", style="dim"), soft_wrap=True)
+
+
+def print_value(console: Console, found: Value) -> None:
+    """Print what cleaning is worth, and one sentence on it."""
+    splits = ", ".join(map(plain, found.test)) or "the test rows"
+    print_heading(console, f"Tested on {found.tested:,} samples of {splits}")
+    table = _figures("trained on", "samples", "changed", "accuracy", "gain", "90 % interval")
+    for way in found.ways:
+        low, high = way.gain_interval
+        is_first = way is found.ways[0]
+        _add(
+            table, way.name, f"{way.trained:,}", f"{way.changed:,}", f"{way.accuracy:.4f}",
+            "" if is_first else f"{way.gain:+.4f}",
+            "" if is_first else f"{low:+.4f} to {high:+.4f}",
+        )  # fmt: skip
+    console.print(table)
+    for line in value_lines(found):
+        console.print(Text(line), soft_wrap=True)
+
+
+def value_lines(found: Value) -> list[str]:
+    """Return what the figures come to, a sentence each."""
+    others = found.ways[1:]
+    best = max(others, key=lambda way: way.gain)
+    gains = [way for way in others if way.is_measurable and way.gain > 0]
+    losses = [way for way in others if way.is_measurable and way.gain < 0]
+    if gains:
+        lines = [f"cleaning pays: {best.name}, {best.gain:+.4f} of accuracy"]
+    else:
+        lines = ["no measurable gain on these test samples"]
+    if losses:
+        lines += [f"worse than the given labels: {', '.join(way.name for way in losses)}"]
+    if found.test_suspects:
+        lines += [
+            f"{found.test_suspects:,} of the {found.tested:,} test labels look wrong themselves: "
+            "a gain may be hidden by them"
+        ]
+    if found.copies_left_out:
+        many = found.copies_left_out
+        samples = "1 sample" if many == 1 else f"{many:,} samples"
+        were = "was" if many == 1 else "were"
+        lines += [f"{samples} with a copy in the test {were} not trained on"]
+    return lines
 
 
 def print_rows(console: Console, rows: Sequence[BenchmarkRow]) -> None:

@@ -40,7 +40,11 @@ def config_of(report: Report) -> DatasetConfig:
 
 
 def open_audited(
-    report: Report, on_progress: OnProgress = no_progress, *, instead: str = ""
+    report: Report,
+    on_progress: OnProgress = no_progress,
+    *,
+    instead: str = "",
+    as_shown: bool = True,
 ) -> LabeledDataset | None:
     """Open the data set of a report, ``None`` if it is on given probabilities.
 
@@ -48,6 +52,7 @@ def open_audited(
         report: Whose images are asked for.
         on_progress: Told what is going on.
         instead: What else the user may do, the end of a hint.
+        as_shown: Whether the pictures or texts beside embeddings are opened, not the embeddings.
 
     Raises:
         DatasetError: The data set is gone, or its images are not those that were audited.
@@ -76,7 +81,7 @@ def open_audited(
             "report",
             hint=f"audit it again{instead}",
         )
-    return replace(dataset, store=samples_shown(dataset.store))
+    return replace(dataset, store=samples_shown(dataset.store)) if as_shown else dataset
 
 
 def find_renderer(

@@ -112,13 +112,26 @@ def accuracies(
         values: ``(T, D)`` features.
         label: ``(T,)`` codes.
     """
+    is_right = predictions(heads, targets, values) == label[:, None]
+    return [float(count) / len(label) for count in is_right.sum(axis=0)]
+
+
+def predictions(
+    heads: LinearHeads, targets: HeadTargets, values: NDArray[np.float16]
+) -> NDArray[np.int64]:
+    """Return ``(T, M)`` the class that each of M heads gives other samples.
+
+    Args:
+        heads: M, trained on ``targets``.
+        targets: For the scale of the features.
+        values: ``(T, D)`` features.
+    """
     scaled = targets.scaled()
     features = ScaledFeatures(values, scaled.mean, scaled.scale, scaled.device)
-    right = torch.zeros(len(heads.weight), dtype=torch.int64)
-    for part, probs in head_probabilities(heads, features, np.arange(len(label))):
-        true = torch.from_numpy(label[part])[:, None]
-        right += (probs.argmax(dim=2).cpu() == true).sum(dim=0)
-    return [float(count) / len(label) for count in right]
+    predicted = np.empty((len(values), len(heads.weight)), np.int64)
+    for part, probs in head_probabilities(heads, features, np.arange(len(values))):
+        predicted[part] = probs.argmax(dim=2).cpu().numpy()
+    return predicted
 
 
 def _fit(
