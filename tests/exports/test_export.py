@@ -16,7 +16,8 @@ from small_report import CLASS_NAMES, Sample, dataset_of, report_of, samples_of
 
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
-from labelfix.errors import ConfigError, DatasetError, ReportError, RunError
+from labelfix.data.decisions import Decision, DecisionLog
+from labelfix.errors import ConfigError, DatasetError, DecisionsError, ReportError, RunError
 from labelfix.exports.export import export
 from labelfix.exports.folder import safe_name
 from labelfix.exports.plan import ExportPlan, plan_export
@@ -177,6 +178,23 @@ def test_a_manifest_needs_no_images(tmp_path):
 
 
 # Class folders
+
+
+def test_a_file_of_decisions_is_added_to_those_on_the_run(tmp_path):
+    run, file = run_of(tmp_path), tmp_path / "decisions (1).jsonl"
+    with pytest.raises(DecisionsError, match="no file of decisions"):
+        export(run, tmp_path / "a.csv", decisions=file)
+    DecisionLog(file).append([Decision("elsewhere", "keep")])
+    with pytest.raises(DecisionsError, match="is on a sample of"):
+        export(run, tmp_path / "a.csv", decisions=file)
+    DecisionLog(file).append([Decision("clean", "relabel", "dog")])
+    export(run, tmp_path / "a.csv", decisions=file)
+    assert manifest(tmp_path / "a.csv")["label"]["clean"] == "dog"
+    with pytest.raises(ConfigError, match="decisions"):
+        export(run, file, format="jsonl", decisions=file, overwrite=True)
+    DecisionLog(file).append([Decision("clean", "relabel", "ox")])
+    with pytest.raises(DecisionsError, match="no class of the report"):
+        export(run, tmp_path / "b.csv", decisions=file)
 
 
 def test_a_class_folder_without_issues_comes_back_file_for_file(tmp_path):

@@ -143,8 +143,9 @@ OPTIONS = {
             name="decisions",
             group=_RUN,
             type="path",
-            text="A run whose suspects were reviewed, perhaps the one that is replaced: the "
-            "decisions count as right, in training and in the scores. They are copied to {out}.",
+            text="A run whose suspects were reviewed, perhaps the one that is replaced, or the "
+            "decisions.jsonl that its page has saved: the decisions count as right, in training "
+            "and in the scores. They are copied to {out}.",
         ),
         Option(
             name="force",

@@ -169,7 +169,10 @@ def export(
         _refuse_image_form(view, chosen)
     _refuse_link(report, chosen, link=link)
     places = [to, _config_beside(to)] if chosen == "label-studio" else [to]
-    refuse_overwriting_inputs(places, [*_inputs(report), report_file(run), decisions_file(run)])
+    inputs = [*_inputs(report), report_file(run), decisions_file(run)]
+    if decisions is not None:
+        inputs.append(Path(decisions))
+    refuse_overwriting_inputs(places, inputs)
     is_folder = _is_folder(report, chosen)
     for place in places:
         if is_folder:

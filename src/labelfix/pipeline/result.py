@@ -117,6 +117,7 @@ class AuditResult:
         link: bool = False,
         format: "ExportFormat | None" = None,
         overwrite: bool = False,
+        decisions: str | Path | None = None,
     ) -> "ExportResult":
         """Write the data set with better labels; the arguments are those of `labelfix.export`."""
         from labelfix.exports.export import export
@@ -129,6 +130,7 @@ class AuditResult:
             link=link,
             format=format,
             overwrite=overwrite,
+            decisions=decisions,
         )
 
     @checks_arguments

@@ -308,6 +308,8 @@ def test_ticks_become_decisions_that_the_export_takes(browser, pets, tmp_path):
     assert all(name in text for name in changed if '"' not in name)
     browser.find("#untick").click()
     assert browser.find_all(".card [data-tick][aria-pressed=true]") == []
+    browser.find("#untick").click()  # it takes the clearing back
+    assert len(browser.find_all(".card [data-tick][aria-pressed=true]")) == band
     assert browser.console() == []
 
 

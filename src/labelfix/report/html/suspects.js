@@ -109,7 +109,7 @@
       return new Map();  // nothing is kept here, or it cannot be read
     }
   };
-  let ticks = read(), isKept = true;
+  let ticks = read(), cleared = null, isKept = true;
   const keep = () => {
     try {
       localStorage.setItem(key, JSON.stringify(Object.fromEntries(ticks)));
@@ -129,7 +129,9 @@
       : `${count(accepted, "accepted")}, ${count(ticks.size - accepted, "kept")}, ` +
         `${count(cards.length - ticks.size, "left")}.` +
         (isKept ? "" : " This browser keeps nothing: download before you leave.");
-    find("#download").disabled = find("#untick").disabled = !ticks.size;
+    find("#download").disabled = !ticks.size;
+    find("#untick").disabled = !ticks.size && !cleared;
+    find("#untick").textContent = cleared ? "Undo" : "Clear ticks";
     find("#then").hidden = !ticks.size;
     find("#tray").classList.toggle("some", ticks.size > 0);
   };
@@ -142,6 +144,7 @@
   };
   const tick = (places, choice, isToggle) => {
     const at = new Date().toISOString();
+    cleared = null;
     for (const place of places) {
       const name = data.samples[place];
       if (isToggle && ticks.get(name)?.choice === choice) ticks.delete(name);
@@ -167,10 +170,11 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   });
   find("#untick").addEventListener("click", () => {
-    ticks = new Map();
+    const restored = cleared;
+    cleared = restored ? null : ticks;
+    ticks = restored ?? new Map();
     keep();
     tell();
-    find("#suspects").querySelector(".enlarge").focus();
   });
   addEventListener("storage", (event) => {
     if (event.key !== key) return;
