@@ -1,9 +1,9 @@
 """Take the pictures of the review page: ``python docs/review_picture.py RUN [--to DIR]``.
 
 RUN is the folder of a finished audit; it is copied, and decisions are made in the copy. Writes
-``review.png``, ``review-grid.png`` and ``review-finish.png`` into ``docs/images``. Needs Chromium
-and its chromedriver. The pictures in this repository are of the demo data, which may be shown to
-everybody:
+``review.png``, ``review-grid.png``, ``review-copies.png`` and ``review-finish.png`` into
+``docs/images``. Needs Chromium and its chromedriver. The pictures in this repository
+are of the demo data, which may be shown to everybody:
 
     labelfix demo demo-data
     labelfix audit demo-data/data --out demo-run
@@ -55,6 +55,8 @@ def take(address: str, profile: str) -> dict[str, bytes]:
         shots = {}
         press(browser, "g", "k", Keys.ARROW_DOWN, "d", "k")
         shots["review-grid.png"] = shot(browser)
+        press(browser, Keys.ESCAPE, "p")
+        shots["review-copies.png"] = shot(browser)
         press(browser, Keys.ESCAPE)
         time.sleep(1)
         for number in range(DECISIONS):

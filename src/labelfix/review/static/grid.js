@@ -262,12 +262,20 @@ function leaveGrid() {
 
 const GRID_KEYS = {
   s: acceptTile, k: () => setTile({ action: "keep" }), d: () => setTile({ action: "drop" }), u: () => setTile({ action: "unsure" }),
+  c: chooseForTile, "/": chooseForTile,
   " ": cycleTile, a: acceptAll, Enter: applyGrid, z: undoGrid, Backspace: undoGrid,
   ArrowLeft: () => goToTile(grid.here - 1), ArrowRight: () => goToTile(grid.here + 1),
   ArrowUp: () => goToRow(-1), ArrowDown: () => goToRow(1), Home: () => goToTile(0), End: () => goToTile(TILES),
-  e: () => zoom(grid.items[grid.here]), Escape: leaveGrid, g: leaveGrid, p: () => { openGroups().catch(alarm); },
+  e: () => zoom(grid.items[grid.here]), Escape: leaveGrid, g: leaveGrid, p: () => KEYS.p(),
   f: () => { openFinish("").catch(alarm); }, "?": () => at("help-dialog").showModal(),
 };
+
+function chooseForTile() {
+  const item = grid.items[grid.here];
+  if (!item) return;
+  const likely = [item.suggested, ...item.top.map(([code]) => code)].filter((code) => code >= 0);
+  openClasses(likely, (code) => setTile(chosen(item, code)));
+}
 
 function goToRow(step) {
   const place = grid.here + step * columns();

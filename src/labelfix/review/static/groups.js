@@ -31,6 +31,12 @@ async function openGroups(which = at("groups-which").value || "all", row = null)
   showGroup();
 }
 
+// The row of a sample that has copies: its set is shown first.
+function rowWithCopies(item) {
+  const isShown = ["single", "grid"].includes(document.body.dataset.mode);
+  return isShown && item?.issues.some((kind) => kind.endsWith("duplicate")) ? item.row : null;
+}
+
 function groupsQuery(after) {
   const query = new URLSearchParams({
     which: at("groups-which").value, state: at("state").value, limit: SETS, after, tab: TAB,

@@ -564,7 +564,7 @@ const KEYS = {
   ArrowLeft: () => move(-1), ArrowRight: () => move(1),
   " ": () => zoom(state.items[state.here]),
   g: () => { openGrid().catch(alarm); },
-  p: () => { openGroups().catch(alarm); },
+  p: () => { openGroups(undefined, rowWithCopies(itemHere()[0])).catch(alarm); },
   f: () => { openFinish("").catch(alarm); },
   "?": () => at("help-dialog").showModal(),
 };
