@@ -249,8 +249,8 @@ OPTIONS = {
             repeats=True,
             text="Report samples whose score is below this threshold, for one kind of issue: "
             "near_duplicate, outlier; of images dark, bright, blurry, odd_size; of texts "
-            "too_short, too_long, broken_encoding, other_script, other_language. 0 reports none; "
-            "the other kinds keep their thresholds.",
+            "too_short, too_long, broken_encoding, other_script, other_language, boilerplate. 0 "
+            "reports none; the other kinds keep their thresholds.",
         ),
     )
 }

@@ -700,6 +700,8 @@ class IssueConfig:
         broken_encoding: Of texts: 1 / (1 + the number of broken characters).
         other_script: Of texts: the share of the letters in a script that is usual in the data.
         other_language: Of texts: 1 - the probability of a language that is rare in the data.
+        boilerplate: Of texts: 0.5 is a phrase of 8 words, at the start or the end, that one in 100
+            of the other texts has, and at least 5.
     """
 
     near_duplicate: float = 0.2
@@ -713,6 +715,7 @@ class IssueConfig:
     broken_encoding: float = 0.6
     other_script: float = 0.5
     other_language: float = 0.2
+    boilerplate: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""

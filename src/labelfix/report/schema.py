@@ -346,6 +346,12 @@ refuses a report with a newer version than its own. A new column does not raise 
 An image has an issue of a kind (outlier, dark, bright, blurry, odd size) if its score is below a
 threshold, `settings.issues` in the file's metadata; `--issue-threshold dark=0.2` changes one.
 
+A report on texts has these in place of dark, bright, blurry and odd size:
+
+| column | type | null | meaning |
+|---|---|---|---|
+{of_texts}
+
 `RUN/neighbors.parquet` has a row for each row of the report, in the same order: `sample_id`;
 `neighbors`, the rows of the report (from 0) of up to 10 nearest images, nearest first;
 `similarities`, their cosines, -1 to 1; `x` and `y`, where the image lies on the map of the page,
@@ -394,8 +400,10 @@ class_names = json.loads(metadata[b"{classes_key}"])
 
 def schema_page() -> str:
     """Return docs/report.md: the columns and the file metadata, as Markdown."""
+    names = {column.name for column in COLUMNS}
     return _PAGE.format(
         rows=_lines(COLUMNS),
+        of_texts=_lines([one for one in columns_known("text") if one.name not in names]),
         decisions=_lines(DECISION_COLUMNS),
         version=SCHEMA_VERSION,
         version_key=VERSION_KEY.decode(),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from labelfix.errors import UnreadableSample
 from labelfix.modalities.text.checks import (
     TEXT_CHECKS,
+    boilerplate_score,
     broken_encoding_score,
     other_language_score,
     other_script_score,
@@ -67,7 +68,7 @@ def test_statistics_of_some_rows_are_those_of_their_texts():
     texts = [USUAL, "Совсем другой текст", None, "short", USUAL + "!"]
     some = text_statistics(texts).of(np.array([4, 1]))
     alone = text_statistics([texts[4], texts[1]])
-    for name in ("length", "broken", "scripts", "starts", "hashes"):
+    for name in ("length", "broken", "scripts", "starts", "hashes", "phrases"):
         assert np.array_equal(getattr(some, name), getattr(alone, name)), name
 
 
@@ -146,3 +147,51 @@ def test_no_texts_at_all_have_no_scores():
 def test_another_currency_makes_another_text():
     statistics = text_statistics(["Why is there a $1 charge?", "Why is there a €1 charge?"])
     assert shingle_similarity(statistics, np.array([0]), np.array([1]))[0] < 0.8
+
+
+WORDS = (
+    "the a my your card phone chair ticket lamp coat bike radio watch book table was is lost found "
+    "wants sells bought needs likes broke with from under near again never soon today red old new"
+)
+FOOTER = "Please consider the environment before you print this message."
+
+
+def ordinary(count):
+    """Return sentences of 16 words drawn at random, of which none begins as another does."""
+    words = np.random.default_rng(3).choice(WORDS.split(), (count, 16))
+    return [" ".join(row) for row in words]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda text, _: f"{text} {FOOTER}",
+        lambda text, _: f"{text}\n--\n{FOOTER.upper()}",
+        lambda text, row: f"{text} {FOOTER} (Ticket {row})",
+        lambda text, row: f"Dear client {row}, thank you for your message of last week. {text}",
+    ],
+)
+def test_what_a_template_adds_is_found(made):
+    texts = ordinary(400)
+    planted = list(range(0, 400, 20))
+    for row in planted:
+        texts[row] = made(texts[row], row)
+    scores = boilerplate_score(text_statistics(texts))
+    assert np.flatnonzero(scores < 0.5).tolist() == planted
+    assert (scores[1:20] == 1).all()
+
+
+def test_what_few_texts_share_is_no_boilerplate():
+    texts = ordinary(100)
+    texts[:6] = [f"{text} {FOOTER}" for text in texts[:6]]
+    scores = boilerplate_score(text_statistics(texts))
+    assert scores[:6].tolist() == [0.5] * 6
+    one_more = boilerplate_score(text_statistics([*texts, texts[0], "short", "", None]))
+    assert one_more[[0, -4]] == pytest.approx(0.4)
+    assert one_more[6:-4].tolist() == [1] * 94
+    assert one_more[-3:].tolist() == [1] * 3
+
+
+def test_texts_of_few_words_have_no_phrases():
+    texts = ["how do I get my card"] * 50 + ["日本語の文"] * 50
+    assert (boilerplate_score(text_statistics(texts)) == 1).all()

@@ -1,4 +1,4 @@
-"""The checks of texts: length, broken encoding, another script or language.
+"""The checks of texts: length, broken encoding, another script or language, boilerplate.
 
 Letters: N rows. Scores are in [0, 1], and low is bad.
 """
@@ -20,6 +20,12 @@ LEAST_ALLOWED = 2.0
 
 USUAL_SHARE = 0.05
 """A script or a language in which so many of the texts are written is usual."""
+
+MANY_SHARE = 0.01
+"""A phrase at an end of a text is boilerplate if a larger share of the other texts has it ..."""
+
+MANY = 5
+"""... and more than so many."""
 
 Scores: TypeAlias = NDArray[np.float32]
 
@@ -55,6 +61,16 @@ def other_language_score(texts: TextStatistics) -> Scores:
     counts = np.bincount(place[is_known], minlength=len(names))
     is_usual = counts[place] >= USUAL_SHARE * is_known.sum()
     score: Scores = np.where(is_usual | ~is_known, 1, 1 - texts.language_probability)
+    return score.clip(0, 1).astype(np.float32)
+
+
+def boilerplate_score(texts: TextStatistics) -> Scores:
+    """Return ``(N,)`` 1 for phrases that no other text has, 1/2 for as many as are allowed."""
+    is_there = texts.phrases != 0
+    _, place, counts = np.unique(texts.phrases, return_inverse=True, return_counts=True)
+    shared = np.where(is_there, counts[place.reshape(texts.phrases.shape)] - 1, 0)
+    allowed = max(MANY, MANY_SHARE * len(shared))
+    score: Scores = 1 - shared.max(axis=1, initial=0) / (2 * allowed)
     return score.clip(0, 1).astype(np.float32)
 
 
@@ -120,6 +136,16 @@ TEXT_CHECKS = (
         _THRESHOLDS.other_language,
         other_language_score,
         found="in another language than the others",
+    ),
+    IssueCheck(
+        "boilerplate",
+        "Whether the text begins or ends with words that many of the texts have.",
+        "1 - n / 2m, at least 0: n other texts have the same 8 words in a row among the first or "
+        "the last 12; m is one in 100 of the texts, and at least 5",
+        "begins or ends with the same words as many other texts",
+        _THRESHOLDS.boilerplate,
+        boilerplate_score,
+        found="that begin or end with the same words as many others",
     ),
 )
 """In the order of the report."""

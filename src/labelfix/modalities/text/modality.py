@@ -69,7 +69,7 @@ class TextModality(Modality):
         return trainer
 
     def checks(self) -> Sequence[IssueCheck]:
-        """Return whether texts are too short, too long, broken or in another script."""
+        """Return whether texts are of odd length, broken, in another script or boilerplate."""
         return TEXT_CHECKS
 
     def confirm_duplicates(

@@ -18,6 +18,12 @@ SHINGLE = 5
 SKETCH = 256
 """How many shingles are kept of a long text: those of the smallest hashes (Broder 1997)."""
 
+PHRASE = 8
+"""Words of a phrase that texts from one template begin or end with."""
+
+PHRASES = 5
+"""So many phrases are looked at from each end of a text: a name or a number may come before."""
+
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before that of UTF-16, which it begins with
@@ -68,6 +74,27 @@ def shown_text(data: bytes) -> str:
         UnreadableSample: There is none.
     """
     return decode_text(data).replace(PART_SEPARATOR, "\n\n")
+
+
+def phrases(text: str) -> list[str]:
+    """Return the phrases of `PHRASE` words at both ends of a text, each once.
+
+    Case and punctuation make no difference; a text of fewer words has none.
+    """
+    reach = PHRASE + PHRASES - 1
+    if len(text.split(None, reach)) < PHRASE:
+        return []
+    first = " ".join(text.split(None, reach)[:reach])
+    last = " ".join(text.rsplit(None, reach)[-reach:])
+    found: dict[str, None] = {}
+    for words in (_words(first)[:reach], _words(last)[-reach:]):
+        for place in range(len(words) - PHRASE + 1):
+            found[" ".join(words[place : place + PHRASE])] = None
+    return list(found)
+
+
+def _words(text: str) -> list[str]:
+    return _NOT_WORDS.sub(" ", text.casefold()).split()
 
 
 def shingles(text: str) -> NDArray[np.uint32]:

@@ -1,6 +1,6 @@
 """What is known of each text besides its features: its length, script, language and copies.
 
-Letters: N texts, E pairs, W kinds of script, S shingles of all texts.
+Letters: N texts, E pairs, W kinds of script, S shingles of all texts, P phrases of a text.
 """
 
 import re
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas.util import hash_array
 
 from labelfix.data.texts import PART_SEPARATOR
-from labelfix.modalities.text.reading import SKETCH, shingles
+from labelfix.modalities.text.reading import PHRASES, SKETCH, phrases, shingles
 
 SCRIPTS = (
     "LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "CJK", "HIRAGANA", "KATAKANA", "HANGUL",
@@ -61,6 +62,7 @@ class TextStatistics:
         language_probability: ``(N,)`` float32 in [0, 1], of that language.
         starts: ``(N + 1,)`` int64: where the shingles of each text begin.
         hashes: ``(S,)`` uint32: the shingles, rising for each text.
+        phrases: ``(N, P)`` uint64: hashes of the phrases at both ends, 0 where there are fewer.
     """
 
     length: NDArray[np.int64]
@@ -70,6 +72,7 @@ class TextStatistics:
     language_probability: NDArray[np.float32]
     starts: NDArray[np.int64]
     hashes: NDArray[np.uint32]
+    phrases: NDArray[np.uint64]
 
     def of(self, rows: NDArray[np.int64]) -> "TextStatistics":
         """Return those of some rows, in that order."""
@@ -83,6 +86,7 @@ class TextStatistics:
             self.language_probability[rows],
             starts,
             self.hashes[_places(self.starts, rows, sizes)],
+            self.phrases[rows],
         )
 
 
@@ -101,7 +105,19 @@ def text_statistics(texts: Sequence[str | None]) -> TextStatistics:
         language_probability=np.array([chance for _, chance in languages], np.float32),
         starts=np.concatenate([[0], np.cumsum([len(one) for one in found], dtype=np.int64)]),
         hashes=np.concatenate([np.empty(0, np.uint32), *found]),
+        phrases=_hashed_phrases(texts),
     )
+
+
+def _hashed_phrases(texts: Sequence[str | None]) -> NDArray[np.uint64]:
+    """Return ``(N, P)`` hashes of the phrases at both ends of texts, 0 where there are fewer."""
+    found = [phrases(text) if text else [] for text in texts]
+    rows = np.repeat(np.arange(len(found)), [len(one) for one in found])
+    places = np.concatenate([np.empty(0, np.int64), *(np.arange(len(one)) for one in found)])
+    hashed = np.zeros((len(found), 2 * PHRASES), np.uint64)
+    flat = np.array([phrase for one in found for phrase in one], object)
+    hashed[rows, places] = hash_array(flat)
+    return hashed
 
 
 def shingle_similarity(
