@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas.util import hash_array
 
 from labelfix.data.texts import PART_SEPARATOR
 from labelfix.modalities.text.reading import PHRASES, SKETCH, phrases, shingles
@@ -111,6 +110,8 @@ def text_statistics(texts: Sequence[str | None]) -> TextStatistics:
 
 def _hashed_phrases(texts: Sequence[str | None]) -> NDArray[np.uint64]:
     """Return ``(N, P)`` hashes of the phrases at both ends of texts, 0 where there are fewer."""
+    from pandas.util import hash_array  # noqa: PLC0415 - who reads a report needs no pandas
+
     found = [phrases(text) if text else [] for text in texts]
     rows = np.repeat(np.arange(len(found)), [len(one) for one in found])
     places = np.concatenate([np.empty(0, np.int64), *(np.arange(len(one)) for one in found)])
