@@ -701,7 +701,7 @@ class IssueConfig:
         other_script: Of texts: the share of the letters in a script that is usual in the data.
         other_language: Of texts: 1 - the probability of a language that is rare in the data.
         boilerplate: Of texts: 0.5 is a phrase of 8 words, at the start or the end, that one in 100
-            of the other texts has, and at least 5.
+            of the other texts has, and at least 20.
     """
 
     near_duplicate: float = 0.2

@@ -24,7 +24,7 @@ USUAL_SHARE = 0.05
 MANY_SHARE = 0.01
 """A phrase at an end of a text is boilerplate if a larger share of the other texts has it ..."""
 
-MANY = 5
+MANY = 20
 """... and more than so many."""
 
 Scores: TypeAlias = NDArray[np.float32]
@@ -141,7 +141,7 @@ TEXT_CHECKS = (
         "boilerplate",
         "Whether the text begins or ends with words that many of the texts have.",
         "1 - n / 2m, at least 0: n other texts have the same 8 words in a row among the first or "
-        "the last 12; m is one in 100 of the texts, and at least 5",
+        "the last 12; m is one in 100 of the texts, and at least 20",
         "begins or ends with the same words as many other texts",
         _THRESHOLDS.boilerplate,
         boilerplate_score,
