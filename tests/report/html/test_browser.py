@@ -227,12 +227,14 @@ def test_a_click_opens_a_large_view_with_arrows_and_escape(page):
     assert kept.get_attribute("aria-pressed") == "true"
     page.press("ESCAPE")
     assert not page.find("#large").is_displayed()
-    assert page.run("return document.activeElement") == page.find_all(".enlarge")[0]
+    first = page.find_all(".enlarge")[0]
+    until(lambda: page.run("return document.activeElement") == first)
     open_tab(page, "classes")
     page.find("#classes .tile button").click()
     assert large(page) in names
     page.press("ESCAPE")
-    assert page.run("return document.activeElement") == page.find("#classes .tile button")
+    tile = page.find("#classes .tile button")
+    until(lambda: page.run("return document.activeElement") == tile)
 
 
 def test_arrows_go_through_what_the_filter_leaves(page):
