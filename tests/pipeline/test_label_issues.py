@@ -268,6 +268,13 @@ ODD = st.one_of(
 )  # fmt: skip
 
 
+def test_names_that_are_all_blank_are_refused():
+    with pytest.raises(
+        LabelfixError, match="holds 0 different names, and pred_probs has 1 columns"
+    ):
+        labelfix.find_label_issues([""], [[0.0]])
+
+
 @given(labels=ODD, values=ODD)
 @settings(max_examples=300)
 def test_no_arrays_make_it_crash(labels, values):

@@ -313,15 +313,15 @@ def _names(
     if not given.are_names:
         return tuple(range(classes)), ()
     found = sorted(given.values.unique().drop_null().to_pylist())
-    said = (
-        f"the columns of {PROBS} are taken to be the classes in alphabetical order, {found[0]!r} "
-        f"first; {CLASSES} names another order"
-    )
     if len(found) != classes:
         raise DatasetError(
             f"{LABELS} holds {len(found):,} different names, and {PROBS} has {classes} columns",
             hint=f"name the columns, in their order, with {CLASSES}",
         )
+    said = (
+        f"the columns of {PROBS} are taken to be the classes in alphabetical order, {found[0]!r} "
+        f"first; {CLASSES} names another order"
+    )
     return tuple(found), (Assumption("columns", said),)
 
 
