@@ -751,7 +751,7 @@ class CertificateConfig:
     least_of_stratum: int = 3
     least_doubt: float = 0.03
     prior_looks: float = 0.5
-    prior_each: float = 0.1
+    prior_each: float = 0.3
     draws: int = 4000
     share: float = 0.9
     deviations: float = 1.645
