@@ -367,6 +367,8 @@ class TopConfig(FineTuningConfig):
         core_batch_size: On a CPU, samples of a batch that one core takes at once.
         cut: The module of the network that is trained first, such as ``blocks.4``; ``None`` lets
             ``largest_step`` decide.
+        largest_image_size: Images are seen at so many pixels a side at most, unless another size is
+            asked for: the other settings were chosen at 128 pixels.
     """
 
     epochs: int = 5
@@ -379,12 +381,13 @@ class TopConfig(FineTuningConfig):
     views: int = 4
     core_batch_size: int = 32
     cut: str | None = None
+    largest_image_size: int = 160
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         FineTuningConfig.__post_init__(self)
         _refuse_outside(self, 0.01, 1, "largest_step")
-        _refuse_below(self, 1, "cache_bytes", "views", "core_batch_size")
+        _refuse_below(self, 1, "cache_bytes", "views", "core_batch_size", "largest_image_size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

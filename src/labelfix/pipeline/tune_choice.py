@@ -183,11 +183,12 @@ def timed_plans(
     load = _Load.of(dataset, config)
     features = _time_features(dataset, modality, config, load)
     plans = [TuningPlan("head", None, features.rest + features.heads)]
-    trainer = modality.trainer(config, dataset.store)
-    if trainer is None:
+    trainer = modality.trainer(replace(config, tune="full"), dataset.store)
+    upper = modality.trainer(replace(config, tune="top"), dataset.store)
+    if trainer is None or upper is None:
         return plans, f"there is no network to train on {modality.plural}"
     try:
-        return plans + _network_plans(trainer, config, load, features), ""
+        return plans + _network_plans(trainer, upper, config, load, features), ""
     except BackboneError as error:  # heads on its features can be trained all the same
         return plans, str(error)
 
@@ -290,11 +291,24 @@ class _SomeSamples:
 
 
 def _network_plans(
-    trainer: NetworkTrainer, config: AuditConfig, load: _Load, features: _FeatureTimes
+    trainer: NetworkTrainer,
+    cut_trainer: NetworkTrainer,
+    config: AuditConfig,
+    load: _Load,
+    features: _FeatureTimes,
 ) -> list[TuningPlan]:
-    model = trainer.fresh_network(2, torch.device("cpu"))
+    """Return the plans of upper stages and of whole networks.
+
+    Args:
+        trainer: Of whole networks.
+        cut_trainer: Of upper stages, which may see images smaller.
+        config: What was asked for.
+        load: How much there is to do.
+        features: How long features take.
+    """
+    model = cut_trainer.fresh_network(2, torch.device("cpu"))
     cuts = affordable_cuts(
-        possible_cuts(model, trainer.probe(1)),
+        possible_cuts(model, cut_trainer.probe(1)),
         load.samples,
         largest_share=config.top.largest_step,
         budget=config.top.cache_bytes,
@@ -306,8 +320,8 @@ def _network_plans(
     for cut in cuts:
         upper = upper_network(model, group_layers(model), cut)
         at_once = networks_at_once(upper, config.top, load.device, processes=1)
-        step = _time_upper(trainer, cut, config, load, at_once.networks if at_once else 0)
-        views = views_kept(trainer, cut, load.samples, config.top)
+        step = _time_upper(cut_trainer, cut, config, load, at_once.networks if at_once else 0)
+        views = views_kept(cut_trainer, cut, load.samples, config.top)
         frozen = features.sample * (1 + (views - 1) * whole.share_below(cut.module))
         seconds = features.rest + load.samples * frozen
         seconds += _training_seconds(

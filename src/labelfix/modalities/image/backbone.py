@@ -179,7 +179,9 @@ def load_backbone(config: BackboneConfig, image_side: int) -> Backbone:
     )
 
 
-def load_network(config: BackboneConfig, image_side: int, *, seed: int = 0) -> Network:
+def load_network(
+    config: BackboneConfig, image_side: int, *, seed: int = 0, at_most: int | None = None
+) -> Network:
     """Load the network that ``config`` names as timm builds it, before any classifier.
 
     ``config.device`` is left to the caller.
@@ -188,6 +190,8 @@ def load_network(config: BackboneConfig, image_side: int, *, seed: int = 0) -> N
         config: Which network, which weights.
         image_side: As for `load_backbone`.
         seed: Of random weights, where ``config`` asks for them.
+        at_most: The largest size to see images at, pixels, where ``config`` asks for none and the
+            network takes others than its own; ``None`` for no limit.
 
     Raises:
         BackboneError: The name is unknown, the weights cannot be had or do not fit.
@@ -201,6 +205,9 @@ def load_network(config: BackboneConfig, image_side: int, *, seed: int = 0) -> N
         is_fixed=_has_fixed_input(model),
         wanted=config.image_size,
     )
+    is_free = config.image_size is None and not _has_fixed_input(model)
+    if at_most is not None and is_free and size > at_most:
+        size, is_native = at_most, False
     size = _resize_input(model, size)
     preprocessing = Preprocessing(
         size=size,

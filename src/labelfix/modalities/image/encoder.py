@@ -142,7 +142,8 @@ class ImageTrainer:
         """
         survey = survey_images(images, config.images)
         side = typical_side(images, survey.decoding)
-        network = load_network(config.backbone, side, seed=config.seed)
+        at_most = config.top.largest_image_size if config.tune == "top" else None
+        network = load_network(config.backbone, side, seed=config.seed, at_most=at_most)
         preprocessing = replace(network.preprocessing, decoding=survey.decoding)
         return cls(replace(network, preprocessing=preprocessing), survey, config)
 
