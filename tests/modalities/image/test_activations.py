@@ -252,3 +252,14 @@ def test_the_upper_network_takes_what_is_stored_and_begins_with_a_head_of_zeros(
     assert trainer.settings()["cut"] == "layer2"
     assert trainer.settings()["views"] == 4
     assert trainer.notes() == ("the stages below layer2 stayed as pretrained",)
+
+
+@pytest.mark.parametrize(
+    ("tune", "asked", "seen"), [("full", None, 224), ("top", None, 160), ("top", 192, 192)]
+)
+def test_upper_stages_see_large_images_smaller_unless_a_size_is_asked_for(tune, asked, seen):
+    large = MemoryImages([png(pixels_of(seed, side=300)) for seed in range(3)])
+    config = AuditConfig(tune=tune, backbone=BackboneConfig(image_size=asked))
+    preprocessing = ImageTrainer.load(config, large).network.preprocessing
+    assert preprocessing.size == seen
+    assert (preprocessing.crop_share == 1) == (seen != 224)
