@@ -55,17 +55,17 @@ def find_walls(view: ReportView) -> tuple[Wall, ...]:
     flagged = np.bincount(view.given[view.is_flagged & is_of_class], minlength=classes)
     codes = np.argsort(-flagged, kind="stable")
     codes = codes[size[codes] > 0][:MOST_WALLS]
-    places = _share_out(size[codes])
+    limits = _share_out(size[codes])
     order = np.argsort(view.given, kind="stable")
     starts = np.searchsorted(view.given[order], codes)
     return tuple(
-        Wall(code, many, bad, _tiles(view, order[start : start + many], room))
-        for code, many, bad, start, room in zip(
+        Wall(code, many, bad, _tiles(view, order[start : start + many], limit))
+        for code, many, bad, start, limit in zip(
             codes.tolist(),
             size[codes].tolist(),
             flagged[codes].tolist(),
             starts.tolist(),
-            places,
+            limits,
             strict=True,
         )
     )
@@ -73,22 +73,22 @@ def find_walls(view: ReportView) -> tuple[Wall, ...]:
 
 def _share_out(sizes: NDArray[np.int64]) -> list[int]:
     """Return how many samples of each class are shown: as evenly as their sizes allow."""
-    room, places = MOST_TILES, np.zeros(len(sizes), np.int64)
+    unused, limits = MOST_TILES, np.zeros(len(sizes), np.int64)
     for left, place in zip(range(len(sizes), 0, -1), np.argsort(sizes, kind="stable"), strict=True):
-        places[place] = min(int(sizes[place]), room // left)
-        room -= int(places[place])
-    return places.tolist()
+        limits[place] = min(int(sizes[place]), unused // left)
+        unused -= int(limits[place])
+    return limits.tolist()
 
 
-def _tiles(view: ReportView, rows: NDArray[np.int64], room: int) -> tuple[Tile, ...]:
+def _tiles(view: ReportView, rows: NDArray[np.int64], limit: int) -> tuple[Tile, ...]:
     is_readable = ~view.issue("unreadable")[rows]
     rows = rows[is_readable]
     wrong = np.nan_to_num(view.error_probability[rows], nan=-1.0)
     rows = rows[np.lexsort((rows, -wrong, ~view.is_flagged[rows]))]
     suspects, others = rows[view.is_flagged[rows]], rows[~view.is_flagged[rows]]
-    if len(rows) > room:
-        suspects = suspects[: max(int(room * SUSPECT_SHARE), room - len(others))]
-        spread = np.linspace(0, len(others) - 1, min(room - len(suspects), len(others)))
+    if len(rows) > limit:
+        suspects = suspects[: max(int(limit * SUSPECT_SHARE), limit - len(others))]
+        spread = np.linspace(0, len(others) - 1, min(limit - len(suspects), len(others)))
         others = others[np.unique(spread.round().astype(np.int64))]
     shown = np.concatenate([suspects, others])
     names = view.sample_id.take(shown).to_pylist()
