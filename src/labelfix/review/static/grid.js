@@ -82,11 +82,12 @@ function chosen(item, code) {
 
 // ---- tiles ----------------------------------------------------------------------------------
 
-function tileOf(item, place) {
+// A tile that shows a sample and nothing of its labels.
+function emptyTile(item, role, onClick) {
   const tile = element("div");
   tile.className = "tile";
-  tile.setAttribute("role", "button");
-  tile.addEventListener("click", () => { goToTile(place); cycleTile(); });
+  tile.setAttribute("role", role);
+  tile.addEventListener("click", onClick);
   if (state.start.has_pictures || state.start.has_texts) {
     const shown = preview(item.row, "");
     shown.addEventListener("load", pictureLoaded);
@@ -94,6 +95,11 @@ function tileOf(item, place) {
   } else {
     tile.append(element("span", item.sample_id, "snippet"));
   }
+  return tile;
+}
+
+function tileOf(item, place) {
+  const tile = emptyTile(item, "button", () => { goToTile(place); cycleTile(); });
   const labels = element("span", undefined, "tile-labels");
   labels.append(element("span", nameOf(item.given), "given"));
   if (item.suggested >= 0) labels.append(" \u2192 ", element("span", nameOf(item.suggested), "suggested"), ` ${percent(item.suggested_probability)}`);

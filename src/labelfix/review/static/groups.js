@@ -112,17 +112,7 @@ function labelOf(item) {
 }
 
 function copyTile(item, place) {
-  const tile = element("div");
-  tile.className = "tile";
-  tile.setAttribute("role", "radio");
-  tile.addEventListener("click", () => goToCopy(place));
-  if (state.start.has_pictures || state.start.has_texts) {
-    const shown = preview(item.row, "");
-    shown.addEventListener("load", pictureLoaded);
-    tile.append(shown);
-  } else {
-    tile.append(element("span", item.sample_id, "snippet"));
-  }
+  const tile = emptyTile(item, "radio", () => goToCopy(place));
   const labels = element("span", undefined, "tile-labels");
   labels.append(element("b", nameOf(item.given), "given"));
   if (item.probability !== null) labels.append(` wrong: ${percent(item.probability)}`);
@@ -240,16 +230,8 @@ async function takeInGroup(done) {
   Object.assign(group, (await ask(`/api/groups?row=${group.members[0].row}`)).groups[0]);
 }
 
-async function undoGroup() {
-  if (state.busy) return;
-  state.busy = true;
-  alarm(null);
-  try {
-    const mine = state.mine.pop();
-    writeMine();
-    const done = await ask("/api/undo", mine ? { decisions: mine } : {});
-    progress(done.progress);
-    if (!done.changed_count) { say(mine ? "That was changed meanwhile in another tab; it stays." : "There is nothing to undo."); return; }
+function undoGroup() {
+  return undoLast(async (done) => {
     const row = done.changed[0].row;
     let there = groups.list.findIndex((group) => group.members.some((item) => item.row === row));
     const fresh = (await ask(`/api/groups?row=${row}`)).groups[0];
@@ -260,11 +242,7 @@ async function undoGroup() {
     drawProgress();
     showGroup();
     say(`taken back: ${counted(done.changed_count, "decision")}`);
-  } catch (error) {
-    alarm(error);
-  } finally {
-    state.busy = false;
-  }
+  });
 }
 
 const GROUP_KEYS = {

@@ -412,7 +412,8 @@ function remember(changed) {
   writeMine();
 }
 
-async function undo() {
+// Takes back what this tab decided last; ``shown`` then shows what that changed.
+async function undoLast(shown) {
   if (state.busy) return;
   state.busy = true;
   alarm(null);
@@ -425,16 +426,22 @@ async function undo() {
       say(mine ? "That was changed meanwhile in another tab; it stays." : "There is nothing to undo.");
       return;
     }
-    takeIn(done.changed);
-    if (done.changed_count === 1) goTo(done.changed[0]); else await openView();
-    state.viewDecided = Math.max(0, state.viewDecided - 1);
-    drawProgress();
-    say(done.changed_count === 1 ? `taken back: ${done.changed[0].sample_id}` : `taken back: ${number(done.changed_count)} decisions`);
+    await shown(done);
   } catch (error) {
     alarm(error);
   } finally {
     state.busy = false;
   }
+}
+
+function undo() {
+  return undoLast(async (done) => {
+    takeIn(done.changed);
+    if (done.changed_count === 1) goTo(done.changed[0]); else await openView();
+    state.viewDecided = Math.max(0, state.viewDecided - 1);
+    drawProgress();
+    say(done.changed_count === 1 ? `taken back: ${done.changed[0].sample_id}` : `taken back: ${number(done.changed_count)} decisions`);
+  });
 }
 
 function goTo(item) {
