@@ -260,6 +260,9 @@ def test_the_upper_network_takes_what_is_stored_and_begins_with_a_head_of_zeros(
 def test_upper_stages_see_large_images_smaller_unless_a_size_is_asked_for(tune, asked, seen):
     large = MemoryImages([png(pixels_of(seed, side=300)) for seed in range(3)])
     config = AuditConfig(tune=tune, backbone=BackboneConfig(image_size=asked))
-    preprocessing = ImageTrainer.load(config, large).network.preprocessing
+    trainer = ImageTrainer.load(config, large)
+    preprocessing = trainer.network.preprocessing
     assert preprocessing.size == seen
+    told = [said.text for said in trainer.survey.assumptions if said.topic == "tune"]
+    assert len(told) == (seen == 160)
     assert (preprocessing.crop_share == 1) == (seen != 224)

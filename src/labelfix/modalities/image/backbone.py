@@ -145,11 +145,13 @@ class Network:
         model: The network; ``reset_classifier(K)`` gives it one for K classes.
         preprocessing: What an image must go through first.
         weights_digest: A digest of its weights, before they were fitted to the image size.
+        unlimited_size: The size at which it would see images without a limit, pixels.
     """
 
     model: nn.Module
     preprocessing: Preprocessing
     weights_digest: str
+    unlimited_size: int
 
 
 def load_backbone(config: BackboneConfig, image_side: int) -> Backbone:
@@ -205,6 +207,7 @@ def load_network(
         is_fixed=_has_fixed_input(model),
         wanted=config.image_size,
     )
+    unlimited = size
     is_free = config.image_size is None and not _has_fixed_input(model)
     if at_most is not None and is_free and size > at_most:
         size, is_native = at_most, False
@@ -216,7 +219,12 @@ def load_network(
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
     )
-    return Network(model=model, preprocessing=preprocessing, weights_digest=digest)
+    return Network(
+        model=model,
+        preprocessing=preprocessing,
+        weights_digest=digest,
+        unlimited_size=unlimited,
+    )
 
 
 def fresh_classifier(network: Network, classes: int) -> nn.Module:

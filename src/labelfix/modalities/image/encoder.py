@@ -30,7 +30,7 @@ from labelfix.modalities.image.pixels import Pixels, decode_once, source_of, sto
 from labelfix.modalities.image.survey import Survey, survey_images
 from labelfix.modalities.image.transforms import Augment, flip_probability
 from labelfix.modalities.image.views import ImageViews
-from labelfix.types import Features, SampleStore
+from labelfix.types import Assumption, Features, SampleStore
 from labelfix.utils.cache import StoredRows
 from labelfix.utils.progress import OnProgress
 from labelfix.utils.torch_utils import fastest_dtype
@@ -144,6 +144,14 @@ class ImageTrainer:
         side = typical_side(images, survey.decoding)
         at_most = config.top.largest_image_size if config.tune == "top" else None
         network = load_network(config.backbone, side, seed=config.seed, at_most=at_most)
+        size = network.preprocessing.size
+        if at_most is not None and network.unlimited_size > at_most == size:
+            said = (
+                f"upper stages are trained on images of {size} pixels a side, not "
+                f"{network.unlimited_size} (--image-size asks for another size)"
+            )
+            assumptions = (*survey.assumptions, Assumption("tune", said))
+            survey = replace(survey, assumptions=assumptions)
         preprocessing = replace(network.preprocessing, decoding=survey.decoding)
         return cls(replace(network, preprocessing=preprocessing), survey, config)
 
