@@ -8,6 +8,8 @@ import pyarrow.csv as pcsv
 import pytest
 from command import labelfix
 
+from labelfix.benchmark.value import Value, WayValue
+from labelfix.cli.benchmark_tables import value_lines
 from labelfix.data.decisions import Decision, DecisionLog, now
 from labelfix.report.io import read_report_table
 
@@ -68,3 +70,13 @@ def test_what_it_prints_and_refuses(run, tmp_path):
     assert "the report has no split 'dev'" in other.stderr
     assert "its splits are: test, train" in other.stderr
     assert labelfix("benchmark", "value", tmp_path).returncode == 1
+
+
+def test_the_best_way_that_is_named_is_one_whose_gain_is_measurable():
+    def way(name, gain, low, high):
+        return WayValue(name, 9, 0, 0.5 + gain, gain, (low, high))
+
+    ways = (way("given", 0, 0, 0), way("noisy", 0.3, -0.1, 0.7), way("sure", 0.1, 0.05, 0.15))
+    assert value_lines(Value(("test",), 50, 0, 0, 1, ways)) == [
+        "cleaning pays: sure, +0.1000 of accuracy"
+    ]

@@ -62,6 +62,26 @@ def test_from_the_plan_to_the_certificate(run):
     assert json.loads(labelfix("certify", run, "--looks", "40", "--json").stdout) == told
 
 
+def test_samples_that_say_nothing_of_their_label_are_left_out_and_do_not_hold_it_up(run):
+    rows = drawn_for(ReportView(read_report_table(run, pred_probs=False)), 40).row.tolist()
+    decide(run, rows[2:])
+    view = ReportView(read_report_table(run, pred_probs=False))
+    unsure, copy = view.take(rows[:2], ["sample_id"])["sample_id"].to_pylist()
+    DecisionLog(run).append([
+        Decision(unsure, "unsure", decided_at=now()),
+        Decision(copy, "drop", decided_at=now(), as_copy=True),
+    ])  # fmt: skip
+    said = labelfix("certify", run, "--looks", "40").stdout
+    assert "2 samples are left out" in said
+    told = json.loads((run / "certificate.json").read_text(encoding="utf-8"))
+    assert (told["decided"], told["left_out"], told["dropped"]) == (38, 2, 0)
+    everything = view.sample_id.to_pylist()
+    DecisionLog(run).append([Decision(n, "unsure", decided_at=now()) for n in everything])
+    said = labelfix("certify", run, "--looks", "40").stdout
+    assert "too few of the labels were decided" in said
+    assert "percentage points" not in said
+
+
 def test_suspects_that_were_decided_first_are_no_random_sample(run):
     view = ReportView(read_report_table(run, pred_probs=False))
     drawn = set(drawn_for(view, 40).row.tolist())

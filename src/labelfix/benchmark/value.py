@@ -186,7 +186,7 @@ def _test_rows(view: ReportView, test: str | None) -> NDArray[np.bool_]:
         raise ConfigError(f"the report has no split {test!r}", hint=f"its splits are: {known}")
     if np.count_nonzero(is_test & (view.given != MISSING)) < LEAST_TESTS:
         raise ConfigError(
-            f"there are less than {LEAST_TESTS} labeled test samples",
+            f"there are fewer than {LEAST_TESTS} labeled test samples",
             hint=f"name a split with --test (there are: {known}), or audit data that have one",
         )
     if is_test.all():

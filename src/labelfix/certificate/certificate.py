@@ -41,7 +41,8 @@ class Certificate:
         drawn: How many were drawn: all, where there are no more.
         seed: What the draw came from.
         decided: How many of them were decided, right or wrong.
-        unsure: How many nobody was sure of; they are taken to be like the rest of their stratum.
+        left_out: Decisions that say nothing of the label: not sure, or dropped as a copy of
+            another sample. These samples are taken to be like the rest of their stratum.
         dropped: How many were dropped for what they show: they count as wrong.
         decided_by: How many of the decisions each person made; ``""`` is nobody named.
         decided_at: When the first and the last of them were made, UTC; ``None`` for none.
@@ -59,7 +60,7 @@ class Certificate:
     drawn: int
     seed: int
     decided: int
-    unsure: int
+    left_out: int
     dropped: int
     decided_by: Mapping[str, int]
     decided_at: tuple[str, str] | None
@@ -69,8 +70,13 @@ class Certificate:
 
     @property
     def is_complete(self) -> bool:
-        """Return whether every sample drawn was looked at."""
-        return self.shares is not None and self.decided + self.unsure == self.drawn
+        """Return whether every sample drawn was looked at, and enough of them tell."""
+        return self.shares is not None and self.undecided == 0
+
+    @property
+    def undecided(self) -> int:
+        """Return how many of the samples drawn nobody has decided on."""
+        return self.drawn - self.decided - self.left_out
 
     def to_json(self) -> dict[str, Any]:
         """Return the certificate as JSON values."""
@@ -125,7 +131,7 @@ def certify(
     is_wrong = _said(view)[sample.row]
     names = view.take(sample.row, ["sample_id"])["sample_id"].to_pylist()
     made = [view.decisions[name] for name in names if name in view.decisions]
-    counted = [decision for decision in made if not decision.as_copy]
+    decided = int(np.count_nonzero(is_wrong != _UNKNOWN))
     run = view.report.run
     return Certificate(
         run_id=run.run_id,
@@ -136,11 +142,11 @@ def certify(
         looks=looks,
         drawn=len(sample),
         seed=seed,
-        decided=int(np.count_nonzero(is_wrong != _UNKNOWN)),
-        unsure=_count(counted, "unsure"),
-        dropped=_count(counted, "drop"),
-        decided_by=dict(sorted(Counter(one.decided_by or "" for one in counted).items())),
-        decided_at=_span(counted),
+        decided=decided,
+        left_out=len(made) - decided,
+        dropped=sum(one.action == "drop" and not one.as_copy for one in made),
+        decided_by=dict(sorted(Counter(one.decided_by or "" for one in made).items())),
+        decided_at=_span(made),
         model_noise_rate=run.noise_rate,
         half_width=expected_half_width(sample, config),
         shares=infer(sample, is_wrong, config) if can_infer(sample, is_wrong, config) else None,
@@ -153,10 +159,6 @@ def _said(view: ReportView) -> NDArray[np.int8]:
     said[view.decided.has("keep", "relabel")] = _RIGHT
     said[view.is_decided_wrong] = _WRONG
     return said
-
-
-def _count(decisions: list[Decision], action: str) -> int:
-    return sum(decision.action == action for decision in decisions)
 
 
 def _span(decisions: list[Decision]) -> tuple[str, str] | None:

@@ -15,7 +15,7 @@ from labelfix.benchmark.tables import format_figure
 from labelfix.benchmark.tasks import PLANTED, REAL_TASKS, SAMPLE_DATA, SampleData
 from labelfix.benchmark.value import Value
 from labelfix.cli.console import cell, make_table, print_heading
-from labelfix.utils.text import plain
+from labelfix.utils.text import counted, plain
 
 INJECTED = (
     ("AP", "average_precision", 3),
@@ -94,11 +94,11 @@ def print_value(console: Console, found: Value) -> None:
 
 def value_lines(found: Value) -> list[str]:
     """Return what the figures come to, a sentence each."""
-    others = found.ways[1:]
-    best = max(others, key=lambda way: way.gain)
-    gains = [way for way in others if way.is_measurable and way.gain > 0]
-    losses = [way for way in others if way.is_measurable and way.gain < 0]
+    measurable = [way for way in found.ways[1:] if way.is_measurable]
+    gains = [way for way in measurable if way.gain > 0]
+    losses = [way for way in measurable if way.gain < 0]
     if gains:
+        best = max(gains, key=lambda way: way.gain)
         lines = [f"cleaning pays: {best.name}, {best.gain:+.4f} of accuracy"]
     else:
         lines = ["no measurable gain on these test samples"]
@@ -110,10 +110,9 @@ def value_lines(found: Value) -> list[str]:
             "a gain may be hidden by them"
         ]
     if found.copies_left_out:
-        many = found.copies_left_out
-        samples = "1 sample" if many == 1 else f"{many:,} samples"
-        were = "was" if many == 1 else "were"
-        lines += [f"{samples} with a copy in the test {were} not trained on"]
+        copies = counted(found.copies_left_out, "sample")
+        were = "was" if found.copies_left_out == 1 else "were"
+        lines += [f"{copies} with a copy in the test {were} not trained on"]
     return lines
 
 

@@ -8,7 +8,7 @@ import typer
 
 import labelfix.cli.options as opt
 from labelfix.cli.console import print_json
-from labelfix.utils.text import about, percent, plain
+from labelfix.utils.text import about, counted, percent, plain
 
 if TYPE_CHECKING:
     from labelfix.certificate import Certificate, Share
@@ -52,10 +52,10 @@ def certify(
 
 def _lines(certificate: "Certificate", run: Path) -> list[str]:
     """Return what a certificate says, a sentence a line."""
-    decided = certificate.decided + certificate.unsure
+    undecided = certificate.undecided
     lines = [
         f"{certificate.drawn:,} of {certificate.samples:,} judged samples are drawn, by strata; "
-        f"{decided:,} of them are decided"
+        f"{certificate.drawn - undecided:,} of them are decided"
     ]
     shares = certificate.shares
     if shares is not None:
@@ -66,14 +66,17 @@ def _lines(certificate: "Certificate", run: Path) -> list[str]:
             ]
         if shares.recall is not None:
             lines += [f"found by the flags: {_of(shares.recall)} of the wrong labels"]
-    if certificate.unsure:
-        lines += [f"{certificate.unsure:,} nobody was sure of are left out"]
-    if not certificate.is_complete:
-        left = certificate.drawn - decided
+    if certificate.left_out:
+        some = counted(certificate.left_out, "sample is", "samples are")
+        lines += [f"{some} left out: nobody was sure, or it is a copy that was dropped"]
+    if not undecided and shares is None:
+        lines += ["too few of the labels were decided to be right or wrong: draw more with --looks"]
+    if undecided:
         command = ["labelfix", "review", str(run), "--certify", str(certificate.looks)]
         lines += [
-            f"{left:,} more, {about(left * SECONDS_A_LOOK)}, would tell the share of wrong labels "
-            f"within {100 * certificate.half_width:.1f} points of the truth or so, 9 times of 10:",
+            f"{undecided:,} more ({about(undecided * SECONDS_A_LOOK)}) would give the share of "
+            f"wrong labels to within about {100 * certificate.half_width:.1f} percentage points, "
+            "9 times out of 10:",
             f"  {shlex.join(command)}",
         ]
     return lines
