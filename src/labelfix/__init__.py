@@ -52,7 +52,7 @@ _MODULE_OF = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return import_module("importlib.metadata").version("labelfix")
+        return import_module("labelfix.utils.text").version_of("labelfix")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'labelfix' has no attribute {name!r}")
     return getattr(import_module(_MODULE_OF[name]), name)

@@ -63,6 +63,7 @@ def export(
         ]
         | None,
         typer.Option(
+            "--format",
             metavar="FORMAT",
             help="What to write: own (the form that the data came in), folder, csv, parquet, "
             "jsonl, huggingface, cleanlab, label-studio, fiftyone or argilla. Taken from the "

@@ -50,9 +50,9 @@ def main() -> None:
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        from importlib.metadata import version
+        from labelfix.utils.text import version_of
 
-        typer.echo(f"labelfix {version('labelfix')}")
+        typer.echo(f"labelfix {version_of('labelfix')}")
         raise typer.Exit
 
 

@@ -167,6 +167,7 @@ ImageSize: TypeAlias = Annotated[
 WhereItRuns: TypeAlias = Annotated[
     Device,
     typer.Option(
+        "--device",
         parser=_device,
         metavar="DEVICE",
         show_default=False,  # its help says so
@@ -175,7 +176,7 @@ WhereItRuns: TypeAlias = Annotated[
 ]
 AuditDevice: TypeAlias = Annotated[
     Device | None,
-    typer.Option(parser=_device, metavar="DEVICE", help=option_help("device")),
+    typer.Option("--device", parser=_device, metavar="DEVICE", help=option_help("device")),
 ]
 AuditSeed: TypeAlias = Annotated[int | None, typer.Option(min=0, help=option_help("seed"))]
 ConfigFile: TypeAlias = Annotated[

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -23,6 +22,7 @@ from labelfix.report.view import ReportView
 from labelfix.types import DatasetSource, Label, SampleStore
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, Progress
+from labelfix.utils.text import version_of
 
 TaskFormat = Literal["label-studio", "argilla"]
 
@@ -108,7 +108,7 @@ def write_tasks(
         RunError: The place cannot be written to.
     """
     task_of = _label_studio_task if form == "label-studio" else _argilla_record
-    agent = f"labelfix-{version('labelfix')}"
+    agent = f"labelfix-{version_of('labelfix')}"
     written = 0
     content_of: Callable[[int], _Content | None]
     with atomic_path(to) as draft, draft.open("w", encoding="ascii") as file:

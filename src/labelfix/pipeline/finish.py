@@ -5,7 +5,6 @@ It needs no torch, as given probabilities are audited without it.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ from labelfix.types import (
     Samples,
 )
 from labelfix.utils.progress import OnProgress, StageTimer, said
-from labelfix.utils.text import as_json
+from labelfix.utils.text import as_json, version_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +136,7 @@ def report_on(
             modality=None if origin.modality is None else origin.modality.name,
             backbone=origin.backbone,
             seed=origin.seed,
-            versions={name: version(name) for name in origin.libraries},
+            versions={name: version_of(name) for name in origin.libraries},
             settings=as_json(settings_with(reviewed, settings)),
             assumptions=samples.assumptions + origin.assumptions,
         ),

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +21,7 @@ from labelfix.errors import ConfigError, ReportError
 from labelfix.report.io import read_report_table, report_file
 from labelfix.report.view import LABEL, ReportView
 from labelfix.utils.files import atomic_path, refuse_overwriting_inputs
-from labelfix.utils.text import counted, percent
+from labelfix.utils.text import counted, percent, version_of
 
 ERROR_RATE = "max-error-rate"
 """The name of the check of the share of wrong labels."""
@@ -314,7 +313,7 @@ def write_sarif(result: CheckResult, to: Path) -> None:
         }
         places = [_place(sample) for sample in check.sample_ids[:MOST_RESULTS]]
         results += [{**common, "locations": [place]} for place in places] or [common]
-    driver = {"name": "labelfix", "version": version("labelfix"), "rules": rules}
+    driver = {"name": "labelfix", "version": version_of("labelfix"), "rules": rules}
     run = {"tool": {"driver": driver}, "results": results}
     with atomic_path(to) as draft:
         text = json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,14 @@ def percent(share: float, digits: int = 1) -> str:
     if 0 < share < step / 2:
         return f"<{100 * step:.{digits}f} %"
     return f"{100 * share:.{digits}f} %"
+
+
+def version_of(name: str) -> str:
+    """Return the version of an installed library; ``unknown`` where only its sources are there."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def as_json(value: Any) -> Any:
