@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import HeadAudit, append_row, detection_figures, kind_and_rate, new_parser, open_labels
+from labelfix.benchmark.cost import device_name, gpu_name, library_versions
 from labelfix.config import AuditConfig, BackboneConfig, FlagConfig, SelfLabelingConfig
 from labelfix.config.file import config_of
 from labelfix.data.duplicates import find_duplicates
@@ -87,6 +88,9 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     "way": way,
                     "seed": seed,
                     "settings": arguments.set,
+                    "image_size": arguments.image_size,
+                    "device": device_name(gpu_name()),
+                    "versions": library_versions(),
                     "seconds": time.perf_counter() - start,
                     **figures_of(evidence, dataset.given_label, truth.given_label),
                 }
@@ -157,7 +161,7 @@ def config_of_run(arguments: argparse.Namespace, seed: int) -> AuditConfig:
 
 
 def parse() -> argparse.Namespace:
-    parser = new_parser(__doc__, rows="top.jsonl")
+    parser = new_parser(__doc__, rows="top_ways.jsonl")
     parser.add_argument("data", type=Path)
     parser.add_argument("--truth", required=True)
     parser.add_argument("--given", nargs="+", default=[], metavar="COLUMN")
