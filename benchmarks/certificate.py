@@ -4,7 +4,8 @@
         [--evidence FILE.npz ...] [--run RUN --truth TRUTH.csv] [--results FILE]
 
 A row tells in which share of the draws the 90 % intervals of `labelfix certify` held the truth, how
-wide that of the share of wrong labels was, and how far its estimate was off on the mean.
+wide that of the share of wrong labels was, how far its estimate was off on the mean, and the
+calibration error of all probabilities before and after the looks corrected them.
 Populations: ``--pred-probs`` and ``--run`` as `benchmarks/review_estimate.py` has them;
 ``--evidence`` takes probabilities with planted errors (``probs``, ``given``, ``true``).
 """
@@ -17,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from harness import append_row, new_parser
-from labelfix.certificate.inference import Share, infer
+from labelfix.benchmark.metrics import calibration_error, reliability
+from labelfix.certificate.inference import Share, infer, recalibrate
 from labelfix.certificate.sampling import draw_sample
 from labelfix.config import CertificateConfig, FlagConfig
 from labelfix.scoring.flags import flag
@@ -63,7 +65,7 @@ def measure(population: Population, looks: int, draws: int) -> dict[str, float]:
         "precision": is_wrong[flags].mean() if flags.any() else np.nan,
         "recall": flags[is_wrong].mean() if is_wrong.any() else np.nan,
     }
-    widths, off = [], []
+    widths, off, errors = [], [], []
     for seed in range(draws):
         sample = draw_sample(p, flags, looks, seed, config)
         shares = infer(sample, is_wrong[sample.row].astype(np.int8), config, seed)
@@ -73,6 +75,8 @@ def measure(population: Population, looks: int, draws: int) -> dict[str, float]:
                 values.append(bool(share.low <= truth[name] <= share.high))
         widths.append(shares.noise_rate.high - shares.noise_rate.low)
         off.append(shares.noise_rate.estimate - truth["noise_rate"])
+        corrected = recalibrate(p, shares.calibration)
+        errors.append(calibration_error(reliability(corrected, is_wrong)))
     return {
         "looks": looks,
         "draws": draws,
@@ -87,6 +91,8 @@ def measure(population: Population, looks: int, draws: int) -> dict[str, float]:
         "width": round(float(np.mean(widths)), 4),
         "bias": round(float(np.mean(off)), 4),
         "error": round(float(np.mean(np.abs(off))), 4),
+        "calibration_error": round(calibration_error(reliability(p, is_wrong)), 4),
+        "calibration_error_corrected": round(float(np.mean(errors)), 4),
     }
 
 

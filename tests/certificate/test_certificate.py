@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.isotonic import IsotonicRegression
 
-from labelfix.certificate.inference import can_infer, expected_half_width, infer
+from labelfix.certificate.inference import can_infer, expected_half_width, infer, recalibrate
 from labelfix.certificate.sampling import draw_sample
 from labelfix.config import CertificateConfig
 from labelfix.errors import ConfigError, ReportError
@@ -122,3 +123,30 @@ def test_too_few_looks_are_refused():
         draw_sample(probability, is_flagged, 5, 0)
     sample = draw_sample(probability, is_flagged, 20, 0)
     assert not can_infer(sample, np.full(20, -1, np.int8), CONFIG)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_calibration_is_the_isotonic_regression_of_the_strata(seed):
+    probability, is_flagged, is_wrong = population(seed, bend=3.0 if seed % 2 else 0.4)
+    sample = draw_sample(probability, is_flagged, 60, seed)
+    said = is_wrong[sample.row].astype(np.int8)
+    shares = infer(sample, said)
+    seen, wrong = (np.bincount(sample.stratum, weight) for weight in (None, said))
+    looks = seen + CONFIG.prior_looks
+    expected = IsotonicRegression().fit_transform(
+        sample.probability,
+        (wrong + CONFIG.prior_looks * sample.probability) / looks,
+        sample_weight=looks,
+    )
+    assert recalibrate(sample.probability, shares.calibration) == pytest.approx(expected)
+    assert np.isnan(recalibrate(np.array([np.nan]), shares.calibration)).all()
+
+
+def test_looks_correct_probabilities_that_are_off():
+    probability, is_flagged, is_wrong = population(0, bend=4.0)
+    errors = {"before": np.abs(probability - probability**4.0).mean()}
+    sample = draw_sample(probability, is_flagged, 200, 0)
+    shares = infer(sample, is_wrong[sample.row].astype(np.int8))
+    after = recalibrate(probability, shares.calibration)
+    errors["after"] = np.abs(after - probability**4.0).mean()
+    assert errors["after"] < errors["before"] / 2

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from command import labelfix
 from given_probs import noisy, write
@@ -10,6 +11,7 @@ from given_probs import noisy, write
 from labelfix.certificate import drawn_for
 from labelfix.data.decisions import Decision, DecisionLog, now
 from labelfix.report.io import read_report_table
+from labelfix.report.run_folder import CERTIFICATE_NAMES
 from labelfix.report.view import ReportView
 
 
@@ -60,6 +62,24 @@ def test_from_the_plan_to_the_certificate(run):
     flagged = float(np.mean(view.is_flagged[view.is_scored]))
     assert told["shares"]["noise_rate"]["estimate"] == pytest.approx(flagged)
     assert json.loads(labelfix("certify", run, "--looks", "40", "--json").stdout) == told
+    page = (run / "certificate.html").read_text(encoding="utf-8")
+    assert f"{100 * flagged:.1f} %" in page
+    assert "ann (" in page
+    assert view.report.run.fingerprint in page
+    corrected = pq.read_table(run / "recalibrated.parquet")
+    assert corrected["sample_id"].to_pylist() == view.sample_id.to_pylist()
+    before, after = (corrected[name].to_numpy() for name in corrected.column_names[1:])
+    assert (np.diff(after[np.argsort(before)]) >= 0).all()
+    assert after[view.is_flagged].mean() > before[view.is_flagged].mean()
+
+
+def test_a_certificate_does_not_outlive_its_run(run):
+    for name in CERTIFICATE_NAMES:
+        (run / name).write_text("of the run before")
+    probs = run.parent / "probs.csv"
+    done = labelfix("audit", "--pred-probs", probs, "--out", run, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert not any((run / name).exists() for name in CERTIFICATE_NAMES)
 
 
 def test_samples_that_say_nothing_of_their_label_are_left_out_and_do_not_hold_it_up(run):

@@ -12,17 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from labelfix.certificate.inference import Shares, can_infer, expected_half_width, infer
+from labelfix.certificate.inference import (
+    Shares,
+    can_infer,
+    expected_half_width,
+    infer,
+    recalibrate,
+)
 from labelfix.certificate.sampling import AuditSample, draw_sample
 from labelfix.config import CertificateConfig
 from labelfix.data.decisions import Decision
+from labelfix.errors import RunError
+from labelfix.report.run_folder import CERTIFICATE_NAMES
 from labelfix.report.view import ReportView
 from labelfix.utils.files import atomic_path
 
-CERTIFICATE_NAME = "certificate.json"
-"""What the certificate is called in a RUN folder."""
+CERTIFICATE_NAME, PAGE_NAME, PROBABILITIES_NAME = CERTIFICATE_NAMES
+"""What the certificate, its page and the probabilities are called in a RUN folder."""
 
 _UNKNOWN, _RIGHT, _WRONG = -1, 0, 1
 
@@ -92,6 +102,42 @@ class Certificate:
         with atomic_path(path) as draft:
             draft.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
         return path
+
+
+def write_probabilities(certificate: Certificate, view: ReportView, run: Path) -> Path:
+    """Write what the looks make of all probabilities into a RUN folder, and return where it is.
+
+    Columns, one row a sample of the report: ``sample_id``, ``label_error_probability`` as the
+    report has it, ``recalibrated_error_probability``; higher is more probably wrong, null where the
+    label was not judged.
+
+    Raises:
+        RunError: It cannot be written, or the certificate says nothing yet.
+    """
+    path, probability = run / PROBABILITIES_NAME, view.error_probability
+    corrected = recalibrate(probability, shares_of(certificate).calibration)
+    table = pa.table({
+        "sample_id": view.sample_id,
+        "label_error_probability": pa.array(probability, from_pandas=True),
+        "recalibrated_error_probability": pa.array(corrected, pa.float32(), from_pandas=True),
+    })  # fmt: skip
+    with atomic_path(path) as draft:
+        pq.write_table(table, draft)
+    return path
+
+
+def shares_of(certificate: Certificate) -> Shares:
+    """Return what follows from the looks.
+
+    Raises:
+        RunError: Nothing yet.
+    """
+    if certificate.shares is None:
+        raise RunError(
+            "too few samples were looked at to say how many labels are wrong",
+            hint="decide on the rest with labelfix review RUN --certify",
+        )
+    return certificate.shares
 
 
 def drawn_for(

@@ -61,12 +61,15 @@ class Shares:
         precision: The share of flags that are right; ``None`` where nothing is flagged.
         recall: The share of wrong labels that is flagged; ``None`` where no error was seen.
         strata: The same stratum by stratum, the most probable errors first.
+        calibration: Points of a rising line, from (0, 0) to (1, 1): a probability of the report,
+            and what it should have been. See `recalibrate`.
     """
 
     noise_rate: Share
     precision: Share | None
     recall: Share | None
     strata: tuple[StratumShare, ...]
+    calibration: tuple[tuple[float, float], ...]
 
 
 def can_infer(sample: AuditSample, is_wrong: NDArray[np.int8], config: CertificateConfig) -> bool:
@@ -130,7 +133,53 @@ def infer(
             )
             for code in np.lexsort((-sample.probability, ~flag)).tolist()
         ),
+        calibration=_calibration(sample, seen, wrong, config),
     )
+
+
+def recalibrate(
+    probability: NDArray[np.floating], calibration: tuple[tuple[float, float], ...]
+) -> Floats:
+    """Return ``(N,)`` probabilities as the looks correct them: higher is more probably wrong.
+
+    Args:
+        probability: ``(N,)`` of the report, 0 to 1; NaN stays NaN.
+        calibration: Of `Shares`.
+    """
+    given, corrected = zip(*calibration, strict=True)
+    return np.asarray(np.interp(probability.astype(np.float64), given, corrected), np.float64)
+
+
+def _calibration(
+    sample: AuditSample,
+    seen: NDArray[np.int64],
+    wrong: NDArray[np.int64],
+    config: CertificateConfig,
+) -> tuple[tuple[float, float], ...]:
+    """Return the isotonic regression of what was seen, stratum by stratum, on the probabilities.
+
+    Each stratum begins with ``prior_looks`` that agree with the report.
+    """
+    order = np.argsort(sample.probability, kind="stable")
+    given = sample.probability[order]
+    looks = np.asarray(seen + config.prior_looks, np.float64)[order]
+    rising = _isotonic((wrong[order] + config.prior_looks * given) / looks, looks)
+    points = [(0.0, 0.0), *zip(given.tolist(), rising.tolist(), strict=True), (1.0, 1.0)]
+    return tuple(points)
+
+
+def _isotonic(values: Floats, weight: Floats) -> Floats:
+    """Return ``(H,)`` the rising values nearest to ``values`` in weighted squares.
+
+    Pools neighbors that fall (Ayer et al., Annals of Mathematical Statistics 1955).
+    """
+    blocks: list[tuple[float, float, int]] = []  # value, weight, how many strata
+    for value, heavy in zip(values.tolist(), weight.tolist(), strict=True):
+        blocks.append((value, heavy, 1))
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            (one, w, n), (other, v, m) = blocks[-2:]
+            blocks[-2:] = [((one * w + other * v) / (w + v), w + v, n + m)]
+    return np.repeat([value for value, _, _ in blocks], [many for _, _, many in blocks])
 
 
 def _ratio(found: Floats, missed: Floats) -> Floats:

@@ -29,25 +29,33 @@ def certify(
 
     The samples are drawn by strata of the report's probabilities; the intervals hold whether or
     not these are right. Without decisions on them, the command says how wide the interval would be
-    and how to decide. Once all are decided, RUN/certificate.json is written.
+    and how to decide. Once all are decided, the certificate is written into RUN:
+    certificate.json and certificate.html to cite, and recalibrated.parquet, the probabilities of
+    all samples as the looks correct them.
     """
     from labelfix.certificate import certify as certified
+    from labelfix.certificate import write_page, write_probabilities
     from labelfix.data.decisions import read_decisions
     from labelfix.report.io import read_report_table
     from labelfix.report.view import ReportView
 
     report = read_report_table(run, pred_probs=False)
-    certificate = certified(ReportView(report, read_decisions(run)), looks)
-    written = None
+    view = ReportView(report, read_decisions(run))
+    certificate, written = certified(view, looks), []
     if certificate.is_complete:
-        written = certificate.write(run if run.is_dir() else run.parent)
+        folder = run if run.is_dir() else run.parent
+        written = [
+            certificate.write(folder),
+            write_page(certificate, folder),
+            write_probabilities(certificate, view, folder),
+        ]
     if as_json:
         print_json(certificate.to_json())
         return
     for line in _lines(certificate, run):
         typer.echo(plain(line))
-    if written is not None:
-        typer.echo(plain(f"written: {written}"))
+    for path in written:
+        typer.echo(plain(f"written: {path}"))
 
 
 def _lines(certificate: "Certificate", run: Path) -> list[str]:

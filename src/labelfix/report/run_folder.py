@@ -42,6 +42,7 @@ NETWORK_NAMES = (MODEL_NAME, LAYERS_NAME, LOG_NAME)
 RECORD_NAME = "diagnosis.json"
 PLOT_NAME = "diagnosis.svg"
 DIAGNOSIS_NAMES = (RECORD_NAME, PLOT_NAME)
+CERTIFICATE_NAMES = ("certificate.json", "certificate.html", "recalibrated.parquet")
 
 HALVINGS = "rate_halvings"
 """How often the learning rate of an unfinished run was halved; kept beside its claim."""
@@ -338,7 +339,7 @@ class RunFolder:
         Args:
             written: The names of those that it has. A diagnosis is always of the run before.
         """
-        for name in (*_FILES, *DIAGNOSIS_NAMES):
+        for name in (*_FILES, *DIAGNOSIS_NAMES, *CERTIFICATE_NAMES):
             if name not in (*written, PAGE_NAME):
                 (self.path / name).unlink(missing_ok=True)
 

@@ -142,14 +142,10 @@ def wall_side(*, is_text: bool) -> int:
 def render(page: Page) -> str:
     """Return the page as HTML; every name in it is escaped."""
     head_script, script, style = _text("theme.js"), _script(), _style()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
-        f"script-src {_digest(head_script)} {_digest(script)}; base-uri 'none'; form-action 'none'"
-    )
     places = {card.row: place for place, card in enumerate(page.cards)}
     return _template().render(
         page=page,
-        policy=policy,
+        policy=content_policy(style, head_script, script),
         style=style,
         head_script=head_script,
         script=script,
@@ -227,8 +223,16 @@ def _tabs(page: Page) -> list[Tab]:
 
 @cache
 def _template() -> Template:
+    environment = page_environment(HERE)
+    environment.globals["longest"] = LONGEST_TEXT
+    environment.filters |= {chart.__name__: chart for chart in CHARTS}
+    return environment.get_template("report.html.jinja")
+
+
+def page_environment(folder: Path) -> Environment:
+    """Return what fills the templates of a folder; what it fills in is escaped."""
     environment = Environment(
-        loader=FileSystemLoader(HERE),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -236,9 +240,16 @@ def _template() -> Template:
     )
     environment.filters |= {"name": _name, "percent": _percent, "odds": _odds, "count": _count}
     environment.filters["plain"] = _plain
-    environment.globals["longest"] = LONGEST_TEXT
-    environment.filters |= {chart.__name__: chart for chart in CHARTS}
-    return environment.get_template("report.html.jinja")
+    return environment
+
+
+def content_policy(style: str, *scripts: str) -> str:
+    """Return the policy by which a page runs and loads nothing but what is written in it."""
+    run = " ".join(map(_digest, scripts)) or "'none'"
+    return (
+        f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {run}; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def _filters(page: Page) -> list[int]:
@@ -252,8 +263,13 @@ def _text(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
+def shared_style() -> str:
+    """Return the colors and plain elements of every page."""
+    return _text("theme.css")
+
+
 def _style() -> str:
-    return _text("theme.css") + _text("report.css")
+    return shared_style() + _text("report.css")
 
 
 def _script() -> str:
