@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from labelfix.benchmark.grouping import MethodRows, TaskRows
 from labelfix.benchmark.methods.registry import METHODS, REFERENCE
 from labelfix.benchmark.problem import BINS
+from labelfix.benchmark.scale import ScaleRow
 from labelfix.errors import BenchmarkError
 from labelfix.utils.text import plain
 
@@ -68,9 +69,7 @@ def task_svg(task: TaskRows) -> str:
         if handles:
             figure.legend(handles=handles, loc="outside right upper", frameon=False)
         figure.suptitle(_text(_title(task)), x=0.01, ha="left", weight="bold")
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata=dict(NO_METADATA))
-    return file.getvalue()
+        return _svg(figure)
 
 
 def precision_recall(method: MethodRows) -> list[Point]:
@@ -111,6 +110,38 @@ def cost_point(method: MethodRows) -> Point | None:
     return max(seconds, 1e-3), precision.mean
 
 
+def scale_svg(rows: Sequence[ScaleRow]) -> str:
+    """Return seconds and peak memory against the number of samples, as the text of an SVG file.
+
+    Raises:
+        BenchmarkError: matplotlib is not installed.
+    """
+    matplotlib, figure_class = _import_matplotlib()
+    lines = dict.fromkeys((row.stage, row.classes) for row in rows)
+    stages = list(dict.fromkeys(stage for stage, _ in lines))
+    shapes = sorted({classes for _, classes in lines})
+    with matplotlib.rc_context(STYLE):
+        figure = figure_class(figsize=SIZE, layout="constrained")
+        time, memory = figure.subplots(1, 2)
+        for stage, classes in lines:
+            of_line = [row for row in rows if (row.stage, row.classes) == (stage, classes)]
+            x = [row.samples for row in of_line]
+            look = {
+                "color": COLORS[stages.index(stage)],
+                "linestyle": ("-", "--", ":", "-.")[shapes.index(classes) % 4],
+                "marker": "o",
+                "label": f"{stage}, {classes:,} classes",
+            }
+            time.plot(x, [row.wall_seconds for row in of_line], **look)
+            memory.plot(x, [row.peak_gib for row in of_line], **look)
+        for axes, title in ((time, "Seconds"), (memory, "Peak memory in GiB")):
+            axes.set(xscale="log", yscale="log", title=title, xlabel="samples")
+        figure.legend(
+            handles=time.get_legend_handles_labels()[0], loc="outside right upper", frameon=False
+        )
+        return _svg(figure)
+
+
 def _draw_lines(
     axes: "Axes", lines: Mapping[MethodRows, Sequence[Point]], *, title: str, across: str
 ) -> None:
@@ -145,6 +176,12 @@ def _legend_line(method: MethodRows) -> Any:
 def _title(task: TaskRows) -> str:
     parts = [task.task, f"{task.samples:,} samples", task.backbone]
     return ", ".join(part for part in parts if part)
+
+
+def _svg(figure: Any) -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata=dict(NO_METADATA))
+    return file.getvalue()
 
 
 def _text(text: str) -> str:

@@ -305,6 +305,70 @@ def value(
 
 
 @benchmark.command()
+def scale(
+    samples: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NUMBERS", help="Separated by commas. Default: 10000,100000."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NUMBERS", help="Separated by commas. Default: 10,100."),
+    ] = None,
+    vectors_up_to: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Audit vectors too, up to so many samples."),
+    ] = 10_000,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path_of("folder"),
+            metavar="FOLDER",
+            help="Where the data lie meanwhile. Left out: the system's temporary folder.",
+        ),
+    ] = None,
+    results: Results = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(parser=path_of("plot"), metavar="FILE", help="Draw the times as SVG."),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the commands on data made for it, larger and larger, and say what each costs.
+
+    Time, memory and disk of audits of probabilities and vectors, show, check and export, each in a
+    process of its own; then how time grows with the number of samples: an exponent of 1 is linear.
+    """
+    from labelfix.benchmark.plots import scale_svg
+    from labelfix.benchmark.scale import ScaleRow, append_rows, growth_of, measure
+    from labelfix.cli.benchmark_tables import print_scale
+    from labelfix.utils.files import atomic_path
+    from labelfix.utils.progress import no_progress
+    from labelfix.utils.progress_bars import shown_progress
+
+    def keep(row: ScaleRow) -> None:
+        if results is not None:
+            append_rows(results, [row])
+
+    with shown_progress() as on_progress:
+        rows = measure(
+            _numbers(samples or ["10000,100000"]),
+            _numbers(classes or ["10,100"]),
+            vectors_up_to=vectors_up_to,
+            folder=folder,
+            on_row=keep,
+            on_progress=no_progress if quiet else on_progress,
+        )
+    if plot is not None:
+        with atomic_path(plot) as draft:
+            draft.write_text(scale_svg(rows), encoding="utf-8")
+    if as_json:
+        print_json([row.to_json() for row in rows])
+    elif not quiet:
+        print_scale(stdout_console(), rows, growth_of(rows))
+
+
+@benchmark.command()
 def tables(
     results: Annotated[
         list[Path],

@@ -1,5 +1,6 @@
 """What ``labelfix benchmark`` prints as text."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from labelfix.benchmark.cost import library_versions
 from labelfix.benchmark.grouping import group_rows
 from labelfix.benchmark.methods.registry import METHODS, REFERENCE, is_installed
 from labelfix.benchmark.rows import BenchmarkRow
+from labelfix.benchmark.scale import Growth, ScaleRow
 from labelfix.benchmark.tables import format_figure
 from labelfix.benchmark.tasks import PLANTED, REAL_TASKS, SAMPLE_DATA, SampleData
 from labelfix.benchmark.value import Value
@@ -72,6 +74,34 @@ def print_list(console: Console, data: Path | None, sets: Sequence[str]) -> None
     console.print(table)
     versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
     console.print(Text(f"  {versions}", style="dim"), soft_wrap=True)
+
+
+def print_scale(console: Console, rows: Sequence[ScaleRow], growth: Sequence[Growth]) -> None:
+    """Print what each command cost at each size, and how that grows."""
+    print_heading(console, "What each command cost, with the start of Python")
+    table = _figures("command", "samples", "classes", "seconds", "peak GiB", "read", "written")
+    for row in rows:
+        _add(
+            table, row.stage, f"{row.samples:,}", f"{row.classes:,}", f"{row.wall_seconds:.1f}",
+            f"{row.peak_gib:.2f}", _megabytes(row.input_bytes), _megabytes(row.output_bytes),
+        )  # fmt: skip
+    console.print(table)
+    if not growth:
+        return
+    print_heading(console, "Growth with the number of samples: 1 is linear")
+    table = _figures("command", "classes", "from", "to", "time", "memory")
+    for one in growth:
+        small, large = one.samples
+        time = "too short" if math.isnan(one.exponent) else f"{one.exponent:.2f}"
+        _add(
+            table, one.stage, f"{one.classes:,}", f"{small:,}", f"{large:,}", time,
+            f"{one.memory_exponent:.2f}",
+        )  # fmt: skip
+    console.print(table)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count else ""
 
 
 def print_value(console: Console, found: Value) -> None:
