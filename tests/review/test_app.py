@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from review_run import HOSTILE_CLASS, SCRIPT, write_images, write_run
 from review_visitor import CLASSES, HOST, Visitor
 
-from labelfix.certificate import drawn_for
+from labelfix.certificate import certify, drawn_for
 from labelfix.data.decisions import Decision, DecisionLog, decisions_file, read_decisions
+from labelfix.report.io import read_report_table
+from labelfix.report.view import ReportView
 from labelfix.review.queue import CHECK_EVERY
 from labelfix.review.security import LARGEST_BODY
 
@@ -473,3 +475,24 @@ def test_samples_drawn_for_a_certificate_come_first_and_without_what_the_model_s
     assert len(visitor.next(200, kind="random_sample")) == 29
     assert visitor.next()[0]["probability"] is not None
     assert Visitor(run).get("/api/queue?kind=random_sample").status_code == 400
+
+
+def test_what_was_decided_for_a_certificate_stays_blind_until_it_is_finished(run: Path) -> None:
+    visitor = Visitor(run, looks=20, hides_labels=True)
+    items = visitor.next(200, kind="random_sample")
+    assert all(item["is_hidden"] for item in items)
+    assert [code for code, _ in items[0]["top"]] == [0, 1, 2, 3]
+    for item in items[:-1]:
+        (changed,) = visitor.decide(item, "relabel", item["given"]).json()["changed"]
+        assert changed["is_blind"]
+        assert changed["probability"] is None
+    (changed,) = visitor.decide(items[-1], "relabel", items[-1]["given"]).json()["changed"]
+    assert "is_blind" not in changed
+    view = ReportView(read_report_table(run, pred_probs=False), read_decisions(run))
+    shares = certify(view, 20).shares
+    assert shares is not None
+    assert shares.noise_rate.estimate == 0  # all were said to be of the class that they have
+
+
+def test_labels_are_hidden_only_where_samples_are_drawn(run: Path) -> None:
+    assert not any(item.get("is_hidden") for item in Visitor(run, hides_labels=True).next(50))

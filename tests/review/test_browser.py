@@ -340,3 +340,24 @@ def test_suspects_take_one_press_a_page_and_one_a_wrong_suggestion(
     assert presses <= 1 + 160 / 24 + 1
     assert actions.count("keep") <= wrong
     assert actions.count("relabel") >= 120 - wrong
+
+
+def test_hidden_labels_are_nowhere_on_the_page(browser: Browser, run: Path) -> None:
+    with served(run, "--certify", "20", "--hide-labels") as page:
+        reviewer = Reviewer(browser, page)
+        for _ in range(3):
+            shown = reviewer.text("#sample")
+            assert ".png" not in shown
+            assert "hidden" in shown
+            assert reviewer.text("#name") == "a sample drawn at random"
+            assert browser.find("#keep").get_attribute("disabled")
+            before = len(read_decisions(run))
+            browser.press("k")  # there is no label to keep
+            until(lambda: "choose the class" in reviewer.text("#message"))
+            assert len(read_decisions(run)) == before
+            reviewer.press("2")
+            until(lambda before=before: len(read_decisions(run)) == before + 1)
+        assert len({one.label for one in read_decisions(run).values()} - {None}) == 1
+        reviewer.press("z")
+        assert len(read_decisions(run)) == 2
+        assert browser.console() == []

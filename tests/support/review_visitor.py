@@ -21,9 +21,12 @@ class Visitor:
 
     def __init__(
         self, run: Path, *, follow_links: bool = False, reviewer: str = "Ann",
-        looks: int | None = None,
+        looks: int | None = None, hides_labels: bool = False,
     ) -> None:  # fmt: skip
-        review = open_review(run, reviewer=reviewer, follow_links=follow_links, looks=looks)
+        review = open_review(
+            run, reviewer=reviewer, follow_links=follow_links, looks=looks,
+            hides_labels=hides_labels,
+        )  # fmt: skip
         self.session = review.session
         self.keys = Keys(8722)
         app = build_app(review.session, review.renderer, self.keys)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import labelfix.cli.options as opt
+from labelfix.errors import ConfigError
 
 
 def review(
@@ -35,6 +36,14 @@ def review(
             "them: see `labelfix certify`.",
         ),
     ] = None,
+    hide_labels: Annotated[
+        bool,
+        typer.Option(
+            "--hide-labels",
+            help="With --certify: hide the given labels of these samples and their names too; "
+            "you name the class.",
+        ),
+    ] = False,
     outside_files: opt.OutsideFiles = False,
 ) -> None:
     """Open a page on this machine to decide about the suspects one by one."""
@@ -42,11 +51,17 @@ def review(
     from labelfix.utils.progress_bars import shown_progress
     from labelfix.utils.text import counted, plain
 
+    if hide_labels and certify is None:
+        raise ConfigError(
+            "--hide-labels hides the labels of samples drawn by --certify",
+            hint="add --certify 100, or leave it out",
+        )
     with shown_progress() as on_progress:
         opened = open_review(
             run,
             reviewer=reviewer,
             looks=certify,
+            hides_labels=hide_labels,
             follow_links=outside_files,
             on_progress=on_progress,
         )

@@ -279,9 +279,9 @@ class _Routes:
 
     def _done(self, done: Done) -> Response:
         return _json({
-            "changed": [self._item(row) for row in done.changed[:LONGEST_PAGE]],
+            "changed": [self._after_decision(row) for row in done.changed[:LONGEST_PAGE]],
             "changed_count": len(done.changed),
-            "conflicts": [self._item(row) for row in done.conflicts[:LONGEST_PAGE]],
+            "conflicts": [self._after_decision(row) for row in done.conflicts[:LONGEST_PAGE]],
             "conflict_count": len(done.conflicts),
             "progress": asdict(self._session.counts()),
         })  # fmt: skip
@@ -326,11 +326,21 @@ class _Routes:
             "decision": _decision_json(self._session.decision(row)),
         }
 
+    def _after_decision(self, row: int) -> dict[str, Any]:
+        return self._blind_item(row) if self._session.is_undisclosed(row) else self._item(row)
+
     def _blind_item(self, row: int) -> dict[str, Any]:
-        """Return a sample without what the model says of it, so that nobody is led by that."""
+        """Return a sample without what the model says of it, so that nobody is led by that.
+
+        Where labels are hidden, the page shows neither the given label nor the name of the sample,
+        which may hold it; the classes to choose from stand in place of those that the model offers.
+        """
+        is_hidden = self._session.hides_labels
+        classes = range(len(self._session.view.class_names)) if is_hidden else range(0)
         return {
             **self._item(row),
             "is_blind": True,
+            "is_hidden": is_hidden,
             "predicted": MISSING,
             "suggested": MISSING,
             "is_flagged": False,
@@ -338,7 +348,7 @@ class _Routes:
             "suggested_probability": None,
             "issues": [],
             "reason": None,
-            "top": [],
+            "top": [[code, None] for code in classes] if len(classes) <= CLASSES_OFFERED else [],
         }
 
 

@@ -50,6 +50,7 @@ def open_review(
     *,
     reviewer: str | None = None,
     looks: int | None = None,
+    hides_labels: bool = False,
     follow_links: bool = False,
     renderer: Renderer | None = None,
     on_progress: OnProgress = no_progress,
@@ -60,6 +61,7 @@ def open_review(
         run: The RUN folder, or the report in it.
         reviewer: Who decides, kept with each decision.
         looks: How many samples are drawn for a certificate, to be decided first; ``None`` for none.
+        hides_labels: Whether their given labels are hidden too.
         follow_links: Whether samples are shown that links outside the data set lead to.
         renderer: Shows the samples; ``None`` opens the data set for that.
         on_progress: Told about files while the data set is opened.
@@ -70,7 +72,7 @@ def open_review(
         ReportError: ``run`` holds no report.
     """
     report = read_report_table(run, pred_probs=False)
-    session = Session(report, run, reviewer, looks)
+    session = Session(report, run, reviewer, looks, hides_labels=hides_labels)
     if renderer is None:
         renderer = find_renderer(report, on_progress, follow_links=follow_links)
     return Review(session, renderer)

@@ -86,6 +86,7 @@ class Session:
         run: The RUN folder, or the report in it.
         reviewer: Who decides, kept with each decision.
         looks: How many samples are drawn for a certificate, to be decided first; ``None`` for none.
+        hides_labels: Whether their given labels are hidden too: the reviewer names the class.
 
     Raises:
         ConfigError: There are too few looks.
@@ -94,7 +95,13 @@ class Session:
     """
 
     def __init__(
-        self, report: Report, run: Path, reviewer: str | None = None, looks: int | None = None
+        self,
+        report: Report,
+        run: Path,
+        reviewer: str | None = None,
+        looks: int | None = None,
+        *,
+        hides_labels: bool = False,
     ) -> None:
         self.run = run
         self.source = report.run.source
@@ -104,6 +111,7 @@ class Session:
         self.view = ReportView(report)  # the log is live: decisions are replayed from it
         self._decided_view = self.view
         self.sample: AuditSample | None = None if looks is None else drawn_for(self.view, looks)
+        self.hides_labels = hides_labels and self.sample is not None
         self.top: TopClasses = read_top_classes(run, len(report), len(report.class_names))
         folder = run if run.is_dir() else run.parent
         self.neighbors: NeighborLists | None = read_neighbors(folder, self.view.sample_id)
@@ -342,6 +350,12 @@ class Session:
             batch=batch,
             as_copy=wanted.as_copy,
         )
+
+    def is_undisclosed(self, row: int) -> bool:
+        """Return whether a sample is drawn for a certificate that is not finished."""
+        if self.sample is None or row not in self.sample.row:
+            return False
+        return not bool(self._is_decided[self.sample.row].all())
 
     def _refresh(self) -> None:
         """Take in what others have appended."""

@@ -19,6 +19,7 @@ const grid = {
 };
 
 async function openGrid(pair = null) {
+  if (state.items[0]?.is_hidden) { say("Labels are hidden: decide one sample at a time."); return; }
   Object.assign(grid, { pair, after: -1, pages: [], passed: new Set() });
   await showGridPage();
 }

@@ -76,6 +76,10 @@ function nameOf(code) {
   return code === null || code < 0 ? "no label" : String(state.start.classes[code]) || "(empty name)";
 }
 
+// What a page may show of a sample whose label is hidden: its name may hold the label.
+const shownName = (item) => item.is_hidden ? "a sample drawn at random" : item.sample_id;
+const shownGiven = (item) => item.is_hidden ? "hidden" : nameOf(item.given);
+
 const percent = (value) => value === null ? "?" : value > 0.995 && value < 1 ? "over 99\u00a0%"
   : value < 0.005 && value > 0 ? "under 1\u00a0%" : `${Math.round(100 * value)}\u00a0%`;
 const number = (value) => Number(value).toLocaleString("en");
@@ -233,23 +237,25 @@ function showLabels(item) {
   if (item.is_check) flags.unshift(element("span", item.is_flagged ? "random check among the flags" : "random check, no flag", "check"));
   if (item.split !== null) flags.push(element("span", `split ${item.split}`));
   at("flag").replaceChildren(...flags);
-  at("given").textContent = nameOf(item.given);
+  at("given").textContent = shownGiven(item);
   at("suggested-line").hidden = item.suggested < 0;
   at("suggested").textContent = item.suggested < 0 ? "" : nameOf(item.suggested);
-  at("chance").textContent = item.is_blind ? "Drawn at random for a certificate: is this label right? What the model says is not shown."
+  at("chance").textContent = item.is_hidden ? "Drawn at random for a certificate: which class is it? Its label and what the model says are not shown."
+    : item.is_blind ? "Drawn at random for a certificate: is this label right? What the model says is not shown."
     : item.probability === null ? "This label was not judged."
     : `Wrong with a probability of ${percent(item.probability)}.`;
-  at("keep-name").textContent = nameOf(item.given);
+  at("keep-name").textContent = shownGiven(item);
+  at("keep").disabled = item.is_hidden === true;
   const first = firstClass(item);
   at("take-name").textContent = first < 0 ? "a suggestion (there is none)" : nameOf(first);
   at("take").disabled = first < 0;
   at("decided").hidden = !item.decision;
-  at("decided").textContent = item.decision ? `Decided: ${phrase(item.decision)}` +
+  at("decided").textContent = item.decision && item.is_hidden ? "Decided. Another key changes it." : item.decision ? `Decided: ${phrase(item.decision)}` +
     (item.decision.decided_by ? ` by ${item.decision.decided_by}` : "") + ". Another key changes it." : "";
   at("top").replaceChildren(...item.top.map(([code, share], index) => topLine(item, code, share, index)));
   at("reason").textContent = item.reason || "";
-  at("name").textContent = item.sample_id;
-  at("big-name").textContent = item.sample_id;
+  at("name").textContent = shownName(item);
+  at("big-name").textContent = shownName(item);
   refreshZoom();
 }
 
@@ -257,11 +263,11 @@ function topLine(item, code, share, index) {
   const line = element("li");
   const button = element("button");
   button.type = "button";
-  const name = element("span", nameOf(code), "class" + (code === item.given ? " given" : code === item.suggested ? " suggested" : ""));
+  const name = element("span", nameOf(code), "class" + (item.is_hidden ? "" : code === item.given ? " given" : code === item.suggested ? " suggested" : ""));
   const bar = element("span", undefined, "bar");
   bar.append(element("i"));
   bar.firstChild.style.width = `${100 * (share ?? 0)}%`;
-  button.title = `The network's own probability, before it is known how often labels are wrong: ${percent(share)}`;
+  if (!item.is_blind) button.title = `The network's own probability, before it is known how often labels are wrong: ${percent(share)}`;
   button.append(name, bar, element("kbd", String(index + 1)));
   button.addEventListener("click", () => decideClass(code));
   line.append(button);
@@ -271,7 +277,7 @@ function topLine(item, code, share, index) {
 function showPicture(item) {
   if (!state.start.has_pictures) return;
   const picture = at("picture");
-  picture.alt = `${item.sample_id}, given as ${nameOf(item.given)}`;
+  picture.alt = item.is_hidden ? shownName(item) : `${item.sample_id}, given as ${nameOf(item.given)}`;
   picture.classList.remove("tiny");
   picture.src = pictureOf(item.row, "large");
 }
@@ -386,7 +392,7 @@ async function decide(action, label) {
     keepPace(1);
     progress(done.progress);
     if (!seen) { state.viewDecided += 1; drawProgress(); }
-    say(`${phrase(done.changed[0].decision)}: ${item.sample_id}`);
+    say(item.is_hidden ? "noted" : `${phrase(done.changed[0].decision)}: ${item.sample_id}`);
     state.here += 1;
     show();
   } catch (error) {
@@ -394,6 +400,11 @@ async function decide(action, label) {
   } finally {
     state.busy = false;
   }
+}
+
+function keep() {
+  if (state.items[state.here]?.is_hidden) say("The label is hidden: choose the class that you see.");
+  else decide("keep");
 }
 
 function decideClass(code) {
@@ -440,7 +451,7 @@ function undo() {
     if (done.changed_count === 1) goTo(done.changed[0]); else await openView();
     state.viewDecided = Math.max(0, state.viewDecided - 1);
     drawProgress();
-    say(done.changed_count === 1 ? `taken back: ${done.changed[0].sample_id}` : `taken back: ${number(done.changed_count)} decisions`);
+    say(done.changed_count === 1 ? `taken back: ${shownName(done.changed[0])}` : `taken back: ${number(done.changed_count)} decisions`);
   });
 }
 
@@ -543,11 +554,11 @@ function refreshZoom() {
   if (!at("zoom-dialog").open || !item) return;
   const source = pictureOf(item.row, "full");
   if (at("zoomed").getAttribute("src") !== source) at("zoomed").src = source;
-  at("zoomed").alt = `${item.sample_id}, given as ${nameOf(item.given)}`;
+  at("zoomed").alt = item.is_hidden ? shownName(item) : `${item.sample_id}, given as ${nameOf(item.given)}`;
   const said = choice ? saidOf(item, choice) : item.decision ? phrase(item.decision) : "undecided";
-  at("zoom-labels").replaceChildren(element("b", nameOf(item.given), "given"));
+  at("zoom-labels").replaceChildren(element("b", shownGiven(item), "given"));
   if (item.suggested >= 0) at("zoom-labels").append(" \u2192 ", element("b", nameOf(item.suggested), "suggested"));
-  at("zoom-labels").append(`: ${said}. ${item.sample_id}`);
+  at("zoom-labels").append(item.is_hidden ? "" : `: ${said}. ${item.sample_id}`);
 }
 
 // On a narrow page: what stands behind "More".
@@ -562,7 +573,7 @@ function showMenu(isOpen) {
 }
 
 const KEYS = {
-  k: () => decide("keep"),
+  k: keep,
   s: () => takeSuggested(),
   c: () => chooseForItem(), "/": () => chooseForItem(),
   u: () => decide("unsure"),
