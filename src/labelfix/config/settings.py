@@ -248,6 +248,13 @@ class HeadConfig:
             likely is taken.
         radius_after_weighting: How much wider the ball of the final heads is: once doubtful labels
             count less, there is less noise to fit.
+        trained_classes: Up to so many classes heads are trained from zero; of more they begin with
+            what can be found in closed form.
+        shrinkages: Of more classes, the candidates for how far the covariance of the closed form is
+            moved towards a sphere; chosen as the radius is.
+        first_steps: Of more classes, the optimizer steps from there that are tried first; twice as
+            many next, as long as held-out given labels become likelier; 0 tries none.
+        least_gain: By how much at least, in the mean logarithm of their probabilities.
         self_label_threshold: p_t: a label is corrected where another class is believed more than
             this; 1 corrects none.
         self_label_temperature: tau: a sample weighs its label's believed probability to the power
@@ -269,6 +276,10 @@ class HeadConfig:
     learning_rate: float = 0.04
     radii: tuple[float, ...] = (2.5, 5.0, 10.0, 20.0, 40.0)
     radius_after_weighting: float = 1.5
+    trained_classes: int = 256
+    shrinkages: tuple[float, ...] = (0.03, 0.1, 0.3, 0.6, 0.9)
+    first_steps: int = 40
+    least_gain: float = 0.01
     self_label_threshold: float = 0.9
     self_label_temperature: float = 2.0
     neighbor_share: float = 0.5
@@ -282,16 +293,21 @@ class HeadConfig:
         check_fields(self)
         _refuse_folds(self.folds, 3)
         _refuse_outside(self, 0, 1, "self_label_threshold", "neighbor_share")
-        _refuse_below(self, 0, "least_steps")
+        _refuse_below(self, 0, "least_steps", "first_steps", "least_gain")
         _refuse_below(
-            self, 1, "epochs", "most_epochs", "batch_size", "neighbors", "least_neighbors",
-            "neighbor_components", "voters",
+            self, 1, "epochs", "most_epochs", "batch_size", "trained_classes", "neighbors",
+            "least_neighbors", "neighbor_components", "voters",
         )  # fmt: skip
         _refuse_learning_rate(self.learning_rate, 0.04)
         _refuse_not_positive(self, "radius_after_weighting", "self_label_temperature")
         if not self.radii or not all(radius > 0 for radius in self.radii):
             raise ConfigError(
                 f"radii {list(self.radii)} are not all above 0, or none", hint="name one or more"
+            )
+        if not self.shrinkages or not all(0 < value <= 1 for value in self.shrinkages):
+            raise ConfigError(
+                f"shrinkages {list(self.shrinkages)} are not all above 0 and at most 1, or none",
+                hint="name one or more",
             )
 
 

@@ -8,6 +8,8 @@ Four passes over the features, of which three train many heads side by side:
 3. one head a fold, trained without it on labels corrected and weighted by those beliefs;
 4. a vote on each sample by those that look most like it, outside its fold, of the same labels.
 
+Of more classes than ``trained_classes`` the first three go by `labelfix.training.many_class_heads`.
+
 The probabilities are the mean of what the last two say: they err in different places.
 
 A label that a person has reviewed takes the given one's place in all three, is never corrected, and
@@ -27,14 +29,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelfix.config import HeadConfig
+from labelfix.training.head_task import HeadTask, PseudoLabels
 from labelfix.training.heads import (
     Batch,
     LinearHeads,
-    ScaledFeatures,
     fit_heads,
     head_probabilities,
-    scale_features,
 )
+from labelfix.training.many_class_heads import fit_many_classes, own_probabilities
 from labelfix.training.neighbor_votes import ReferenceSet, draw_voters, neighbor_probabilities
 from labelfix.training.recorder import MarginRecorder
 from labelfix.training.self_labeling import SelfLabeling, self_label
@@ -44,51 +46,6 @@ from labelfix.utils.progress import OnProgress, Progress, no_progress
 SMALL_STEP = 2**26
 """Multiplications of a step, at most, that one thread does as fast as several: these would wait for
 each other longer than they work."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Task:
-    """One cross-fitting: rows to train on, their folds and labels among the J judged classes.
-
-    Training begins with ``label``: the given one, or the one that a person has reviewed.
-    """
-
-    features: ScaledFeatures
-    rows: NDArray[np.int64]
-    fold: Tensor
-    given_label: Tensor
-    label: Tensor
-    is_trusted: Tensor
-    classes: int
-    config: HeadConfig
-    seed: int
-    on_progress: OnProgress
-
-    def fit(
-        self,
-        stage: str,
-        pseudo_labels: Callable[[NDArray[np.int64]], Batch],
-        radius: Tensor,
-        on_logits: Callable[[NDArray[np.int64], Tensor], None] | None = None,
-    ) -> LinearHeads:
-        def report(epoch: int, epochs: int, loss: float) -> None:
-            self.on_progress(Progress(stage, epoch, epochs, "epochs", f"loss {loss:.3f}"))
-
-        return fit_heads(
-            self.features,
-            self.rows,
-            pseudo_labels,
-            classes=self.classes,
-            radius=radius,
-            config=self.config,
-            seed=self.seed,
-            on_epoch=report,
-            on_logits=on_logits,
-        )
-
-    def labels(self, rows: NDArray[np.int64], heads: int) -> Tensor:
-        """Return ``(B, heads)`` the labels that training begins with, the same for each head."""
-        return self.label[rows][:, None].expand(-1, heads)
 
 
 def cross_fit_heads(
@@ -120,52 +77,86 @@ def cross_fit_heads(
     Raises:
         TrainingError: The loss is no longer finite.
     """
-    names, compact = np.unique(given_label[judgeable.is_judged], return_inverse=True)
-    label = np.zeros(len(given_label), dtype=np.int64)
-    label[judgeable.is_judged] = compact
-    rows = np.flatnonzero(judgeable.fold != MISSING)
-    is_trusted = np.zeros(len(label), dtype=np.bool_)
-    start = label.copy()
-    if trusted_label is not None:
-        is_trusted[rows] = trusted_label[rows] != MISSING
-        start[is_trusted] = np.searchsorted(names, trusted_label[is_trusted])
-    task = _Task(
-        features=scale_features(features.values, rows, device),
-        rows=rows,
-        fold=torch.from_numpy(judgeable.fold.astype(np.int64)).to(device),
-        given_label=torch.from_numpy(label).to(device),
-        label=torch.from_numpy(start).to(device),
-        is_trusted=torch.from_numpy(is_trusted).to(device),
-        classes=len(names),
-        config=config,
-        seed=seed,
-        on_progress=on_progress,
-    )
-    recorder = MarginRecorder(len(given_label))
-    with _threads_that_pay(task):
-        radius = _choose_radius(task)
-        pseudo_labels = _learn_from_pairs(task, radius)
-        heads = _fit_final(task, pseudo_labels, radius, recorder)
+    task = HeadTask.of(
+        features, given_label, trusted_label, judgeable, config,
+        seed=seed, device=device, on_progress=on_progress,
+    )  # fmt: skip
     judged = np.flatnonzero(judgeable.is_judged)
+    with _threads_that_pay(task):
+        learned = _learn(task, judged)
+    names = task.names
     pred_probs = np.full((len(given_label), classes), np.nan, dtype=np.float32)
     pred_probs[judged] = 0
-    for part, probs in head_probabilities(heads, task.features, judged):
-        own = (1 - config.neighbor_share) * _of_own_fold(probs, task.fold[part])
+    for part, probs in learned.probabilities:
+        own = (1 - config.neighbor_share) * probs
         pred_probs[part[:, None], names] = own.float().cpu().numpy()
-    for part, probs in _ask_neighbors(task, pseudo_labels, judged):
+    for part, probs in _ask_neighbors(task, learned.pseudo_labels, judged):
         pred_probs[part[:, None], names] += config.neighbor_share * probs.cpu().numpy()
     self_label_ = np.full(len(given_label), MISSING, dtype=np.int64)
-    self_label_[rows] = names[pseudo_labels.majority[rows].cpu().numpy()]
+    self_label_[task.rows] = names[learned.pseudo_labels.majority[task.rows].cpu().numpy()]
     return Evidence(
         pred_probs=pred_probs,
         fold=judgeable.fold,
-        margin=recorder.margin(),
+        margin=learned.recorder.margin(),
         self_label=self_label_,
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Learned:
+    """What heads have learned.
+
+    Args:
+        probabilities: Rows and their ``(B, J)`` probabilities, block by block, as they are asked
+            for.
+        pseudo_labels: What the final heads learned from.
+        recorder: What training saw; nothing where heads are mostly found in closed form, of which
+            no margin over the time of training can be had.
+    """
+
+    probabilities: Iterator[tuple[NDArray[np.int64], Tensor]]
+    pseudo_labels: PseudoLabels
+    recorder: MarginRecorder
+
+
+def _learn(task: HeadTask, judged: NDArray[np.int64]) -> _Learned:
+    recorder = MarginRecorder(len(task.label))
+    if task.classes > task.config.trained_classes:
+        found = fit_many_classes(task)
+        return _Learned(own_probabilities(task, found.heads, judged), found.pseudo_labels, recorder)
+    radius = _choose_radius(task)
+    pseudo_labels = _learn_from_pairs(task, radius)
+    heads = _fit_final(task, pseudo_labels, radius, recorder)
+    of_all = head_probabilities(heads, task.features, judged)
+    own = ((part, _of_own_fold(probs, task.fold[part])) for part, probs in of_all)
+    return _Learned(own, pseudo_labels, recorder)
+
+
+def _fit(
+    task: HeadTask,
+    stage: str,
+    pseudo_labels: Callable[[NDArray[np.int64]], Batch],
+    radius: Tensor,
+    on_logits: Callable[[NDArray[np.int64], Tensor], None] | None = None,
+) -> LinearHeads:
+    def report(epoch: int, epochs: int, loss: float) -> None:
+        task.on_progress(Progress(stage, epoch, epochs, "epochs", f"loss {loss:.3f}"))
+
+    return fit_heads(
+        task.features,
+        task.rows,
+        pseudo_labels,
+        classes=task.classes,
+        radius=radius,
+        config=task.config,
+        seed=task.seed,
+        on_epoch=report,
+        on_logits=on_logits,
+    )
+
+
 @contextmanager
-def _threads_that_pay(task: _Task) -> Iterator[None]:
+def _threads_that_pay(task: HeadTask) -> Iterator[None]:
     """Let one thread of torch's do the steps where they are small."""
     config = task.config
     heads = config.folds * (config.folds - 1) // 2
@@ -179,7 +170,7 @@ def _threads_that_pay(task: _Task) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _choose_radius(task: _Task) -> float:
+def _choose_radius(task: HeadTask) -> float:
     """Return the radius under which the labels of fold 0 are most likely, without fold 0."""
     radii = torch.tensor(task.config.radii) * task.classes**0.5
 
@@ -187,7 +178,7 @@ def _choose_radius(task: _Task) -> float:
         weight = (task.fold[rows] != 0).float()[:, None].expand(-1, len(radii))
         return Batch(task.labels(rows, len(radii)), weight)
 
-    heads = task.fit("choosing the radius of the head", pseudo_labels, radii)
+    heads = _fit(task, "choosing the radius of the head", pseudo_labels, radii)
     held_out = task.rows[(task.fold[task.rows] == 0).cpu().numpy()]
     loss = torch.zeros(len(radii), dtype=torch.float64)
     for part, probs in head_probabilities(heads, task.features, held_out):
@@ -197,26 +188,7 @@ def _choose_radius(task: _Task) -> float:
     return float(radii[int(loss.argmin())])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PseudoLabels:
-    """What the head of each fold is to learn from each sample.
-
-    Args:
-        label: ``(N, F)`` int64, by the pair that knows neither the fold nor the sample.
-        weight: ``(N, F)`` float32, 0 in the sample's own fold.
-        majority: ``(N,)`` int64, the label by all pairs that do not know the sample.
-    """
-
-    label: Tensor
-    weight: Tensor
-    majority: Tensor
-
-    def __call__(self, rows: NDArray[np.int64]) -> Batch:
-        """Return the labels and weights of a batch of rows."""
-        return Batch(self.label[rows], self.weight[rows])
-
-
-def _learn_from_pairs(task: _Task, radius: float) -> PseudoLabels:
+def _learn_from_pairs(task: HeadTask, radius: float) -> PseudoLabels:
     folds = task.config.folds
     pairs = list(combinations(range(folds), 2))
     leaves_out = torch.zeros(folds, len(pairs), dtype=torch.bool, device=task.features.device)
@@ -228,13 +200,10 @@ def _learn_from_pairs(task: _Task, radius: float) -> PseudoLabels:
     def pseudo_labels(rows: NDArray[np.int64]) -> Batch:
         return Batch(task.labels(rows, len(pairs)), (~leaves_out[task.fold[rows]]).float())
 
-    heads = task.fit(
-        "training heads that leave out two folds", pseudo_labels, _radii(radius, len(pairs))
+    heads = _fit(
+        task, "training heads that leave out two folds", pseudo_labels, _radii(radius, len(pairs))
     )
-    count = len(task.label)
-    label = task.label[:, None].repeat(1, folds)
-    weight = torch.zeros(count, folds, device=task.features.device)
-    majority = task.label.clone()
+    result = PseudoLabels.none_yet(task)
     rules = SelfLabeling(
         threshold=task.config.self_label_threshold, temperature=task.config.self_label_temperature
     )
@@ -244,28 +213,28 @@ def _learn_from_pairs(task: _Task, radius: float) -> PseudoLabels:
         is_trusted = task.is_trusted[part][:, None]
         start = task.labels(part, folds)
         taught, believed = self_label(probs.gather(1, index), start, rules)
-        label[part] = torch.where(is_trusted, start, taught)
-        weight[part] = believed.masked_fill(is_trusted, 1.0).scatter(1, fold[:, None], 0.0)
+        result.label[part] = torch.where(is_trusted, start, taught)
+        result.weight[part] = believed.masked_fill(is_trusted, 1.0).scatter(1, fold[:, None], 0.0)
         outside = leaves_out[fold].float()[:, :, None]
         average = (probs * outside).sum(dim=1) / (folds - 1)
         common, _ = self_label(average, task.label[part], rules)
-        majority[part] = torch.where(task.is_trusted[part], task.label[part], common)
-    return PseudoLabels(label, weight, majority)
+        result.majority[part] = torch.where(task.is_trusted[part], task.label[part], common)
+    return result
 
 
 def _fit_final(
-    task: _Task, pseudo_labels: PseudoLabels, radius: float, recorder: MarginRecorder
+    task: HeadTask, pseudo_labels: PseudoLabels, radius: float, recorder: MarginRecorder
 ) -> LinearHeads:
     def record(rows: NDArray[np.int64], logits: Tensor) -> None:
         trains = pseudo_labels.weight[rows] > 0
         recorder.update(torch.from_numpy(rows), logits, task.given_label[rows], trains)
 
     radii = _radii(task.config.radius_after_weighting * radius, task.config.folds)
-    return task.fit("training the final heads", pseudo_labels, radii, record)
+    return _fit(task, "training the final heads", pseudo_labels, radii, record)
 
 
 def _ask_neighbors(
-    task: _Task, pseudo_labels: PseudoLabels, judged: NDArray[np.int64]
+    task: HeadTask, pseudo_labels: PseudoLabels, judged: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
     rows = draw_voters(task.rows, task.config.voters, task.seed)
     weight = pseudo_labels.weight[rows]
