@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from labelfix.arguments import checks_arguments, expand_path, named
+from labelfix.arguments import checks_arguments, named
 from labelfix.config import (
     AuditConfig,
     Device,
+    EngineName,
     IssueConfig,
     SelfLabelingConfig,
     SelfLabelingRules,
@@ -18,6 +19,7 @@ from labelfix.config import (
 from labelfix.config.file import config_of, flag_changes, overridden, read_settings
 from labelfix.config.options import documents_options
 from labelfix.data.objects import open_object
+from labelfix.data.remote import data_path, is_remote
 from labelfix.errors import ConfigError
 from labelfix.pipeline.result import AuditResult, in_temporary_run
 from labelfix.pipeline.samples import audit as run_audit
@@ -64,6 +66,11 @@ def audit(
     precision: float | None = None,
     budget: int | None = None,
     issue_threshold: Mapping[str, float] | None = None,
+    engine: EngineName | None = None,
+    ray_address: str | None = None,
+    workers: int | None = None,
+    cpus_per_worker: int | None = None,
+    gpus_per_worker: float | None = None,
     overwrite: bool = False,
     resume: bool = False,
     halve_learning_rate: bool = False,
@@ -123,6 +130,13 @@ def audit(
         "top_regularization": _given(distance=max_weight_change),
         "flags": flag_changes(precision, budget),
         "issues": _known_kinds(issue_threshold or {}),
+        "engine": _given(
+            name=engine,
+            ray_address=ray_address,
+            workers=workers,
+            cpus_per_worker=cpus_per_worker,
+            gpus_per_worker=gpus_per_worker,
+        ),
         **_given(
             tune=tune,
             seed=seed,
@@ -148,8 +162,8 @@ def audit(
 
     def work(place: Path) -> AuditResult:
         with _told_progress(on_progress, shown=progress) as tell:
-            if isinstance(data, str | os.PathLike):
-                path = expand_path(data, "data")
+            if isinstance(data, str | os.PathLike) or is_remote(data):
+                path = data_path(data)
                 return run_audit(path, place, whole, on_progress=tell, **how)
             return audit_samples(
                 lambda: open_object(data, whole.dataset, tell),

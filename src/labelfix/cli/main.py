@@ -139,6 +139,11 @@ def audit(
     outside_files: opt.OutsideFilesRead = None,
     max_pixels: opt.MaxPixels = None,
     value_range: opt.ValueRange = None,
+    engine: opt.Engine = None,
+    ray_address: opt.RayAddress = None,
+    workers: opt.Workers = None,
+    cpus_per_worker: opt.CpusPerWorker = None,
+    gpus_per_worker: opt.GpusPerWorker = None,
 ) -> None:
     """Find the labels of DATA that are probably wrong, and write a report to RUN."""
     if overwrite and resume:
@@ -207,6 +212,11 @@ def audit(
             outside_files=outside_files,
             max_pixels=max_pixels,
             value_range=opt.range_of(value_range),
+            engine=engine,
+            ray_address=ray_address,
+            workers=workers,
+            cpus_per_worker=cpus_per_worker,
+            gpus_per_worker=gpus_per_worker,
             precision=precision,
             budget=budget,
             issue_threshold=opt.thresholds_of(issue_threshold),

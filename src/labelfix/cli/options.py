@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 from labelfix.arguments import expand_path
 from labelfix.config import (
     Device,
+    EngineName,
     SelfLabelingRules,
     Tune,
     refuse_unknown_device,
@@ -29,6 +30,15 @@ def path_of(argument: str) -> Callable[[str], Path]:
         return expand_path(text, argument)
 
     return path
+
+
+def _data(text: str) -> Path:
+    """Return DATA: a path, or an address."""
+    if "://" not in text:
+        return expand_path(text, "data")
+    from labelfix.data.remote import data_path
+
+    return data_path(text)
 
 
 def _device(text: str) -> Device:
@@ -87,7 +97,7 @@ Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="The one source of ran
 Data: TypeAlias = Annotated[
     Path | None,
     typer.Argument(
-        parser=path_of("data"),
+        parser=_data,
         metavar="DATA",
         help=option_help("data"),
     ),
@@ -240,6 +250,17 @@ Cache: TypeAlias = Annotated[
         metavar="FOLDER",
         help=option_help("cache"),
     ),
+]
+Engine: TypeAlias = Annotated[EngineName | None, typer.Option(help=option_help("engine"))]
+RayAddress: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help=option_help("ray_address"))
+]
+Workers: TypeAlias = Annotated[int | None, typer.Option(metavar="N", help=option_help("workers"))]
+CpusPerWorker: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help=option_help("cpus_per_worker"))
+]
+GpusPerWorker: TypeAlias = Annotated[
+    float | None, typer.Option(metavar="N", help=option_help("gpus_per_worker"))
 ]
 ImageColumn: TypeAlias = Annotated[
     str | None,

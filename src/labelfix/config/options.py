@@ -68,10 +68,10 @@ class Option:
     repeats: bool = False
 
 
-GROUPS = ("Output", "Columns", "Flags", "Model", "Whole-network training")
+GROUPS = ("Output", "Columns", "Flags", "Model", "Whole-network training", "Engine")
 """The headings that the help and the page list options under, in this order."""
 
-_RUN, _READING, _FLAGS, _NETWORK, _TRAINING = GROUPS
+_RUN, _READING, _FLAGS, _NETWORK, _TRAINING, _ENGINE = GROUPS
 _WHOLE = "{tune=top} or {tune=full}"
 
 
@@ -239,6 +239,23 @@ OPTIONS = {
             text="How labels are corrected and samples weighted. ``safe``: by the average over "
             "epochs, and taken back if in doubt; ``paper``: by the authors' rules, made for 30 "
             "epochs; ``off``: not at all.",
+        ),
+        Option(name="engine", group=_ENGINE, setting="engine.name"),
+        Option(
+            name="ray_address", group=_ENGINE, setting="engine.ray_address", needs="{engine=ray}"
+        ),
+        Option(name="workers", group=_ENGINE, setting="engine.workers", needs="{engine=ray}"),
+        Option(
+            name="cpus_per_worker",
+            group=_ENGINE,
+            setting="engine.cpus_per_worker",
+            needs="{engine=ray}",
+        ),
+        Option(
+            name="gpus_per_worker",
+            group=_ENGINE,
+            setting="engine.gpus_per_worker",
+            needs="{engine=ray}",
         ),
         Option(name="precision", group=_FLAGS, setting="flags.precision"),
         Option(name="budget", group=_FLAGS, setting="flags.budget"),

@@ -807,6 +807,51 @@ class AutoConfig:
             _refuse_not_positive(self, "time_limit")
 
 
+EngineName = Literal["local", "ray"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """On which machines samples are decoded and encoded; the report is the same on all.
+
+    Args:
+        name: ``local``, this process; ``ray``, workers on the machines of a Ray cluster
+            (``pip install 'labelfix[ray]'``), which have to see DATA under the same path.
+        ray_address: Of the cluster, such as ``10.0.0.1:6379``;
+            ``None`` takes the cluster that this machine belongs to, or starts one of its own on
+            this machine.
+        workers: Processes, each of which keeps the network loaded; ``None`` takes as many as the
+            cluster has room for.
+        cpus_per_worker: Cores of each; ``None`` takes those that are there for each GPU, or 4, or
+            what the smallest machine has.
+        gpus_per_worker: GPUs of each, such as 1 or 0.5; ``None`` takes 1 where the network runs on
+            a GPU, and none otherwise.
+    """
+
+    name: EngineName = "local"
+    ray_address: str | None = None
+    workers: int | None = None
+    cpus_per_worker: int | None = None
+    gpus_per_worker: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        check_fields(self)
+        if self.workers is not None:
+            _refuse_below(self, 1, "workers")
+        if self.cpus_per_worker is not None:
+            _refuse_below(self, 1, "cpus_per_worker")
+        if self.gpus_per_worker is not None:
+            _refuse_below(self, 0, "gpus_per_worker")
+        if self.name == "local":
+            asked = [one for one in self.__slots__ if one != "name" and getattr(self, one)]
+            if asked:
+                raise ConfigError(
+                    f"{', '.join(map(named, asked))}: for a cluster, and this machine does it",
+                    hint=f"add {named('engine', value='ray')}, or leave that out",
+                )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """Everything that shapes an audit; the report says what it was.
@@ -831,6 +876,7 @@ class AuditConfig:
         issues: Which images have an issue besides their label.
         seed: The one source of every random choice.
         cache: Where features are kept for the next audit; ``None`` takes the user's cache folder.
+        engine: On which machines samples are decoded and encoded.
     """
 
     dataset: DatasetConfig = DatasetConfig()
@@ -849,6 +895,7 @@ class AuditConfig:
     issues: IssueConfig = IssueConfig()
     seed: int = 0
     cache: Path | None = None
+    engine: EngineConfig = EngineConfig()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""

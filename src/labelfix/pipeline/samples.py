@@ -19,6 +19,7 @@ from labelfix.config import AuditConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import read_decisions
 from labelfix.data.duplicates import find_duplicates
+from labelfix.data.remote import is_remote
 from labelfix.data.stores import shown_images
 from labelfix.data.trusted_labels import (
     Decisions,
@@ -29,6 +30,7 @@ from labelfix.data.trusted_labels import (
     refuse_to_replace,
     reviewed_by,
 )
+from labelfix.engines.plan import open_engine
 from labelfix.errors import ConfigError, LabelfixError
 from labelfix.issues.find import find_issue_kinds
 from labelfix.issues.types import IssueKinds
@@ -65,6 +67,7 @@ from labelfix.types import (
 from labelfix.utils.cache import cache_key, content_key, content_of, marked_cache
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
+from labelfix.utils.shards import Engine, mapped_by
 from labelfix.utils.text import as_json
 from labelfix.utils.torch_utils import choose_device
 
@@ -99,6 +102,7 @@ class AuditContext:
         on_progress: Told what is going on.
         on_images: Told digests of the samples as soon as they were read; may refuse to go on.
         choice: Why this is trained and nothing else.
+        engine: Where the samples are looked at.
     """
 
     dataset: LabeledDataset
@@ -109,6 +113,7 @@ class AuditContext:
     on_progress: OnProgress
     on_images: Callable[[Mapping[str, str]], None]
     choice: TuneChoice
+    engine: Engine
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -343,8 +348,9 @@ def audit(
     _refuse_misfits(
         config, resume=resume, halve_learning_rate=halve_learning_rate
     )  # before anything is read
-    _refuse_places(data, out, config.cache)
-    if not os.path.exists(data):  # noqa: PTH110 - Path's raises where a name is too long
+    if not is_remote(data):
+        _refuse_places(data, out, config.cache)
+    if not is_remote(data) and not os.path.exists(data):  # noqa: PTH110 - Path's raises where a name is too long
         open_dataset(data, config.dataset, on_progress)  # says what is wrong with it
     return audit_samples(
         lambda: open_dataset(data, config.dataset, on_progress),
@@ -392,6 +398,7 @@ def audit_samples(
     if device.index is not None:
         torch.cuda.set_device(device)  # what torch does of itself shall happen there too
     config = _with_absolute_paths(config)
+    engine = open_engine(config.engine, on_gpu=device.type == "cuda", on_progress=on_progress)
     folder, world = RunFolder(out), World.from_environment()
     may_hold_run = overwrite or resume
     with folder.held(may_hold_run=may_hold_run) if world.is_writer else nullcontext():
@@ -429,10 +436,11 @@ def audit_samples(
                 _checkpoints(folder, claim).remove()  # of a run that nobody will go on with
         on_images = folder.settle_images if world.is_writer else _no_matter
         context = AuditContext(
-            dataset, modality, reviewed, config, clock, on_progress, on_images, choice
+            dataset, modality, reviewed, config, clock, on_progress, on_images, choice, engine
         )
         try:
-            report = _run(context, folder, claim, halvings, decisions)
+            with mapped_by(engine):
+                report = _run(context, folder, claim, halvings, decisions)
         except LabelfixError:  # the mended command shall find its RUN free
             if world.is_writer:
                 folder.release()
@@ -474,6 +482,12 @@ def _refuse_misfits(config: AuditConfig, *, resume: bool, halve_learning_rate: b
             hint="use --halve-learning-rate together with --resume and --tune full",
         )
     processes = World.from_environment().size
+    if config.engine.name != "local" and processes > 1:
+        raise ConfigError(
+            f"torchrun started {processes} processes, and {named('engine', value='ray')} has one "
+            "that trains",
+            hint="look at the samples with Ray first, and train with torchrun from the same cache",
+        )
     device = choose_device(config.backbone.device)
     if device.index is not None and processes > 1:
         raise ConfigError(
@@ -536,6 +550,7 @@ def _run(
         "config": as_json(asdict(config)),
         "threads": torch.get_num_threads(),
         "device_name": _device_name(settings["device"]),
+        "engine": dict(context.engine.record()),
         **recipe,
         "assumptions": context.choice.told(findings.report.run.assumptions),
     }
@@ -562,10 +577,11 @@ def _with_absolute_paths(config: AuditConfig) -> AuditConfig:
 def _claim(
     dataset: LabeledDataset, modality: Modality, config: AuditConfig, decided: Decisions | None
 ) -> dict[str, Any]:
-    """Return what makes two runs the same one, as JSON values."""
+    """Return what makes two runs the same one, as JSON values; the engine does not."""
+    told = as_json(asdict(config))
     return {
         "modality": modality.name,
-        "config": as_json(asdict(config)),
+        "config": {name: value for name, value in told.items() if name != "engine"},
         "fingerprint": dataset.fingerprint,
         "labels": _labels_digest(dataset),
         "decisions": digest_of(decided),

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -34,6 +34,18 @@ from labelfix.types import SampleStore
 from labelfix.utils.files import atomic_path, make_folder, remove_drafts_in
 from labelfix.utils.progress import OnProgress, Progress
 from labelfix.utils.sample_reader import DIGEST_BYTES, digest_rows
+from labelfix.utils.shards import (
+    Compute,
+    Contents,
+    EarlyShards,
+    RowBatch,
+    Shard,
+    ShardTask,
+    computed_contents,
+    current_engine,
+    is_held,
+    taken_up,
+)
 from labelfix.utils.threads import cores
 
 CHUNK = 2048
@@ -55,10 +67,6 @@ _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 # This file says that labelfix keeps a cache here: see https://bford.info/cachedir/
 """
 
-Contents: TypeAlias = NDArray[np.bytes_]
-IsKnown: TypeAlias = Callable[[int, Contents], NDArray[np.bool_]]
-"""Says which rows of a batch need not be computed, from its first row and ``(B,)`` digests."""
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -72,22 +80,10 @@ class Column:
     dtype: DTypeLike
     shape: tuple[int, ...] = ()
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RowBatch:
-    """What became of B neighboring samples.
-
-    Args:
-        content: ``(B,)`` digests, empty where there was nothing to read.
-        computed: ``(R,)`` int64: the places in the batch that were computed.
-        rows: Name of a column to its R rows.
-        unreadable: Place in the batch to reason.
-    """
-
-    content: Contents
-    computed: NDArray[np.int64]
-    rows: Mapping[str, NDArray[Any]]
-    unreadable: Mapping[int, str]
+    @property
+    def row_bytes(self) -> int:
+        """What one row takes."""
+        return np.dtype(self.dtype).itemsize * int(np.prod(self.shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +94,8 @@ class RowWork:
         what: What the arrays are, for a message.
         stage: The name of the stage that computes them.
         columns: Name to form; ``content`` is added.
-        compute: Yields batch after batch of all N samples, in order.
+        compute: Yields batch after batch of some rows, in order.
+        batch_size: B.
         fault: Says why an encoded sample cannot be used, ``None`` if it can.
         may_write: Asked before anything is written, with the folder of unfinished work.
     """
@@ -106,7 +103,8 @@ class RowWork:
     what: str
     stage: str
     columns: Mapping[str, Column]
-    compute: Callable[[IsKnown], Iterator[RowBatch]]
+    compute: Compute
+    batch_size: int
     fault: Callable[[bytes], str | None]
     may_write: Callable[[Path], bool] = lambda unfinished: True
 
@@ -216,33 +214,34 @@ def rows_of(
                 continue
             draft = _Draft(unfinished, len(store), columns)
             note = _note(work.what, fault or draft.fault)
-            return _fill(draft, _Known(entries), folder, work, note, on_progress)
+            return _fill(draft, _Known(entries), folder, store, work, note, on_progress)
 
 
 def _fill(
     draft: "_Draft",
     known: "_Known",
     folder: Path,
+    store: SampleStore,
     work: RowWork,
     note: str,
     on_progress: OnProgress,
 ) -> StoredRows:
-    content = np.zeros(draft.count, dtype=f"S{DIGEST_BYTES}")
-    unreadable: dict[int, str] = {}
-    start = 0
-
-    def is_known(start: int, content: Contents) -> NDArray[np.bool_]:
-        return draft.held(start, content) | (known.find(content) >= 0)
-
-    for batch in work.compute(is_known):
-        stop = start + len(batch.content)
-        content[start:stop] = batch.content
-        unreadable |= {start + place: why for place, why in batch.unreadable.items()}
-        draft.put(start, batch, known)
-        if stop < draft.count:
-            on_progress(Progress(work.stage, stop, draft.count, "images", note=note))
-        start = stop
-    draft.complete()
+    filling = _Filling(draft, known, work.batch_size)
+    columns = draft.columns.values()
+    task = ShardTask(
+        store=store,
+        compute=work.compute,
+        batch_size=work.batch_size,
+        row_bytes=sum(column.row_bytes for column in columns),
+        is_known=filling.is_known,
+        held_of=filling.held_of,
+        kept=known.digests,
+    )
+    for shard in current_engine().map_shards(task):
+        for done in filling.take(shard):
+            if done < draft.count:
+                on_progress(Progress(work.stage, done, draft.count, "images", note=note))
+    filling.complete()
     place, fault = draft.publish(folder)
     note = note or _note(work.what, fault)
     on_progress(Progress(work.stage, draft.count, draft.count, "images", note=note))
@@ -253,7 +252,93 @@ def _fill(
             f"the cache {place} was changed while it was written: {damage}",
             hint="audit again, or choose another place with --cache",
         ) from damage
-    return StoredRows(place, arrays, content, unreadable)
+    return StoredRows(place, arrays, filling.content, filling.unreadable)
+
+
+class _Filling:
+    """Half-computed arrays that shards are written to, in the order of the rows.
+
+    Args:
+        draft: The arrays.
+        known: Rows that need not be computed.
+        batch_size: Rows that are computed together.
+
+    Attributes:
+        content: ``(N,)`` digests of the samples, as far as they were read.
+        unreadable: Row to reason.
+    """
+
+    def __init__(self, draft: "_Draft", known: "_Known", batch_size: int) -> None:
+        self.content = np.zeros(draft.count, dtype=f"S{DIGEST_BYTES}")
+        self.unreadable: dict[int, str] = {}
+        self._draft, self._known, self._batch_size = draft, known, batch_size
+        self._early = EarlyShards(draft.folder, draft.columns.keys() - {CONTENT})
+        self._new: set[range] = set()
+        self._next = self._done = 0
+
+    def is_known(self, start: int, content: Contents) -> NDArray[np.bool_]:
+        """Return ``(B,)`` which rows of a batch need not be computed."""
+        return self._draft.held(start, content) | (self._known.find(content) >= 0)
+
+    def held_of(self, rows: range) -> Contents:
+        """Return ``(n,)`` digests of the rows of a shard that an earlier process computed."""
+        held = self._draft.held_content(rows, self._batch_size)
+        earlier = self._early.load(rows)
+        if earlier is not None:
+            in_file = np.concatenate([computed_contents(batch) for batch in earlier])
+            held = np.where(held == b"", in_file, held)
+        return held
+
+    def take(self, shard: Shard) -> Iterator[int]:
+        """Write a shard if it is its turn, else into a file; yield how many rows are done."""
+        rows, batches = shard
+        if rows.start != self._next:
+            self._early.save(rows, self._taken_up(rows, list(batches)))
+            self._new.add(rows)
+            self._done += len(rows)
+            yield self._done
+            return
+        if rows in self._early:
+            batches = self._taken_up(rows, list(batches))
+        for batch in batches:
+            self._write(batch)
+            self._done += len(batch.content)
+            yield self._done
+        self._early.remove(rows)
+        while (waiting := self._early.from_row(self._next)) in self._new:
+            self._write_early(waiting)
+
+    def complete(self) -> None:
+        """Mark all rows as done; nothing but the arrays is left.
+
+        Raises:
+            RunError: Shards are missing.
+        """
+        if self._next != self._draft.count:
+            raise RunError(f"only {self._next:,} of {self._draft.count:,} samples were looked at")
+        self._early.remove_all()
+        self._draft.complete()
+
+    def _write_early(self, rows: range) -> None:
+        batches = self._early.load(rows)
+        if batches is None:
+            raise RunError(
+                f"the cache {self._draft.folder} was changed while it was written",
+                hint="audit again, or choose another place with --cache",
+            )
+        for batch in batches:
+            self._write(batch)
+        self._early.remove(rows)
+
+    def _taken_up(self, rows: range, batches: Sequence[RowBatch]) -> list[RowBatch]:
+        return taken_up(batches, self._early.load(rows) or [])
+
+    def _write(self, batch: RowBatch) -> None:
+        start, stop = self._next, self._next + len(batch.content)
+        self.content[start:stop] = batch.content
+        self.unreadable |= {start + place: why for place, why in batch.unreadable.items()}
+        self._draft.put(start, batch, self._known)
+        self._next = stop
 
 
 def _note(what: str, fault: str | None) -> str:
@@ -412,6 +497,15 @@ class _Known:
                     self._contents[number][:] = b""
                 self._sort()
 
+    def digests(self) -> Contents:
+        """Return the sorted digests of all samples whose rows are kept and undamaged."""
+        with self._lock:
+            for number in range(len(self._entries)):
+                if not self._check(number):
+                    self._contents[number][:] = b""
+            self._sort()
+            return self._sorted
+
     def copy(self, places: NDArray[np.int64], name: str) -> NDArray[Any]:
         """Return the rows of one column at places that are not -1."""
         owners = self._owners(places)
@@ -475,7 +569,7 @@ class _Draft:
 
     def __init__(self, folder: Path, count: int, columns: Mapping[str, Column]) -> None:
         self.count, self.columns, self.fault = count, columns, None
-        self._folder = folder
+        self.folder = folder
         self._digests: dict[str, list[str]] = {name: [] for name in columns}
         self._held = 0
         if os.path.lexists(folder / _MANIFEST) or (folder.exists() and not folder.is_dir()):
@@ -495,24 +589,32 @@ class _Draft:
         try:
             for name in columns:
                 _reserve(self._file(name))
+            self._mark()  # shards that are finished before their turn are found again
         except OSError:
             self._arrays = {}
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
     def held(self, start: int, content: Contents) -> NDArray[np.bool_]:
-        """Return which rows of a batch were computed by an earlier process.
-
-        A batch is held as a whole or not at all, but for samples that could not be used: features
-        depend in their last digits on what else is in the batch, and a run that was interrupted
-        shall end like one that was not.
-        """
+        """Return which rows of a batch were computed by an earlier process; see `is_held`."""
         stop = start + len(content)
         if stop > self._held:
             return np.zeros(len(content), dtype=np.bool_)
-        there = self._arrays[CONTENT][start:stop]
-        is_same = there == content
-        return np.asarray(is_same & (there != b"") & (is_same | (there == b"")).all())
+        return is_held(self._arrays[CONTENT][start:stop], content)
+
+    def held_content(self, rows: range, batch_size: int) -> Contents:
+        """Return the digests of some rows as an earlier process left them, empty if it did not.
+
+        Args:
+            rows: They begin at a multiple of ``batch_size``.
+            batch_size: Rows of a batch, which is held as a whole or not at all.
+        """
+        whole = self._held // batch_size * batch_size
+        stop = min(rows.stop, self.count if self._held == self.count else whole)
+        held = np.zeros(len(rows), dtype=f"S{DIGEST_BYTES}")
+        if stop > rows.start:
+            held[: stop - rows.start] = self._arrays[CONTENT][rows.start : stop]
+        return held
 
     def put(self, start: int, batch: RowBatch, known: _Known) -> None:
         """Write the rows of a batch, those that are known and those that were computed."""
@@ -546,15 +648,15 @@ class _Draft:
                 place.rename(aside)
                 _remove(aside)
             else:
-                _remove(self._folder)
+                _remove(self.folder)
                 return place, None
-        remove_drafts_in(self._folder)
+        remove_drafts_in(self.folder)
         try:
-            self._folder.replace(place)
+            self.folder.replace(place)
         except OSError:
             if not place.is_dir():
                 raise
-            _remove(self._folder)  # another process was faster
+            _remove(self.folder)  # another process was faster
         return place, fault
 
     @property
@@ -563,12 +665,12 @@ class _Draft:
         return min(self.count, len(self._digests[CONTENT]) * CHUNK)
 
     def _reopen(self) -> None:
-        manifest = _read_manifest(self._folder, self.columns)
+        manifest = _read_manifest(self.folder, self.columns)
         done = manifest["done"]
         if manifest["rows"] != self.count:
             raise _Damaged("it is of another data set")
         self._arrays = {
-            name: _open(self._folder, name, column, self.count, "r+")
+            name: _open(self.folder, name, column, self.count, "r+")
             for name, column in self.columns.items()
         }
         for name, array in self._arrays.items():
@@ -615,10 +717,10 @@ class _Draft:
         """Make rows safe that digests were taken of: a later process goes on after them."""
         for array in self._arrays.values():
             array.flush()
-        _write_manifest(self._folder, self.columns, self.count, self._done, self._digests)
+        _write_manifest(self.folder, self.columns, self.count, self._done, self._digests)
 
     def _file(self, name: str) -> Path:
-        return self._folder / f"{name}.npy"
+        return self.folder / f"{name}.npy"
 
 
 @contextmanager

@@ -282,6 +282,8 @@ def refuse_overwriting_inputs(places: Sequence[Path], inputs: Sequence[Path]) ->
     """
     for place in places:
         for path in inputs:
+            if not isinstance(path, os.PathLike):
+                continue  # an address, which nothing is written to
             if place.resolve().is_relative_to(path.resolve()):
                 raise ConfigError(
                     f"{place} lies in {path}, which labelfix never changes",

@@ -27,10 +27,19 @@ def content_digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
-def read_batches(store: SampleStore, *, batch_size: int) -> Iterator[tuple[int, list[bytes | str]]]:
-    """Yield first row and encoded images of each batch, in rising order, as ``read_rows`` does."""
-    for start in range(0, len(store), batch_size):
-        yield start, read_rows(store, range(start, min(start + batch_size, len(store))))
+def read_batches(
+    store: SampleStore, *, batch_size: int, rows: range | None = None
+) -> Iterator[tuple[int, list[bytes | str]]]:
+    """Yield first row and encoded images of each batch, in rising order, as ``read_rows`` does.
+
+    Args:
+        store: N encoded images.
+        batch_size: B.
+        rows: Those that are read; ``None`` reads all.
+    """
+    rows = range(len(store)) if rows is None else rows
+    for start in range(rows.start, rows.stop, batch_size):
+        yield start, read_rows(store, range(start, min(start + batch_size, rows.stop)))
 
 
 def read_rows(store: SampleStore, rows: Iterable[int]) -> list[bytes | str]:

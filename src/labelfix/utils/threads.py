@@ -25,8 +25,19 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
+_lent: int | None = None
+
+
+def lend_cores(count: int) -> None:
+    """Tell this process how many cores it was lent, where others share the machine with it."""
+    global _lent
+    _lent = count
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
+    if _lent is not None:
+        return _lent
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows cannot bind a process

@@ -6,6 +6,7 @@ Letters: N samples, V views of each, B images of a batch, S pixels a side of a s
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from labelfix.modalities.image.transforms import (
     draw_crops,
 )
 from labelfix.types import SampleStore
-from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, StoredRows, cache_key, rows_of
+from labelfix.utils.cache import Column, RowWork, StoredRows, cache_key, rows_of
 from labelfix.utils.files import has_space
 from labelfix.utils.progress import OnProgress
 from labelfix.utils.sample_reader import read_batches
+from labelfix.utils.shards import IsKnown, RowBatch
 from labelfix.utils.threads import cores, map_ahead
 from labelfix.utils.torch_utils import MicroBatcher, one_core_threads
 
@@ -129,7 +131,8 @@ def stored_activations(
             "values": Column(np.uint16, shape),
             "thumbnails": Column(np.uint8, (THUMBNAIL, THUMBNAIL, 3)),
         },
-        compute=lambda is_known: _compute(store, stages, plan, is_known, batch_size),
+        compute=partial(_compute, stages=stages, plan=plan, batch_size=batch_size),
+        batch_size=batch_size,
         fault=lambda data: decode_batch([data], stages.preprocessing).unreadable.get(0),
         may_write=lambda unfinished: has_space(unfinished, wanted),
     )
@@ -145,12 +148,14 @@ def stored_activations(
 
 def _compute(
     store: SampleStore,
+    rows: range,
+    is_known: IsKnown,
+    *,
     stages: FrozenStages,
     plan: ViewPlan,
-    is_known: IsKnown,
     batch_size: int,
 ) -> Iterator[RowBatch]:
-    """Yield the activations of the images that are not known yet, batch by batch.
+    """Yield the activations of those of some images that are not known yet, batch by batch.
 
     On a CPU each worker takes a batch the whole way on one core, as for features.
     """
@@ -185,10 +190,10 @@ def _compute(
             )
             values[:] = np.concatenate(parts)[: len(pixels)]
             thumbnails[:] = _thumbnails(squares[: len(pixels)])
-        rows: dict[str, NDArray[Any]] = {"values": values, "thumbnails": thumbnails}
-        return RowBatch(batch.content, batch.computed, rows, batch.unreadable)
+        columns: dict[str, NDArray[Any]] = {"values": values, "thumbnails": thumbnails}
+        return RowBatch(batch.content, batch.computed, columns, batch.unreadable)
 
-    batches = read_batches(store, batch_size=batch_size)
+    batches = read_batches(store, batch_size=batch_size, rows=rows)
     with one_core_threads(workers) as pool:
         if on_cpu:
             yield from map_ahead(pool, lambda batch: forward(decode(batch)), batches, 2 * workers)

@@ -5,6 +5,7 @@ Letters: N samples, B images of a batch, D features, S pixels a side, T of a thu
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,10 @@ from labelfix.modalities.image.decode import (
 )
 from labelfix.modalities.image.transforms import Preprocessing
 from labelfix.types import Features, ImageStatistics, SampleStore
-from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, StoredRows, cache_key, rows_of
+from labelfix.utils.cache import Column, RowWork, StoredRows, cache_key, rows_of
 from labelfix.utils.progress import OnProgress, no_progress
 from labelfix.utils.sample_reader import digest_or_reason, digests_of_batch, read_batches
+from labelfix.utils.shards import IsKnown, RowBatch
 from labelfix.utils.threads import cores, map_ahead
 from labelfix.utils.torch_utils import MicroBatcher, one_core_threads
 
@@ -87,9 +89,15 @@ def decode_batch(
 
 
 def extract(
-    images: SampleStore, backbone: Backbone, is_known: IsKnown, *, batch_size: int, width: int
+    images: SampleStore,
+    rows: range,
+    is_known: IsKnown,
+    *,
+    backbone: Backbone,
+    batch_size: int,
+    width: int,
 ) -> Iterator[RowBatch]:
-    """Yield the features of the images that are not known yet, in order, batch by batch.
+    """Yield the features of those of some images that are not known yet, in order, batch by batch.
 
     The rows of a batch are ``values``, ``(R, D)`` float16, ``measures``, ``(R, 4)`` of
     `labelfix.modalities.image.decode`, and ``thumbnails``, ``(R, T, T)``.
@@ -101,8 +109,9 @@ def extract(
 
     Args:
         images: The encoded images.
-        backbone: The frozen network.
+        rows: Which of them; the first is a multiple of ``batch_size``.
         is_known: Says by their digests which images of a batch are left out.
+        backbone: The frozen network.
         batch_size: B.
         width: D.
 
@@ -125,7 +134,7 @@ def extract(
     def take_the_whole_way(batch: tuple[int, list[bytes | str]]) -> RowBatch:
         return _forward(decode(batch), backbone, width, portions)
 
-    batches = read_batches(images, batch_size=batch_size)
+    batches = read_batches(images, batch_size=batch_size, rows=rows)
     with one_core_threads(workers) as pool:
         if on_cpu:
             yield from map_ahead(pool, take_the_whole_way, batches, 2 * workers)
@@ -197,9 +206,8 @@ def stored_features(
             "measures": Column(np.float32, (MEASURES,)),
             "thumbnails": Column(np.uint8, (THUMBNAIL, THUMBNAIL)),
         },
-        compute=lambda is_known: extract(
-            images, backbone, is_known, batch_size=batch_size, width=width
-        ),
+        compute=partial(extract, backbone=backbone, batch_size=batch_size, width=width),
+        batch_size=batch_size,
         fault=lambda data: decode_batch([data], backbone.preprocessing).unreadable.get(0),
     )
     folder = cache / feature_key(backbone)

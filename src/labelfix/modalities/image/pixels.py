@@ -23,10 +23,11 @@ from labelfix.modalities.batching import Rows, neighbors
 from labelfix.modalities.image.features import decode_batch
 from labelfix.modalities.image.transforms import Preprocessing
 from labelfix.types import Assumption, SampleStore
-from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, cache_key, rows_of
+from labelfix.utils.cache import Column, RowWork, cache_key, rows_of
 from labelfix.utils.files import has_space
 from labelfix.utils.progress import OnProgress, no_progress
 from labelfix.utils.sample_reader import read_batches, read_rows
+from labelfix.utils.shards import IsKnown, RowBatch
 from labelfix.utils.threads import cores, map_ahead
 from labelfix.utils.torch_utils import one_core_threads
 
@@ -119,7 +120,8 @@ def decode_once(
             what="decoded images",
             stage=STAGE,
             columns=columns,
-            compute=lambda is_known: _decode(images, preprocessing, is_known, columns),
+            compute=partial(_decode, preprocessing=preprocessing, columns=tuple(columns)),
+            batch_size=DECODE_BATCH,
             fault=lambda data: decode_batch([data], preprocessing).unreadable.get(0),
             may_write=may_write,
         )
@@ -144,9 +146,11 @@ def decode_once(
 
 def _decode(
     images: SampleStore,
-    preprocessing: Preprocessing,
+    rows: range,
     is_known: IsKnown,
-    columns: Mapping[str, Column],
+    *,
+    preprocessing: Preprocessing,
+    columns: Sequence[str],
 ) -> Iterator[RowBatch]:
     def decode(batch: tuple[int, list[bytes | str]]) -> RowBatch:
         start, encoded = batch
@@ -157,7 +161,7 @@ def _decode(
         return RowBatch(decoded.content, decoded.decoded, pixels, decoded.unreadable)
 
     workers = cores()
-    batches = read_batches(images, batch_size=DECODE_BATCH)
+    batches = read_batches(images, batch_size=DECODE_BATCH, rows=rows)
     with one_core_threads(workers) as pool:
         yield from map_ahead(pool, decode, batches, 2 * workers)
 

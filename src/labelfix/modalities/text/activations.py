@@ -5,6 +5,7 @@ Letters: N texts, B texts of a batch, T tokens that are kept of a text, H featur
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from labelfix.errors import RunError
 from labelfix.modalities.text.reading import fault_of
 from labelfix.modalities.text.tokens import Tokens
 from labelfix.types import SampleStore
-from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, StoredRows, cache_key, rows_of
+from labelfix.utils.cache import Column, RowWork, StoredRows, cache_key, rows_of
 from labelfix.utils.files import has_space
 from labelfix.utils.progress import OnProgress
+from labelfix.utils.shards import IsKnown, RowBatch
 from labelfix.utils.threads import map_ahead
 from labelfix.utils.torch_utils import MicroBatcher, one_core_threads
 
@@ -88,7 +90,8 @@ def stored_activations(
         what="activations",
         stage=STAGE,
         columns={"values": Column(np.uint16, (length, blocks.width))},
-        compute=lambda is_known: _compute(tokens, blocks, length, is_known),
+        compute=partial(_compute, tokens=tokens, blocks=blocks, length=length),
+        batch_size=_ROWS,
         fault=fault_of,
         may_write=lambda unfinished: has_space(unfinished, wanted),
     )
@@ -103,9 +106,15 @@ def stored_activations(
 
 
 def _compute(
-    tokens: Tokens, blocks: FrozenBlocks, length: int, is_known: IsKnown
+    store: SampleStore,
+    rows: range,
+    is_known: IsKnown,
+    *,
+    tokens: Tokens,
+    blocks: FrozenBlocks,
+    length: int,
 ) -> Iterator[RowBatch]:
-    """Yield the activations of the texts that are not known yet, batch by batch.
+    """Yield the activations of those of some texts that are not known yet, batch by batch.
 
     On a CPU each worker takes a batch on one core. What becomes of a text depends on nothing else:
     it is filled up to a length of its own, in a batch of always the same size.
@@ -113,8 +122,8 @@ def _compute(
     portions = MicroBatcher()
     workers = torch.get_num_threads() if blocks.device.type == "cpu" else 1
     with one_core_threads(workers) as pool:
-        for start in range(0, len(tokens.content), _ROWS):
-            content = tokens.content[start : start + _ROWS]
+        for start in range(rows.start, rows.stop, _ROWS):
+            content = tokens.content[start : min(start + _ROWS, rows.stop)]
             faults = {
                 row - start: why
                 for row, why in tokens.unreadable.items()

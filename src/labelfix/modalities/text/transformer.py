@@ -23,9 +23,10 @@ from labelfix.data.texts import PART_SEPARATOR
 from labelfix.errors import BackboneError, UnreadableSample
 from labelfix.modalities.text.reading import decode_text, fault_of
 from labelfix.types import SampleStore
-from labelfix.utils.cache import Column, IsKnown, RowBatch, RowWork, StoredRows, cache_key, rows_of
+from labelfix.utils.cache import Column, RowWork, StoredRows, cache_key, rows_of
 from labelfix.utils.progress import OnProgress
 from labelfix.utils.sample_reader import digest_or_reason, digests_of_batch, read_batches
+from labelfix.utils.shards import IsKnown, RowBatch
 from labelfix.utils.torch_utils import choose_device, explain_out_of_memory
 
 MINILM = "minilm"
@@ -88,7 +89,8 @@ class Transformer:
                 "values": Column(np.float16, (self.width,)),
                 "is_cut": Column(np.bool_),
             },
-            compute=lambda is_known: self._compute(store, is_known),
+            compute=self._compute,
+            batch_size=_ROWS,
             fault=fault_of,
         )
         key = cache_key(CACHE_VERSION, self.digest, self.depths, self.length, self.device.type)
@@ -97,8 +99,8 @@ class Transformer:
             raise AssertionError("nothing forbids to write features")
         return stored
 
-    def _compute(self, store: SampleStore, is_known: IsKnown) -> Iterator[RowBatch]:
-        for start, encoded in read_batches(store, batch_size=_ROWS):
+    def _compute(self, store: SampleStore, rows: range, is_known: IsKnown) -> Iterator[RowBatch]:
+        for start, encoded in read_batches(store, batch_size=_ROWS, rows=rows):
             _, content, unreadable = digests_of_batch(
                 start, [digest_or_reason(data) for data in encoded]
             )
