@@ -37,6 +37,7 @@ from labelfix.data.labels import (
 from labelfix.data.manifest import read_manifest
 from labelfix.data.metadata import metadata_files, read_metadata_folder
 from labelfix.data.parquet import read_parquet
+from labelfix.data.remote import READ_THERE, explained_remote, is_remote, names_below
 from labelfix.data.splits import assumed_roles, check_named, quoted
 from labelfix.data.table_text import is_text_table
 from labelfix.data.vectors import with_vectors_of_file
@@ -74,7 +75,8 @@ def open_dataset(
     """
     path = path.absolute()
     try:
-        raw = _read(path, config, on_progress)
+        with explained_remote(path):
+            raw = _read(path, config, on_progress)
         if config.features is not None:
             raw = with_vectors_of_file(raw, config.features)
         elif config.features_column is not None and "features" not in raw.source.columns:
@@ -149,6 +151,8 @@ def table_suffix_of(source: DatasetSource) -> str | None:
 
 
 def _read(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
+    if is_remote(path):
+        return _read_remote(path, config, on_progress)
     if path.is_dir():
         return _read_folder(path, config, on_progress)
     if not path.exists():
@@ -163,6 +167,26 @@ def _read(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamp
         return read_manifest(path, config, on_progress)
     refuse_foreign_file(path)
     raise DatasetError(f"cannot tell from its name what {path} is", hint=_FORMS)
+
+
+def _read_remote(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
+    """Read data at an address: Parquet, or a table of texts."""
+    if path.is_dir():
+        shards = shards_among(names_below(path))
+        if shards:
+            return read_parquet(path, shards, config, on_progress)
+    elif not path.exists():
+        raise DatasetError(f"there is nothing at {path}", hint=f"give {READ_THERE}")
+    elif path.suffix.lower() == _PARQUET_SUFFIX:
+        return read_parquet(path, [path.name], config, on_progress)
+    elif is_text_table(path.name):
+        raw = read_manifest(path, config, on_progress)
+        if not raw.source.has_files:
+            return raw
+    raise DatasetError(
+        f"{path}: at an address labelfix reads {READ_THERE}, and no single images",
+        hint="write the images into Parquet, or download the data and give the folder",
+    )
 
 
 def _read_folder(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:

@@ -74,8 +74,9 @@ def refuse_address(path: Path) -> None:
         address = path.as_posix()[found.start(1) :]
         shown = re.sub(r":/+", "://", address, count=1)
         raise DatasetError(
-            f"{shown} is an address, and labelfix reads nothing from the network",
-            hint="download the data first, and give the folder",
+            f"{shown} is an address that labelfix does not read data from",
+            hint="download the data first, and give the folder; s3://, gs://, hf:// and az:// are "
+            "read, from Python as text",
         )
 
 

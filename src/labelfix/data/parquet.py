@@ -29,7 +29,7 @@ from labelfix.data.columns import (
     usable_ids,
     usable_splits,
 )
-from labelfix.data.files import ABSENT, FileTimes, fingerprint, normal_paths, stat_files
+from labelfix.data.files import ABSENT, fingerprint, normal_paths, stat_files
 from labelfix.data.labels import (
     LabelColumn,
     blank_to_null,
@@ -40,6 +40,7 @@ from labelfix.data.labels import (
     names_of_class_label,
 )
 from labelfix.data.manifest import PathTable, samples_of_paths, samples_of_rows
+from labelfix.data.remote import file_times, is_remote, opened_parquet
 from labelfix.data.splits import is_split_name, is_test_name, split_names, split_role
 from labelfix.data.stores import ParquetImages
 from labelfix.data.texts import (
@@ -126,13 +127,9 @@ class Shards(ABC):
 
     def fingerprint(self, image: str | None, *, follow_links: bool) -> str:
         """Digest the shards, and the files that images without bytes point to."""
-        stats = [(self.root / name).stat() for name in self.names]
-        times = FileTimes(
-            np.array([stat.st_size for stat in stats], dtype=np.int64),
-            np.array([stat.st_mtime_ns for stat in stats], dtype=np.int64),
-        )
+        times = file_times(self.root, list(self.names))
         names, extra = pa.array(self.names, pa.string()), (image or "").encode()
-        if image and _has_path(self.schema.field(image).type):
+        if image and _has_path(self.schema.field(image).type) and not is_remote(self.root):
             columns = self.column(f"{image}.path", no_progress)
             for name, inside in zip(self.names, columns, strict=True):
                 # statistics would tell whether cells lack bytes; damaged ones end the process
@@ -222,7 +219,7 @@ class ParquetShards(Shards):
         self._metadata: list[pq.FileMetaData] = []
         schemas = []
         for name in names:
-            with explained(root / name), pq.ParquetFile(root / name) as file:
+            with explained(root / name), opened_parquet(root / name) as file:
                 self._metadata.append(file.metadata)
                 schemas.append(file.schema_arrow)
                 list(map(str, file.schema_arrow.names))
@@ -232,13 +229,13 @@ class ParquetShards(Shards):
     def read(self, shard: int, column: str) -> pa.ChunkedArray:
         """Return a column (or ``record.field``) of one shard."""
         path = self.root / self.names[shard]
-        with pq.ParquetFile(path, metadata=self._metadata[shard]) as file:
+        with opened_parquet(path, metadata=self._metadata[shard]) as file:
             return file.read(columns=[column], use_threads=False).column(0)
 
     def first(self, shard: int, column: str) -> pa.Array:
         """Return the first few cells of a column of one shard."""
         path = self.root / self.names[shard]
-        with pq.ParquetFile(path, metadata=self._metadata[shard]) as file:
+        with opened_parquet(path, metadata=self._metadata[shard]) as file:
             batches = file.iter_batches(_PEEKED, columns=[column], use_threads=False)
             batch = next(iter(batches), None)
             return pa.array([], pa.binary()) if batch is None else batch.column(0)

@@ -7,7 +7,6 @@ from threading import Lock
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from labelfix.data.files import (
     LED_OUT,
@@ -18,6 +17,7 @@ from labelfix.data.files import (
     read_file,
     read_file_inside,
 )
+from labelfix.data.remote import is_remote, open_parquet
 from labelfix.data.vectors import samples_shown
 from labelfix.errors import UnreadableSample
 from labelfix.types import (
@@ -253,6 +253,8 @@ def image_of_cell(cell: pa.Scalar, folder: Path, *, follow_links: bool) -> bytes
             value = held.get("bytes")
             inside = held.get("path")
             if (value is None or not value.is_valid) and inside is not None and inside.is_valid:
+                if is_remote(folder):
+                    raise UnreadableSample("the image is a file beside Parquet at an address")
                 return read_file_inside(folder, str(inside.as_py()), follow_links=follow_links)
         data = None if value is None else value.as_py()
     except PARQUET_FAULTS as error:
@@ -273,7 +275,7 @@ class _ShardReader:
         self.path = path
         self._column = column
         try:
-            self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+            self._file = open_parquet(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         except FileNotFoundError as error:
             raise UnreadableSample("file is missing") from error
         except PARQUET_FAULTS as error:
@@ -288,7 +290,7 @@ class _ShardReader:
         self._damage: dict[int, tuple[int, str]] = {}  # row group: first lost row, reason
 
     def close(self) -> None:
-        self._file.close()
+        self._file.close(force=True)
 
     def value(self, row: int) -> pa.Scalar:
         """Return one cell.

@@ -21,6 +21,7 @@ from typing import IO, TypeAlias
 
 import pyarrow as pa
 
+from labelfix.data.remote import is_remote
 from labelfix.errors import DatasetError
 from labelfix.types import Assumption
 
@@ -151,7 +152,7 @@ def _content(path: Path) -> Bytes:
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        if size <= _MAPPED:
+        if size <= _MAPPED or is_remote(path):
             return file.read()
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 

@@ -17,6 +17,7 @@ from labelfix.data.files import find_files, text_of_paths
 from labelfix.data.metadata import metadata_files
 from labelfix.data.parquet import partition_of
 from labelfix.data.probability_samples import location_of
+from labelfix.data.remote import is_remote
 from labelfix.data.table_text import RECORDS_SUFFIX, table_suffix
 from labelfix.errors import ConfigError, DecisionsError, UnreadableSample
 from labelfix.exports.annotation_tools import write_label_studio_config, write_tasks
@@ -474,6 +475,8 @@ def _refuse_image_form(view: ReportView, chosen: ExportFormat) -> None:
 def _why_not_own(source: DatasetSource) -> str | None:
     """Return why data cannot be written in their own form, ``None`` if they can."""
     what, names = None, list[str]()
+    if is_remote(source.path):
+        return f"{source.path} is an address, which labelfix only reads"
     if source.kind in ("manifest", "parquet") and source.path.is_dir():
         names = text_of_paths(find_files(source.path, no_progress)[0]).to_pylist()
     if source.kind == MEMORY_KIND:

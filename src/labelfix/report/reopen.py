@@ -9,6 +9,7 @@ from labelfix.config import DatasetConfig
 from labelfix.data.columns import TEXT_ROLES
 from labelfix.data.dataset import open_dataset
 from labelfix.data.probability_samples import location_of, open_shown
+from labelfix.data.remote import explained_remote
 from labelfix.data.stores import shown_images
 from labelfix.data.vectors import samples_shown
 from labelfix.errors import DatasetError
@@ -65,7 +66,9 @@ def open_audited(
             f"the audited data, {source.path}, were in the memory of a program",
             hint=f"audit files for that{instead}",
         )
-    if not source.path.exists():
+    with explained_remote(source.path):
+        is_there = source.path.exists()
+    if not is_there:
         raise DatasetError(
             f"{source.path}, the audited data set, is gone",
             hint=f"put it back where it was{instead}",

@@ -5,12 +5,12 @@ Letters: N samples, K classes.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from labelfix.data.remote import path_of_record
 from labelfix.types import (
     Assumption,
     DatasetSource,
@@ -82,7 +82,7 @@ class RunInfo:
         return cls(
             source=DatasetSource(
                 source["kind"],
-                Path(source["path"]),
+                path_of_record(source["path"]),
                 source["columns"],
                 follow_links=bool(source.get("follow_links", False)),
             ),
