@@ -1,7 +1,6 @@
-"""Damaged files of every reader: an error with a meaning and a hint comes out, nothing else."""
+"""Damaged files that random damage seldom makes: `tests/faults/test_fuzz.py` makes the others."""
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
@@ -9,62 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fuzzing import (
-    JSON_BOMBS,
-    Reader,
-    check,
-    fuzz,
-    readers_of_data,
-    readers_of_probabilities,
-    readers_of_runs,
-)
 from small_report import Sample, report_of
 
 from labelfix.data.decisions import read_decisions
 from labelfix.data.probabilities import open_pred_probs
+from labelfix.data.vectors import read_vectors
 from labelfix.errors import DatasetError, DecisionsError, LabelfixError, ReportError
 from labelfix.report.io import read_report_table, write_report
-from labelfix.report.schema import CLASSES_KEY, RUN_KEY
+from labelfix.report.schema import CLASSES_KEY, DIGEST_KEY, RUN_KEY
 from labelfix.utils.progress import no_progress
-
-CASES = int(os.environ.get("LABELFIX_FUZZ_CASES", "40000"))
-"""How many cases the long test tries over all readers."""
-
-
-def test_good_files_are_read(tmp_path: Path) -> None:
-    for make in (readers_of_probabilities, readers_of_runs):
-        folder = tmp_path / make.__name__
-        folder.mkdir()
-        for reader in make(folder):
-            reader.read()
-
-
-@pytest.mark.parametrize("make", [readers_of_probabilities, readers_of_runs])
-def test_damaged_files_are_told(tmp_path: Path, make) -> None:
-    assert fuzz(make(tmp_path), 400, seed=0) == []
-
-
-def test_json_of_every_form_is_told(tmp_path: Path) -> None:
-    for reader in readers_of_runs(tmp_path):
-        if reader.file.suffix != ".parquet":
-            good = reader.file.read_bytes()
-            faults = [check(reader, bomb + b"\n" + good) for bomb in JSON_BOMBS]
-            faults += [check(reader, bomb) for bomb in JSON_BOMBS]
-            assert [fault for fault in faults if fault] == []
-            reader.file.write_bytes(good)
-
-
-@pytest.mark.slow
-def test_forty_thousand_damaged_files(tmp_path: Path) -> None:
-    """Set LABELFIX_FUZZ_CASES for another number of cases."""
-    readers: list[Reader] = []
-    for make in (readers_of_probabilities, readers_of_runs, readers_of_data):
-        folder = tmp_path / make.__name__
-        folder.mkdir()
-        readers += make(folder)
-    found = fuzz(readers, CASES, seed=1)
-    assert not found, f"{len(found)} foreign exceptions in {CASES:,} cases: {found[:20]}"
-
 
 # Readers of probabilities
 
@@ -141,6 +93,19 @@ def test_a_header_in_latin1_is_read_and_one_without_an_end_is_told(tmp_path: Pat
     assert "first line" in str(refused(path))
 
 
+def test_half_a_character_in_the_first_line_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_bytes(b"\xfe\xff\0a\0,\0b\n")
+    assert "no utf-16 throughout" in str(refused(path))
+
+
+def test_a_part_of_an_archive_that_is_no_array_is_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "v.npz", "w") as archive:
+        archive.writestr("features.npy", b"nonsense")
+    with pytest.raises(DatasetError, match="features is no array"):
+        read_vectors(tmp_path / "v.npz")
+
+
 # Reports and what lies beside them
 
 
@@ -153,6 +118,7 @@ def test_reports_whose_cells_do_not_fit_are_told(tmp_path: Path) -> None:
     def told(table: pa.Table | None = None, **metadata: object) -> str:
         table = good if table is None else table
         known = dict(good.schema.metadata)
+        del known[DIGEST_KEY]
         keys = {"names": CLASSES_KEY, "run": RUN_KEY}
         known |= {keys[name]: json.dumps(value).encode() for name, value in metadata.items()}
         pq.write_table(table.replace_schema_metadata(known), path)

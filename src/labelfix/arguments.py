@@ -28,7 +28,7 @@ from typing import (
     get_type_hints,
 )
 
-from labelfix.errors import ConfigError
+from labelfix.errors import ConfigError, system_faults_told
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,7 +87,8 @@ def named(argument: str, *, value: str | bool | None = None) -> str:
 def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
     """Check the arguments of each call by the annotations: a wrong one is a ConfigError.
 
-    Paths are expanded (see `expand_path`), and numbers of numpy become Python's.
+    Paths are expanded (see `expand_path`), and numbers of numpy become Python's. What the system
+    refuses while the function runs is a LabelfixError.
     """
     signature = inspect.signature(function)
 
@@ -97,7 +98,8 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
         bound = signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
             bound.arguments[name] = checked_value(name, value, hints.get(name, Any))
-        return function(*bound.args, **bound.kwargs)
+        with system_faults_told():
+            return function(*bound.args, **bound.kwargs)
 
     return call
 

@@ -80,6 +80,15 @@ def test_a_checkpoint_that_is_cut_short_is_named(small_data, weights, stopped, c
     assert report_of(cut) == report_of(stopped / "whole")
 
 
+def test_a_bit_of_a_checkpoint_that_is_another_is_found(small_data, weights, stopped, cut):
+    broken = cut / "checkpoints" / "fold-1-of-2.pt"
+    content = bytearray(broken.read_bytes())
+    content[len(content) // 2] ^= 1
+    broken.write_bytes(content)
+    with pytest.raises(RunError, match=r"fold-1-of-2\.pt cannot be read: BadZipFile"):
+        audit(small_data, cut, config_of(weights, stopped / "cache", **SHORT), resume=True)
+
+
 def test_a_checkpoint_of_another_run_is_refused(small_data, weights, stopped, cut, tmp_path):
     other = tmp_path / "other"
     config = config_of(weights, stopped / "cache", **SHORT, learning_rate=1e-4)
@@ -106,7 +115,7 @@ def test_a_checkpoint_cannot_run_code(small_data, weights, stopped, cut, tmp_pat
     assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize("size", [0, 3_000, 1_000_000])
+@pytest.mark.parametrize("size", [0, 1_000_000])
 def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(small_data, weights, stopped, cut, size):
     config = config_of(weights, stopped / "cache", **SHORT)
     before = {path.name: path.read_bytes() for path in (cut / "checkpoints").iterdir()}
@@ -134,13 +143,12 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(small_data, weights, 
     assert report_of(cut) == report_of(stopped / "whole")
 
 
-@pytest.mark.parametrize("size", [3_000, 1_000_000])
-def test_a_full_disk_at_the_end_loses_no_training(small_data, weights, stopped, cut, size):
+def test_a_full_disk_at_the_end_loses_no_training(small_data, weights, stopped, cut):
     config = config_of(weights, stopped / "cache", **SHORT)
 
     def fill_the_disk(progress):
         if progress.stage == "weighing the evidence" and progress.done:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, resource.RLIM_INFINITY))
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:

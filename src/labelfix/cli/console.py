@@ -6,14 +6,15 @@ rich is loaded when the first of its texts, tables or consoles is made: ``--help
 import json
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from labelfix.arguments import spelled_as_options
-from labelfix.errors import LabelfixError
+from labelfix.errors import LabelfixError, system_faults_told
 from labelfix.utils.text import plain
 
 if TYPE_CHECKING:
@@ -103,21 +104,49 @@ class CommandGroup(TyperGroup):
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: (*ORDER, name).index(name))
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the command line; exit 130 on Ctrl-C."""
+        with _interrupts_told():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit 1 on an expected fault, 130 on Ctrl-C."""
-        try:
-            with spelled_as_options():
-                return super().invoke(ctx)
-        except LabelfixError as error:
-            _say("error", str(error), typer.colors.RED)
-            if error.hint:
-                _say("hint", error.hint, typer.colors.CYAN)
-            raise typer.Exit(1) from error
-        except KeyboardInterrupt as error:
-            is_audit = ctx.invoked_subcommand == "audit"
-            hint = "; the same command with --resume goes on where it stopped" if is_audit else ""
-            _say("interrupted", f"nothing half-written is left{hint}", typer.colors.YELLOW)
-            raise typer.Exit(INTERRUPTED) from error
+        with _interrupts_told(is_audit=ctx.invoked_subcommand == "audit"):
+            try:
+                with spelled_as_options(), system_faults_told():
+                    return super().invoke(ctx)
+            except LabelfixError as error:
+                if _is_interrupt(error):
+                    raise
+                _say("error", str(error), typer.colors.RED)
+                if error.hint:
+                    _say("hint", error.hint, typer.colors.CYAN)
+                raise typer.Exit(1) from error
+
+
+@contextmanager
+def _interrupts_told(*, is_audit: bool = False) -> Iterator[None]:
+    """End the command with a line, not with a traceback, where Ctrl-C stops the block."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, typer.Exit) or not _is_interrupt(error):
+            raise
+        hint = "; the same command with --resume goes on where it stopped" if is_audit else ""
+        _say("interrupted", f"nothing half-written is left{hint}", typer.colors.YELLOW)
+        sys.exit(INTERRUPTED)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is behind an error.
+
+    It may come while a library holds a lock, whose own error then takes its place.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -145,7 +174,8 @@ def run_as_process(app: typer.Typer) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            app(prog_name="labelfix")
+            with _interrupts_told():
+                app(prog_name="labelfix")
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()

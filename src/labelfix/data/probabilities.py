@@ -18,12 +18,10 @@ import shutil
 import struct
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -57,23 +55,12 @@ from labelfix.types import (
 )
 from labelfix.utils.files import anonymous_file, refuse_special_file
 from labelfix.utils.progress import OnProgress
+from labelfix.utils.reading import ARRAY_FAULTS, ZIP_FAULTS
 from labelfix.utils.text import counted
 
 PROBS, LABELS, CLASSES = "pred_probs", "labels", "class_names"
 
 _HOW = f"write it with numpy.savez(FILE, {PROBS}=..., {LABELS}=..., {CLASSES}=...)"
-_DAMAGE = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, MemoryError, ValueError, LookupError,
-    OverflowError, RuntimeError,
-)  # fmt: skip
-"""What a damaged archive raises; RuntimeError one that is encrypted or packed by another method."""
-
-_HEADER_DAMAGE = (
-    ValueError, TypeError, LookupError, AttributeError, SyntaxError, MemoryError, RecursionError,
-    OverflowError, TokenError,
-)  # fmt: skip
-"""What NumPy raises on a header that is none, and on pickled objects."""
-
 _PACKINGS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _LOCAL_HEADER = struct.Struct("<26x2H")
 """The end of a ZIP entry's own header: how long its name and its extra field are."""
@@ -128,7 +115,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except _DAMAGE as error:
+    except ZIP_FAULTS as error:
         why = str(error) or type(error).__name__
         raise DatasetError(f"cannot read {path} as .npz: {why}", hint=_HOW) from error
 
@@ -177,7 +164,7 @@ def _refuse_short(info: zipfile.ZipInfo, header: _Header, path: Path, name: str)
 def _explained(path: Path, name: str) -> Iterator[None]:
     try:
         yield
-    except _HEADER_DAMAGE as error:
+    except ARRAY_FAULTS as error:
         raise DatasetError(
             f"cannot read {name} in {path}: {error}",
             hint="write it as an array of numbers or text, not of Python objects",

@@ -398,22 +398,29 @@ def read_header(path: Path) -> Header:
     encoding, mark = _encoding_of(_content(path), str(path))
     assumptions = _assumed_encoding(encoding, mark, str(path))
     encoding = _SKIPS_MARK[encoding] if mark else encoding
+    try:
+        names, delimiter = _names_in(path, encoding)
+    except csv.Error as error:
+        raise DatasetError(
+            f"the first line of {path} does not name columns: {error}",
+            hint="its first line has to name the columns",
+        ) from error
+    except UnicodeError as error:
+        raise _not_text(str(path), f"it is no {encoding} throughout: {error}") from error
+    if not names:
+        raise DatasetError(f"{path} is empty", hint="its first line has to name the columns")
+    return Header(tuple(names), delimiter, encoding, assumptions)
+
+
+def _names_in(path: Path, encoding: str) -> tuple[list[str], str]:
+    """Return the names in the first line of a file, and what lies between them."""
     with path.open(encoding=encoding, newline="") as file:
         first = file.readline()
         delimiter = TEXT_SUFFIXES[path.suffix.lower()]
         if delimiter not in first:  # spreadsheets write other delimiters into .csv files
             delimiter = next((sign for sign in "\t;," if sign in first), delimiter)
         file.seek(0)
-        try:
-            names = next(csv.reader(file, delimiter=delimiter), [])
-        except csv.Error as error:
-            raise DatasetError(
-                f"the first line of {path} does not name columns: {error}",
-                hint="its first line has to name the columns",
-            ) from error
-    if not names:
-        raise DatasetError(f"{path} is empty", hint="its first line has to name the columns")
-    return Header(tuple(names), delimiter, encoding, assumptions)
+        return next(csv.reader(file, delimiter=delimiter), []), delimiter
 
 
 def records(data: memoryview, delimiter: bytes, start: int = 0) -> Iterator[Record]:

@@ -6,7 +6,6 @@ Letters: N samples, D features.
 """
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from labelfix.data.files import FileTimes, fingerprint
 from labelfix.data.texts import Peek, find_text_columns
 from labelfix.errors import DatasetError, UnreadableSample
 from labelfix.types import Assumption, SampleStore
+from labelfix.utils.reading import ARRAY_FAULTS, ZIP_FAULTS
 
 MODALITY = "embedding"
 """The name of the modality of vectors."""
@@ -158,8 +158,8 @@ def read_vectors(path: Path) -> NDArray[np.floating]:
         values = loaded if isinstance(loaded, np.ndarray) else _of_archive(loaded, path)
     except FileNotFoundError as error:
         raise DatasetError(f"{path} does not exist", hint="name the file of features") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        words = " ".join(str(error).split())[:300]
+    except (OSError, *ZIP_FAULTS, *ARRAY_FAULTS) as error:
+        words = " ".join(str(error).split())[:300] or type(error).__name__
         raise DatasetError(f"{path} holds no features: {words}", hint=forms) from error
     if values.ndim != 2 or values.dtype.kind != "f" or values.dtype.itemsize > 8:
         raise DatasetError(
@@ -180,7 +180,9 @@ def _of_archive(archive: "np.lib.npyio.NpzFile", path: Path) -> NDArray[np.float
             f"{path} holds several arrays: {', '.join(names) or 'none'}",
             hint=f"call the one of features {_HELD!r}",
         )
-    values: NDArray[np.floating] = archive[name]
+    values: NDArray[np.floating] | bytes = archive[name]
+    if isinstance(values, bytes):  # NumPy hands on what does not begin as an array does
+        raise ValueError(f"{name} is no array")
     return values
 
 

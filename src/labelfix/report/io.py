@@ -1,5 +1,6 @@
 """A report on disk: written as Parquet, and read back."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from labelfix.errors import ReportError
 from labelfix.report.schema import (
     CLASSES_KEY,
     COLUMNS,
+    DIGEST_KEY,
     PRED_PROBS,
     PROBABILITIES,
     ROW_GROUP_SIZE,
@@ -48,7 +50,7 @@ def write_noise_table(table: pa.Table, path: Path) -> None:
         RunError: The disk is full, or the place cannot be written to.
     """
     with atomic_path(path) as draft:
-        pq.write_table(table, draft, compression="zstd")
+        pq.write_table(table, draft, compression="zstd", write_page_checksum=True)
 
 
 RUN_NAME = "run.json"
@@ -156,10 +158,11 @@ def write_report(
         RunError: The place cannot be written to.
     """
     metadata = {
-        VERSION_KEY: str(SCHEMA_VERSION),
-        CLASSES_KEY: json.dumps(report.class_names),
-        RUN_KEY: json.dumps(report.run.to_json(), sort_keys=True),
+        VERSION_KEY: str(SCHEMA_VERSION).encode(),
+        CLASSES_KEY: json.dumps(report.class_names).encode(),
+        RUN_KEY: json.dumps(report.run.to_json(), sort_keys=True).encode(),
     }
+    metadata[DIGEST_KEY] = _digest_of(metadata)
     schema = report.table.schema
     if pred_probs is not None:
         schema = schema.insert(_PLACE_OF_PROBS, pa.field(PRED_PROBS, PROBABILITIES))
@@ -176,6 +179,7 @@ def write_report(
             version="2.6",
             compression="zstd",
             compression_level=3,
+            write_page_checksum=True,
             use_dictionary=["split", "given_label", "predicted_label", "suggested_label"],
         ) as writer,
     ):
@@ -218,7 +222,7 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
             f"{file} cannot be read as Parquet",
             f"name a RUN folder, or the {REPORT_NAME} in it; if it is damaged, audit again",
         ),
-        pq.ParquetFile(file) as parquet,
+        pq.ParquetFile(file, page_checksum_verification=True) as parquet,
     ):
         schema = parquet.schema_arrow
         class_names, run = _read_metadata(schema.metadata or {}, file)
@@ -292,6 +296,8 @@ def _read_metadata(
                 f"{file} has schema version {version}; this labelfix reads up to {SCHEMA_VERSION}",
                 hint="read it with a newer labelfix: pip install --upgrade labelfix",
             )
+        if metadata.get(DIGEST_KEY, b"") not in (b"", _digest_of(metadata)):
+            raise ValueError("they are not what was written")
         record = parse_json(metadata[RUN_KEY])
         _check_run(record)
         run = RunInfo.from_json(record)
@@ -304,6 +310,12 @@ def _read_metadata(
             hint=f"name the {REPORT_NAME} that `labelfix audit` wrote; other tools that rewrite "
             "the file drop its metadata",
         ) from error
+
+
+def _digest_of(metadata: Mapping[bytes, bytes]) -> bytes:
+    """Return the digest of what a report says of itself; pages have checksums of their own."""
+    parts = b"\0".join(metadata[key] for key in (VERSION_KEY, CLASSES_KEY, RUN_KEY))
+    return hashlib.blake2b(parts, digest_size=16).hexdigest().encode()
 
 
 def _class_names(names: Any) -> tuple[Label, ...]:

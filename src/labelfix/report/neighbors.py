@@ -3,6 +3,7 @@
 Letters: N samples, k neighbors.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def write_neighbors(
             draft,
             compression="zstd",
             row_group_size=ROW_GROUP_SIZE,
+            write_page_checksum=True,
         )
 
 
@@ -99,7 +101,7 @@ def read_neighbors(run: Path, sample_id: pa.ChunkedArray) -> NeighborLists | Non
         return None
     hint = f"audit again, or remove {NEIGHBORS_NAME}"
     with parquet_faults(ReportError, f"{file} cannot be read", hint):
-        table = pq.read_table(file, columns=[*_LISTS, "sample_id"], partitioning=None)
+        table = _read(file, [*_LISTS, "sample_id"])
         for name, is_value in _LISTS.items():
             kind = table.schema.field(name).type
             if not pt.is_list(kind) or not is_value(kind.value_type):
@@ -143,7 +145,7 @@ def read_places(run: Path, size: int) -> NDArray[np.float32] | None:
         schema = pq.read_schema(file)
         if any(name not in schema.names for name in _AXES):
             return None
-        table = pq.read_table(file, columns=list(_AXES), partitioning=None)
+        table = _read(file, _AXES)
         if table.num_rows != size or any(not pt.is_floating(t) for t in table.schema.types):
             raise ReportError(f"{file} is damaged: its places are no numbers", hint=hint)
         columns = (table[name].to_numpy() for name in _AXES)
@@ -156,6 +158,11 @@ _AXES = ("x", "y")
 
 _LISTS = {"neighbors": pt.is_integer, "similarities": pt.is_floating}
 """The columns of lists, and what their values have to be."""
+
+
+def _read(file: Path, columns: Sequence[str]) -> pa.Table:
+    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        return parquet.read(columns=list(columns))
 
 
 def _whole(column: pa.ChunkedArray) -> pa.ListArray:

@@ -26,6 +26,8 @@ SCHEMA_VERSION = 1
 VERSION_KEY = b"labelfix.schema_version"
 CLASSES_KEY = b"labelfix.class_names"
 RUN_KEY = b"labelfix.run"
+DIGEST_KEY = b"labelfix.digest"
+"""Of the three before: pages of Parquet have checksums, the metadata of a file have none."""
 
 Kind: TypeAlias = Literal["label"] | pa.DataType
 """An Arrow type, or the type of the labels, which depends on the data set."""
@@ -383,6 +385,8 @@ the number of decisions that the audit used, if any). Where probabilities were g
 `source` has the kind `pred_probs`, `modality`, `backbone` and `seed` \
 are null, and columns about images \
 are false or null |
+| `{digest_key}` | a digest of these three; the pages of the columns have checksums. labelfix \
+refuses a report that does not fit them |
 
 The file holds no dates, timings or output path: two runs on one machine with the same
 data, settings and seed give the same bytes. Timings are in `RUN/run.json`.
@@ -409,6 +413,7 @@ def schema_page() -> str:
         version_key=VERSION_KEY.decode(),
         classes_key=CLASSES_KEY.decode(),
         run_key=RUN_KEY.decode(),
+        digest_key=DIGEST_KEY.decode(),
     )
 
 

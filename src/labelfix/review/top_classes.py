@@ -49,7 +49,7 @@ def read_top_classes(run: Path, size: int, classes: int) -> TopClasses:
     start = 0
     with (
         parquet_faults(ReportError, f"the probabilities in {file} cannot be read", "audit again"),
-        pq.ParquetFile(file) as parquet,
+        pq.ParquetFile(file, page_checksum_verification=True) as parquet,
     ):
         codes = np.full((size, count), MISSING, np.int64)
         probability = np.full((size, count), np.nan, np.float32)

@@ -4,6 +4,7 @@ Read back with ``weights_only``: tensors, numbers and text, never code.
 """
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class Checkpoints:
         if not path.exists():
             return None
         try:
+            _refuse_damaged(path)
             content = torch.load(path, map_location=device, weights_only=True)
             version, claim = content["version"], content["claim"]
         except Exception as error:  # torch raises errors of many kinds for a damaged file
@@ -78,3 +80,15 @@ class Checkpoints:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.pt"
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Compare the checksums that torch writes, and does not look at when it reads.
+
+    Raises:
+        BadZipFile: A part of the file is not what was written.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(damaged)

@@ -1,9 +1,13 @@
-"""Reading what may be damaged: JSON and Parquet, so that only errors with a meaning come out."""
+"""Reading what may be damaged: JSON, Parquet, arrays; only errors with a meaning come out."""
 
 import json
 import math
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tokenize import TokenError
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +22,18 @@ PARQUET_FAULTS = (
     TypeError,
 )
 """What pyarrow raises on a damaged file."""
+
+ZIP_FAULTS = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, MemoryError, ValueError, LookupError,
+    OverflowError, RuntimeError,
+)  # fmt: skip
+"""What a damaged archive raises; RuntimeError one that is encrypted or packed by another method."""
+
+ARRAY_FAULTS = (
+    ValueError, TypeError, LookupError, AttributeError, SyntaxError, MemoryError, RecursionError,
+    OverflowError, TokenError,
+)  # fmt: skip
+"""What NumPy raises on a header of an array that is none, and on pickled objects."""
 
 
 def parse_json(text: str | bytes) -> Any:
