@@ -3,9 +3,7 @@
 import json
 import os
 import pty
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -16,6 +14,7 @@ import timm
 import torch
 from command import labelfix
 from given_probs import noisy, write
+from kill_points import files_of_at_most
 from PIL import Image
 from safetensors.torch import save_file
 from small_report import Sample, report_of
@@ -206,14 +205,9 @@ def test_a_full_disk_leaves_the_run_that_was_there(
     out = shutil.copytree(small_run, tmp_path / "run")
     before = (out / "report.parquet").read_bytes()
     args = ["audit", str(small_data), "--out", str(out), "--seed", "1"]
-    done = subprocess.run(  # the features are in the cache: only RUN is written to
-        [*COMMAND, *args, "--overwrite"],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)),
-    )
-    assert done.returncode == 1, done.stderr
+    with files_of_at_most(9000):  # the features are in the cache: only RUN is written to
+        done = run(*args, "--overwrite")
+    assert done.exit_code == 1, done.stderr
     assert done.stdout == ""
     assert "error: cannot write" in done.stderr
     assert "hint: free some space" in done.stderr
@@ -224,38 +218,6 @@ def test_a_full_disk_leaves_the_run_that_was_there(
     assert run(*args, "--resume").exit_code == 0  # the old run is not taken for the new one
     assert json.loads((out / "run.json").read_text("utf-8"))["seed"] == 1
     assert (out / "report.parquet").read_bytes() != before
-
-
-def test_ctrl_c_leaves_no_report_and_resume_ends_the_run(
-    small_data: Path, small_run: Path, tmp_path: Path
-) -> None:
-    out, cache = tmp_path / "run", tmp_path / "cache"
-    args = ["audit", str(small_data), "--out", str(out), "--cache", str(cache)]
-    with subprocess.Popen(
-        [*COMMAND, *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        # a shell starts its background jobs deaf to Ctrl-C, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("looking at the images"):
-                break
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert stdout == ""
-    assert stderr.splitlines()[-1].startswith("interrupted: nothing half-written is left")
-    assert "--resume" in stderr.splitlines()[-1]
-    assert "Traceback" not in stderr
-    assert [path.name for path in out.iterdir()] == ["unfinished.json"]
-    assert_refused(run(*args), "an unfinished run")
-    assert_refused(run("show", out), "holds no report.parquet")
-    assert run(*args, "--resume").exit_code == 0
-    assert (out / "report.parquet").is_file()
-    assert not (out / "unfinished.json").exists()
 
 
 # Show and export

@@ -18,7 +18,7 @@ from labelfix.exports.export import export
 from labelfix.pipeline.probabilities import audit_pred_probs
 from labelfix.pipeline.samples import audit
 
-EVERY = 4
+EVERY = 8
 """Of so many points the suite tries one; all of them are tried where slow tests run."""
 
 
@@ -135,7 +135,7 @@ def test_an_audit_of_probabilities_is_finished(probs, tmp_path, is_replaced, eve
         every=every,
     )
     told(points)
-    assert points * every > 20
+    assert points * every > 16
 
 
 @pytest.mark.slow
