@@ -28,6 +28,7 @@ from labelfix.report.schema import COLUMNS, columns_of
 from labelfix.report.summary import summarize
 from labelfix.report.view import ReportView
 from labelfix.review.app import build_app
+from labelfix.review.retraining import Retraining
 from labelfix.review.security import Keys
 from labelfix.review.server import open_review
 from labelfix.review.session import Session
@@ -245,7 +246,8 @@ def test_a_page_that_is_written_again_says_why_it_shows_no_number(run):
 
 def visitor_of(run, renderer):
     keys = Keys(8722)
-    app = build_app(Session(read_report_table(run), run, None), renderer, keys)
+    session = Session(read_report_table(run), run, None)
+    app = build_app(session, renderer, keys, Retraining(session))
     client = TestClient(app, base_url="http://127.0.0.1:8722")
     assert client.get(f"/?key={keys.key}").status_code == 200
     return client

@@ -361,3 +361,27 @@ def test_hidden_labels_are_nowhere_on_the_page(browser: Browser, run: Path) -> N
         reviewer.press("z")
         assert len(read_decisions(run)) == 2
         assert browser.console() == []
+
+
+def test_reviewers_on_a_network_say_who_they_are_first(browser: Browser, run: Path) -> None:
+    with served(run, "--host", "0.0.0.0", "--port", "0") as page:
+        reviewer = Reviewer(browser, page)
+        until(lambda: browser.shown("#name-dialog"))
+        assert browser.run("return location.pathname + location.search") == "/"
+        browser.press("ESCAPE", "ENTER", "k")  # a key that decides is a letter of the name here
+        assert browser.shown("#name-dialog")
+        assert not read_decisions(run)
+        browser.press("BACKSPACE", HOSTILE_CLASS, "ENTER")
+        until(lambda: not browser.shown("#name-dialog"))
+        sample = reviewer.text("#name")
+        reviewer.press("k")
+        assert read_decisions(run)[sample].decided_by == HOSTILE_CLASS
+        reviewer.press("ARROW_LEFT")
+        until(lambda: f"by {HOSTILE_CLASS}" in reviewer.text("#decided"))
+        browser.press("f")
+        until(lambda: "labelfix export" in reviewer.text("#export-command"))
+        assert not browser.shown("#export-run")
+        browser.driver.refresh()  # the name is kept
+        reviewer.settle()
+        assert not browser.shown("#name-dialog")
+        assert browser.driver.title.startswith("Review")

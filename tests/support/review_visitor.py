@@ -8,6 +8,7 @@ from review_run import HOSTILE_CLASS, SCRIPT, write_images, write_run
 from starlette.testclient import TestClient
 
 from labelfix.review.app import build_app
+from labelfix.review.hosts import LOOPBACK, Place
 from labelfix.review.security import Keys
 from labelfix.review.server import open_review
 
@@ -20,17 +21,18 @@ class Visitor:
     """A browser that was given the key."""
 
     def __init__(
-        self, run: Path, *, follow_links: bool = False, reviewer: str = "Ann",
-        looks: int | None = None, hides_labels: bool = False,
+        self, run: Path, *, follow_links: bool = False, reviewer: str | None = "Ann",
+        looks: int | None = None, hides_labels: bool = False, place: Place = LOOPBACK,
+        host: str = HOST,
     ) -> None:  # fmt: skip
         review = open_review(
             run, reviewer=reviewer, follow_links=follow_links, looks=looks,
             hides_labels=hides_labels,
         )  # fmt: skip
         self.session = review.session
-        self.keys = Keys(8722)
-        app = build_app(review.session, review.renderer, self.keys)
-        self.client = TestClient(app, base_url=HOST, raise_server_exceptions=False)  # type: ignore[arg-type]
+        self.keys, self.host = Keys(8722, place), host
+        app = build_app(review.session, review.renderer, self.keys, review.retraining)
+        self.client = TestClient(app, base_url=host, raise_server_exceptions=False)  # type: ignore[arg-type]
         assert self.client.get(f"/?key={self.keys.key}").status_code == 200
         self.token = self.client.get("/api/start").json()["token"]
 
@@ -38,7 +40,7 @@ class Visitor:
         return self.client.get(path, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
     def post(self, path: str, body: object, **headers: str):
-        own = {"x-labelfix-token": self.token, "origin": HOST, "sec-fetch-site": "same-origin"}
+        own = {"x-labelfix-token": self.token, "origin": self.host, "sec-fetch-site": "same-origin"}
         own.update({k.replace("_", "-"): v for k, v in headers.items()})
         return self.client.post(path, json=body, headers={k: v for k, v in own.items() if v})
 
@@ -47,6 +49,11 @@ class Visitor:
         answer = self.get(f"/api/queue?{query}")
         assert answer.status_code == 200, answer.text
         return answer.json()["items"]
+
+    def decide_as(self, reviewer: str | None, item: dict, **headers: str):
+        """Keep a label, under a name."""
+        wanted = {"row": item["row"], "sample_id": item["sample_id"], "action": "keep"}
+        return self.post("/api/decide", {"decisions": [wanted], "reviewer": reviewer}, **headers)
 
     def decide(self, item: dict, action: str = "keep", label: int | None = None, **more: object):
         seen = item["decision"] and item["decision"]["decided_at"]

@@ -242,9 +242,15 @@ class DecisionLog:
             )
         return [decision.sample_id for decision in taken]
 
-    def last_action(self) -> list[Decision]:
-        """Return the last decision in force, with all others of its batch that are."""
+    def last_action(self, decided_by: str | None = None) -> list[Decision]:
+        """Return the last decision in force, with all others of its batch that are.
+
+        Args:
+            decided_by: Whose; ``None`` is anybody's.
+        """
         for decision in reversed(self._made):
+            if decided_by is not None and decision.decided_by != decided_by:
+                continue
             if self.in_force.get(decision.sample_id) is decision:
                 return self.of_batch(decision.batch) if decision.batch else [decision]
         return []

@@ -24,6 +24,7 @@ from labelfix.modalities.base import REVIEW_SIZES, Marker, Renderer
 from labelfix.review.finish import Exporter, ExportRequest, finish_of, write_page_again
 from labelfix.review.groups import Which, offered_classes
 from labelfix.review.queue import RANDOM_SAMPLE, QueueFilter
+from labelfix.review.retraining import Retraining
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
 from labelfix.types import MISSING
@@ -38,9 +39,15 @@ CLASSES_OFFERED = 9
 LONGEST_NAME = 100
 """Characters in the name of a reviewer."""
 
+NO_EXPORT = (
+    "a page that a network can reach writes no files but decisions: whoever has its link could "
+    "write anywhere on this machine"
+)
+
 _STATIC = {
     "review.js": ("labelfix.review", "static/review.js", "text/javascript"),
     "finish.js": ("labelfix.review", "static/finish.js", "text/javascript"),
+    "retrain.js": ("labelfix.review", "static/retrain.js", "text/javascript"),
     "grid.js": ("labelfix.review", "static/grid.js", "text/javascript"),
     "classes.js": ("labelfix.review", "static/classes.js", "text/javascript"),
     "groups.js": ("labelfix.review", "static/groups.js", "text/javascript"),
@@ -51,15 +58,16 @@ _STATIC = {
 _STATES = {"undecided": False, "decided": True, "all": None}
 
 
-def build_app(session: Session, renderer: Renderer, keys: Keys) -> App:
+def build_app(session: Session, renderer: Renderer, keys: Keys, retraining: Retraining) -> App:
     """Return the app of a review, guarded.
 
     Args:
         session: The review.
         renderer: Who shows the samples of the run.
         keys: What a request has to know.
+        retraining: Trains again on the decisions.
     """
-    routes = _Routes(session, renderer, keys)
+    routes = _Routes(session, renderer, keys, retraining)
     app = Starlette(
         routes=[
             Route("/", routes.page),
@@ -75,6 +83,7 @@ def build_app(session: Session, renderer: Renderer, keys: Keys) -> App:
             Route("/api/undo", routes.undo, methods=["POST"]),
             Route("/api/finish", routes.finish),
             Route("/api/export", routes.export, methods=["POST"]),
+            Route("/api/retrain", routes.retrain, methods=["GET", "POST"]),
             Route("/picture/{row}/{size}", routes.picture),
             Route("/api/words/{row}", routes.words),
         ],
@@ -89,7 +98,10 @@ def build_app(session: Session, renderer: Renderer, keys: Keys) -> App:
 class _Routes:
     """The answers to requests."""
 
-    def __init__(self, session: Session, renderer: Renderer, keys: Keys) -> None:
+    def __init__(
+        self, session: Session, renderer: Renderer, keys: Keys, retraining: Retraining
+    ) -> None:
+        self._retraining = retraining
         self._session = session
         self._renderer = renderer
         self._keys = keys
@@ -107,6 +119,7 @@ class _Routes:
             "token": self._keys.token,
             "run": str(session.run),
             "reviewer": session.reviewer,
+            "is_shared": self._keys.place.is_shared,
             "classes": list(session.view.class_names),
             "splits": list(session.view.split_names),
             "kinds": session.kinds,
@@ -200,7 +213,7 @@ class _Routes:
         as_batch = body.get("batch", False)
         if not isinstance(as_batch, bool):
             raise HTTPException(400, "batch is not true or false")
-        reviewer = _reviewer(body)
+        reviewer = self._reviewer(body)
         done = await run_in_threadpool(
             self._session.decide, wanted, as_batch=as_batch, reviewer=reviewer
         )
@@ -214,7 +227,9 @@ class _Routes:
                 (_row(values, self._session), _text(values, "decided_at"))
                 for values in _list(body, "decisions")
             ]
-        done = await run_in_threadpool(self._session.undo, seen)
+        done = await run_in_threadpool(
+            self._session.undo, seen, reviewer=self._reviewer(body), only_own=self._is_shared
+        )
         return await run_in_threadpool(self._done, done)
 
     def finish(self, request: Request) -> Response:
@@ -228,6 +243,8 @@ class _Routes:
     async def export(self, request: Request) -> Response:
         """Write the data set; a fault comes as its message and its hint."""
         asked = _export_request(await _body(request))
+        if self._is_shared:
+            return _json({"error": NO_EXPORT, "hint": "run the command on this page there"}, 403)
         try:
             result = await run_in_threadpool(self._exporter.write, asked)
         except LabelfixError as error:
@@ -235,6 +252,15 @@ class _Routes:
         response = _json(result.to_json())
         response.background = BackgroundTask(write_page_again, self._session, self._renderer)
         return response
+
+    def retrain(self, request: Request) -> Response:
+        """Say how far the training on the decisions is; a POST begins it."""
+        if request.method == "POST":
+            try:
+                self._retraining.start()
+            except LabelfixError as error:
+                return _json({"error": str(error), "hint": error.hint}, 409)
+        return _json(self._retraining.state().to_json())
 
     def picture(self, request: Request) -> Response:
         row, size = _row_of_path(request), request.path_params["size"]
@@ -265,6 +291,17 @@ class _Routes:
         except UnreadableSample as error:
             raise HTTPException(404, f"the text cannot be shown: {error}") from error
         return _json({"parts": [[part.text, part.speaks_for] for part in parts]})
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._keys.place.is_shared
+
+    def _reviewer(self, body: dict[str, Any]) -> str | None:
+        """Return who asks for a change; of several people each has to have a name."""
+        name = _reviewer(body)
+        if self._is_shared and name is None and self._session.reviewer is None:
+            raise HTTPException(400, 'type your name first, at "Your name"')
+        return name
 
     @property
     def _marker(self) -> Marker | None:

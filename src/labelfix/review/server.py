@@ -1,6 +1,7 @@
-"""Serve the review page of a run on this machine, and to nobody else."""
+"""Serve the review page of a run: to this machine alone, or to a network if that is asked for."""
 
 import contextlib
+import errno
 import gc
 import os
 import socket
@@ -15,6 +16,8 @@ from labelfix.errors import ConfigError
 from labelfix.modalities.base import Renderer
 from labelfix.report.io import read_report_table
 from labelfix.report.reopen import find_renderer
+from labelfix.review.hosts import LOOPBACK, Place, refuse_address
+from labelfix.review.retraining import Retraining
 from labelfix.review.security import Keys
 from labelfix.review.session import Session
 from labelfix.utils.progress import OnProgress, no_progress
@@ -32,17 +35,23 @@ except ModuleNotFoundError as error:
         hint="pip install 'labelfix[review]'",
     ) from error
 
-ADDRESS = "127.0.0.1"
 USUAL_PORT = 8722
 """Taken where no port is asked for, if it is free, so that a page stays where it was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A review that is ready to be served: what was found and decided, and who shows samples."""
+    """A review that is ready to be served.
+
+    Args:
+        session: What was found and decided.
+        renderer: Who shows samples.
+        retraining: Trains again on the decisions.
+    """
 
     session: Session
     renderer: Renderer
+    retraining: Retraining
 
 
 def open_review(
@@ -75,13 +84,14 @@ def open_review(
     session = Session(report, run, reviewer, looks, hides_labels=hides_labels)
     if renderer is None:
         renderer = find_renderer(report, on_progress, follow_links=follow_links)
-    return Review(session, renderer)
+    return Review(session, renderer, Retraining(session))
 
 
 def serve(
     review: Review,
     *,
     port: int | None = None,
+    place: Place = LOOPBACK,
     open_browser: bool = True,
     on_open: Callable[[str], None],
 ) -> Path | None:
@@ -92,18 +102,20 @@ def serve(
     Args:
         review: What to serve.
         port: Where to listen; ``None`` is the usual port, or any if that is taken.
+        place: To whom to serve it: this machine, or others too.
         open_browser: Whether to open the page.
         on_open: Told the address, with the key in it, once it answers.
 
     Raises:
-        ConfigError: The port is taken.
+        ConfigError: The port is taken, or the place is no address of this machine.
     """
     before = read_decisions(review.session.run)
-    with _listen(port) as listener:
-        keys = Keys(listener.getsockname()[1])
-        address = f"http://{ADDRESS}:{listener.getsockname()[1]}/?key={keys.key}"
+    with _listen(place, port) as listener:
+        taken = listener.getsockname()[1]
+        keys = Keys(taken, place)
+        address = place.link(taken, keys.key)
         config = uvicorn.Config(
-            build_app(review.session, review.renderer, keys),
+            build_app(review.session, review.renderer, keys, review.retraining),
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -116,32 +128,38 @@ def serve(
         on_open(address)
         if open_browser:
             Timer(0.3, webbrowser.open, [address]).start()
-        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
-            uvicorn.Server(config).run(sockets=[listener])
+        try:
+            with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+                uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            review.retraining.stop()
     if read_decisions(review.session.run) == before:
         return None
     return write_page_again(review.session, review.renderer)
 
 
-def _listen(port: int | None) -> socket.socket:
-    try:
-        return _bind(USUAL_PORT if port is None else port)
-    except OSError as error:
-        if port is None:
-            return _bind(0)
-        raise ConfigError(
-            f"cannot listen on port {port}: {error.strerror or error}",
-            hint="choose another --port, or leave it out",
-        ) from error
+def _listen(place: Place, port: int | None) -> socket.socket:
+    for wanted in (USUAL_PORT, 0) if port is None else (port,):
+        try:
+            return _bind(place, wanted)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise refuse_address(place, reason) from error
+    raise ConfigError(
+        f"cannot listen on port {wanted}: {reason}", hint="choose another --port, or leave it out"
+    )
 
 
-def _bind(port: int) -> socket.socket:
+def _bind(place: Place, port: int) -> socket.socket:
     # the protocol is named for asyncio's sake, which else lets small answers wait 40 ms (Nagle)
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(place.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # elsewhere it would let others take the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((ADDRESS, port))
+        if place.family == socket.AF_INET6:  # all addresses are those of either kind
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind((place.address, port))
         listener.listen()
     except OSError:
         listener.close()

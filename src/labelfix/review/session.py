@@ -11,6 +11,7 @@ from threading import Lock, RLock
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from labelfix.certificate import AuditSample, drawn_for
@@ -134,6 +135,20 @@ class Session:
         counts = {kind: int(np.count_nonzero(self.view.issue(kind))) for kind in self.view.kinds}
         drawn = {} if self.sample is None else {RANDOM_SAMPLE: len(self.sample)}
         return {**drawn, LABEL: counts.pop(LABEL), **counts, ALL: len(self.view)}
+
+    @property
+    def is_decided(self) -> NDArray[np.bool_]:
+        """Return ``(N,)`` bool: which samples have a decision."""
+        with self._lock:
+            self._refresh()
+            return self._is_decided.copy()
+
+    @property
+    def settled(self) -> int:
+        """Return how many decisions say something: "not sure" says nothing."""
+        with self._lock:
+            self._refresh()
+            return sum(d.action != "unsure" for d in self._log.in_force.values())
 
     def decision(self, row: int) -> Decision | None:
         """Return the decision in force on a row."""
@@ -269,20 +284,32 @@ class Session:
             self._replay(changed)
             return Done(changed, conflicts)
 
-    def undo(self, seen: Sequence[tuple[int, str]] | None = None) -> Done:
+    def undo(
+        self,
+        seen: Sequence[tuple[int, str]] | None = None,
+        *,
+        reviewer: str | None = None,
+        only_own: bool = False,
+    ) -> Done:
         """Take back decisions, all of their batch with them, or else the last action.
 
         Args:
             seen: Rows and the times of the decisions to take back; those that somebody has
                 changed meanwhile stay. ``None`` is the last action of anybody.
+            reviewer: Who takes them back; ``None`` is the reviewer of the session.
+            only_own: Whether the last action is that of the reviewer alone.
 
         Raises:
             RunError: The log cannot be written to; nothing is taken back then.
         """
         with self._lock:
             self._refresh()
-            decisions = self._log.last_action() if seen is None else self._with_their_batches(seen)
-            done = self._log.undo(decisions, decided_by=self.reviewer)
+            who = reviewer or self.reviewer
+            if seen is None:
+                decisions = self._log.last_action(who if only_own else None)
+            else:
+                decisions = self._with_their_batches(seen)
+            done = self._log.undo(decisions, decided_by=who)
             changed = [self._row_of[name] for name in done if name in self._row_of]
             self._replay(changed)
             kept = set(changed)

@@ -10,7 +10,7 @@ async function openFinish(text) {
   at("export-result").replaceChildren();
   at("finish").focus({ preventScroll: true });
   at("finish").scrollTop = 0;
-  await refreshFinish();
+  await Promise.all([refreshFinish(), refreshRetrain()]);
 }
 
 async function refreshFinish() {
@@ -118,12 +118,12 @@ function showCommand() {
   at("export-command").textContent = parts.map(quoted).join(" ");
 }
 
-async function copyCommand() {
+async function copyCommand(id) {
   try {
-    await navigator.clipboard.writeText(at("export-command").textContent);
+    await navigator.clipboard.writeText(at(id).textContent);
     say("The command is copied.");
   } catch {
-    getSelection().selectAllChildren(at("export-command"));
+    getSelection().selectAllChildren(at(id));
     say("The command is selected: copy it with Ctrl-C.");
   }
 }
@@ -131,7 +131,7 @@ async function copyCommand() {
 async function runExport(event) {
   event.preventDefault();
   const button = at("export-run");
-  if (button.disabled) return;
+  if (button.disabled || state.start.is_shared) return;
   button.disabled = true;
   button.textContent = "Writing…";
   at("export-result").className = "";
@@ -163,9 +163,16 @@ function showConflictSamples() {
   openGroups("contradicting").catch(alarm);
 }
 
+// A page that a network can reach writes no files: it says by which command to do that.
+function leaveWritingToCommand() {
+  at("export-run").hidden = true;
+  at("export-by-command").textContent = "A page that a network can reach writes no data sets. Run this command on the machine of the review:";
+}
+
 function wireFinish() {
+  if (state.start.is_shared) leaveWritingToCommand();
   at("export-form").addEventListener("submit", (event) => { runExport(event).catch(alarm); });
-  at("export-copy").addEventListener("click", copyCommand);
+  at("export-copy").addEventListener("click", () => copyCommand("export-command"));
   at("show-conflicts").addEventListener("click", showConflictSamples);
   at("export-to").addEventListener("input", () => { finish.hasTyped = true; showCommand(); });
   at("export-replace").addEventListener("change", showCommand);

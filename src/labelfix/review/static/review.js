@@ -431,7 +431,7 @@ async function undoLast(shown) {
   try {
     const mine = state.mine.pop();
     writeMine();
-    const done = await ask("/api/undo", mine ? { decisions: mine } : {});
+    const done = await ask("/api/undo", { ...(mine ? { decisions: mine } : {}), reviewer: at("reviewer").value });
     progress(done.progress);
     if (!done.changed_count) {
       say(mine ? "That was changed meanwhile in another tab; it stays." : "There is nothing to undo.");
@@ -521,7 +521,7 @@ async function watchOthers() {
     const counts = await ask(`/api/progress?tab=${TAB}`);
     if (counts.version === state.version) return;
     progress(counts);
-    if (document.body.dataset.mode === "finish") await refreshFinish();
+    if (document.body.dataset.mode === "finish") await Promise.all([refreshFinish(), refreshRetrain()]);
     const item = state.items[state.here];
     if (!item) return;
     const fresh = await ask(`/api/sample/${item.row}`);
@@ -654,8 +654,11 @@ function wire() {
     dialog.addEventListener("close", focusMode);
   }
   at("reviewer").addEventListener("change", () => writeName(at("reviewer").value));
+  at("name-dialog").addEventListener("close", askName);  // Escape closes it, and a decision needs a name
+  at("name-form").addEventListener("submit", takeName);
   at("reviewer").addEventListener("keydown", (event) => { if (event.key === "Enter") focusMode(); });
   wireFinish();
+  wireRetrain();
   wireGrid();
   wireGroups();
   wireClasses();
@@ -665,6 +668,20 @@ function wire() {
   document.addEventListener("keydown", onKey);
   document.addEventListener("visibilitychange", watchOthers);
   setInterval(watchOthers, 5000);
+}
+
+// Of several people each says who it is before the first decision.
+function askName() {
+  if (state.start.is_shared && !at("reviewer").value.trim()) at("name-dialog").showModal();
+}
+
+function takeName(event) {
+  event.preventDefault();
+  const name = at("name-asked").value.trim();
+  if (!name) return;
+  at("reviewer").value = name;
+  writeName(name);
+  at("name-dialog").close();
 }
 
 async function begin() {
@@ -690,6 +707,7 @@ async function begin() {
   await openView();
   progress(await ask("/api/progress"));
   at("sample").focus({ preventScroll: true });
+  askName();
 }
 
 begin().catch(alarm);
