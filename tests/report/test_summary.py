@@ -46,6 +46,13 @@ def test_the_figures_of_the_whole():
     assert (summary.backbone, summary.image_size) == ("tf_efficientnet_lite0", None)
 
 
+def test_nothing_judged_and_nobody_sure_is_a_summary_too():
+    samples = [Sample(name, CAT, error=None, weight=0) for name in ("one", "two")]
+    view = ReportView(report_of(samples, CLASSES), {"one": Decision("one", "unsure")})
+    summary = summarize(view)
+    assert (summary.samples, summary.judged, summary.flagged) == (2, 0, 0)
+
+
 def test_the_worst_come_first():
     summary = summarize(ReportView(report_of(SAMPLES, CLASSES)), top=2)
     assert [row.sample_id for row in summary.worst] == ["sure", "other"]

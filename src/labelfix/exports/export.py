@@ -30,7 +30,7 @@ from labelfix.exports.leftovers import (
     note_on_conflicts,
     untouched_of,
 )
-from labelfix.exports.plan import ExportPlan, plan_of_run, reopen_dataset
+from labelfix.exports.plan import ExportPlan, plan_export, reopen_dataset
 from labelfix.exports.same_parquet import write_own_parquet, write_own_shards
 from labelfix.exports.same_text import write_own_text
 from labelfix.exports.table import (
@@ -159,10 +159,11 @@ def export(
         RunError: ``to`` is there already, or cannot be written to.
     """
     run, to = Path(run), Path(to)
+    report = read_report_table(run, pred_probs=False)
     if decisions is not None:
-        _take_decisions(run, Path(decisions))
-    view, plan = plan_of_run(run, min_probability=min_probability, drop=drop)
-    report = view.report
+        _take_decisions(report, run, Path(decisions))
+    view = ReportView(report, read_decisions(run))
+    plan = plan_export(view, min_probability=min_probability, drop=drop)
     chosen = _choose_format(report, to, format)
     if chosen == "own":
         _refuse_own_form(report.run.source)
@@ -187,8 +188,8 @@ def export(
     return _result(job, written, untouched)
 
 
-def _take_decisions(run: Path, file: Path) -> None:
-    """Add the decisions of a file to those on a run.
+def _take_decisions(report: Report, run: Path, file: Path) -> None:
+    """Add the decisions of a file to those on a run with a report.
 
     Raises:
         DecisionsError: The file holds none on samples of the run, or cannot be read.
@@ -200,7 +201,6 @@ def _take_decisions(run: Path, file: Path) -> None:
             hint="name the file that was saved from the page of this run",
         )
     found = read_decisions(file)
-    report = read_report_table(run, pred_probs=False)
     names = pa.array(list(found), pa.string())
     if not pc.any(pc.is_in(names, report.table["sample_id"].combine_chunks())).as_py():
         raise DecisionsError(

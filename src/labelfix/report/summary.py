@@ -234,7 +234,10 @@ def _noise_rate(view: ReportView) -> tuple[float | None, tuple[float, float] | N
     run = view.report.run
     if not view.decisions or run.noise_rate is None or run.noise_rate_interval is None:
         return run.noise_rate, run.noise_rate_interval
-    rate = error_rate(view)
+    try:
+        rate = error_rate(view)
+    except ReportError:  # nothing was judged, and nobody was sure
+        return run.noise_rate, run.noise_rate_interval
     return rate.estimate, (rate.low, rate.high)
 
 

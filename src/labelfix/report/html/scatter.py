@@ -117,5 +117,5 @@ def draw_scatter(scatter: Scatter, names: tuple[str, ...], places: dict[int, int
     ]  # fmt: skip
     return Markup(
         '<svg class="scatter" viewBox="0 0 {side} {side}" role="img" '
-        'aria-labelledby="scatter-title">{points}</svg>'
+        'aria-labelledby="scatter-title" aria-describedby="scatter-text">{points}</svg>'
     ).format(side=SIDE, points=Markup("").join(points))
