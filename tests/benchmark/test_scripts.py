@@ -41,6 +41,7 @@ def run(script: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", sorted(SMALL))
 def test_a_script_measures_what_it_says(script: str, tmp_path: Path) -> None:
     arguments, expected = SMALL[script]
@@ -49,6 +50,7 @@ def test_a_script_measures_what_it_says(script: str, tmp_path: Path) -> None:
         assert words in printed
 
 
+@pytest.mark.slow
 def test_scoring_is_measured_for_any_shape(tmp_path: Path) -> None:
     printed = run("scoring.py", "--shapes", "600x5", "400x300", "--folder", tmp_path)
     assert "400 x 300: scored in" in printed
@@ -68,6 +70,7 @@ def test_overheads_are_shares_of_a_step() -> None:
         assert any(line.startswith(part) for line in printed.splitlines()), part
 
 
+@pytest.mark.slow
 def test_decisions_are_measured_on_the_undecided_rest(small_data: Path, tmp_path: Path) -> None:
     results = tmp_path / "rows.jsonl"
     small = [

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
@@ -24,6 +24,7 @@ def population(seed, count=5000, *, bend=1.0):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 400), st.integers(20, 120), st.booleans())
+@example(2507, 33, 20, True)
 def test_a_sample_holds_rows_once_and_every_stratum(seed, count, looks, with_flags):
     rng = np.random.default_rng(seed)
     probability = rng.choice([0.0, 0.5, 1.0, *rng.random(5)], count)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -116,11 +117,13 @@ def test_two_processes_record_the_margins_and_labels_of_one(tmp_path):
 
 @pytest.mark.parametrize("tune", ["full", "top"])
 def test_two_processes_give_the_evidence_of_one(place, small_data, tune):
-    names = (f"{tune}-one", f"{tune}-two")
-    for name, processes in zip(names, (1, 2), strict=True):
-        done = run(place, small_data, name, processes, tune=tune)
-        assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (read_report_table(place / name).table for name in names)
+    alone, together = place / f"{tune}-one", place / f"{tune}-two"
+    arguments = [small_data, alone, place / "vit.safetensors", place / "cache", tune]
+    with patch.object(sys, "argv", ["run_it.py", *map(str, arguments)]):
+        exec(compile(SCRIPT, "run_it.py", "exec"), {})
+    done = run(place, small_data, together.name, 2, tune=tune)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (read_report_table(folder).table for folder in (alone, together))
     assert one["sample_id"].equals(two["sample_id"])
     assert one["fold"].equals(two["fold"])
     probs = [np.stack(table["pred_probs"].to_pylist()) for table in (one, two)]

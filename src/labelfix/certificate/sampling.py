@@ -105,12 +105,12 @@ def _strata(
     """
     stratum = np.zeros(len(p), np.int64)
     count = 0
-    for part in (np.flatnonzero(~is_flagged), np.flatnonzero(is_flagged)):
-        if not len(part):
-            continue
+    both = [part for part in (np.flatnonzero(~is_flagged), np.flatnonzero(is_flagged)) if len(part)]
+    for part in both:
         order = part[np.argsort(p[part], kind="stable")]
         upto = np.cumsum(deviation[order])
-        parts = min(max(1, round(most * upto[-1] / deviation.sum())), len(part))
+        wanted = round(most * upto[-1] / deviation.sum())
+        parts = min(max(1, wanted), most - count - (part is not both[-1]), len(part))
         place = np.ceil(upto / upto[-1] * parts - 1e-9).astype(np.int64) - 1
         codes = np.unique(np.clip(place, 0, parts - 1), return_inverse=True)[1]
         stratum[order] = count + codes

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from command import labelfix
 
-from labelfix.benchmark.demo import write_demo
 from labelfix.config import AuditConfig, BackboneConfig, DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.errors import ConfigError, DatasetError
@@ -46,8 +45,8 @@ def run_audit(data, out, *, features=None, column=None, tune="auto"):
     return read_report(out)
 
 
-def test_features_of_an_image_audit_give_its_verdicts(tmp_path):
-    data = write_demo(tmp_path / "demo").data
+def test_features_of_an_image_audit_give_its_flags(small_data, tmp_path):
+    data = small_data
     cache = tmp_path / "cache"
     config = AuditConfig(tune="head", cache=cache, backbone=BackboneConfig(device="cpu"))
     audit(data, tmp_path / "images", config)

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,6 +173,7 @@ def _broken(text: str) -> int:
     return len(_BROKEN.findall(text)) + len(_UTF8_AS_LATIN.findall(text.translate(_AS_BYTE)))
 
 
+@cache
 def _language_reader() -> Callable[[str], tuple[str, float]]:
     """Return what tells the language of a text, and how probable that is."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 - it takes a second
