@@ -57,6 +57,19 @@ def test_scoring_is_measured_for_any_shape(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_heads_of_many_classes_are_measured_beside_their_floor(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    shape = ["--shapes", "900x12x260", "--kind", "rectified"]
+    run("many_classes.py", *shape, "--folder", tmp_path, "--results", rows)
+    row = json.loads(rows.read_text())
+    assert row["shape"] == "900x12x260"
+    assert row["floor"] > 0
+    assert row["seconds"] > 0
+    assert 0 < row["average_precision"] <= 1
+    assert [done for done, _ in row["steps"]][:2] == [0, 40]
+
+
+@pytest.mark.slow
 def test_arrays_are_measured_beside_cleanlab() -> None:
     printed = run("find_label_issues.py", "--samples", "600", "--classes", "5", "--rounds", "1")
     for words in ("600 samples, 5 classes", "labelfix / cleanlab ", "1.5)"):

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from command import labelfix as command
+from frozen_blobs import blobs
 from given_probs import noisy, softer, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -281,3 +282,14 @@ def test_no_arrays_make_it_crash(labels, values):
     for first, second in ((labels, values), (CODES, values), (labels, GOOD)):
         with suppress(LabelfixError):
             labelfix.find_label_issues(first, second)
+
+
+def test_features_of_many_classes_are_judged():
+    """Heads of many classes leave no margins, and nothing may miss them."""
+    values, codes, true = blobs(0, count=1040, classes=260, width=16)
+    issues = labelfix.find_label_issues(codes, features=values.astype(np.float32))
+    wrong = issues.label_error_probability
+    judged = np.isfinite(wrong)
+    assert judged.sum() > 500
+    is_wrong = codes != true
+    assert wrong[judged & is_wrong].mean() > wrong[judged & ~is_wrong].mean() + 0.3

@@ -172,7 +172,8 @@ def _refined(
         return head
     is_seen = ~np.isin(task.fold[task.rows].cpu().numpy(), list(left_out))
     weight, bias = head.weight.clone().requires_grad_(), head.bias.clone().requires_grad_()
-    optimizer = torch.optim.Adam([weight, bias], lr=task.config.learning_rate, fused=True)
+    fused = weight.device.type in ("cpu", "cuda")  # older torch has it nowhere else
+    optimizer = torch.optim.Adam([weight, bias], lr=task.config.learning_rate, fused=fused)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_up_and_cosine(steps))
     with torch.no_grad():
         for part in _batches(task.rows[is_seen], task.config.batch_size, steps, task.seed):
