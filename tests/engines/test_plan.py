@@ -1,5 +1,6 @@
 """Workers fit on the machines that there are, or are refused with figures before any is started."""
 
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -126,3 +127,11 @@ def test_this_machine_does_the_work_unless_told_otherwise():
     engine = open_engine(EngineConfig(), on_gpu=False, on_progress=no_progress)
     assert isinstance(engine, LocalEngine)
     assert engine.record() == {"name": "local"}
+
+
+def test_without_ray_the_hint_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "labelfix.engines.ray", raising=False)
+    with pytest.raises(ConfigError, match="needs Ray, which is not installed") as refused:
+        open_engine(EngineConfig(name="ray"), on_gpu=False, on_progress=no_progress)
+    assert refused.value.hint == "pip install 'labelfix[ray]'"

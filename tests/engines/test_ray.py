@@ -11,6 +11,8 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from labelfix.config import EngineConfig
 from labelfix.engines.plan import open_engine
 from labelfix.errors import ConfigError, RunError
 from labelfix.utils.progress import no_progress
+from labelfix.utils.shards import digest_task
 
 pytest.importorskip("ray")
 
@@ -45,55 +48,6 @@ def cluster():
         made.add_node(num_cpus=2)
         yield made.address
         made.shutdown()
-
-
-def engine_of(cluster, **options):
-    config = EngineConfig(name="ray", ray_address=cluster, **options)
-    return open_engine(config, on_gpu=False, on_progress=no_progress)
-
-
-def test_rows_are_those_of_one_machine_and_finished_shards_are_not_done_again(cluster, tmp_path):
-    store, engine = MemoryImages(samples(ROWS, {3, 700})), engine_of(cluster, cpus_per_worker=1)
-    marks = [tmp_path / name for name in ("marks", "again")]
-    for folder in marks:
-        folder.mkdir()
-    found = look(tmp_path / "ray", store, engine, counted, folder=str(marks[0]))
-    assert_same(found, look(tmp_path / "local", store))
-    record = engine.record()
-    assert record["shards"] == len(list(marks[0].iterdir())) == 6
-    assert 1 <= record["workers"] <= 4  # the first may be done before the others begin
-    assert record["lost_workers"] == 0
-
-    changed = samples(ROWS)
-    look(tmp_path / "ray", MemoryImages(changed), engine, counted, folder=str(marks[1]))
-    assert {path.name.split("-")[0] for path in marks[1].iterdir()} == {"0", "512"}
-
-
-@pytest.mark.parametrize("deaths", [1, 3])
-def test_a_killed_worker_is_replaced_unless_one_shard_kills_each(cluster, tmp_path, deaths):
-    store, engine = MemoryImages(samples(ROWS)), engine_of(cluster, workers=2)
-    how = {"folder": str(tmp_path), "at": 300, "deaths": deaths}
-    if deaths == 3:
-        with pytest.raises(RunError, match="3 workers died over samples 256 to 511"):
-            look(tmp_path / "ray", store, engine, dying, **how)
-        return
-    assert_same(look(tmp_path / "ray", store, engine, dying, **how), look(tmp_path / "own", store))
-    assert engine.record()["lost_workers"] == 1
-
-
-def test_a_worker_that_does_not_see_the_data_is_refused(cluster, tmp_path):
-    with pytest.raises(RunError, match="cannot read memory:0: file is missing") as refused:
-        look(tmp_path, LocalOnly(samples(ROWS)), engine_of(cluster))
-    assert "same path" in refused.value.hint
-
-
-@pytest.mark.parametrize(
-    ("asked", "told"),
-    [({"cpus_per_worker": 3}, "fits on no machine"), ({"workers": 9}, "2 of 2 CPUs do")],
-)
-def test_what_does_not_fit_is_refused_before_it_waits_for_ever(cluster, tmp_path, asked, told):
-    with pytest.raises(ConfigError, match=told):
-        look(tmp_path, MemoryImages(samples(ROWS)), engine_of(cluster, **asked))
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +112,73 @@ def kill_worker_at_work():
                     return True
         time.sleep(0.01)
     return False
+
+
+@pytest.fixture(scope="module")
+def connected(cluster):
+    """The address of the cluster, to which this process is connected from here on."""
+    import ray
+
+    ray.init(address=cluster, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+
+
+def engine_of(cluster, **options):
+    config = EngineConfig(name="ray", ray_address=cluster, **options)
+    return open_engine(config, on_gpu=False, on_progress=no_progress)
+
+
+def test_rows_are_those_of_one_machine_and_finished_shards_are_not_done_again(connected, tmp_path):
+    store, engine = MemoryImages(samples(ROWS, {3, 700})), engine_of(connected, workers=2)
+    marks = [tmp_path / name for name in ("marks", "again")]
+    for folder in marks:
+        folder.mkdir()
+    found = look(tmp_path / "ray", store, engine, counted, folder=str(marks[0]))
+    assert_same(found, look(tmp_path / "local", store))
+    record = engine.record()
+    assert record["shards"] == len(list(marks[0].iterdir())) == 6
+    assert 1 <= record["workers"] <= 2  # the first may be done before the others begin
+    assert record["lost_workers"] == 0
+
+    changed = samples(ROWS)
+    look(tmp_path / "ray", MemoryImages(changed), engine, counted, folder=str(marks[1]))
+    assert {path.name.split("-")[0] for path in marks[1].iterdir()} == {"0", "512"}
+
+
+def test_results_do_not_pile_up_where_nobody_takes_them(connected, tmp_path):
+    task = digest_task(MemoryImages(samples(ROWS)))
+    task = replace(task, compute=partial(counted, folder=str(tmp_path)))
+    shards = engine_of(connected, workers=1).map_shards(task)
+    next(shards)
+    time.sleep(0.5)
+    begun = len(list(tmp_path.iterdir()))
+    shards.close()
+    assert begun <= 3 < len(task.shards()), "one was taken, and two were under way"
+
+
+@pytest.mark.parametrize("deaths", [1, 3])
+def test_a_killed_worker_is_replaced_unless_one_shard_kills_each(connected, tmp_path, deaths):
+    store, engine = MemoryImages(samples(ROWS)), engine_of(connected, workers=2)
+    how = {"folder": str(tmp_path), "at": 300, "deaths": deaths}
+    if deaths == 3:
+        with pytest.raises(RunError, match="3 workers died over samples 256 to 511"):
+            look(tmp_path / "ray", store, engine, dying, **how)
+        return
+    assert_same(look(tmp_path / "ray", store, engine, dying, **how), look(tmp_path / "own", store))
+    assert engine.record()["lost_workers"] == 1
+
+
+def test_a_worker_that_does_not_see_the_data_is_refused(connected, tmp_path):
+    with pytest.raises(RunError, match="cannot read memory:0: file is missing") as refused:
+        look(tmp_path, LocalOnly(samples(ROWS)), engine_of(connected))
+    assert "same path" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [({"cpus_per_worker": 3}, "fits on no machine"), ({"workers": 9}, "2 of 2 CPUs do")],
+)
+def test_what_does_not_fit_is_refused_before_it_waits_for_ever(connected, tmp_path, asked, told):
+    with pytest.raises(ConfigError, match=told):
+        look(tmp_path, MemoryImages(samples(ROWS)), engine_of(connected, **asked))

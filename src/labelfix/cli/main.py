@@ -248,7 +248,8 @@ def _place(out: Path | None, data: Path, *, quiet: bool, may_hold_run: bool) -> 
         if not quiet:
             typer.echo(plain(f"writing to {out}"), err=True)
     is_writer = os.environ.get("RANK", "0") == "0"  # as torchrun says; the others find it held
-    if is_writer and data.exists():  # else that is what is wrong
+    # else that is what is wrong; of an address it is known later
+    if is_writer and (not isinstance(data, os.PathLike) or data.exists()):
         RunFolder(out).refuse_in_advance(may_hold_run=may_hold_run)
     return out
 

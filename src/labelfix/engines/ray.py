@@ -388,7 +388,7 @@ def _put(task: ShardTask, plan: WorkerPlan) -> Any:
         return ray.put(job)
     except (TypeError, AttributeError, ValueError) as error:
         raise RunError(
-            f"these samples cannot be handed to other processes: {_last(error)}",
+            f"this work cannot be handed to other processes: {_last(error)}",
             hint=f"leave out {named('engine', value='ray')}",
         ) from error
 

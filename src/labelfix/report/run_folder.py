@@ -83,7 +83,8 @@ def _without_places(value: Any) -> Any:
 def default_run(data: Path) -> Path:
     """Return the RUN folder for data where nobody names one: ``DATA-labelfix``, in this folder."""
     place = data if data.name not in ("", "..") else data.resolve()
-    name = place.name if place.is_dir() else place.stem.removesuffix(".tar")
+    is_folder = isinstance(place, os.PathLike) and place.is_dir()  # an address is not asked
+    name = place.name if is_folder else place.stem.removesuffix(".tar")
     return Path(f"{name or 'data'}-labelfix")
 
 

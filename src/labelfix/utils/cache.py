@@ -33,7 +33,7 @@ from labelfix.errors import RunError, UnreadableSample
 from labelfix.types import SampleStore
 from labelfix.utils.files import atomic_path, make_folder, remove_drafts_in
 from labelfix.utils.progress import OnProgress, Progress
-from labelfix.utils.sample_reader import DIGEST_BYTES, digest_rows
+from labelfix.utils.sample_reader import DIGEST_BYTES
 from labelfix.utils.shards import (
     Compute,
     Contents,
@@ -43,6 +43,7 @@ from labelfix.utils.shards import (
     ShardTask,
     computed_contents,
     current_engine,
+    digest_task,
     is_held,
     taken_up,
 )
@@ -160,13 +161,23 @@ def content_key(content: Contents) -> str:
 def content_of(store: SampleStore, on_progress: OnProgress) -> Contents:
     """Read all samples and return their ``(N,)`` digests, empty where there is nothing to read."""
     content = np.zeros(len(store), dtype=f"S{DIGEST_BYTES}")
-    for start, digests, _ in digest_rows(store):
-        stop = start + len(digests)
-        content[start:stop] = digests
+    done = 0
+    for start, batch in _read_batches(store):
+        content[start : start + len(batch.content)] = batch.content
+        done += len(batch.content)
         on_progress(
-            Progress("comparing the images with those of the run", stop, len(content), "images")
+            Progress("comparing the images with those of the run", done, len(content), "images")
         )
     return content
+
+
+def _read_batches(store: SampleStore) -> Iterator[tuple[int, RowBatch]]:
+    """Yield first row and digests of all samples, in any order, as the engine reads them."""
+    for rows, batches in current_engine().map_shards(digest_task(store)):
+        start = rows.start
+        for batch in batches:
+            yield start, batch
+            start += len(batch.content)
 
 
 def read_column(folder: Path, name: str) -> NDArray[Any]:
@@ -423,14 +434,15 @@ class _Matching:
         reasons: dict[int, str] = {}
         if not self._left:
             return None, None
-        for start, digests, unreadable in digest_rows(self._store):
-            stop = start + len(digests)
-            content[start:stop] = digests
-            reasons |= {start + place: why for place, why in unreadable.items()}
-            self._left = [entry for entry in self._left if _fits(entry, start, digests)]
+        done = 0
+        for start, batch in _read_batches(self._store):
+            content[start : start + len(batch.content)] = batch.content
+            reasons |= {start + place: why for place, why in batch.unreadable.items()}
+            self._left = [entry for entry in self._left if _fits(entry, start, batch.content)]
             if not self._left:
                 return None, None
-            on_progress(Progress(CHECKING, stop, len(content), "images"))
+            done += len(batch.content)
+            on_progress(Progress(CHECKING, done, len(content), "images"))
         # that which holds the most: the least is tried again
         entry = max(self._left, key=lambda entry: int((entry.content != b"").sum()))
         untried = np.flatnonzero((entry.content == b"") & (content != b""))

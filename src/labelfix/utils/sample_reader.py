@@ -48,22 +48,28 @@ def read_rows(store: SampleStore, rows: Iterable[int]) -> list[bytes | str]:
 
 
 def digest_rows(
-    store: SampleStore,
+    store: SampleStore, rows: range | None = None
 ) -> Iterator[tuple[int, NDArray[np.bytes_], dict[int, str]]]:
-    """Read every image and yield, batch by batch in order, the digests of what was read.
+    """Read images and yield, batch by batch in order, the digests of what was read.
 
     Files are read by several threads; other stores are read by the caller's alone.
+
+    Args:
+        store: N encoded images.
+        rows: Those that are read; ``None`` reads all.
 
     Yields:
         The first row of a batch, its ``(B,)`` digests, and place in the batch to reason for the
         images that could not be read, whose digest is empty.
     """
-    starts = range(0, len(store), READ_BATCH)
+    rows = range(len(store)) if rows is None else rows
+    stop = rows.stop
+    starts = range(rows.start, stop, READ_BATCH)
 
     def read_and_digest(start: int) -> tuple[int, NDArray[np.bytes_], dict[int, str]]:
-        rows = range(start, min(start + READ_BATCH, len(store)))
+        batch = range(start, min(start + READ_BATCH, stop))
         # one by one, so that a thread holds one large file at a time
-        found = [digest_or_reason(_read(store, row)) for row in rows]
+        found = [digest_or_reason(_read(store, row)) for row in batch]
         return digests_of_batch(start, found)
 
     def digest(batch: tuple[int, list[bytes | str]]) -> tuple[int, Any, dict[int, str]]:
@@ -75,7 +81,7 @@ def digest_rows(
             yield from _ahead_and_dropped(pool, read_and_digest, starts, 2 * workers)
     else:
         with ThreadPoolExecutor(workers) as pool:
-            batches = read_batches(store, batch_size=READ_BATCH)
+            batches = read_batches(store, batch_size=READ_BATCH, rows=rows)
             yield from _ahead_and_dropped(pool, digest, batches, 2 * workers)
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from labelfix.types import SampleStore
 from labelfix.utils.files import atomic_path
+from labelfix.utils.sample_reader import DIGEST_BYTES, READ_BATCH, digest_rows
 
 Contents: TypeAlias = NDArray[np.bytes_]
 IsKnown: TypeAlias = Callable[[int, Contents], NDArray[np.bool_]]
@@ -138,6 +139,25 @@ class ShardTask:
         rows = min(rows, SHARD_BYTES // max(1, self.row_bytes))
         step = self.batch_size * max(1, -(-rows // self.batch_size))
         return [range(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def digest_task(store: SampleStore) -> ShardTask:
+    """Return the task to read every sample and to digest it, and no more."""
+    return ShardTask(
+        store=store,
+        compute=_digested,
+        batch_size=READ_BATCH,
+        row_bytes=DIGEST_BYTES,
+        is_known=lambda start, content: np.ones(len(content), np.bool_),
+        held_of=lambda rows: np.zeros(len(rows), f"S{DIGEST_BYTES}"),
+        kept=lambda: np.zeros(0, f"S{DIGEST_BYTES}"),
+    )
+
+
+def _digested(store: SampleStore, rows: range, is_known: IsKnown) -> Iterator[RowBatch]:
+    nothing = np.zeros(0, np.int64)
+    for _, content, unreadable in digest_rows(store, rows):
+        yield RowBatch(content, nothing, {}, unreadable)
 
 
 class Engine(Protocol):
