@@ -8,6 +8,7 @@ be shared. A worker that dies is replaced, and its shards go to others.
 
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,9 @@ from labelfix.utils.threads import lend_cores
 
 START_SECONDS = 120.0
 """How long is waited for a first worker: other programs may hold the cluster."""
+
+CONNECT_SECONDS = 10.0
+"""How long a cluster may take to answer."""
 
 UNDER_WAY = 2
 """Shards that a worker is given at a time, so that it never waits for the next."""
@@ -345,6 +349,7 @@ def _connected(address: str | None) -> Iterator[None]:
         return
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is sent anywhere
     try:
+        _knock_at(address or os.environ.get("RAY_ADDRESS", ""))
         ray.init(
             address=address,
             include_dashboard=False,
@@ -361,6 +366,13 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock_at(address: str) -> None:
+    """Raise an ``OSError`` if nobody listens at ``host:port``: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.rpartition("/")[2], int(port)), CONNECT_SECONDS).close()
 
 
 def _nodes() -> list[Node]:
