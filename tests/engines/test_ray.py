@@ -115,7 +115,7 @@ def kill_worker_at_work():
 
 
 def test_a_cluster_that_does_not_answer_is_said_to_be_none(tmp_path):
-    with pytest.raises(ConfigError, match="127.0.0.1:1: no Ray.*refused") as refused:
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:1: no Ray.*refused") as refused:
         look(tmp_path, MemoryImages(samples(ROWS)), engine_of("127.0.0.1:1"))
     assert "ray start --head" in refused.value.hint
 
