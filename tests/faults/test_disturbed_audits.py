@@ -34,8 +34,8 @@ ROUNDS = int(os.environ.get("LABELFIX_FAULT_ROUNDS", "30"))
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 INTERRUPTED = 130
-IN_SHORT = ("probabilities", "full")
-"""The audits that the short form kills."""
+IN_SHORT = ("full",)
+"""The audits that the short form kills: the one that has most to lose."""
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +353,7 @@ HOW = ("removed", "cut", "mixed up")
 @pytest.mark.parametrize(
     ("name", "ways"),
     [
-        ("probabilities", HOW),
+        ("probabilities", HOW[1:2]),
         ("head", HOW[2:]),
         *(pytest.param(name, HOW, marks=pytest.mark.slow) for name in MAKERS),
     ],
