@@ -1,6 +1,7 @@
 """The end of a review: what the page says, and that its export is that of the command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ from small_report import Sample, report_of
 from labelfix.config import DatasetConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import decisions_file
+from labelfix.data.remote import path_of_record
+from labelfix.modalities.base import no_pictures
 from labelfix.report.io import write_report
+from labelfix.review.finish import finish_of
+from labelfix.review.server import open_review
 from labelfix.utils.text import percent
 
 
@@ -159,6 +164,18 @@ def test_an_export_that_makes_no_sense_is_refused(
     visitor: Visitor, tmp_path: Path, more: dict
 ) -> None:
     assert visitor.post("/api/export", {**export_body(tmp_path / "a"), **more}).status_code == 400
+
+
+def test_an_export_of_data_at_an_address_is_offered_beside_the_run(tmp_path: Path) -> None:
+    report = report_of([Sample("a", 0), Sample("b", 1)], ("cat", "dog"))
+    source = replace(report.run.source, path=path_of_record("memory://far/data.parquet"))
+    (tmp_path / "run").mkdir()
+    report = replace(report, run=replace(report.run, source=source))
+    write_report(report, tmp_path / "run" / "report.parquet")
+    review = open_review(tmp_path / "run", renderer=no_pictures("far away"))
+    places = finish_of(review.session, min_probability=0.95, drop=False).places
+    assert places
+    assert {Path(place).parent for place in places.values()} == {tmp_path}
 
 
 def test_copies_that_still_contradict_each_other_are_named(tmp_path: Path) -> None:

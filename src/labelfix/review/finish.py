@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from labelfix.data.remote import is_remote
 from labelfix.errors import ConfigError, LabelfixError, RunError
 from labelfix.exports.export import (
     ExportFormat,
@@ -268,7 +269,8 @@ def _free_place(view: ReportView, run: Path, chosen: ExportFormat) -> Path:
     """Return a path beside the data set, or else beside the run, where nothing is."""
     source, suffix = view.report.run.source, suffix_of(view, chosen)
     folder = (run if run.is_dir() else run.parent).absolute()
-    beside = folder if source.kind == MEMORY_KIND else source.path.absolute()
+    is_here = source.kind != MEMORY_KIND and not is_remote(source.path)
+    beside = source.path.absolute() if is_here else folder
     if not beside.parent.is_dir():
         beside = folder
     stem = beside.name.removesuffix(suffix) if suffix else beside.stem or beside.name

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from labelfix.data.decisions import decisions_file
+from labelfix.data.remote import is_remote
 from labelfix.errors import LabelfixError, RunError
 from labelfix.modalities.base import is_known
 from labelfix.report.io import RUN_NAME, read_report_table
@@ -288,7 +289,7 @@ def _refuse_data(session: Session) -> None:
             "the samples were in the memory of a program",
             hint="audit them there again, with decisions=RUN",
         )
-    if not source.path.exists():
+    if not is_remote(source.path) and not source.path.exists():  # an address answers in its time
         raise RunError(
             f"{source.path}, the audited data set, is gone", hint="put it back where it was"
         )
