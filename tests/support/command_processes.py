@@ -47,7 +47,7 @@ class Ended:
         """Return whether the process ended with one clear error, and a hint."""
         return (
             self.code == 1
-            and self.said.count("error: ") == 1
+            and sum(line.startswith("error: ") for line in self.said.splitlines()) == 1
             and "hint: " in self.said
             and not self.has_traceback
         )
