@@ -55,12 +55,14 @@ def test_steps_are_doubled_as_long_as_held_out_labels_become_likelier():
     notes = []
     config = HeadConfig(trained_classes=1, first_steps=5, least_steps=40)
     fit(values.astype(np.float16), given, config, notes, classes=5)
-    tried, found = zip(*notes, strict=True)
-    assert tried[0] == 0
-    assert tried[1:] == tuple(5 * 2**k for k in range(len(tried) - 1))
-    gains = np.diff(found)
-    assert (gains[:-1] > 0.009).all()  # notes are rounded
-    assert gains[-1] < 0.011 or tried[-1] == 40
+    starts = [place for place, (tried, _) in enumerate(notes) if tried == 0]
+    assert len(starts) == 2  # of heads that learn the given labels, and of the final ones
+    for search in (notes[: starts[1]], notes[starts[1] :]):
+        tried, found = zip(*search, strict=True)
+        assert tried[1:] == tuple(5 * 2**k for k in range(len(tried) - 1))
+        gains = np.diff(found)
+        assert (gains[:-1] > 0.009).all()  # notes are rounded
+        assert gains[-1] < 0.011 or tried[-1] == 40
 
 
 @given_that(st.integers(1, 700), st.integers(1, 200), st.integers(0, 25), st.integers(0, 9))

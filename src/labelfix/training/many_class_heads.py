@@ -2,7 +2,8 @@
 
 Trained from zero, a head has to learn the center of every class step by step, and a step costs as
 much as it has weights. `labelfix.training.discriminants` finds most of that at once. From there
-training takes as few steps as the likelihood of held-out given labels tells, none perhaps. Each
+training takes as few steps as the likelihood of held-out given labels tells, none perhaps; that
+tells it of the final heads anew, which begin with the mean of those that left out two folds. Each
 head is trained alone, on nothing but its own samples, and asked for nothing but its own samples.
 
 Letters: N samples, B samples of a batch, D features, K classes, F folds.
@@ -39,6 +40,10 @@ CHOOSING, PAIRS, FINAL = (
     "training heads that leave out two folds",
     "training the final heads",
 )
+
+
+Targets = Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
+"""Gives the ``(B,)`` labels and weights of a batch of rows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,13 +93,16 @@ def fit_many_classes(task: HeadTask) -> ManyClassHeads:
         pairs[pair] = _refined(task, start, pair, plan.steps, given)
         _tell(task, PAIRS, len(pairs), math.comb(len(folds), 2))
     pseudo_labels = _ask_pairs(task, pairs)
-    heads = []
+    heads: list[LinearHead] = []
+    steps = 0
     for fold in folds:
         # they know nothing of the fold either, and what they know need not be learned again
         start = LinearHead.mean([head for pair, head in pairs.items() if fold in pair])
         believed = partial(_column, pseudo_labels, fold)
-        heads.append(_refined(task, start, frozenset([fold]), plan.steps, believed))
-        _tell(task, FINAL, fold + 1, len(folds))
+        if not heads:
+            steps = _likeliest_steps(task, start, believed)
+        heads.append(_refined(task, start, frozenset([fold]), steps, believed))
+        _tell(task, FINAL, len(heads), len(folds))
     _, factor = _held_out(task, heads[0])
     return ManyClassHeads([head.times(factor) for head in heads], pseudo_labels)
 
@@ -115,32 +123,39 @@ def own_probabilities(
 
 
 def _choose(task: HeadTask, of_fold: list[Moments]) -> _Plan:
-    """Return under which plan the labels of fold 0 are most likely, without fold 0.
-
-    Training is tried with twice as many steps as long as that makes them likelier by ``least_gain``
-    a sample, up to an epoch, or to ``least_steps`` where the data are small.
-    """
-    config = task.config
-    found = discriminants(Moments.sum(of_fold[1:]), config.shrinkages, task.features.device)
+    """Return under which plan the labels of fold 0 are most likely, without fold 0."""
+    shrinkages = task.config.shrinkages
+    found = discriminants(Moments.sum(of_fold[1:]), shrinkages, task.features.device)
     judged = [_held_out(task, head) for head in found]
     best = int(np.argmax([likelihood for likelihood, _ in judged]))
-    likelihood, factor = judged[best]
-    start, chosen = found[best].times(factor), 0
+    _, factor = judged[best]
+    steps = _likeliest_steps(task, found[best].times(factor), _given(task))
+    return _Plan(shrinkages[best], factor, steps)
+
+
+def _likeliest_steps(task: HeadTask, start: LinearHead, targets_of: Targets) -> int:
+    """Return how many steps from a start make the labels of fold 0 most likely, without fold 0.
+
+    None, or so many that half as many make them less likely by ``least_gain`` a sample, up to an
+    epoch, or to ``least_steps`` where the data are small.
+
+    Args:
+        task: What is trained on.
+        start: A head that left out fold 0.
+        targets_of: What it is to learn.
+    """
+    config, chosen = task.config, 0
+    likelihood, _ = _held_out(task, start)
     _tell(task, CHOOSING, 0, None, f"log-likelihood {likelihood:.3f}")
     steps, most = config.first_steps, max(config.least_steps, len(task.rows) // config.batch_size)
     while 0 < steps <= most:
-        head = _refined(task, start, frozenset([0]), steps, _given(task))
-        more, _ = _held_out(task, head)
+        more, _ = _held_out(task, _refined(task, start, frozenset([0]), steps, targets_of))
         _tell(task, CHOOSING, steps, None, f"log-likelihood {more:.3f}")
         if more < likelihood + config.least_gain:
             break
         likelihood, chosen = more, steps
         steps *= 2
-    return _Plan(config.shrinkages[best], factor, chosen)
-
-
-Targets = Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
-"""Gives the ``(B,)`` labels and weights of a batch of rows."""
+    return chosen
 
 
 def _given(task: HeadTask) -> Targets:
