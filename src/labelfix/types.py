@@ -99,7 +99,9 @@ class DatasetSource:
 
     @property
     def has_files(self) -> bool:
-        """Return whether the samples are files of their own, to link to."""
+        """Return whether the samples are files of their own on this machine, to link to."""
+        if not isinstance(self.path, Path):  # an address
+            return False
         return self.kind == "folder" or (self.kind == "manifest" and "image" in self.columns)
 
     @property

@@ -1,6 +1,7 @@
 """Data at an address: read like files of this machine, never written to, or refused in words."""
 
 import io
+import pickle
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -80,6 +81,50 @@ def test_one_file_and_a_table_of_texts_are_read(bucket):
     assert opened(f"{bucket}/texts.jsonl").class_names == (1, 2)
 
 
+def test_a_class_folder_and_a_manifest_of_images_are_those_on_disk(bucket, tmp_path):
+    files = {f"{label}/{row}.png": numbered(row) for row in range(6) for label in ("cat", "dog")}
+    rows = [f"{path},{path[:3]}" for path in files] + ["dog/none.png,dog", "../out.png,cat"]
+    rows[0] = f"./{rows[0]}"
+    manifest = "\n".join(["image,label", *rows]).encode()
+    for path, data in {**files, "list.csv": manifest}.items():
+        put(f"{bucket}/{path}", data)
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    for name in ("", "/list.csv"):
+        far, near = opened(bucket + name), opened(str(tmp_path) + name)
+        assert far.sample_id.equals(near.sample_id)
+        np.testing.assert_array_equal(far.given_label, near.given_label)
+        assert [far.store.read(row) for row in range(12)] == [
+            near.store.read(row) for row in range(12)
+        ]
+        assert far.store.location(0) == f"{bucket}/cat/0.png"
+        assert far.fingerprint == opened(bucket + name).fingerprint
+    with pytest.raises(UnreadableSample, match="file is missing"):
+        far.store.read(12)
+    with pytest.raises(UnreadableSample, match="out of the data folder"):
+        far.store.read(13)
+    whole = manifest.decode().replace("cat/", f"{bucket}/cat/").replace("./", "")
+    put(f"{bucket}/whole.csv", whole.encode())
+    assert opened(f"{bucket}/whole.csv").sample_id[2].as_py() == "cat/1.png"
+    store = pickle.loads(pickle.dumps(far.store))
+    assert store.read(3) == far.store.read(3)
+
+
+def test_a_class_folder_at_an_address_is_audited_shown_and_exported(bucket, demo_data, tmp_path):
+    for label in ("0", "1"):
+        for file in sorted((demo_data.data / label).glob("*.png"))[:20]:
+            put(f"{bucket}/{label}/{file.name}", file.read_bytes())
+    done = labelfix(
+        "audit", bucket, "--out", tmp_path / "run", "--tune", "head", "--image-size", "32"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "data:image" in (tmp_path / "run" / "report.html").read_text()
+    shown = labelfix("show", tmp_path / "run", "--html")
+    assert shown.returncode == 0, shown.stderr
+    export(tmp_path / "run", tmp_path / "clean")
+    assert len(list((tmp_path / "clean").glob("*/*.png"))) == 40
+
+
 def test_another_version_of_a_file_is_another_data_set(bucket):
     put(f"{bucket}/one.parquet", parquet(range(4)))
     before = opened(bucket).fingerprint
@@ -91,8 +136,9 @@ def test_another_version_of_a_file_is_another_data_set(bucket):
 @pytest.mark.parametrize(
     ("name", "data", "told"),
     [
-        ("list.csv", b"image,label\na.png,cat\nb.png,dog\n", "no single images"),
-        ("cat/1.png", numbered(1), "no single images"),
+        ("list.csv", b"image,label\na.png,cat\nb.png,dog\n", "none of the 2 images"),
+        ("photos.zip", b"PK", "and nothing else"),
+        ("cat/1.png", numbered(1), "only one class"),
         ("part.parquet", b"PAR1 not really", "is not a Parquet file"),
         (None, b"", "there is nothing at memory"),
     ],

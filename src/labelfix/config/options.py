@@ -90,8 +90,8 @@ OPTIONS = {
             type="path",
             text="A folder of class folders or with metadata.csv, a manifest (.csv .tsv .jsonl "
             ".json .parquet), Parquet with the images inside (a file or a folder of shards), a "
-            "folder of save_to_disk, a .zip, or .tar files (class folders, WebDataset). Parquet "
-            "and tables of texts may lie at s3://, gs://, az:// or hf:// (docs/scale.md).",
+            "folder of save_to_disk, a .zip, or .tar files (class folders, WebDataset). The first "
+            "three may lie at s3://, gs://, az:// or hf:// (docs/scale.md).",
         ),
         Option(
             name="pred_probs",

@@ -17,13 +17,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from labelfix.config import DatasetConfig
 from labelfix.data.archives import is_archive, read_archives
 from labelfix.data.arrow import is_saved_dataset, read_saved_dataset
 from labelfix.data.columns import RawSamples, refuse_repeated_ids
-from labelfix.data.files import find_files, refuse_outer_shards, text_of_paths
+from labelfix.data.files import LinksOut, find_files, refuse_outer_shards, text_of_paths
 from labelfix.data.folder import has_image_files, read_folder
 from labelfix.data.foreign_formats import refuse_address, refuse_foreign_file, refuse_foreign_folder
 from labelfix.data.labels import (
@@ -37,7 +38,7 @@ from labelfix.data.labels import (
 from labelfix.data.manifest import read_manifest
 from labelfix.data.metadata import metadata_files, read_metadata_folder
 from labelfix.data.parquet import read_parquet
-from labelfix.data.remote import READ_THERE, explained_remote, is_remote, names_below
+from labelfix.data.remote import READ_THERE, explained_remote, find_remote, is_remote, times_among
 from labelfix.data.splits import assumed_roles, check_named, quoted
 from labelfix.data.table_text import is_text_table
 from labelfix.data.vectors import with_vectors_of_file
@@ -170,21 +171,37 @@ def _read(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamp
 
 
 def _read_remote(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
-    """Read data at an address: Parquet, or a table of texts."""
+    """Read data at an address: Parquet, a class folder, or a manifest."""
     if path.is_dir():
-        shards = shards_among(names_below(path))
-        if shards:
-            return read_parquet(path, shards, config, on_progress)
-    elif not path.exists():
+        return _read_remote_folder(path, config, on_progress)
+    if not path.exists():
         raise DatasetError(f"there is nothing at {path}", hint=f"give {READ_THERE}")
-    elif path.suffix.lower() == _PARQUET_SUFFIX:
+    if path.suffix.lower() == _PARQUET_SUFFIX:
         return read_parquet(path, [path.name], config, on_progress)
-    elif is_text_table(path.name):
-        raw = read_manifest(path, config, on_progress)
-        if not raw.source.has_files:
-            return raw
-    raise DatasetError(
-        f"{path}: at an address labelfix reads {READ_THERE}, and no single images",
+    if is_text_table(path.name):
+        return read_manifest(path, config, on_progress)
+    raise _not_read_there(path)
+
+
+def _read_remote_folder(path: Path, config: DatasetConfig, on_progress: OnProgress) -> RawSamples:
+    found = find_remote(path)
+    names = list(found)
+    text = pa.array(names, pa.string())
+    if has_image_files(text) and metadata_files(names):
+        raise _not_read_there(path)
+    if not has_image_files(text):
+        if shards := shards_among(names):
+            return read_parquet(path, shards, config, on_progress)
+        if is_saved_dataset(names) or any(map(is_archive, names)):
+            raise _not_read_there(path)
+    links = LinksOut(np.zeros(len(names), np.bool_))
+    times = times_among(found, names)
+    return read_folder(path, text.cast(pa.binary()), times, links, test_split=config.test_split)
+
+
+def _not_read_there(path: Path) -> DatasetError:
+    return DatasetError(
+        f"{path}: at an address labelfix reads {READ_THERE}, and nothing else",
         hint="write the images into Parquet, or download the data and give the folder",
     )
 

@@ -32,6 +32,7 @@ from labelfix.data.files import (
     links_not_followed,
     text_of_paths,
 )
+from labelfix.data.remote import RemoteImages, is_remote
 from labelfix.data.splits import (
     is_content_name,
     is_extra_name,
@@ -107,7 +108,9 @@ def read_folder(
         sample_id=text.filter(is_sample),
         split=split.filter(is_sample),
         label=label.filter(is_sample),
-        store=FileImages(root, paths, follow_links=follow_links),
+        store=RemoteImages(root, text.filter(is_sample))
+        if is_remote(root)
+        else FileImages(root, paths, follow_links=follow_links),
         source=DatasetSource("folder", root, {}, follow_links=follow_links),
         fingerprint=fingerprint(paths, FileTimes(times.size[kept], times.modified[kept])),
         assumptions=layout.assumptions

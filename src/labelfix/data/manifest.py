@@ -43,6 +43,7 @@ from labelfix.data.labels import (
     labels_of_column,
     labels_of_text,
 )
+from labelfix.data.remote import RemoteImages, below, find_remote, is_remote, times_among
 from labelfix.data.stores import FileImages
 from labelfix.data.table_text import (
     JSON_SUFFIXES,
@@ -175,9 +176,16 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
     where = str(table.source)
     if not table.columns.image:
         return samples_of_rows(table)
-    paths = normal_paths(table.root, blank_to_null(table.image))
-    times, escaped = stat_files(table.root, paths, on_progress, follow_links=table.follow_links)
-    paths, times, mended = mended_paths(table.root, paths, times, follow_links=table.follow_links)
+    far = is_remote(table.root)
+    paths = blank_to_null(table.image)
+    paths = normal_paths(table.root, below(table.root, paths) if far else paths)
+    if far:
+        times = times_among(find_remote(table.root), paths.to_pylist())
+        escaped, mended = list[int](), tuple[Assumption, ...]()
+    else:
+        follow = table.follow_links
+        times, escaped = stat_files(table.root, paths, on_progress, follow_links=follow)
+        paths, times, mended = mended_paths(table.root, paths, times, follow_links=follow)
     escaped = [row for row in escaped if times.size[row] == ABSENT and not _is_address(table, row)]
     assumptions = links_not_followed(
         table.source, table.image.take(pa.array(escaped, pa.int64())), len(paths)
@@ -195,7 +203,9 @@ def samples_of_paths(table: PathTable, on_progress: OnProgress) -> RawSamples:
         sample_id=paths if ids is None else ids,
         split=pa.nulls(len(paths), pa.string()) if split is None else blank_to_null(split),
         label=table.label,
-        store=FileImages(table.root, paths.cast(pa.binary()), follow_links=table.follow_links),
+        store=RemoteImages(table.root, paths)
+        if far
+        else FileImages(table.root, paths.cast(pa.binary()), follow_links=table.follow_links),
         source=DatasetSource(
             "manifest", table.source, columns.by_role(), follow_links=table.follow_links
         ),

@@ -2,24 +2,26 @@
 
 An address travels as a path of `upath`, which joins, lists and opens over fsspec; for the rest of
 `labelfix.data` it is a path like any other. What differs is here: telling an address from a path,
-what is read of one (Parquet, and tables of texts), and how its files are dated.
+what is read of one, single images, and how files are dated.
 """
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelfix.arguments import expand_path
-from labelfix.data.files import FileTimes
-from labelfix.errors import DatasetError, LabelfixError
+from labelfix.data.files import ABSENT, LED_OUT, FileTimes, is_address
+from labelfix.errors import DatasetError, LabelfixError, UnreadableSample
 
 PACKAGES = {
     "s3": "s3fs",
@@ -35,7 +37,7 @@ PACKAGES = {
 }
 """The protocols that are read, and the package that knows each."""
 
-READ_THERE = "Parquet, a folder of Parquet shards, or a table of texts (.csv .tsv .jsonl .json)"
+READ_THERE = "Parquet, class folders, or a manifest (.csv .tsv .jsonl .json)"
 
 _ADDRESS = re.compile(rf"({'|'.join(PACKAGES)})://.+")
 _VERSIONS = ("ETag", "etag", "md5Hash", "crc32c", "blob_id", "LastModified", "mtime", "updated",
@@ -129,11 +131,76 @@ def _version(info: dict[str, Any]) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def names_below(folder: Path) -> list[str]:
-    """Return the files below an address, sorted, relative to it; hidden ones are left out."""
+def find_remote(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the files below an address, sorted, relative to it; hidden ones are left out.
+
+    Returns:
+        Path to what the file system says of the file.
+    """
     system, root = folder.fs, folder.path.rstrip("/")  # type: ignore[attr-defined]
-    names = [str(name)[len(root) :].lstrip("/") for name in system.find(folder.path)]  # type: ignore[attr-defined]
-    return sorted(name for name in names if not re.search(r"(^|/)\.", name))
+    found = system.find(root, detail=True)
+    infos = {str(name)[len(root) :].lstrip("/"): info for name, info in found.items()}
+    return {name: infos[name] for name in sorted(infos) if not re.search(r"(^|/)\.", name)}
+
+
+def times_among(found: Mapping[str, dict[str, Any]], paths: Iterable[str | None]) -> FileTimes:
+    """Return sizes and times of some paths among those that `find_remote` found."""
+    infos = [None if path is None else found.get(path) for path in paths]
+    sizes = [ABSENT if info is None else int(info["size"]) for info in infos]
+    times = [ABSENT if info is None else _version(info) for info in infos]
+    return FileTimes(np.array(sizes, np.int64), np.array(times, np.int64))
+
+
+def below(root: Path, paths: pa.StringArray) -> pa.StringArray:
+    """Return paths relative to a folder at an address; whole addresses below it are cut."""
+    return pc.replace_substring_regex(paths, f"^{re.escape(str(root).rstrip('/'))}/", "")
+
+
+class RemoteImages:
+    """Images in files below an address; a null path is a row without an image.
+
+    Each is a request of its own: images inside Parquet come many at a time.
+
+    Args:
+        root: The folder.
+        paths: ``(N,)`` Arrow text, relative to ``root``.
+    """
+
+    random_access = True
+
+    def __init__(self, root: Path, paths: pa.StringArray) -> None:
+        self._root: Any = root
+        self._paths = paths
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._paths)
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of one file.
+
+        Raises:
+            UnreadableSample: The row has no path, the file is missing or cannot be read, or it
+                lies outside the folder.
+        """
+        path = self._paths[index].as_py()
+        if path is None:
+            raise UnreadableSample("no image path is given")
+        if path.startswith(("/", "../")) or is_address(path):
+            raise UnreadableSample(LED_OUT)
+        try:
+            data: bytes = self._root.fs.cat_file((self._root / path).path)
+        except FileNotFoundError as error:
+            raise UnreadableSample("file is missing") from error
+        except Exception as error:  # each library has errors of its own
+            words = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UnreadableSample(f"cannot be read: {words}") from error
+        return data
+
+    def location(self, index: int) -> str:
+        """Return the address of one file, or "" where none is given."""
+        path = self._paths[index].as_py()
+        return "" if path is None else f"{self._root}/{path}"
 
 
 @contextmanager

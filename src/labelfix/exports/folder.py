@@ -179,7 +179,7 @@ class _Places:
         """Return the path of a row inside the export."""
         label, split = self.label[position].as_py(), self.split[position].as_py()
         if self.source.kind == "folder":
-            parts = list(Path(image.location).relative_to(self.source.path).parts)
+            parts = list(self._own_parts(position, image))
             if self.is_changed[position]:
                 above = PurePosixPath(self.sample_id[position].as_py()).parts[0]
                 place = 1 if split is not None and split == above else 0
@@ -190,6 +190,11 @@ class _Places:
         if label is not None:
             parts.append(safe_name(str(label)))
         return PurePosixPath(*parts, self._file_name(position, image))
+
+    def _own_parts(self, position: int, image: TakenImage) -> tuple[str, ...]:
+        if not self.source.has_files:  # at an address, where ids are paths as well
+            return PurePosixPath(self.sample_id[position].as_py()).parts
+        return Path(image.location).relative_to(self.source.path).parts
 
     def _file_name(self, position: int, image: TakenImage) -> str:
         if self.source.has_files:
