@@ -16,7 +16,7 @@ from labelfix.errors import UnreadableSample
 from labelfix.modalities.image.decode import decode_with_size
 from labelfix.modalities.image.pixels import decode_once
 from labelfix.modalities.image.transforms import Preprocessing
-from labelfix.utils.cache import CHUNK, content_key
+from labelfix.utils.cache import CHUNK, content_key, marked_cache
 from labelfix.utils.sample_reader import content_digest
 
 SQUARE = Preprocessing(
@@ -296,3 +296,10 @@ def test_no_rows_and_more_than_a_chunk_of_them(tmp_path):
     again = Looked(encoded, tmp_path)
     assert again.is_like(first)
     assert again.decoded == []
+
+
+def test_a_cache_whose_mark_was_not_written_to_the_end_is_marked(tmp_path):
+    draft = tmp_path / ".CACHEDIR.TAG.abc12345.labelfix-draft"
+    draft.write_text("Sig")
+    marked_cache(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["CACHEDIR.TAG"]

@@ -31,7 +31,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from labelfix.errors import RunError, UnreadableSample
 from labelfix.types import SampleStore
-from labelfix.utils.files import atomic_path, make_folder, remove_drafts_in
+from labelfix.utils.files import atomic_path, make_folder, remove_drafts_in, remove_drafts_of
 from labelfix.utils.progress import OnProgress, Progress
 from labelfix.utils.sample_reader import DIGEST_BYTES
 from labelfix.utils.shards import (
@@ -140,6 +140,7 @@ def marked_cache(folder: Path | None) -> Path:
     """
     cache = folder or default_cache()
     with suppress(OSError, RunError):  # who writes the arrays says why that cannot be
+        remove_drafts_of(cache / "CACHEDIR.TAG")  # a killed process left one, and no mark
         if not cache.exists() or not any(cache.iterdir()):
             make_folder(cache)
             with atomic_path(cache / "CACHEDIR.TAG") as draft:
