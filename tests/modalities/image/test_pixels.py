@@ -98,6 +98,8 @@ def test_pixels_over_the_limit_are_not_kept_but_what_is_unreadable_is(tmp_path):
     kept = decode(MemoryImages(mixed()), tmp_path / "kept")
     seen = decode(MemoryImages(mixed()), tmp_path / "seen", limit=70 * 8 * 8 * 3 - 1)
     assert seen.values is None
+    assert "decodes them anew" in seen.assumptions[0].text
+    assert not kept.assumptions
     assert seen.unreadable == kept.unreadable
     np.testing.assert_array_equal(seen.content, kept.content)
     assert sum(file.stat().st_size for file in (tmp_path / "seen").rglob("*")) < 20_000
