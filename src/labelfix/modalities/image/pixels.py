@@ -142,7 +142,7 @@ def decode_once(
     if seen is None:
         raise AssertionError("nothing forbids to write digests")
     said = (
-        f"the decoded images would take {wanted / 1e9:,.1f} GB, more than the cache may take or the "
+        f"decoded images would take {wanted / 1e9:,.1f} GB, more than the cache may take or the "
         "disk has free: each pass of training decodes them anew, and takes its crops from whole "
         "images, so that results differ a little from those with space (--cache)"
     )
