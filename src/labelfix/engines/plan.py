@@ -105,9 +105,9 @@ def plan_workers(
     useful = [node for node in nodes if node.cpus >= 1 and (not gpus or node.gpus >= gpus)]
     cpus = config.cpus_per_worker or _usual_cpus(useful, gpus)
     room = sum(_room(node, cpus, gpus) for node in nodes)
-    one = f"a worker of {_sized(cpus, gpus)}"
+    one = f"a worker of {sized(cpus, gpus)}"
     if room == 0:
-        there = "; ".join(f"{node.name}: {_sized(node.cpus, node.gpus)}" for node in nodes[:5])
+        there = "; ".join(f"{node.name}: {sized(node.cpus, node.gpus)}" for node in nodes[:5])
         raise ConfigError(
             f"{one} fits on no machine of the cluster ({there or 'there is none'})",
             hint=f"choose fewer {named('cpus_per_worker')} or {named('gpus_per_worker')}, or start "
@@ -115,8 +115,7 @@ def plan_workers(
         )
     if (config.workers or 0) > room:
         raise ConfigError(
-            f"{config.workers} workers do not fit on the cluster: {room} of "
-            f"{_sized(cpus, gpus)} do",
+            f"{config.workers} workers do not fit on the cluster: {room} of {sized(cpus, gpus)} do",
             hint=f"choose fewer {named('workers')}, or give each less with "
             f"{named('cpus_per_worker')} or {named('gpus_per_worker')}",
         )
@@ -140,7 +139,8 @@ def _room(node: Node, cpus: int, gpus: float) -> int:
     return min(room, int(fitting))
 
 
-def _sized(cpus: float, gpus: float) -> str:
+def sized(cpus: float, gpus: float) -> str:
+    """Return in words what a worker or a machine has."""
     cores = f"{_number(cpus)} {'CPU' if cpus == 1 else 'CPUs'}"
     if not gpus:
         return cores

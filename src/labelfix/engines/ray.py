@@ -23,7 +23,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from labelfix.arguments import named
 from labelfix.config import EngineConfig
-from labelfix.engines.plan import Node, WorkerPlan, plan_workers
+from labelfix.engines.plan import Node, WorkerPlan, plan_workers, sized
 from labelfix.errors import ConfigError, LabelfixError, RunError, UnreadableSample
 from labelfix.types import SampleStore
 from labelfix.utils.progress import OnProgress, remark
@@ -335,8 +335,8 @@ class _Crew:
         free = ray.available_resources()
         return RunError(
             f"no worker could start in {START_SECONDS:.0f} seconds: each needs "
-            f"{self._plan.cpus} CPUs and {self._plan.gpus:g} GPUs, and the cluster has "
-            f"{free.get('CPU', 0):g} and {free.get('GPU', 0):g} free",
+            f"{sized(self._plan.cpus, self._plan.gpus)}, and of the whole cluster "
+            f"{sized(free.get('CPU', 0), free.get('GPU', 0))} are free",
             hint="wait until other programs on the cluster have ended, or ask for less",
         )
 
@@ -424,9 +424,8 @@ def _versions(names: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
 
 def _in_words(plan: WorkerPlan, nodes: Sequence[Node]) -> str:
     workers = "1 worker" if plan.workers == 1 else f"up to {plan.workers} workers"
-    gpus = f" and {plan.gpus:g} GPUs" if plan.gpus else ""
     machines = "1 machine" if len(nodes) == 1 else f"{len(nodes)} machines"
-    return f"{workers} of {plan.cpus} CPUs{gpus} on {machines}"
+    return f"{workers} of {sized(plan.cpus, plan.gpus)} on {machines}"
 
 
 def _told(rows: range) -> str:
