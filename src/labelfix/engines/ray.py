@@ -276,11 +276,28 @@ class _Crew:
         """Give the next shards to workers that have few."""
         for load in range(UNDER_WAY):
             for member in self._members:
-                if self._todo and member.is_ready and len(member.shards) == load:
-                    rows = self._todo.popleft()
+                if not member.is_ready or len(member.shards) != load:
+                    continue
+                rows = self._next_for(member)
+                if rows is not None:
                     ref = member.actor.compute.remote(rows, self._task.held_of(rows))
                     member.shards[ref] = rows
                     self._owner[ref] = member
+
+    def _next_for(self, member: _Member) -> range | None:
+        """Take the next shard for a worker.
+
+        One over which a worker may have died is computed alone, so that the next death tells which
+        of the shards under way it was.
+        """
+        if not member.shards:
+            return self._todo.popleft() if self._todo else None
+        if any(rows in self._losses for rows in member.shards.values()):
+            return None
+        found = next((rows for rows in self._todo if rows not in self._losses), None)
+        if found is not None:
+            self._todo.remove(found)
+        return found
 
     def _collect(self, member: _Member, ref: Any) -> Iterator[Shard]:
         """Yield the shard that a worker has finished, unless the worker is gone."""
@@ -315,14 +332,15 @@ class _Crew:
                 lost.append(rows)
             else:
                 yield rows, batches
-        self._blame(lost[0], error)
+        for rows in lost:  # one that was finished may be among them: its answer was on the way
+            self._blame(rows, error)
         self._todo.extendleft(reversed(lost))
         self._record.lost += 1
         self._on_progress(remark(f"ray: a worker is gone, and another is started: {_last(error)}"))
         self._start()
 
     def _blame(self, rows: range, error: RayError) -> None:
-        """Note that a worker died while it was at work on a shard; refuse what kills each."""
+        """Note that a worker died that had a shard; refuse the one that kills each."""
         self._losses[rows] = self._losses.get(rows, 0) + 1
         if self._losses[rows] >= MOST_LOSSES:
             raise RunError(
