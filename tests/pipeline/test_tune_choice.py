@@ -15,6 +15,7 @@ from labelfix.errors import ConfigError
 from labelfix.modalities.base import get_modality
 from labelfix.pipeline.tune_choice import (
     TuningPlan,
+    _seconds_of_comparing,
     choose_tuning,
     estimate_of,
     most_thorough,
@@ -144,3 +145,12 @@ def test_a_network_without_known_stages_leaves_heads_and_says_why(dataset, tmp_p
     choice = choose_tuning(dataset, get_modality("image"), config, None, no_progress)
     assert choice.config.tune == "head"
     assert "cannot be: timm does not say which parameters" in choice.assumption.text
+
+
+def test_the_forecast_of_comparing_grows_from_one_search_to_the_other():
+    one = 1e-11
+    few, many, more = (_seconds_of_comparing(count, one) for count in (16_384, 16_385, 200_000))
+    assert few == pytest.approx(16_384**2 * 256 * one)
+    assert 0 < many < more
+    assert more / many > 200_000 / 16_385  # more than linear, less than the square
+    assert more / many < (200_000 / 16_385) ** 2
