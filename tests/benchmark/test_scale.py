@@ -83,3 +83,17 @@ def test_the_command_measures_each_stage(tmp_path):
     assert "export" in done.stdout
     assert "</svg>" in plot.read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "plot.svg"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--samples", "10", "samples are 20 or more"),
+        ("--classes", "1", "classes are 2 or more"),
+        ("--classes", "ten", "classes are whole numbers"),
+    ],
+)
+def test_sizes_that_cannot_be_made_are_refused_by_their_name(option, value, told):
+    done = labelfix("benchmark", "scale", option, value)
+    assert done.returncode == 2
+    assert told in done.stderr

@@ -352,6 +352,17 @@ def alter_and_go_on(commands, job, whole, how, *, is_stopped):
 HOW = ("removed", "cut", "mixed up")
 
 
+def faults_of_changes(commands, tmp_path, name, ways, *, is_stopped):
+    """Return what goes wrong where the data of a job change in each of some ways."""
+    job = make_job(name, tmp_path / name)
+    whole = undisturbed(commands, job)
+    return [
+        fault
+        for how in ways
+        for fault in alter_and_go_on(commands, job, whole, how, is_stopped=is_stopped)
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "ways"),
     [
@@ -361,24 +372,12 @@ HOW = ("removed", "cut", "mixed up")
     ],
 )
 def test_data_that_changed_since_are_told(commands, tmp_path, name, ways):
-    job = make_job(name, tmp_path / name)
-    whole = undisturbed(commands, job)
-    faults = [
-        fault
-        for how in ways
-        for fault in alter_and_go_on(commands, job, whole, how, is_stopped=False)
-    ]
+    faults = faults_of_changes(commands, tmp_path, name, ways, is_stopped=False)
     assert not faults, "\n".join(faults)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 def test_data_that_change_under_its_feet_are_told(commands, tmp_path, name):
-    job = make_job(name, tmp_path / name)
-    whole = undisturbed(commands, job)
-    faults = [
-        fault
-        for how in HOW
-        for fault in alter_and_go_on(commands, job, whole, how, is_stopped=True)
-    ]
+    faults = faults_of_changes(commands, tmp_path, name, HOW, is_stopped=True)
     assert not faults, "\n".join(faults)

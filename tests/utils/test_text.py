@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from labelfix.utils.text import version_of
+from labelfix.utils.text import version_of, versions_of
 
 
 def test_version_of_an_installed_library_is_its_own() -> None:
@@ -11,3 +11,7 @@ def test_version_of_an_installed_library_is_its_own() -> None:
 
 def test_a_library_without_metadata_stops_nothing() -> None:
     assert version_of("no-such-library-anywhere") == "unknown"
+
+
+def test_versions_are_those_of_what_is_installed() -> None:
+    assert versions_of(["numpy", "no-such-library-anywhere"]) == {"numpy": np.__version__}

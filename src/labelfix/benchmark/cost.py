@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from labelfix.utils.text import versions_of
 from labelfix.utils.threads import cores
 
 GIB = 2**30
@@ -119,13 +119,7 @@ def _processor() -> str:
 
 def library_versions() -> dict[str, str]:
     """Return the version of each of ``LIBRARIES`` that is installed."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+    return versions_of(LIBRARIES)
 
 
 def source_commit() -> str:

@@ -46,7 +46,7 @@ def task_svg(task: TaskRows) -> str:
     Raises:
         BenchmarkError: matplotlib is not installed.
     """
-    matplotlib, figure_class = _import_matplotlib()
+    matplotlib, figure_class = import_matplotlib()
     methods = [m for m in task.methods if m.is_default and m.base != REFERENCE]
     with matplotlib.rc_context(STYLE):
         figure = figure_class(figsize=SIZE, layout="constrained")
@@ -116,7 +116,7 @@ def scale_svg(rows: Sequence[ScaleRow]) -> str:
     Raises:
         BenchmarkError: matplotlib is not installed.
     """
-    matplotlib, figure_class = _import_matplotlib()
+    matplotlib, figure_class = import_matplotlib()
     lines = dict.fromkeys((row.stage, row.classes) for row in rows)
     stages = list(dict.fromkeys(stage for stage, _ in lines))
     shapes = sorted({classes for _, classes in lines})
@@ -194,7 +194,12 @@ def _color(base: str) -> str:
     return COLORS[names.index(base) % len(COLORS)] if base in names else GREY
 
 
-def _import_matplotlib() -> tuple[Any, Any]:
+def import_matplotlib() -> tuple[Any, Any]:
+    """Return matplotlib and its class of figures.
+
+    Raises:
+        BenchmarkError: It is not installed.
+    """
     try:
         import matplotlib  # noqa: PLC0415 - an optional package
         from matplotlib.figure import Figure  # noqa: PLC0415

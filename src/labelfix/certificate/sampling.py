@@ -106,11 +106,11 @@ def _strata(
     stratum = np.zeros(len(p), np.int64)
     count = 0
     both = [part for part in (np.flatnonzero(~is_flagged), np.flatnonzero(is_flagged)) if len(part)]
-    for part in both:
+    for later, part in zip(reversed(range(len(both))), both, strict=True):
         order = part[np.argsort(p[part], kind="stable")]
         upto = np.cumsum(deviation[order])
         wanted = round(most * upto[-1] / deviation.sum())
-        parts = min(max(1, wanted), most - count - (part is not both[-1]), len(part))
+        parts = max(1, min(wanted, most - count - later, len(part)))  # one is left for each later
         place = np.ceil(upto / upto[-1] * parts - 1e-9).astype(np.int64) - 1
         codes = np.unique(np.clip(place, 0, parts - 1), return_inverse=True)[1]
         stratum[order] = count + codes

@@ -173,7 +173,12 @@ def run(
                 )
                 continue
             setup = _setup(
-                fitting, _numbers(seeds or ["0"]), cache, network, downstream=downstream, done=done
+                fitting,
+                _numbers(seeds or ["0"], "seeds"),
+                cache,
+                network,
+                downstream=downstream,
+                done=done,
             )
             try:
                 opened = (
@@ -339,7 +344,7 @@ def scale(
     Time, memory and disk of audits of probabilities and vectors, show, check and export, each in a
     process of its own; then how time grows with the number of samples: an exponent of 1 is linear.
     """
-    from labelfix.benchmark.plots import scale_svg
+    from labelfix.benchmark.plots import import_matplotlib, scale_svg
     from labelfix.benchmark.scale import ScaleRow, append_rows, growth_of, measure
     from labelfix.cli.benchmark_tables import print_scale
     from labelfix.utils.files import atomic_path
@@ -350,10 +355,12 @@ def scale(
         if results is not None:
             append_rows(results, [row])
 
+    if plot is not None:
+        import_matplotlib()  # missing, it is told now and not after the last command
     with shown_progress() as on_progress:
         rows = measure(
-            _numbers(samples or ["10000,100000"]),
-            _numbers(classes or ["10,100"]),
+            _numbers(samples or ["10000,100000"], "samples", least=20),
+            _numbers(classes or ["10,100"], "classes", least=2),
             vectors_up_to=vectors_up_to,
             folder=folder,
             on_row=keep,
@@ -527,11 +534,11 @@ def _split(values: Sequence[str]) -> list[str]:
     return [name for value in values for part in value.split(",") if (name := part.strip())]
 
 
-def _numbers(values: Sequence[str]) -> list[int]:
+def _numbers(values: Sequence[str], what: str, *, least: int = 0) -> list[int]:
     try:
         numbers = [int(value) for value in _split(values)]
     except ValueError as error:
-        raise typer.BadParameter(f"seeds are whole numbers: {error}") from error
-    if any(number < 0 for number in numbers):
-        raise typer.BadParameter("seeds are 0 or more")
+        raise typer.BadParameter(f"{what} are whole numbers: {error}") from error
+    if any(number < least for number in numbers):
+        raise typer.BadParameter(f"{what} are {least} or more")
     return numbers

@@ -820,8 +820,8 @@ class EngineConfig:
         ray_address: Of the cluster, such as ``10.0.0.1:6379``;
             ``None`` takes the cluster that this machine belongs to, or starts one of its own on
             this machine.
-        workers: Processes, each of which keeps the network loaded; ``None`` takes as many as the
-            cluster has room for.
+        workers: Processes, each of which keeps the network loaded; ``None`` takes as many as fit
+            on the cluster.
         cpus_per_worker: Cores of each; ``None`` takes those that are there for each GPU, or 4, or
             what the smallest machine has.
         gpus_per_worker: GPUs of each, such as 1 or 0.5; ``None`` takes 1 where the network runs on

@@ -104,22 +104,23 @@ def plan_workers(
         gpus = 1.0 if on_gpu else 0.0
     useful = [node for node in nodes if node.cpus >= 1 and (not gpus or node.gpus >= gpus)]
     cpus = config.cpus_per_worker or _usual_cpus(useful, gpus)
-    room = sum(_room(node, cpus, gpus) for node in nodes)
+    capacity = sum(_capacity(node, cpus, gpus) for node in nodes)
     one = f"a worker of {sized(cpus, gpus)}"
-    if room == 0:
+    if capacity == 0:
         there = "; ".join(f"{node.name}: {sized(node.cpus, node.gpus)}" for node in nodes[:5])
         raise ConfigError(
             f"{one} fits on no machine of the cluster ({there or 'there is none'})",
             hint=f"choose fewer {named('cpus_per_worker')} or {named('gpus_per_worker')}, or start "
             "larger machines first: a worker never spans two",
         )
-    if (config.workers or 0) > room:
+    if (config.workers or 0) > capacity:
         raise ConfigError(
-            f"{config.workers} workers do not fit on the cluster: {room} of {sized(cpus, gpus)} do",
+            f"{config.workers} workers do not fit on the cluster: "
+            f"{capacity} of {sized(cpus, gpus)} do",
             hint=f"choose fewer {named('workers')}, or give each less with "
             f"{named('cpus_per_worker')} or {named('gpus_per_worker')}",
         )
-    return WorkerPlan(min(config.workers or room, max(1, shards)), cpus, gpus)
+    return WorkerPlan(min(config.workers or capacity, max(1, shards)), cpus, gpus)
 
 
 def _usual_cpus(nodes: Sequence[Node], gpus: float) -> int:
@@ -130,13 +131,13 @@ def _usual_cpus(nodes: Sequence[Node], gpus: float) -> int:
     return max(1, min(USUAL_CPUS, *(math.floor(node.cpus) for node in nodes)))
 
 
-def _room(node: Node, cpus: int, gpus: float) -> int:
-    room = math.floor(node.cpus / cpus)
+def _capacity(node: Node, cpus: int, gpus: float) -> int:
+    capacity = math.floor(node.cpus / cpus)
     if not gpus:
-        return room
+        return capacity
     # Ray gives a worker parts of one GPU, or whole ones
     fitting = math.floor(node.gpus) * math.floor(1 / gpus) if gpus < 1 else node.gpus // gpus
-    return min(room, int(fitting))
+    return min(capacity, int(fitting))
 
 
 def sized(cpus: float, gpus: float) -> str:

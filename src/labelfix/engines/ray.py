@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from labelfix.types import SampleStore
 from labelfix.utils.progress import OnProgress, remark
 from labelfix.utils.sample_reader import content_digest
 from labelfix.utils.shards import Compute, Contents, KnownRows, RowBatch, Shard, ShardTask
+from labelfix.utils.text import versions_of
 from labelfix.utils.threads import lend_cores
 
 START_SECONDS = 120.0
@@ -158,7 +159,7 @@ class _Worker:
         return list(self._job.compute(self._job.store, rows, known))
 
     def _fault(self) -> str | None:
-        here = _versions(self._job.versions)
+        here = versions_of(self._job.versions)
         for name, there in self._job.versions.items():
             if here.get(name) != there:
                 return f"has {name} {here.get(name, 'not installed')}, and {there} is used here"
@@ -411,7 +412,7 @@ def _put(task: ShardTask, plan: WorkerPlan) -> Any:
         compute=task.compute,
         kept=task.kept(),
         probes=_probes(task.store),
-        versions=_versions(SAME_LIBRARIES),
+        versions=versions_of(SAME_LIBRARIES),
         threads=plan.cpus,
     )
     try:
@@ -430,14 +431,6 @@ def _probes(store: SampleStore) -> dict[int, bytes]:
         with suppress(UnreadableSample):
             probes[row] = content_digest(store.read(row))
     return probes
-
-
-def _versions(names: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    found = {}
-    for name in names:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _in_words(plan: WorkerPlan, nodes: Sequence[Node]) -> str:

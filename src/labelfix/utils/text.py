@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,15 @@ def version_of(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "unknown"
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """Return name to version of those libraries that are installed."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def as_json(value: Any) -> Any:
