@@ -24,6 +24,7 @@ from labelfix.errors import ConfigError
 from labelfix.pipeline.result import AuditResult, in_temporary_run
 from labelfix.pipeline.samples import audit as run_audit
 from labelfix.pipeline.samples import audit_samples, trains_whole_network
+from labelfix.utils.interrupts import heeding_interrupts, interrupts_kept
 from labelfix.utils.progress import OnProgress, no_progress
 from labelfix.utils.progress_bars import shown_progress
 from labelfix.utils.text import seconds_of
@@ -161,7 +162,7 @@ def audit(
     }
 
     def work(place: Path) -> AuditResult:
-        with _told_progress(on_progress, shown=progress) as tell:
+        with interrupts_kept(), _told_progress(on_progress, shown=progress) as tell:
             if isinstance(data, str | os.PathLike) or is_remote(data):
                 path = data_path(data)
                 return run_audit(path, place, whole, on_progress=tell, **how)
@@ -183,9 +184,9 @@ def audit(
 def _told_progress(on_progress: OnProgress | None, *, shown: bool) -> Iterator[OnProgress]:
     """Yield the caller's own display of progress, or else one where somebody may be looking."""
     if on_progress is not None:
-        yield on_progress
+        yield heeding_interrupts(on_progress)
     elif not shown:
-        yield no_progress
+        yield heeding_interrupts(no_progress)
     else:
         with shown_progress(plain_lines=False) as tell:
             yield tell

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from labelfix.arguments import spelled_as_options
 from labelfix.errors import LabelfixError, system_faults_told
+from labelfix.utils.interrupts import interrupts_kept
 from labelfix.utils.text import plain
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class CommandGroup(TyperGroup):
         """Run a command; exit 1 on an expected fault, 130 on Ctrl-C."""
         with _interrupts_told(is_audit=ctx.invoked_subcommand == "audit"):
             try:
-                with spelled_as_options(), system_faults_told():
+                with interrupts_kept(), spelled_as_options(), system_faults_told():
                     return super().invoke(ctx)
             except LabelfixError as error:
                 if _is_interrupt(error):
@@ -174,7 +175,7 @@ def run_as_process(app: typer.Typer) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            with _interrupts_told():
+            with _interrupts_told(), interrupts_kept():
                 app(prog_name="labelfix")
         finally:
             if sys.stdout is not None:

@@ -1,6 +1,5 @@
 """Serve the review page of a run: to this machine alone, or to a network if that is asked for."""
 
-import contextlib
 import errno
 import gc
 import os
@@ -20,6 +19,7 @@ from labelfix.review.hosts import LOOPBACK, Place, refuse_address
 from labelfix.review.retraining import Retraining
 from labelfix.review.security import Keys
 from labelfix.review.session import Session
+from labelfix.utils.interrupts import ended_by_interrupt
 from labelfix.utils.progress import OnProgress, no_progress
 
 try:
@@ -125,11 +125,11 @@ def serve(
         )
         gc.collect()
         gc.freeze()  # else a collection walks the whole report, in the middle of an answer
-        on_open(address)
-        if open_browser:
-            Timer(0.3, webbrowser.open, [address]).start()
         try:
-            with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            with ended_by_interrupt():
+                on_open(address)
+                if open_browser:
+                    Timer(0.3, webbrowser.open, [address]).start()
                 uvicorn.Server(config).run(sockets=[listener])
         finally:
             review.retraining.stop()

@@ -32,6 +32,7 @@ from numpy.typing import DTypeLike, NDArray
 from labelfix.errors import RunError, UnreadableSample
 from labelfix.types import SampleStore
 from labelfix.utils.files import atomic_path, make_folder, remove_drafts_in, remove_drafts_of
+from labelfix.utils.interrupts import raise_if_interrupted
 from labelfix.utils.progress import OnProgress, Progress
 from labelfix.utils.sample_reader import DIGEST_BYTES
 from labelfix.utils.shards import (
@@ -631,6 +632,7 @@ class _Draft:
 
     def put(self, start: int, batch: RowBatch, known: _Known) -> None:
         """Write the rows of a batch, those that are known and those that were computed."""
+        raise_if_interrupted()  # else what it made of a sample would be kept as its fault
         held = self.held(start, batch.content)
         copied = ~held
         copied[batch.computed] = False

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from labelfix.utils.interrupts import heeding_interrupts
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 from labelfix.utils.text import duration, plain, rate
 
@@ -32,21 +33,21 @@ def shown_progress(
     """
     console = Console(stderr=True)
     if quiet or not (plain_lines or console.is_terminal or console.is_jupyter):
-        yield no_progress
+        yield heeding_interrupts(no_progress)
     elif _draws_bars(console):
         with _bars(console) as bars:
             drawing = _Drawn(bars)
             if first:
                 drawing(Progress(first, 0, None, ""))
-            yield drawing
+            yield heeding_interrupts(drawing)
             drawing.end_stage()
     elif console.is_jupyter:
         line = _OneLine()
-        yield line
+        yield heeding_interrupts(line)
         line.show("")
     else:
         lines = _Lines(console)
-        yield lines
+        yield heeding_interrupts(lines)
         lines.end_stage()
 
 
