@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import struct
 import tarfile
@@ -291,6 +292,15 @@ def test_save_to_disk_is_read(tmp_path, features):
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(images.read, [5, 0, 3])) == [picture(n) for n in (5, 0, 3)]
     assert data.store.location(4).endswith("data-00001-of-00002.arrow:1")
+
+
+def test_an_arrow_file_that_is_cut_while_it_is_read_is_told(tmp_path, features):
+    hugging(features, range(6)).save_to_disk(tmp_path / "d")
+    data = opened(tmp_path / "d")
+    assert data.store.read(5) == picture(5)
+    os.truncate(tmp_path / "d" / "data-00000-of-00001.arrow", 100)  # its pages are gone
+    with pytest.raises(UnreadableSample, match="was cut short while it was read"):
+        data.store.read(5)
 
 
 def test_a_dataset_dict_has_splits(tmp_path, features):

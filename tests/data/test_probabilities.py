@@ -1,5 +1,6 @@
 """Files of probabilities: every form gives the same, and what is wrong with one is said."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -147,6 +148,17 @@ def test_parquet_columns_of_other_floats(tmp_path, kind):
         np.testing.assert_allclose(
             values_of(opened(tmp_path / "p.parquet")), noisy(count=50).values, atol=1e-3
         )
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_that_is_cut_while_it_is_read_is_told(tmp_path, order):
+    probs = noisy(count=2000)
+    labels = probs.values.argmax(axis=1).astype(np.uint8)
+    np.savez(tmp_path / "p.npz", pred_probs=np.array(probs.values, order=order), labels=labels)
+    store = opened(tmp_path / "p.npz").pred_probs
+    os.truncate(tmp_path / "p.npz", 100)  # a map of it would end the process
+    with pytest.raises(DatasetError, match="was cut short while it was read"):
+        store.read(slice(0, 2000))
 
 
 def test_arrays_compressed_or_by_column_are_the_same(tmp_path):

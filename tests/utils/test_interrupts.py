@@ -8,9 +8,12 @@ from contextlib import suppress
 import pytest
 
 from labelfix.errors import LabelfixError
+from labelfix.utils import files
+from labelfix.utils.files import atomic_path
 from labelfix.utils.interrupts import (
     ended_by_interrupt,
     heeding_interrupts,
+    interrupts_held,
     interrupts_kept,
     raise_if_interrupted,
 )
@@ -98,6 +101,38 @@ def test_what_follows_a_block_that_an_interrupt_ends_is_not_interrupted():
 
     with pytest.raises(LabelfixError), interrupts_kept():
         work()
+
+
+def test_an_interrupt_waits_until_what_is_made_can_be_taken_away(tmp_path, monkeypatch):
+    made = files.tempfile.mkstemp
+
+    def make(**place):
+        found = made(**place)
+        signal.raise_signal(signal.SIGINT)
+        return found
+
+    def write():
+        with interrupts_kept(), atomic_path(tmp_path / "file") as draft:
+            draft.write_text("whole")
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", make)
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_within_a_block_that_lets_it_through_comes_at_once():
+    done = []
+
+    def work():
+        with interrupts_held():
+            with interrupts_held(is_held=False):
+                signal.raise_signal(signal.SIGINT)
+            done.append("not reached")
+
+    with pytest.raises(KeyboardInterrupt), interrupts_kept():
+        work()
+    assert done == []
 
 
 def test_threads_and_processes_that_ignore_interrupts_are_left_alone():

@@ -53,6 +53,7 @@ class ArrowImages:
         self._ends = np.cumsum(rows, dtype=np.int64)
         self._follow_links = follow_links
         self._opened: dict[int, pa.ChunkedArray] = {}
+        self._sizes: dict[int, int] = {}
         self._opening = Lock()
 
     def __len__(self) -> int:
@@ -81,6 +82,9 @@ class ArrowImages:
             with self._opening:
                 if number not in self._opened:
                     self._opened[number] = _column(path, self._column)
+                    self._sizes[number] = path.stat().st_size
+            if path.stat().st_size < self._sizes[number]:  # its pages would end the process
+                raise UnreadableSample("the Arrow file was cut short while it was read")
             cell = self._opened[number][row]
         except FileNotFoundError as error:
             raise UnreadableSample("file is missing") from error

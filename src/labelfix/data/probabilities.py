@@ -53,6 +53,7 @@ from labelfix.types import (
     Label,
     Samples,
 )
+from labelfix.utils.file_matrix import FileMatrix
 from labelfix.utils.files import anonymous_file, refuse_special_file
 from labelfix.utils.progress import OnProgress
 from labelfix.utils.reading import ARRAY_FAULTS, ZIP_FAULTS
@@ -243,7 +244,9 @@ def _store(archive: zipfile.ZipFile, header: _Header, path: Path, folder: Path) 
     if info.compress_type == zipfile.ZIP_STORED:
         with path.open("rb") as file:
             offset = _start(file, info) + header.length
-            return map_file(file, shape, header.kind, offset=offset, order=order)
+            if header.is_by_column:  # whose rows are read in too many places
+                return map_file(file, shape, header.kind, offset=offset, order=order)
+        return ArrayStore(FileMatrix(path, shape, header.kind, offset=offset))
     with anonymous_file(folder) as aside:
         with archive.open(info) as packed:
             shutil.copyfileobj(packed, aside, 1 << 20)

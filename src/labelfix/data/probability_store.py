@@ -13,6 +13,9 @@ from typing import IO, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from labelfix.errors import DatasetError
+from labelfix.utils.file_matrix import FileMatrix
+
 BLOCK_ELEMENTS = 1 << 17
 """Probabilities in a block at most: half a megabyte of float32."""
 
@@ -37,7 +40,7 @@ class ProbabilityStore(Protocol):
 
 
 class ArrayStore:
-    """Probabilities in one array, in memory or mapped from a file.
+    """Probabilities in one array, in memory or in a file.
 
     Args:
         values: ``(N, K)`` floats of any size and byte order, contiguous by row or by column.
@@ -48,7 +51,7 @@ class ArrayStore:
 
     def __init__(
         self,
-        values: NDArray[np.floating],
+        values: NDArray[np.floating] | FileMatrix,
         columns: NDArray[np.int64] | None = None,
         mapping: mmap.mmap | None = None,
     ) -> None:
@@ -64,7 +67,16 @@ class ArrayStore:
         return len(self._values)
 
     def read(self, rows: Rows) -> NDArray[np.float32]:
-        """Return ``(B, K)`` rows, as a copy."""
+        """Return ``(B, K)`` rows, as a copy.
+
+        Raises:
+            DatasetError: The file is shorter now than it was.
+        """
+        if self._mapping is not None and self._mapping.size() < len(self._mapping):
+            raise DatasetError(
+                "a file of probabilities was cut short while it was read",
+                hint="write the file again, and repeat the command",
+            )
         part = np.array(self._values[rows], np.float32, order="C")
         if self._mapping is not None:
             _let_go(self._mapping)
@@ -179,7 +191,7 @@ def map_file(
     """Return a file's probabilities without reading them.
 
     Args:
-        file: An open file.
+        file: An open file; if others may cut it short, `FileMatrix` is safer.
         shape: N and K.
         kind: The type of a number.
         offset: Bytes before the first.

@@ -21,6 +21,7 @@ from labelfix.data.files import FileTimes, fingerprint
 from labelfix.data.texts import Peek, find_text_columns
 from labelfix.errors import DatasetError, UnreadableSample
 from labelfix.types import Assumption, SampleStore
+from labelfix.utils.file_matrix import FileMatrix
 from labelfix.utils.reading import ARRAY_FAULTS, ZIP_FAULTS
 
 MODALITY = "embedding"
@@ -67,7 +68,11 @@ class VectorStore:
     random_access = True
 
     def __init__(
-        self, values: NDArray[np.floating], where: str, shown: SampleStore, shown_kind: str
+        self,
+        values: NDArray[np.floating] | FileMatrix,
+        where: str,
+        shown: SampleStore,
+        shown_kind: str,
     ) -> None:
         self._values = values
         self._where = where
@@ -106,7 +111,9 @@ def kind_shown(store: SampleStore) -> str:
     return store.shown_kind if isinstance(store, VectorStore) else MODALITY
 
 
-def with_vectors(raw: RawSamples, values: NDArray[np.floating], where: str) -> RawSamples:
+def with_vectors(
+    raw: RawSamples, values: NDArray[np.floating] | FileMatrix, where: str
+) -> RawSamples:
     """Return the samples with vectors in the place of pictures or texts.
 
     Raises:
@@ -143,8 +150,8 @@ def with_vectors_of_file(raw: RawSamples, path: Path) -> RawSamples:
     return replace(with_vectors(raw, values, str(path)), fingerprint=own)
 
 
-def read_vectors(path: Path) -> NDArray[np.floating]:
-    """Return the ``(N, D)`` features of an .npy, mapped from disk, or of an .npz.
+def read_vectors(path: Path) -> NDArray[np.floating] | FileMatrix:
+    """Return the ``(N, D)`` features of an .npy, which stay on disk, or of an .npz.
 
     Raises:
         DatasetError: The file is missing or damaged, or holds no matrix of floats.
@@ -169,6 +176,8 @@ def read_vectors(path: Path) -> NDArray[np.floating]:
         )
     if not values.size:
         raise DatasetError(f"{path} is empty: its shape is {values.shape}", hint=forms)
+    if isinstance(values, np.memmap) and values.flags.c_contiguous:
+        return FileMatrix(path, values.shape, values.dtype, offset=values.offset)
     return values
 
 

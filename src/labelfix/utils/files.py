@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from labelfix.errors import ConfigError, LabelfixError, RunError
+from labelfix.utils.interrupts import interrupts_held
 
 DISK_SHARE = 0.8
 """The largest share of the free space that a cache may take."""
@@ -78,18 +79,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     with _explained(target):
         remove_drafts_of(target)
-        draft, lock = _new_draft(target, is_folder=False)
-    try:
-        with _explained(target):
-            yield draft
-            draft.chmod(0o666 & ~_umask())
-            with draft.open("rb+") as file:
-                os.fsync(file.fileno())
-            draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
-        if lock is not None:
-            os.close(lock)
+    with _draft_of(target, is_folder=False) as draft, _explained(target):
+        yield draft
+        draft.chmod(0o666 & ~_umask())
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        draft.replace(target)
 
 
 @contextmanager
@@ -104,16 +99,28 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     with _explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_drafts_of(target)
-        draft, lock = _new_draft(target, is_folder=True)
-    try:
+    with _draft_of(target, is_folder=True) as draft, _explained(target):
+        yield draft
+        draft.chmod(0o777 & ~_umask())
+        draft.replace(target)
+
+
+@contextmanager
+def _draft_of(target: Path, *, is_folder: bool) -> Iterator[Path]:
+    """Yield a new draft, which is gone after the block, even if Ctrl-C comes while it is made."""
+    with interrupts_held():
         with _explained(target):
-            yield draft
-            draft.chmod(0o777 & ~_umask())
-            draft.replace(target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+            draft, lock = _new_draft(target, is_folder=is_folder)
+        try:
+            with interrupts_held(is_held=False):
+                yield draft
+        finally:
+            if is_folder:
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
+            if lock is not None:
+                os.close(lock)
 
 
 def remove_drafts_of(target: Path) -> None:

@@ -16,11 +16,13 @@ from labelfix.utils.progress import OnProgress, Progress
 
 
 class _Noted:
-    """How often Ctrl-C came that nothing has ended for yet, and whether anybody counts."""
+    """How often Ctrl-C came that nothing has ended for yet, and what becomes of the next one."""
 
     def __init__(self) -> None:
         self.count = 0
         self.is_kept = False
+        self.is_held = False
+        self.is_waiting = False
 
 
 _noted = _Noted()
@@ -59,7 +61,9 @@ def _counted() -> Iterator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         _noted.count += 1
-        handler(number, frame)
+        _noted.is_waiting = _noted.is_held
+        if not _noted.is_held:
+            handler(number, frame)
 
     def tell(fault: "sys.UnraisableHookArgs") -> None:
         if not isinstance(fault.exc_value, KeyboardInterrupt):  # else it is raised again
@@ -71,9 +75,38 @@ def _counted() -> Iterator[None]:
     try:
         yield
     finally:
-        _noted.is_kept, _noted.count = False, 0
+        _noted.is_kept, _noted.is_waiting, _noted.count = False, False, 0
         signal.signal(signal.SIGINT, handler)
         sys.unraisablehook = told
+
+
+@contextmanager
+def interrupts_held(*, is_held: bool = True) -> Iterator[None]:
+    """Let Ctrl-C wait for the end of a block that makes something, or takes it away again.
+
+    It can wait in a block of `interrupts_kept` alone, and is raised where nothing holds it.
+
+    Args:
+        is_held: ``False`` lets it through again in a block within such a block.
+    """
+    if not _is_main_thread():
+        yield
+        return
+    before, _noted.is_held = _noted.is_held, is_held
+    try:
+        if not is_held:
+            _raise_if_waiting()
+        yield
+    finally:
+        _noted.is_held = before
+    if not before:
+        _raise_if_waiting()
+
+
+def _raise_if_waiting() -> None:
+    if _noted.is_waiting:
+        _noted.is_waiting = False
+        raise KeyboardInterrupt
 
 
 @contextmanager
