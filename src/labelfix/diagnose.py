@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -57,6 +56,7 @@ from labelfix.types import MISSING, SampleStore
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, Progress, no_progress
 from labelfix.utils.torch_utils import choose_device
+from labelfix.utils.weights_file import read_weights
 
 SIGMAS = (1e-2, 1e-3, 1e-4)
 """The standard deviations of the paper's table."""
@@ -461,7 +461,7 @@ def _tuned(path: Path, model: Any, classes: int) -> nn.Module:
     """Load fine-tuned weights into the network, with a classifier of K classes."""
     model.reset_classifier(classes)
     try:
-        model.load_state_dict(load_file(path), strict=True)
+        model.load_state_dict(read_weights(path), strict=True)
     except (SafetensorError, OSError, RuntimeError) as error:
         why = " ".join(str(error).split())[:300]
         raise RunError(

@@ -51,7 +51,7 @@ def test_an_interrupt_is_told_whatever_a_library_makes_of_it(
             shutil.rmtree(place, ignore_errors=True)
         with monkeypatch.context() as patched:
             if where == "weights":
-                patched.setattr(backbone, "load_file", interrupted(backbone.load_file, error))
+                patched.setattr(backbone, "read_weights", interrupted(backbone.read_weights, error))
             else:
                 load = interrupted(ImageFile.ImageFile.load, error)
                 patched.setattr(ImageFile.ImageFile, "load", load)
@@ -71,4 +71,4 @@ def test_a_fault_without_an_interrupt_is_told_as_one(tmp_path: Path) -> None:
     job.inputs[1].write_bytes(b"no weights")
     done = labelfix(*job.words())
     assert done.returncode == 1
-    assert "is not a safetensors file" in done.stderr
+    assert "cannot be read as safetensors" in done.stderr

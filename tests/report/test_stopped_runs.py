@@ -12,9 +12,11 @@ import torch
 from kill_points import files_of_at_most
 from whole_networks import Killed, config_of, log_of, write_weights
 
+from labelfix.data.decisions import Decision, DecisionLog
 from labelfix.diagnose import diagnose
 from labelfix.errors import RunError
 from labelfix.pipeline.samples import audit
+from labelfix.report.run_folder import RunFolder
 
 CHECKPOINTS = ["fold-0-of-2.pt", "fold-1-of-2.pt"]
 SHORT = {"epochs": 2}
@@ -232,6 +234,30 @@ def test_a_run_that_is_replaced_leaves_nothing_of_its_own(small_data, weights, s
     heads = replace(other, tune="head")
     audit(small_data, run, heads, overwrite=True)
     assert names_in(run) == of_any
+
+
+def test_runs_again_of_a_run_that_is_replaced_go_unless_they_hold_decisions_of_their_own(
+    small_data, weights, stopped, tmp_path
+):
+    run = shutil.copytree(stopped / "whole", tmp_path / "run")
+    (run / "decisions.jsonl").write_text("")
+    for name in ("again-1", "again-2", "again-3", "again-x"):
+        shutil.copytree(stopped / "whole", run / name)
+        (run / name / "decisions.jsonl").write_text("")
+    decided = Decision("cat/0.png", "keep")
+    DecisionLog(run / "again-2").append([decided])
+    (run / "again-3" / "notes.txt").write_text("mine")
+    (run / "again-4").mkdir()
+    held = names_in(run / "again-2")
+    audit(small_data, run, config_of(weights, stopped / "cache", **SHORT), overwrite=True)
+    assert [name for name in names_in(run) if "again" in name] == [
+        "again-2", "again-3", "again-4", "again-x",
+    ]  # fmt: skip
+    assert names_in(run / "again-2") == held
+    assert names_in(run / "again-3") == ["notes.txt"]
+    shutil.copyfile(run / "again-2" / "decisions.jsonl", run / "decisions.jsonl")
+    RunFolder(run).remove_again()
+    assert not (run / "again-2").exists()
 
 
 def test_a_run_that_is_replaced_is_there_until_the_new_one_is_whole(

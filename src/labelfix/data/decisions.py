@@ -28,7 +28,7 @@ DecisionAction = Literal["keep", "relabel", "unsure", "drop", "undo"]
 """``undo`` takes back the last decision on the sample that is still in force."""
 
 _ACTIONS = frozenset(get_args(DecisionAction))
-_LOCK_NAME = f".{DECISIONS_NAME}.lock"
+LOGLOG_LOCK_NAME = f".{DECISIONS_NAME}.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,7 @@ class DecisionLog:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            held = FileLock(self.path.with_name(_LOCK_NAME)).acquire()
+            held = FileLock(self.path.with_name(LOG_LOCK_NAME)).acquire()
         except OSError as error:
             raise _not_written(self.path, error) from error
         with held:

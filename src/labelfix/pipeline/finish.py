@@ -183,5 +183,6 @@ def write_run(
             "seconds": clock.seconds,
         }
     )
+    folder.remove_again()
     folder.close()  # only now: until here the disk may be full
     return report

@@ -106,6 +106,7 @@ class AuditResult:
             for file in files:
                 with atomic_path(folder.path / file.name) as draft:
                     shutil.copyfile(file, draft)
+            folder.remove_again(kept=self.run)
         return AuditResult(folder.path, self.report, renderer=self.renderer)
 
     def export(

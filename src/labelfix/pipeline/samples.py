@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
 from labelfix.arguments import named
 from labelfix.config import AuditConfig
@@ -70,6 +69,7 @@ from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
 from labelfix.utils.shards import Engine, mapped_by
 from labelfix.utils.text import as_json
 from labelfix.utils.torch_utils import choose_device
+from labelfix.utils.weights_file import weights_bytes
 
 
 def write_network(tuned: FineTuned, folder: Path) -> None:
@@ -80,9 +80,7 @@ def write_network(tuned: FineTuned, folder: Path) -> None:
     """
     with atomic_path(folder / MODEL_NAME) as path:
         # not by save_file, whose own error hides what the disk said
-        path.write_bytes(
-            save({key: value.contiguous() for key, value in tuned.model_state.items()})
-        )
+        path.write_bytes(weights_bytes(tuned.model_state))
     with atomic_path(folder / LAYERS_NAME) as path:
         path.write_text(json.dumps(tuned.layers, indent=1) + "\n", encoding="utf-8")
     with atomic_path(folder / LOG_NAME) as path:

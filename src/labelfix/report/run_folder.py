@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shlex
 import socket
 import sys
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from labelfix.data.decisions import DECISIONS_NAME, LOG_LOCK_NAME
 from labelfix.errors import RunError
 from labelfix.report.io import (
     NOISE_MATRIX_NAME,
@@ -43,6 +45,9 @@ RECORD_NAME = "diagnosis.json"
 PLOT_NAME = "diagnosis.svg"
 DIAGNOSIS_NAMES = (RECORD_NAME, PLOT_NAME)
 CERTIFICATE_NAMES = ("certificate.json", "certificate.html", "recalibrated.parquet")
+
+AGAIN = "again"
+"""Runs inside RUN that trust the decisions on it are called ``again-1`` and so on."""
 
 HALVINGS = "rate_halvings"
 """How often the learning rate of an unfinished run was halved; kept beside its claim."""
@@ -344,6 +349,34 @@ class RunFolder:
             if name not in (*written, PAGE_NAME):
                 (self.path / name).unlink(missing_ok=True)
 
+    def remove_again(self, *, kept: Path | None = None) -> None:
+        """Remove the runs ``again-N`` of a run that was replaced: they are of its labels.
+
+        Decisions are people's work: a folder that holds any that the run itself does not hold
+        stays, and so does one that another process is writing to.
+
+        Args:
+            kept: A run that stays, as what is written now comes from it.
+        """
+        for folder in self._again():
+            if kept is not None and kept.resolve().is_relative_to(folder.resolve()):
+                continue
+            if not _lines(folder / DECISIONS_NAME) <= _lines(self.path / DECISIONS_NAME):
+                continue
+            with suppress(OSError, RunError), locked(folder):
+                _remove_run(folder)
+            with suppress(OSError):  # a file of someone else's keeps the folder
+                folder.rmdir()
+
+    def _again(self) -> list[Path]:
+        return [
+            path
+            for path in sorted(self.path.glob(f"{AGAIN}-*"))
+            if re.fullmatch(rf"{AGAIN}-\d+", path.name)
+            and not path.is_symlink()
+            and (path / RUN_NAME).is_file()
+        ]
+
     def finish(self, run: Mapping[str, Any]) -> None:
         """Write ``run.json``, which says that the run is whole: after all other files.
 
@@ -439,6 +472,19 @@ class RunFolder:
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         with atomic_path(self.path / name) as path:
             path.write_bytes(_json_bytes(content))
+
+
+def _lines(path: Path) -> set[bytes]:
+    """Return the lines of a file that may not be there."""
+    return set(path.read_bytes().splitlines()) if path.is_file() else set()
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove the files of a run; ``run.json``, by which it is known as one, comes last."""
+    remove_checkpoints(folder / CHECKPOINTS_NAME)
+    names = (*_FILES, *DIAGNOSIS_NAMES, *CERTIFICATE_NAMES, DECISIONS_NAME, UNFINISHED_NAME)
+    for name in (*names, LOG_LOCK_NAME, RUN_NAME):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _number(value: Any) -> int:

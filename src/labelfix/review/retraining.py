@@ -26,13 +26,11 @@ from labelfix.data.remote import is_remote
 from labelfix.errors import LabelfixError, RunError
 from labelfix.modalities.base import is_known
 from labelfix.report.io import RUN_NAME, read_report_table
+from labelfix.report.run_folder import AGAIN
 from labelfix.report.view import ReportView
 from labelfix.review.session import Session
 from labelfix.types import MEMORY_KIND, PRED_PROBS_KIND
 from labelfix.utils.reading import parse_json
-
-FOLDER = "again"
-"""Runs inside RUN are called ``again-1`` and so on."""
 
 LOADING = 6.0
 """Seconds that a command takes to load its libraries, which no run has noted."""
@@ -309,11 +307,11 @@ def _record_of(run: Path) -> Mapping[str, Any]:
 
 def _free_folder(run: Path) -> Path:
     """Return a folder inside the first run of a series that holds no finished run."""
-    is_inner = re.fullmatch(rf"{FOLDER}-\d+", run.name) and (run.parent / RUN_NAME).is_file()
+    is_inner = re.fullmatch(rf"{AGAIN}-\d+", run.name) and (run.parent / RUN_NAME).is_file()
     home, number = run.parent if is_inner else run, 1
-    while (home / f"{FOLDER}-{number}" / RUN_NAME).exists():
+    while (home / f"{AGAIN}-{number}" / RUN_NAME).exists():
         number += 1
-    return home / f"{FOLDER}-{number}"
+    return home / f"{AGAIN}-{number}"
 
 
 def _seconds(stages: Any) -> float | None:

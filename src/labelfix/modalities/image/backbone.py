@@ -18,7 +18,6 @@ from typing import Any
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -28,6 +27,7 @@ from labelfix.errors import BackboneError
 from labelfix.modalities.image.transforms import Preprocessing, choose_image_size
 from labelfix.utils.files import refuse_special_file
 from labelfix.utils.torch_utils import choose_device, fastest_dtype
+from labelfix.utils.weights_file import read_weights
 
 MAX_DEPTHS = 5
 """At how many depths, at most, features are read."""
@@ -311,14 +311,14 @@ def _embedded_weights(name: str) -> dict[str, Tensor]:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     refuse_special_file(path, BackboneError)
     try:
-        return load_file(path)
+        return read_weights(path)
     except FileNotFoundError as error:
         raise BackboneError(
             f"there is no weights file {path}", hint="name a safetensors file with --weights"
         ) from error
     except (SafetensorError, OSError) as error:
         raise BackboneError(
-            f"{path} is not a safetensors file: {error}",
+            f"{path} cannot be read as safetensors: {error}",
             hint="convert the checkpoint with safetensors.torch.save_file",
         ) from error
 
