@@ -28,7 +28,7 @@ DecisionAction = Literal["keep", "relabel", "unsure", "drop", "undo"]
 """``undo`` takes back the last decision on the sample that is still in force."""
 
 _ACTIONS = frozenset(get_args(DecisionAction))
-LOGLOG_LOCK_NAME = f".{DECISIONS_NAME}.lock"
+LOG_LOCK_NAME = f".{DECISIONS_NAME}.lock"
 
 
 @dataclass(frozen=True, slots=True)
