@@ -52,6 +52,7 @@ def audit(
     self_labeling: SelfLabelingRules | None = None,
     seed: int | None = None,
     cache: str | Path | None = None,
+    memory: str | None = None,
     image_column: str | None = None,
     text_column: str | Sequence[str] | None = None,
     features_column: str | None = None,
@@ -142,6 +143,7 @@ def audit(
             tune=tune,
             seed=seed,
             cache=None if cache is None else Path(cache),
+            memory=memory,
             self_labeling=self_labeling and SelfLabelingConfig.named(self_labeling),
         ),
     }

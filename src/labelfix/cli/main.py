@@ -88,6 +88,7 @@ USED_WITH_PRED_PROBS = {
     "images",
     "image_column",
     "text_column",
+    "memory",
     "as_json",
     "quiet",
 }
@@ -127,6 +128,7 @@ def audit(
     max_weight_change: opt.MaxWeightChange = None,
     self_labeling: opt.SelfLabeling = None,
     cache: opt.Cache = None,
+    memory: opt.Memory = None,
     image_column: opt.ImageColumn = None,
     text_column: opt.TextColumn = None,
     features_column: opt.FeaturesColumn = None,
@@ -167,6 +169,7 @@ def audit(
             images=images,
             image_column=image_column,
             text_column=text_column,
+            memory=memory,
         )
         return
     if pred_probs:
@@ -200,6 +203,7 @@ def audit(
             self_labeling=self_labeling,
             seed=seed,
             cache=cache,
+            memory=memory,
             image_column=image_column,
             text_column=text_column,
             features_column=features_column,

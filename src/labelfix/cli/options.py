@@ -251,6 +251,7 @@ Cache: TypeAlias = Annotated[
         help=option_help("cache"),
     ),
 ]
+Memory: TypeAlias = Annotated[str | None, typer.Option(metavar="SIZE", help=option_help("memory"))]
 Engine: TypeAlias = Annotated[EngineName | None, typer.Option(help=option_help("engine"))]
 RayAddress: TypeAlias = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help=option_help("ray_address"))

@@ -168,6 +168,7 @@ OPTIONS = {
         ),
         Option(name="seed", group=_RUN, setting="seed"),
         Option(name="cache", group=_RUN, setting="cache"),
+        Option(name="memory", group=_RUN, setting="memory", type="size"),
         Option(name="image_column", group=_READING, setting="dataset.image_column"),
         Option(name="text_column", group=_READING, setting="dataset.text_column", repeats=True),
         Option(name="features_column", group=_READING, setting="dataset.features_column"),

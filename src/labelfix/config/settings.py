@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from labelfix.arguments import check_fields, named
+from labelfix.config.sizes import bytes_of
 from labelfix.errors import ConfigError
 
 EMBEDDED_BACKBONE = "tf_efficientnet_lite0"
@@ -876,6 +877,9 @@ class AuditConfig:
         issues: Which images have an issue besides their label.
         seed: The one source of every random choice.
         cache: Where features are kept for the next audit; ``None`` takes the user's cache folder.
+        memory: How much memory the audit may take, such as ``4GiB`` or ``800MB``; ``None`` takes
+            60 % of what is available. Larger arrays then lie in files; no result depends on it.
+            What cannot fit is refused before heads are trained.
         engine: On which machines samples are decoded and encoded.
     """
 
@@ -895,9 +899,12 @@ class AuditConfig:
     issues: IssueConfig = IssueConfig()
     seed: int = 0
     cache: Path | None = None
+    memory: str | None = None
     engine: EngineConfig = EngineConfig()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         check_fields(self)
         refuse_unknown_seed(self.seed)
+        if self.memory is not None:
+            bytes_of(self.memory, "memory")

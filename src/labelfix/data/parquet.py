@@ -75,6 +75,8 @@ _SIGNATURES = (
     b"P1", b"P2", b"P3", b"P4", b"P5", b"P6",
 )  # fmt: skip
 _PEEKED = 8
+_PIECE = 4096  # rows of vectors that are read at a time
+_BUFFER = 1 << 20  # bytes of a file that are read at a time
 _LOOKED_UP = 10_000  # rows of each shard whose images may be files beside it
 
 
@@ -177,6 +179,26 @@ class Shards(ABC):
                 yield values
             on_progress(Progress("reading columns", shard + 1, len(self.names), "shards"))
 
+    def pieces(self, name: str, on_progress: OnProgress) -> Iterator[pa.Array]:
+        """Yield a column some rows at a time, so that no shard has to fit into memory.
+
+        Raises:
+            DatasetError: A shard is damaged.
+        """
+        if self.is_folder_name(name):
+            yield from self.column(name, on_progress)
+            return
+        for shard, path in enumerate(self.names):
+            with explained(self.root / path, f"column {name!r} of "):
+                for piece in self.read_pieces(shard, name):
+                    piece.validate(full=True)
+                    yield piece
+            on_progress(Progress("reading columns", shard + 1, len(self.names), "shards"))
+
+    def read_pieces(self, shard: int, column: str) -> Iterator[pa.Array]:
+        """Yield a column of one shard, some rows at a time."""
+        yield from self.read(shard, column).chunks
+
     def text(self, name: str, kind: pa.DataType = pa.string()) -> pa.StringArray:  # noqa: B008
         """Return a column (or ``record.field``) of all shards as text of one kind.
 
@@ -231,6 +253,14 @@ class ParquetShards(Shards):
         path = self.root / self.names[shard]
         with opened_parquet(path, metadata=self._metadata[shard]) as file:
             return file.read(columns=[column], use_threads=False).column(0)
+
+    def read_pieces(self, shard: int, column: str) -> Iterator[pa.Array]:
+        """Yield a column of one shard, some rows at a time."""
+        path, metadata = self.root / self.names[shard], self._metadata[shard]
+        # through a buffer, or all pages of a row group would lie in memory
+        with opened_parquet(path, metadata=metadata, buffer_size=_BUFFER) as file:
+            for batch in file.iter_batches(_PIECE, columns=[column], use_threads=False):
+                yield batch.column(0)
 
     def first(self, shard: int, column: str) -> pa.Array:
         """Return the first few cells of a column of one shard."""
@@ -287,8 +317,8 @@ def _read_vectors(
     on_progress: OnProgress,
 ) -> RawSamples:
     raw = _read_shards(shards, replace(config, features_column=column), on_progress)
-    cells = list(shards.column(column, on_progress))
-    vectors = stack_vectors(cells, column, str(shards.source))
+    cells = shards.pieces(column, on_progress)
+    vectors = stack_vectors(cells, sum(shards.rows), column, str(shards.source))
     raw = with_vectors(raw, vectors, f"{shards.source} ({column})")
     source = replace(raw.source, columns={**raw.source.columns, "features": column})
     return replace(

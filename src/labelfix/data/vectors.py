@@ -6,7 +6,7 @@ Letters: N samples, D features.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +23,17 @@ from labelfix.errors import DatasetError, UnreadableSample
 from labelfix.types import Assumption, SampleStore
 from labelfix.utils.file_matrix import FileMatrix
 from labelfix.utils.reading import ARRAY_FAULTS, ZIP_FAULTS
+from labelfix.utils.scratch import new_array
 
 MODALITY = "embedding"
 """The name of the modality of vectors."""
 
+DIGESTED = 4096
+"""Rows that are digested at a time."""
+
+_LISTS = "write lists of numbers, one for each sample and all equally long"
+_NO_NUMBER = "a value of its features is missing, or no finite float32"
+_ZEROS = "its features are all 0"
 _HELD = "features"  # the array of an .npz that holds several
 
 
@@ -82,19 +89,32 @@ class VectorStore:
         """Return N."""
         return len(self._values)
 
+    @property
+    def width(self) -> int:
+        """Return D."""
+        return int(self._values.shape[1])
+
+    def read_block(self, rows: slice) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Return ``(B, D)`` vectors of some rows, and place to reason for those of no use."""
+        return self._checked(np.asarray(self._values[rows]))
+
+    def _checked(self, values: NDArray[np.floating]) -> tuple[NDArray[np.float32], dict[int, str]]:
+        with np.errstate(over="ignore"):
+            vectors = values.astype("<f4")
+        is_finite, is_some = np.isfinite(vectors).all(axis=1), vectors.any(axis=1)
+        places = np.flatnonzero(~(is_finite & is_some)).tolist()
+        return vectors, {place: _NO_NUMBER if not is_finite[place] else _ZEROS for place in places}
+
     def read(self, index: int) -> bytes:
         """Return the vector of one row.
 
         Raises:
             UnreadableSample: A value is missing or not finite, or all are 0.
         """
-        with np.errstate(over="ignore"):
-            vector = np.asarray(self._values[index]).astype("<f4")
-        if not np.isfinite(vector).all():
-            raise UnreadableSample("a value of its features is missing, or no finite float32")
-        if not vector.any():
-            raise UnreadableSample("its features are all 0")
-        return vector.tobytes()
+        vectors, faults = self._checked(np.asarray(self._values[index])[None])
+        if faults:
+            raise UnreadableSample(faults[0])
+        return vectors.tobytes()
 
     def location(self, index: int) -> str:
         """Return the file and the row in it, counted from 0: ``features.npy:17``."""
@@ -133,7 +153,8 @@ def with_vectors(
 def digest_of_vectors(values: NDArray[np.floating], beside: str) -> str:
     """Return a digest of ``(N, D)`` vectors and of a digest of what the data name beside them."""
     digest = hashlib.blake2b(f"{beside} {values.shape}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(values).tobytes())
+    for start in range(0, len(values), DIGESTED):
+        digest.update(np.ascontiguousarray(values[start : start + DIGESTED]).tobytes())
     return digest.hexdigest()
 
 
@@ -242,42 +263,56 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind))
 
 
-def stack_vectors(parts: Sequence[pa.Array], name: str, where: str) -> NDArray[np.floating]:
+def stack_vectors(
+    parts: Iterable[pa.Array], count: int, name: str, where: str
+) -> NDArray[np.floating]:
     """Return the ``(N, D)`` vectors of a column of lists; NaN where a cell or a number is null.
 
     Args:
-        parts: The cells, shard by shard.
+        parts: The cells, some at a time.
+        count: N.
         name: The column.
         where: The data set, as messages name it.
 
     Raises:
         DatasetError: The cells are no lists of numbers, or not equally long.
+        RunError: The disk has no space for vectors that are large for the memory.
     """
-    hint = "write lists of numbers, one for each sample and all equally long"
+    values: NDArray[np.float32] | None = None
     widths: set[int] = set()
+    start = 0
     for part in parts:
-        kind = part.type
-        if not _is_list(kind) or not (
-            pt.is_floating(kind.value_type) or pt.is_integer(kind.value_type)
-        ):
-            raise DatasetError(
-                f"column {name!r} of {where} is of type {kind}, not lists of numbers", hint=hint
-            )
-        lengths = part.drop_null().value_lengths() if not pt.is_fixed_size_list(kind) else None
-        widths |= {kind.list_size} if lengths is None else set(lengths.unique().to_pylist())
-    if len(widths) != 1 or 0 in widths:
+        widths |= _widths_of(part, name, where)
+        if widths == {0} or len(widths) > 1:
+            break
+        if widths and values is None:
+            values = new_array((count, *widths), np.float32)
+            values[:start] = np.nan
+        if values is not None:
+            values[start : start + len(part)] = np.nan
+            rows = start + np.flatnonzero(part.is_valid().to_numpy(zero_copy_only=False))
+            flat = part.drop_null().flatten().cast(pa.float64())
+            with np.errstate(over="ignore"):
+                values[rows] = flat.to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+        start += len(part)
+    if values is None or len(widths) != 1:
         shown = ", ".join(map(str, sorted(widths)[:4])) or "none"
         raise DatasetError(
             f"the lists in column {name!r} of {where} are not equally long: {shown} numbers",
-            hint=hint,
+            hint=_LISTS,
         )
-    width = widths.pop()
-    values = np.full((sum(map(len, parts)), width), np.nan, np.float32)
-    start = 0
-    for part in parts:
-        rows = start + np.flatnonzero(part.is_valid().to_numpy(zero_copy_only=False))
-        flat = part.drop_null().flatten().cast(pa.float64())
-        with np.errstate(over="ignore"):
-            values[rows] = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
-        start += len(part)
     return values
+
+
+def _widths_of(part: pa.Array, name: str, where: str) -> set[int]:
+    """Return how long the lists of some cells are, of those that are not null."""
+    kind = part.type
+    if not _is_list(kind) or not (
+        pt.is_floating(kind.value_type) or pt.is_integer(kind.value_type)
+    ):
+        raise DatasetError(
+            f"column {name!r} of {where} is of type {kind}, not lists of numbers", hint=_LISTS
+        )
+    if pt.is_fixed_size_list(kind):
+        return {kind.list_size}
+    return set(part.drop_null().value_lengths().unique().to_pylist())

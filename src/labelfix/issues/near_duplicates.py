@@ -75,11 +75,7 @@ def find_near_duplicates(
         closely: Takes longer, and is asked about the `CLOSELY` likeliest copies of each sample.
     """
     size, count = neighbors.rows.shape
-    own = np.repeat(np.arange(size), count)
-    other = neighbors.rows.ravel()
-    keys, place = np.unique(
-        np.minimum(own, other) * size + np.maximum(own, other), return_inverse=True
-    )
+    keys, place = np.unique(_pair_keys(neighbors.rows), return_inverse=True)
     place = place.reshape(size, count)
     first, second = keys // max(size, 1), keys % max(size, 1)
     loosely = similarity(first, second)
@@ -93,8 +89,7 @@ def find_near_duplicates(
         alike[looked_at] = np.where(parts >= 1 - threshold, whole, np.minimum(parts, whole))
     sure = np.flatnonzero(1 - alike < limit)
     order = sure[np.argsort(-alike[sure], kind="stable")]
-    known = dict(zip(keys.tolist(), loosely.tolist(), strict=True))
-    grouping = _Grouping(similarity, size, known)
+    grouping = _Grouping(similarity, size, keys, loosely)
     for one, two in zip(first[order].tolist(), second[order].tolist(), strict=True):
         grouping.join(one, two)
     sets = grouping.sets()
@@ -102,6 +97,17 @@ def find_near_duplicates(
     is_refused = (sets == MISSING) & (score < limit)
     score[is_refused] = np.nextafter(np.float32(limit), np.float32(1))
     return NearDuplicates(sets, score, limit)
+
+
+def _pair_keys(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ``(N * k,)`` numbers of the pairs of each row and its neighbors."""
+    size, count = rows.shape
+    own = np.repeat(np.arange(size), count)
+    other = rows.ravel()
+    keys = np.minimum(own, other)
+    keys *= size
+    keys += np.maximum(own, other)
+    return keys
 
 
 def _likeliest(
@@ -136,13 +142,21 @@ class _Grouping:
     Args:
         similarity: Of pairs that are not known yet.
         size: N.
-        known: Similarity by ``first * N + second``; more is added as it is worked out.
+        keys: ``(E,)`` pairs that are known, as ``first * N + second``, rising.
+        alike: ``(E,)`` how much alike they are.
     """
 
-    def __init__(self, similarity: Similarity, size: int, known: dict[int, float]) -> None:
+    def __init__(
+        self,
+        similarity: Similarity,
+        size: int,
+        keys: NDArray[np.int64],
+        alike: NDArray[np.float32],
+    ) -> None:
         self._of_pairs = similarity
         self._size = size
-        self._known = known
+        self._keys, self._alike = keys, alike
+        self._worked_out: dict[int, float] = {}
         self._members: dict[int, list[int]] = {}
         self._set_of: dict[int, int] = {}
 
@@ -176,6 +190,10 @@ class _Grouping:
     def _similarity(self, one: int, two: int) -> float:
         first, second = min(one, two), max(one, two)
         key = first * self._size + second
-        if key not in self._known:
-            self._known[key] = float(self._of_pairs(np.array([first]), np.array([second]))[0])
-        return self._known[key]
+        place = int(np.searchsorted(self._keys, key))
+        if place < len(self._keys) and self._keys[place] == key:
+            return float(self._alike[place])
+        if key not in self._worked_out:
+            pair = self._of_pairs(np.array([first]), np.array([second]))
+            self._worked_out[key] = float(pair[0])
+        return self._worked_out[key]

@@ -16,6 +16,7 @@ from sklearn.utils.extmath import randomized_svd
 from usearch.index import BatchMatches, Index
 
 from labelfix.issues.types import Neighbors
+from labelfix.utils.scratch import new_array
 from labelfix.utils.threads import blocks_of, cores, one_blas_thread, one_thread_each
 from labelfix.utils.torch_utils import one_core_threads
 
@@ -36,6 +37,9 @@ EXACT = 16_384
 
 BLOCK = 1024
 """Rows that are compared at a time."""
+
+COLUMNS = 128
+"""Features whose spread is found at a time."""
 
 OUTLIER_DEVIATIONS = 3.5
 """At so many deviations an outlier scores one half."""
@@ -68,28 +72,34 @@ def embed(values: NDArray[np.floating], rows: NDArray[np.int64]) -> Embedding:
     """
     spaced = rows[:: max(1, -(-len(rows) // SAMPLE))]
     sample = _finite(values[spaced])
-    mean, spread = sample.mean(0, dtype=np.float64), sample.std(0, dtype=np.float64)
+    mean, spread = sample.mean(0, dtype=np.float64), _spread_of(sample)
     varies = spread > 1e-6 * np.maximum(
         np.abs(mean), 1e-6
     )  # what is left of a constant is rounding
     scale = np.divide(1, spread, out=np.zeros_like(spread), where=varies)
 
     def standardised(part: Vectors) -> Vectors:
-        deviations: Vectors = (part - mean.astype(np.float32)) * scale.astype(np.float32)
-        return deviations.clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
+        """Return a part standardised, in its own place."""
+        part -= mean.astype(np.float32)
+        part *= scale.astype(np.float32)
+        return part.clip(-LARGEST_DEVIATION, LARGEST_DEVIATION, out=part)
 
-    def project(block: slice) -> tuple[Vectors, Vectors]:
+    count = min(COMPONENTS, *sample.shape)
+    units: Vectors = new_array((len(rows), count), np.float32)
+    lengths = np.empty(len(rows), np.float32)
+
+    def project(block: slice) -> None:
         vectors: Vectors = standardised(_finite(values[rows[block]])) @ axes
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        units: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-        return units, lengths
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        np.divide(vectors, length, out=units[block], where=length > 0)
+        lengths[block] = length[:, 0]
 
     with one_thread_each() as pool:
-        count = min(COMPONENTS, *sample.shape)
         axes = randomized_svd(standardised(sample), n_components=count, random_state=0)[2].T
-        parts = list(pool.map(project, blocks_of(len(rows), BLOCK)))
-    vectors, lengths = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Embedding(vectors, lengths[:, 0])
+        del sample
+        for _ in pool.map(project, blocks_of(len(rows), BLOCK)):
+            pass
+    return Embedding(units, lengths)
 
 
 def find_neighbors(
@@ -189,5 +199,14 @@ def _ranked(
 
 
 def _finite(values: NDArray[np.floating]) -> Vectors:
-    """Return features of which none is NaN, whatever the network made of an image."""
-    return np.nan_to_num(values.astype(np.float32))
+    """Return a copy of features of which none is NaN, whatever the network made of an image."""
+    return np.nan_to_num(values.astype(np.float32), copy=False)
+
+
+def _spread_of(sample: Vectors) -> NDArray[np.float64]:
+    """Return the ``(D,)`` standard deviations, some columns at a time: they are doubled in size."""
+    parts = [
+        sample[:, columns].std(0, dtype=np.float64)
+        for columns in blocks_of(sample.shape[1], COLUMNS)
+    ]
+    return np.concatenate(parts)

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from labelfix.config import AuditConfig, settings_to_report
 from labelfix.data.decisions import read_decisions
 from labelfix.data.label_agreement import notes_on_labels
+from labelfix.data.probability_store import ProbabilityStore
 from labelfix.data.trusted_labels import (
     copy_decisions,
     settings_with,
@@ -24,6 +27,7 @@ from labelfix.report.html.page import write_page
 from labelfix.report.io import (
     NOISE_MATRIX_NAME,
     REPORT_NAME,
+    probability_lists,
     write_report,
 )
 from labelfix.report.neighbors import NEIGHBORS_NAME, write_neighbors
@@ -31,7 +35,7 @@ from labelfix.report.run_folder import (
     NETWORK_NAMES,
     RunFolder,
 )
-from labelfix.report.schema import columns_known, with_late_columns
+from labelfix.report.schema import columns_known, row_group_rows, with_late_columns
 from labelfix.report.types import Report, RunInfo
 from labelfix.report.view import ReportView
 from labelfix.scoring.flags import correct
@@ -57,8 +61,8 @@ class AuditFindings:
         report: On every sample.
         kinds: What was found of the samples; ``None`` where none was looked at.
         write_networks: Writes the files of networks into RUN; ``None`` if none was trained whole.
-        pred_probs: The given probabilities, a row group of the report at a time; ``None`` where the
-            report has them.
+        pred_probs: Probabilities that lie apart, a row group of the report at a time; ``None``
+            where the report has them.
     """
 
     report: Report
@@ -141,6 +145,21 @@ def report_on(
             assumptions=samples.assumptions + origin.assumptions,
         ),
     )
+
+
+def probability_groups(
+    probs: ProbabilityStore, is_judged: NDArray[np.bool_]
+) -> Iterator[pa.ChunkedArray]:
+    """Yield the probabilities of one row group of a report after the other.
+
+    Args:
+        probs: Of N samples.
+        is_judged: ``(N,)`` bool: the others are null.
+    """
+    step = row_group_rows(probs.classes)
+    for start in range(0, len(probs), step):
+        rows = slice(start, min(start + step, len(probs)))
+        yield probability_lists(probs.read(rows), is_judged[rows])
 
 
 def write_run(

@@ -1,12 +1,11 @@
 """The entrance of given probabilities: open them, score, report; nothing is trained."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from labelfix.arguments import checks_arguments, named
@@ -27,17 +26,20 @@ from labelfix.data.trusted_labels import (
 )
 from labelfix.errors import ConfigError, LabelfixError
 from labelfix.modalities.base import Renderer, get_modality, no_pictures
-from labelfix.pipeline.finish import AuditFindings, Origin, report_on, write_run
-from labelfix.pipeline.result import AuditResult
-from labelfix.report.io import (
-    probability_lists,
-    read_report_table,
+from labelfix.pipeline.budget import MemoryBudget
+from labelfix.pipeline.finish import (
+    AuditFindings,
+    Origin,
+    probability_groups,
+    report_on,
+    write_run,
 )
+from labelfix.pipeline.result import AuditResult
+from labelfix.report.io import read_report_table
 from labelfix.report.reopen import NO_IMAGES
 from labelfix.report.run_folder import (
     RunFolder,
 )
-from labelfix.report.schema import row_group_rows
 from labelfix.report.types import Report
 from labelfix.scoring.scores import score_probabilities
 from labelfix.types import (
@@ -50,6 +52,7 @@ from labelfix.types import (
     Reviewed,
 )
 from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
+from labelfix.utils.scratch import large_arrays_in
 from labelfix.utils.text import as_json
 
 LIBRARIESOF_PROBABILITIES = ("labelfix", "numpy", "pyarrow", "scipy")
@@ -100,6 +103,7 @@ def audit_pred_probs(
     resume: bool = False,
     decisions: str | Path | None = None,
     force: bool = False,
+    memory: str | None = None,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
     """Find the wrong labels by probabilities that you have, and write a report of them.
@@ -115,8 +119,12 @@ def audit_pred_probs(
         DecisionsError: There are no decisions, or they cannot be used.
         RunError: ``out`` holds a run already, or cannot be written to.
     """
-    settings = {} if config is None else read_settings(Path(config), sections=OF_PROBABILITIES)
-    whole = config_of(overridden(settings, {"flags": flag_changes(precision, budget)}))
+    sections = (*OF_PROBABILITIES, "memory")
+    settings = {} if config is None else read_settings(Path(config), sections=sections)
+    changes: dict[str, Any] = {"flags": flag_changes(precision, budget)}
+    if memory is not None:
+        changes["memory"] = memory
+    whole = config_of(overridden(settings, changes))
     files = [pred_probs] if isinstance(pred_probs, str | Path) else pred_probs
     paths = [Path(path).absolute() for path in files]
     if not paths:
@@ -163,22 +171,29 @@ def _run_given_probabilities(
     *,
     force: bool,
 ) -> Report:
-    clock = StageTimer()
+    clock, memory = StageTimer(), MemoryBudget.of(config.memory)
     with clock.stage("reading"):
         given = open_pred_probs(
             paths, folder.path, on_progress, force=force, fingerprint=fingerprint
         )
+    memory.refuse_scoring(len(given), len(given.class_names))
     renderer = None
     if location is not None:
         store = open_shown(paths[0], given.sample_id, location)
         renderer = get_modality(location.kind).renderer(store, {}, on_progress)
     reviewed = reviewed_by(decided, given.sample_id, given.given_label, given.class_names)
-    with clock.stage("scoring"), said("weighing the evidence", on_progress):
+    with (
+        clock.stage("scoring"),
+        said("weighing the evidence", on_progress),
+        large_arrays_in(folder.path, memory.size),
+    ):
         scores = score_given(given, reviewed, config)
         report = report_on_given(
             given, scores, reviewed, config, [str(path) for path in paths], location
         )
-    return write_given(folder, given, report, config, source, clock, on_progress, renderer)
+    return write_given(
+        folder, given, report, config, source, clock, on_progress, renderer, memory=memory
+    )
 
 
 def score_given(
@@ -243,15 +258,20 @@ def write_given(
     clock: StageTimer,
     on_progress: OnProgress,
     renderer: Renderer | None = None,
+    *,
+    memory: MemoryBudget | None = None,
 ) -> Report:
     """Write a run of given probabilities into a folder that was claimed for it."""
     return write_run(
         folder,
-        AuditFindings(report, pred_probs=_lists(given)),
+        AuditFindings(report, pred_probs=probability_groups(given.pred_probs, given.is_judged)),
         given,
         renderer or no_pictures(NO_IMAGES),
         decisions,
-        {"config": _config_of_probabilities(config)},
+        {
+            "config": _config_of_probabilities(config),
+            **({} if memory is None else {"memory": dict(memory.record())}),
+        },
         clock,
         on_progress,
     )
@@ -278,12 +298,3 @@ def _left_out(given: GivenPredProbs, rows: NDArray[np.int64]) -> tuple[Assumptio
         f"the highest of {first.sum():,} samples, are left out; label a sample so to count them"
     )
     return (Assumption("probabilities", text),)
-
-
-def _lists(given: GivenPredProbs) -> Iterator[pa.ChunkedArray]:
-    """Yield the probabilities of one row group after the other."""
-    is_judged = given.is_judged
-    step = row_group_rows(len(given.class_names))
-    for start in range(0, len(given), step):
-        rows = slice(start, min(start + step, len(given)))
-        yield probability_lists(given.pred_probs.read(rows), is_judged[rows])

@@ -18,6 +18,7 @@ from labelfix.config import AuditConfig
 from labelfix.data.dataset import open_dataset
 from labelfix.data.decisions import read_decisions
 from labelfix.data.duplicates import find_duplicates
+from labelfix.data.probability_store import ArrayStore
 from labelfix.data.remote import is_remote
 from labelfix.data.stores import shown_images
 from labelfix.data.trusted_labels import (
@@ -29,13 +30,21 @@ from labelfix.data.trusted_labels import (
     refuse_to_replace,
     reviewed_by,
 )
+from labelfix.data.vectors import VectorStore
 from labelfix.engines.plan import open_engine
 from labelfix.errors import ConfigError, LabelfixError
 from labelfix.issues.find import find_issue_kinds
 from labelfix.issues.types import IssueKinds
 from labelfix.modalities.base import Modality, get_modality
 from labelfix.modalities.image.decode import quiet_pillow
-from labelfix.pipeline.finish import AuditFindings, Origin, report_on, write_run
+from labelfix.pipeline.budget import MemoryBudget
+from labelfix.pipeline.finish import (
+    AuditFindings,
+    Origin,
+    probability_groups,
+    report_on,
+    write_run,
+)
 from labelfix.pipeline.result import AuditResult
 from labelfix.pipeline.tune_choice import TuneChoice, choose_tuning, is_left_open
 from labelfix.recipes import FullTuning, HeadTuning
@@ -66,6 +75,7 @@ from labelfix.types import (
 from labelfix.utils.cache import cache_key, content_key, content_of, marked_cache
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
+from labelfix.utils.scratch import is_large, large_arrays_in
 from labelfix.utils.shards import Engine, mapped_by
 from labelfix.utils.text import as_json
 from labelfix.utils.torch_utils import choose_device
@@ -101,6 +111,7 @@ class AuditContext:
         on_images: Told digests of the samples as soon as they were read; may refuse to go on.
         choice: Why this is trained and nothing else.
         engine: Where the samples are looked at.
+        memory: How much memory all that may take.
     """
 
     dataset: LabeledDataset
@@ -112,6 +123,7 @@ class AuditContext:
     on_images: Callable[[Mapping[str, str]], None]
     choice: TuneChoice
     engine: Engine
+    memory: MemoryBudget
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,17 +151,25 @@ def find_by_heads(context: AuditContext) -> AuditFindings:
     """
     dataset, config, clock = context.dataset, context.config, context.clock
     reviewed, on_progress = context.reviewed, context.on_progress
+    if isinstance(dataset.store, VectorStore):
+        _refuse_heads(context, dataset.store.width)
     with clock.stage("loading the backbone"), said("loading the backbone", on_progress):
         tuning = HeadTuning.load(dataset, config, context.modality)
     with clock.stage("computing features"):
         seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
+    _refuse_heads(context, seen.values.shape[1])
     context.on_images(_digests_of(seen))
     plan = _plan(context, seen, tuning.folds)
     kinds = _compare(context, seen, plan.duplicates, tuning.settings())
     with clock.stage("training"):
         evidence = tuning.train(dataset, seen, plan.judgeable, reviewed, on_progress)
-    report = _score(context, plan, evidence, kinds, tuning.encoder.name, tuning.settings())
-    return AuditFindings(report, kinds)
+    return _score(context, plan, evidence, kinds, tuning.encoder.name, tuning.settings())
+
+
+def _refuse_heads(context: AuditContext, width: int) -> None:
+    """Refuse to train heads on so many features where the memory is sure to be too little."""
+    samples, classes = len(context.dataset), len(context.dataset.class_names)
+    context.memory.refuse_heads(samples, width, classes, context.config)
 
 
 def find_by_networks(
@@ -173,8 +193,8 @@ def find_by_networks(
     kinds, settings = None, tuning.settings(tuned)
     if tuning.world.is_writer:  # after training, so that no other process waits for it
         kinds = _compare(context, _frozen_features(context), plan.duplicates, settings)
-    report = _score(context, plan, tuned.evidence, kinds, tuning.trainer.name, settings)
-    return AuditFindings(report, kinds, partial(write_network, tuned))
+    findings = _score(context, plan, tuned.evidence, kinds, tuning.trainer.name, settings)
+    return replace(findings, write_networks=partial(write_network, tuned))
 
 
 def _digests_of(seen: EncodedSamples) -> dict[str, str]:
@@ -264,7 +284,7 @@ def _score(
     kinds: IssueKinds | None,
     backbone: str,
     settings: Mapping[str, Any],
-) -> Report:
+) -> AuditFindings:
     dataset, config, modality = context.dataset, context.config, context.modality
     with context.clock.stage("scoring"), said("weighing the evidence", context.on_progress):
         scores = score_with_margins(
@@ -284,7 +304,9 @@ def _score(
             settings["test_splits"] = dataset.test_splits
         if dataset.label_missing:
             settings["label_missing"] = dataset.label_missing
-        return report_on(
+        # a table of Arrow would hold in memory what lies in a file
+        is_apart = is_large(evidence.pred_probs.shape, evidence.pred_probs.dtype)
+        report = report_on(
             dataset,
             scores,
             plan.judgeable,
@@ -292,7 +314,7 @@ def _score(
             reviewed=context.reviewed,
             config=config,
             unreadable=plan.seen.unreadable,
-            evidence=evidence,
+            evidence=None if is_apart else evidence,
             kinds=kinds,
             origin=Origin(
                 modality=modality,
@@ -303,6 +325,9 @@ def _score(
                 assumptions=plan.seen.assumptions + context.choice.assumptions,
             ),
         )
+    store, is_judged = ArrayStore(evidence.pred_probs), plan.judgeable.is_judged
+    apart = probability_groups(store, is_judged) if is_apart else None
+    return AuditFindings(report, kinds, pred_probs=apart)
 
 
 CHOSEN = "chosen"
@@ -401,8 +426,8 @@ def audit_samples(
     may_hold_run = overwrite or resume
     with folder.held(may_hold_run=may_hold_run) if world.is_writer else nullcontext():
         read_decisions(out)  # the page tells them: better to fail before the work than after it
-        clock = StageTimer()
-        with clock.stage("reading the data set"):
+        clock, memory = StageTimer(), MemoryBudget.of(config.memory)
+        with clock.stage("reading the data set"), large_arrays_in(folder.path, memory.size):
             dataset = open_samples()
         modality = modality or get_modality(dataset.modality)
         if config.tune == "auto" and not modality.has_network(config):
@@ -434,10 +459,11 @@ def audit_samples(
                 _checkpoints(folder, claim).remove()  # of a run that nobody will go on with
         on_images = folder.settle_images if world.is_writer else _no_matter
         context = AuditContext(
-            dataset, modality, reviewed, config, clock, on_progress, on_images, choice, engine
-        )
+            dataset, modality, reviewed, config, clock, on_progress, on_images, choice, engine,
+            memory,
+        )  # fmt: skip
         try:
-            with mapped_by(engine):
+            with mapped_by(engine), large_arrays_in(folder.path, memory.size):
                 report = _run(context, folder, claim, halvings, decisions)
         except LabelfixError:  # the mended command shall find its RUN free
             if world.is_writer:
@@ -549,6 +575,7 @@ def _run(
         "threads": torch.get_num_threads(),
         "device_name": _device_name(settings["device"]),
         "engine": dict(context.engine.record()),
+        "memory": dict(context.memory.record()),
         **recipe,
         "assumptions": context.choice.told(findings.report.run.assumptions),
     }
@@ -575,11 +602,11 @@ def _with_absolute_paths(config: AuditConfig) -> AuditConfig:
 def _claim(
     dataset: LabeledDataset, modality: Modality, config: AuditConfig, decided: Decisions | None
 ) -> dict[str, Any]:
-    """Return what makes two runs the same one, as JSON values; the engine does not."""
+    """Return what makes two runs the same one, as JSON values; neither engine nor memory does."""
     told = as_json(asdict(config))
     return {
         "modality": modality.name,
-        "config": {name: value for name, value in told.items() if name != "engine"},
+        "config": {name: told[name] for name in told if name not in ("engine", "memory")},
         "fingerprint": dataset.fingerprint,
         "labels": _labels_digest(dataset),
         "decisions": digest_of(decided),

@@ -18,6 +18,7 @@ from scipy.special import gammaln
 
 from labelfix.config import ScoringConfig
 from labelfix.data.probability_store import ProbabilityStore, block_rows, blocks
+from labelfix.utils.scratch import new_array
 from labelfix.utils.threads import in_order
 
 LEAST_PROBABILITY = 1e-12
@@ -111,7 +112,7 @@ def sharpened_priors(
     order = np.argsort(given.astype(np.min_scalar_type(classes)), kind="stable")
     place = np.empty(len(rows), np.int64)
     place[order] = np.arange(len(rows))
-    values = np.empty((len(rows), classes), np.float32)
+    values = new_array((len(rows), classes), np.float32)
     predicted = np.empty(len(rows), np.int64)
     power = np.float32(1 / temperature)
     # a factor that all samples share, to keep powers within what float32 can hold

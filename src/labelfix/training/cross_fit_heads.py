@@ -42,6 +42,7 @@ from labelfix.training.recorder import MarginRecorder
 from labelfix.training.self_labeling import SelfLabeling, self_label
 from labelfix.types import MISSING, Evidence, Features, FoldAssignment
 from labelfix.utils.progress import OnProgress, Progress, no_progress
+from labelfix.utils.scratch import new_array
 
 SMALL_STEP = 2**26
 """Multiplications of a step, at most, that one thread does as fast as several: these would wait for
@@ -85,8 +86,8 @@ def cross_fit_heads(
     with _threads_that_pay(task):
         learned = _learn(task, judged)
     names = task.names
-    pred_probs = np.full((len(given_label), classes), np.nan, dtype=np.float32)
-    pred_probs[judged] = 0
+    pred_probs = new_array((len(given_label), classes), np.float32)
+    pred_probs[~judgeable.is_judged] = np.nan
     for part, probs in learned.probabilities:
         own = (1 - config.neighbor_share) * probs
         pred_probs[part[:, None], names] = own.float().cpu().numpy()

@@ -42,7 +42,7 @@ class ScaledFeatures:
     def batch(self, rows: NDArray[np.int64]) -> Tensor:
         """Return ``(B, D)`` float32."""
         values = torch.from_numpy(np.ascontiguousarray(self.values[rows]))
-        return (values.to(self.device).float() - self.mean) * self.scale
+        return values.to(self.device).float().sub_(self.mean).mul_(self.scale)
 
 
 def scale_features(

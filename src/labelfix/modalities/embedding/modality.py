@@ -4,6 +4,7 @@ Letters: N samples, B samples of a block, D features, E pairs.
 """
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelfix.config import AuditConfig
-from labelfix.data.vectors import MODALITY, kind_shown
+from labelfix.data.vectors import MODALITY, VectorStore, kind_shown
 from labelfix.modalities.base import Modality, Renderer, get_modality, no_pictures
 from labelfix.types import Assumption, Features, SampleStore
 from labelfix.utils.progress import OnProgress, Progress
-from labelfix.utils.sample_reader import DIGEST_BYTES, content_digest, read_rows
-from labelfix.utils.threads import blocks_of
+from labelfix.utils.sample_reader import DIGEST_BYTES, content_digest
+from labelfix.utils.scratch import new_array
+from labelfix.utils.threads import blocks_of, cores
 
 BLOCK = 2048
 """B: rows that are read, and pairs that are compared, at a time."""
@@ -51,7 +53,9 @@ class VectorStatistics:
 
     def directions(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return ``(B, D)`` vectors of length 1: the features, each counting alike."""
-        vectors = (self.values[self.rows[rows]].astype(np.float32) - self.mean) * self.scale
+        vectors = self.values[self.rows[rows]].astype(np.float32)
+        vectors -= self.mean
+        vectors *= self.scale
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         units: NDArray[np.float32] = np.divide(
             vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0
@@ -105,17 +109,20 @@ class VectorEncoder:
         self, store: SampleStore, fingerprint: str, cache: Path, on_progress: OnProgress
     ) -> Features:
         """Return the vectors of all samples; nothing is cached."""
+        if not isinstance(store, VectorStore):
+            raise TypeError("only vectors are features as they are")
         count = len(store)
         content = np.zeros(count, f"S{DIGEST_BYTES}")
         unreadable: dict[int, str] = {}
-        for start, block in _blocks(store):
-            for row, data in enumerate(block, start):
-                if isinstance(data, str):
-                    unreadable[row] = data
-                else:
-                    content[row] = content_digest(data)
-            on_progress(Progress("reading the features", start + len(block), count, "samples"))
-        moments = _moments_of(store)
+        sums = _Sums(store.width)
+        for rows, vectors, faults in _blocks(store):
+            unreadable |= {rows.start + place: why for place, why in faults.items()}
+            for place, vector in enumerate(vectors):
+                if place not in faults:
+                    content[rows.start + place] = content_digest(vector.data)
+            sums.add(_usable(vectors, faults).astype(np.float64))
+            on_progress(Progress("reading the features", rows.stop, count, "samples"))
+        moments = sums.moments()
         mean, scale = np.zeros(1), np.ones(1)
         assumptions: tuple[Assumption, ...] = ()
         if not moments.fits:
@@ -125,9 +132,7 @@ class VectorEncoder:
                 "lose digits of them as they are (give smaller numbers of similar size otherwise)"
             )
             assumptions = (Assumption("values", said),)
-        values = np.zeros((count, len(moments.mean)), np.float16)
-        for rows, vectors in _vectors(store):
-            values[rows] = (vectors - mean) * scale
+        values = _kept(store, mean, scale)
         as_kept = moments if moments.fits else _standard(moments)
         statistics = VectorStatistics(
             values,
@@ -157,9 +162,14 @@ class EmbeddingModality(Modality):
     ) -> NDArray[np.float32]:
         """Return ``(E,)`` the cosine of each pair to the power of `SHARPNESS`, 0 if negative."""
         alike = np.zeros(len(first), np.float32)
-        for block in blocks_of(len(first), BLOCK):
+
+        def compare(block: slice) -> None:
             pairs = statistics.directions(first[block]), statistics.directions(second[block])
             alike[block] = np.einsum("ed,ed->e", *pairs).clip(0, 1) ** SHARPNESS
+
+        with ThreadPoolExecutor(cores()) as pool:
+            for _ in pool.map(compare, blocks_of(len(first), BLOCK)):
+                pass
         return alike
 
     def renderer(
@@ -180,33 +190,58 @@ def _standard(moments: _Moments) -> _Moments:
     return _Moments(np.zeros_like(moments.mean), varies, np.zeros_like(moments.lost))
 
 
-def _blocks(store: SampleStore) -> Iterator[tuple[int, list[bytes | str]]]:
-    for start in range(0, len(store), BLOCK):
-        yield start, read_rows(store, range(start, min(start + BLOCK, len(store))))
+def _blocks(
+    store: VectorStore,
+) -> Iterator[tuple[slice, NDArray[np.float32], Mapping[int, str]]]:
+    """Yield rows, their ``(B, D)`` vectors, and place to reason for those of no use."""
+    for rows in blocks_of(len(store), BLOCK):
+        yield rows, *store.read_block(rows)
 
 
-def _vectors(store: SampleStore) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Yield rows ``(B,)`` and vectors ``(B, D)``, those that can be read."""
-    for start, block in _blocks(store):
-        there = [(row, data) for row, data in enumerate(block, start) if isinstance(data, bytes)]
-        if there:
-            vectors = np.stack([np.frombuffer(data, "<f4") for _, data in there])
-            yield np.array([row for row, _ in there]), vectors.astype(np.float64)
+def _usable(vectors: NDArray[np.float32], faults: Mapping[int, str]) -> NDArray[np.float32]:
+    return np.delete(vectors, list(faults), axis=0) if faults else vectors
 
 
-def _moments_of(store: SampleStore) -> _Moments:
-    count, sums, first = 0, np.zeros((3, 1)), np.zeros(1)
-    for _, vectors in _vectors(store):
-        if count == 0:
-            first, sums = vectors[0], np.zeros((3, vectors.shape[1]))
+def _kept(
+    store: VectorStore, mean: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float16]:
+    """Return ``(N, D)`` vectors, shifted and scaled; zeros where they are of no use."""
+    values = new_array((len(store), store.width), np.float16)
+    for rows, vectors, faults in _blocks(store):
+        is_usable = np.ones(len(vectors), np.bool_)
+        is_usable[list(faults)] = False
+        part = (vectors[is_usable].astype(np.float64) - mean) * scale
+        values[rows][is_usable] = part
+    return values
+
+
+class _Sums:
+    """Sums over the readable samples, block by block.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._count, self._sums, self._first = 0, np.zeros((3, width)), np.zeros(width)
+
+    def add(self, vectors: NDArray[np.float64]) -> None:
+        """Add ``(B, D)`` vectors."""
+        if not len(vectors):
+            return
+        if self._count == 0:
+            self._first = vectors[0].copy()
         with np.errstate(over="ignore"):
             lost = vectors - vectors.astype(np.float16)
-        moved = vectors - first  # so that a large mean takes no digits from the spread
-        sums += np.stack([moved.sum(0), np.square(moved).sum(0), np.square(lost).sum(0)])
-        count += len(vectors)
-    means = sums / max(count, 1)
-    mean = first + means[0]
-    spread = np.sqrt((means[1] - np.square(means[0])).clip(0))
-    varies = spread > 1e-6 * np.abs(mean)  # what is left of a constant is rounding
-    lost = np.where(varies | np.isinf(means[2]), np.sqrt(means[2]), 0)
-    return _Moments(mean, np.where(varies, spread, 0), lost)
+        moved = vectors - self._first  # so that a large mean takes no digits from the spread
+        self._sums += np.stack([moved.sum(0), np.square(moved).sum(0), np.square(lost).sum(0)])
+        self._count += len(vectors)
+
+    def moments(self) -> _Moments:
+        """Return what the columns look like."""
+        means = self._sums / max(self._count, 1)
+        mean = self._first + means[0]
+        spread = np.sqrt((means[1] - np.square(means[0])).clip(0))
+        varies = spread > 1e-6 * np.abs(mean)  # what is left of a constant is rounding
+        lost = np.where(varies | np.isinf(means[2]), np.sqrt(means[2]), 0)
+        return _Moments(mean, np.where(varies, spread, 0), lost)

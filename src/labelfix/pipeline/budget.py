@@ -1,0 +1,125 @@
+"""How much memory an audit may take, and whether it will do.
+
+A budget decides which arrays lie in files (`labelfix.utils.scratch`), and never a figure of a
+report. What cannot lie in a file is forecast from the size of the data before the work begins.
+
+Letters: N samples, D features, K classes, F folds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from labelfix.arguments import named
+from labelfix.config import AuditConfig
+from labelfix.config.sizes import bytes_of, told_bytes
+from labelfix.errors import ConfigError
+from labelfix.utils.memory import DEFAULT_SHARE, anonymous_bytes, available_memory
+from labelfix.utils.scratch import MAPPED_SHARE
+
+FLOAT, DOUBLE = 4, 8
+
+LIBRARIES = 150 << 20
+"""What libraries take that load while the audit goes on."""
+
+OF_HEADS = 2100
+"""Bytes a sample beside its features and probabilities: the graph of neighbors, with a vector of
+256 halves each, takes most of it; then the columns of the report."""
+
+OF_PROBABILITIES = 500
+"""Bytes a sample, where probabilities are given and nobody looks for neighbors."""
+
+BLOCK_CELLS = 1 << 24
+"""Logits, or likenesses, that are held at once."""
+
+ROW_GROUP_CELLS = 1 << 25
+"""Probabilities of a row group of the report."""
+
+COMPONENT_ROWS = 20_000
+"""Rows that the components of neighbors are learned from."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """How many bytes of anonymous memory an audit may take.
+
+    Args:
+        size: Bytes.
+        available: What the machine had left when the audit began.
+        is_asked: Whether somebody asked for it.
+    """
+
+    size: int
+    available: int
+    is_asked: bool
+
+    @classmethod
+    def of(cls, memory: str | None) -> "MemoryBudget":
+        """Return the budget that was asked for, or else a share of what is available."""
+        available = available_memory()
+        size = int(available * DEFAULT_SHARE) if memory is None else bytes_of(memory, "memory")
+        return cls(size, available, memory is not None)
+
+    def record(self) -> Mapping[str, Any]:
+        """Return what ``run.json`` says of it."""
+        return {"bytes": self.size, "available": self.available, "asked": self.is_asked}
+
+    def refuse_heads(self, samples: int, width: int, classes: int, config: AuditConfig) -> None:
+        """Refuse to train heads where that is sure to take more.
+
+        Args:
+            samples: N.
+            width: D.
+            classes: K.
+            config: How heads are trained.
+
+        Raises:
+            ConfigError: The forecast is above what was asked for, or above all that is available.
+        """
+        working = max(_of_training(width, classes, config), _of_neighbors(samples, width))
+        sizes = (2 * width, FLOAT * width, FLOAT * classes, FLOAT * classes, FLOAT * 256)
+        self._refuse(samples, working, OF_HEADS, sizes)
+
+    def refuse_scoring(self, samples: int, classes: int) -> None:
+        """Refuse to score given probabilities where that is sure to take more.
+
+        Raises:
+            ConfigError: As `refuse_heads` raises it.
+        """
+        self._refuse(samples, 4 * ROW_GROUP_CELLS, OF_PROBABILITIES, (FLOAT * classes,))
+
+    def _refuse(self, samples: int, working: int, of_sample: int, arrays: tuple[int, ...]) -> None:
+        most = int(self.size * MAPPED_SHARE)
+        held = sum(size for size in (samples * one for one in arrays) if size <= most)
+        needed = anonymous_bytes() + LIBRARIES + working + samples * of_sample + held
+        limit = self.size if self.is_asked else self.available
+        if needed <= limit:
+            return
+        what = named("memory") if self.is_asked else "the memory that is available"
+        raise ConfigError(
+            f"about {told_bytes(needed)} of memory are needed for {samples:,} samples, though "
+            f"large arrays lie in files, and {what} is {told_bytes(limit)}",
+            hint="allow more with --memory"
+            if self.is_asked
+            else "end other programs, or audit fewer samples",
+        )
+
+
+def _of_training(width: int, classes: int, config: AuditConfig) -> int:
+    """Return the bytes that heads take while they are trained."""
+    folds = config.heads.folds
+    heads = folds * (folds - 1) // 2 + folds
+    if classes <= config.heads.trained_classes:
+        weights = 4 * heads * classes * width * FLOAT  # with gradients and two moments of Adam
+        blocks = 6 * 4096 * heads * classes * FLOAT
+        return weights + blocks + 2 * BLOCK_CELLS * FLOAT
+    moments = (folds + 2) * width * (width + classes) * DOUBLE
+    factors = len(config.heads.shrinkages) * classes * width * FLOAT + 2 * width * width * DOUBLE
+    weights = (heads + 4) * classes * width * FLOAT
+    rows = BLOCK_CELLS // classes
+    return moments + factors + weights + 5 * BLOCK_CELLS * FLOAT + 2 * rows * width * FLOAT
+
+
+def _of_neighbors(samples: int, width: int) -> int:
+    """Return the bytes that the components of the neighbors take while they are found."""
+    return 5 * min(samples, COMPONENT_ROWS) * width * FLOAT
