@@ -22,7 +22,7 @@ from labelfix.benchmark.methods import cleanlab as cleanlab_methods
 from labelfix.benchmark.methods import neighbors as neighbor_methods
 from labelfix.benchmark.methods.cleanlab import STRENGTHS, cross_validated
 from labelfix.benchmark.methods.registry import METHODS, find_method, misfit
-from labelfix.benchmark.problem import Downstream, MethodResult, Problem, variants_of
+from labelfix.benchmark.problem import Downstream, MethodResult, Problem, Variant, variants_of
 from labelfix.benchmark.shared import compute, downstream_accuracies
 from labelfix.config import AuditConfig, BackboneConfig, DatasetConfig
 from labelfix.data.dataset import open_dataset
@@ -317,16 +317,17 @@ def test_a_head_learns_more_from_cleaner_labels(blobs, tmp_path: Path) -> None:
         sample_weight=np.where(flags, 0.1, 1.0),
         clean_label=np.where(np.arange(240) < 5, MISSING, truth),
         clean_weight=np.ones(240),
+        soft_label=np.eye(CLASSES, dtype=np.float32)[truth],
     )
     variants = variants_of(told, problem.given_label)
-    assert list(variants) == ["pruned", "weighted", "cleaned"]
+    assert list(variants) == ["pruned", "weighted", "cleaned", "soft"]
     given_label = problem.given_label
     # the worst labels there are, to tell clean ones from: every class is taken for the next
-    variants["shifted"] = ((given_label + 1) % CLASSES, np.ones(240))
+    variants["shifted"] = Variant((given_label + 1) % CLASSES, np.ones(240))
     Downstream(variants, problem.features, truth).write(tmp_path)
     accuracy = downstream_accuracies(problem, Downstream.read(tmp_path))
     assert list(accuracy) == list(variants)
-    assert min(accuracy[name] for name in ("pruned", "weighted", "cleaned")) > 0.9
+    assert min(accuracy[name] for name in ("pruned", "weighted", "cleaned", "soft")) > 0.9
     assert accuracy["shifted"] < 0.2
 
 

@@ -113,6 +113,8 @@ class MethodResult:
         clean_label: ``(N,)`` int64, the labels to train on after cleaning, or ``None``; a sample
             whose weight is 0 is left out.
         clean_weight: ``(N,)`` what they should count, or ``None``.
+        soft_label: ``(N, K)`` how probable each class is, to train on, or ``None``; 0 in the row of
+            a sample that is left out.
         settings: What the method chose by itself, as JSON values.
     """
 
@@ -125,6 +127,7 @@ class MethodResult:
     sample_weight: NDArray[np.float64] | None = None
     clean_label: NDArray[np.int64] | None = None
     clean_weight: NDArray[np.float64] | None = None
+    soft_label: NDArray[np.float32] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def default_flags(self) -> NDArray[np.bool_]:
@@ -135,8 +138,9 @@ class MethodResult:
         """Return what is wrong with the answer about so many samples; ``""`` if nothing is."""
         arrays = {**_arrays_of(self), **{f"flags {rule}": f for rule, f in self.flags.items()}}
         for name, values in arrays.items():
-            if values.shape != (samples,):
-                return f"{name} has the shape {values.shape} instead of {(samples,)}"
+            wanted = (samples, *values.shape[1:]) if name == "soft_label" else (samples,)
+            if values.shape != wanted:
+                return f"{name} has the shape {values.shape} instead of {wanted}"
         if not self.flags:
             return "there are no flags"
         return "every score is NaN" if samples and bool(np.isnan(self.score).all()) else ""
@@ -193,6 +197,7 @@ def suggestions(
 
 _ARRAY_FIELDS = (
     "score", "suggested_label", "predicted_label", "sample_weight", "clean_label", "clean_weight",
+    "soft_label",
 )  # fmt: skip
 
 
@@ -209,8 +214,20 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-Variant = tuple[NDArray[np.int64], NDArray[np.float64]]
-"""Labels ``(N,)`` to train on and what each sample counts."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Variant:
+    """What one may train on.
+
+    Args:
+        label: ``(N,)`` codes, ``MISSING`` for a sample that is left out.
+        weight: ``(N,)`` what each sample counts, at least 0.
+        soft_label: ``(N, K)`` how probable each class is, to learn in place of ``label``; ``None``
+            for hard labels.
+    """
+
+    label: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    soft_label: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,8 +247,10 @@ class Downstream:
     def write(self, folder: Path) -> None:
         """Write the record to files in a folder."""
         arrays: dict[str, NDArray[np.generic]] = {"test_label": self.test_label}
-        for number, (label, weight) in enumerate(self.variants.values()):
-            arrays |= {f"label{number}": label, f"weight{number}": weight}
+        for number, variant in enumerate(self.variants.values()):
+            arrays |= {f"label{number}": variant.label, f"weight{number}": variant.weight}
+            if variant.soft_label is not None:
+                arrays[f"soft_label{number}"] = variant.soft_label
         np.savez(folder / "downstream.npz", **arrays)  # type: ignore[arg-type]
         values = {"variants": list(self.variants), "test_features": str(self.test_features)}
         (folder / "downstream.json").write_text(json.dumps(values), encoding="utf-8")
@@ -242,7 +261,11 @@ class Downstream:
         values = json.loads((folder / "downstream.json").read_text(encoding="utf-8"))
         with np.load(folder / "downstream.npz") as arrays:
             variants = {
-                name: (arrays[f"label{number}"], arrays[f"weight{number}"])
+                name: Variant(
+                    arrays[f"label{number}"],
+                    arrays[f"weight{number}"],
+                    arrays.get(f"soft_label{number}"),
+                )
                 for number, name in enumerate(values["variants"])
             }
             return cls(variants, Path(values["test_features"]), arrays["test_label"])
@@ -252,15 +275,16 @@ def variants_of(result: MethodResult, given_label: NDArray[np.int64]) -> dict[st
     """Return what one may train on after a method has spoken.
 
     ``pruned``: the given labels without flagged samples. ``weighted``: the given labels with the
-    method's weights. ``cleaned``: the method's own labels and weights.
+    method's weights. ``cleaned``: the method's own labels and weights. ``soft``: its soft labels.
     """
-    variants = {"pruned": (given_label, (~result.default_flags()).astype(np.float64))}
+    ones = np.ones(len(given_label))
+    variants = {"pruned": Variant(given_label, (~result.default_flags()).astype(np.float64))}
     if result.sample_weight is not None:
-        variants["weighted"] = (given_label, result.sample_weight)
+        variants["weighted"] = Variant(given_label, result.sample_weight)
     if result.clean_label is not None:
-        weight = result.clean_weight
-        variants["cleaned"] = (
-            result.clean_label,
-            np.ones(len(given_label)) if weight is None else weight,
-        )
+        weight = ones if result.clean_weight is None else result.clean_weight
+        variants["cleaned"] = Variant(result.clean_label, weight)
+    if result.soft_label is not None:
+        label = np.where(result.soft_label.any(axis=1), given_label, MISSING)
+        variants["soft"] = Variant(label, ones, result.soft_label)
     return variants

@@ -227,7 +227,7 @@ class _Measurement:
         """Return what training on the given labels and on the true ones gives."""
         true = self.stage.data.true_label
         ones = np.ones(len(true))
-        variants = {"given": (problem.given_label, ones), "true": (true, ones)}
+        variants = {"given": Variant(problem.given_label, ones), "true": Variant(true, ones)}
         rows = []
         with self._trained(problem, variants) as ended:
             accuracy = _outcome(ended)

@@ -29,13 +29,15 @@ def downstream_accuracies(problem: Problem, downstream: Downstream) -> dict[str,
         problem: Names the features, the device and the seed; its labels are not used.
         downstream: What to train and to test on.
     """
-    labels, weights = zip(*downstream.variants.values(), strict=True)
-    label = np.stack(labels, axis=1)
-    weight = np.where(label == MISSING, 0.0, np.stack(weights, axis=1))
+    variants = list(downstream.variants.values())
+    label = np.stack([variant.label for variant in variants], axis=1)
+    weight = np.where(label == MISSING, 0.0, np.stack([v.weight for v in variants], axis=1))
+    soft = {place: v.soft_label for place, v in enumerate(variants) if v.soft_label is not None}
     targets = HeadTargets(
         values=problem.feature_values(),
         label=np.where(label == MISSING, 0, label),
         weight=np.nan_to_num(weight).astype(np.float32),
+        soft_label=soft,
         classes=problem.classes,
         seed=problem.seed,
         device=choose_device(problem.backbone.device),

@@ -65,6 +65,7 @@ DOWNSTREAM = (
     _Column("flagged samples left out", "test_accuracy:pruned"),
     _Column("given labels, weighted", "test_accuracy:weighted"),
     _Column("cleaned labels, weighted", "test_accuracy:cleaned"),
+    _Column("soft labels", "test_accuracy:soft"),
 )
 
 HEAD = """# How well wrong labels are found

@@ -56,6 +56,14 @@ def export(
     link: Annotated[
         bool, typer.Option("--link", help="Link the files of a folder instead of copying them.")
     ] = False,
+    soft_labels: Annotated[
+        bool,
+        typer.Option(
+            "--soft-labels",
+            help="Add a column soft_label to a table in Parquet: how probable each class is, as a "
+            "target to train on.",
+        ),
+    ] = False,
     format: Annotated[
         Literal[
             "own", "folder", "csv", "parquet", "jsonl", "huggingface", "cleanlab", "label-studio",
@@ -97,6 +105,7 @@ def export(
             min_probability=min_probability,
             drop=drop,
             link=link,
+            soft_labels=soft_labels,
             format=format,
             overwrite=overwrite,
             decisions=decisions,

@@ -1,13 +1,16 @@
 """Write a data set with the labels that were decided and those that an audit is sure of."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from labelfix.arguments import checks_arguments
 from labelfix.config import MIN_PROBABILITY
@@ -33,6 +36,7 @@ from labelfix.exports.leftovers import (
 from labelfix.exports.plan import ExportPlan, plan_export, reopen_dataset
 from labelfix.exports.same_parquet import write_own_parquet, write_own_shards
 from labelfix.exports.same_text import write_own_text
+from labelfix.exports.soft_labels import SOFT_LABEL, soft_classes, soft_label_column
 from labelfix.exports.table import (
     TableFormat,
     datalab_table,
@@ -41,7 +45,8 @@ from labelfix.exports.table import (
     write_table,
 )
 from labelfix.modalities.base import get_modality, is_known
-from labelfix.report.io import read_report_table, report_file
+from labelfix.report.io import read_pred_probs, read_report_table, report_file
+from labelfix.report.schema import CLASSES_KEY
 from labelfix.report.types import Report
 from labelfix.report.view import ReportView
 from labelfix.types import MEMORY_KIND, PRED_PROBS_KIND, DatasetSource
@@ -125,6 +130,7 @@ def export(
     min_probability: float = MIN_PROBABILITY,
     drop: bool = False,
     link: bool = False,
+    soft_labels: bool = False,
     format: ExportFormat | None = None,
     overwrite: bool = False,
     decisions: str | Path | None = None,
@@ -145,6 +151,8 @@ def export(
         drop: Leave out the flagged rows that are as surely wrong but whose suggestion is not as
             sure, and the unreadable ones, unless somebody decided otherwise.
         link: Link the files of a folder instead of copying them.
+        soft_labels: Add a column ``soft_label`` to a table in Parquet: how probable each class is
+            (`labelfix.exports.soft_labels`), whatever ``min_probability``.
         format: What to write (docs/exports.md); ``None`` takes it from the suffix of ``to``.
         overwrite: Replace a file that is there; a folder is never replaced.
         decisions: A file of decisions, as the page of the run writes them: they are added to those
@@ -170,6 +178,11 @@ def export(
     if not view.shows_images:
         _refuse_image_form(view, chosen)
     _refuse_link(report, chosen, link=link)
+    if soft_labels and chosen != "parquet":
+        raise ConfigError(
+            f"--format {chosen} holds no soft labels",
+            hint="export a table as Parquet: end the name in .parquet",
+        )
     places = [to, _config_beside(to)] if chosen == "label-studio" else [to]
     inputs = [*_inputs(report), report_file(run), decisions_file(run)]
     if decisions is not None:
@@ -182,7 +195,8 @@ def export(
         else:
             refuse_existing_file(place, overwrite=overwrite)
     make_folder(to.parent)
-    job = _Job(view, plan, to, chosen, link, on_progress)
+    probs = read_pred_probs(run) if soft_labels else None
+    job = _Job(view, plan, to, chosen, link, probs, on_progress)
     written = _WRITERS[_kind_of_writer(report, chosen)](job)
     untouched = untouched_of(view, plan, min_probability=min_probability)
     return _result(job, written, untouched)
@@ -248,6 +262,7 @@ class _Job:
     to: Path
     format: ExportFormat
     link: bool
+    pred_probs: Iterator[NDArray[np.float32]] | None
     on_progress: OnProgress
 
     def make_way(self) -> None:
@@ -294,6 +309,11 @@ def _write_table(job: _Job, form: TableFormat) -> _Written:
     if text_of is not None:
         texts = pa.array(map(text_of, job.plan.rows.tolist()), pa.large_string())
     table = manifest_table(job.view, job.plan, job.to, texts)
+    if job.pred_probs is not None:
+        soft = soft_label_column(job.view, job.plan, job.pred_probs)
+        names = json.dumps(soft_classes(job.view, job.plan))
+        table = table.append_column(SOFT_LABEL, soft)
+        table = table.replace_schema_metadata({CLASSES_KEY: names})
     write_table(table, job.to, form)
     return _Written(notes=notes_on_formulas(table) if form == "csv" else ())
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +237,43 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
     if file.name == REPORT_NAME:
         _refuse_files_of_two_runs(file.parent, run)
     return Report(table, class_names, run)
+
+
+def read_pred_probs(path: Path) -> Iterator[NDArray[np.float32]]:
+    """Yield the out-of-sample probabilities of a report block by block, ``(B, K)``.
+
+    A row that was not judged is NaN.
+
+    Args:
+        path: A RUN folder, or the report file itself.
+
+    Raises:
+        ReportError: There is no report, or it is damaged.
+    """
+    file = report_file(path)
+    with (
+        parquet_faults(
+            ReportError,
+            f"{file} cannot be read as Parquet",
+            f"name a RUN folder, or the {REPORT_NAME} in it; if it is damaged, audit again",
+        ),
+        pq.ParquetFile(file, page_checksum_verification=True) as parquet,
+    ):
+        names, _ = _read_metadata(parquet.schema_arrow.metadata or {}, file)
+        step = row_group_rows(len(names), ROW_GROUP_VALUES)
+        for batch in parquet.iter_batches(step, columns=[PRED_PROBS]):
+            lists = batch.column(0)
+            lengths = pc.unique(pc.list_value_length(lists).drop_null()).to_pylist()
+            if set(lengths) - {len(names)}:
+                raise ReportError(
+                    f"{file} is damaged: pred_probs has {lengths[:3]} values for {len(names)} "
+                    "classes",
+                    hint="audit again with --overwrite",
+                )
+            probs = np.full((len(lists), len(names)), np.nan, np.float32)
+            values = lists.flatten().to_numpy(zero_copy_only=False)
+            probs[lists.is_valid().to_numpy(zero_copy_only=False)] = values.reshape(-1, len(names))
+            yield probs
 
 
 def _check_values(

@@ -93,7 +93,7 @@ class Batch:
     """What the heads are to learn from one batch.
 
     Args:
-        label: ``(B, M)`` int64.
+        label: ``(B, M)`` int64, or ``(B, M, K)`` float32 how probable each class is.
         weight: ``(B, M)`` float32; 0 where a head must not see a sample.
     """
 
@@ -173,10 +173,21 @@ def head_probabilities(
         yield part, heads(features.batch(part)).softmax(dim=2)
 
 
+def cross_entropy(log_probs: Tensor, label: Tensor) -> Tensor:
+    """Return the ``(B, M)`` cross-entropy of labels.
+
+    Args:
+        log_probs: ``(B, M, K)``.
+        label: As `Batch` has them.
+    """
+    if label.ndim == log_probs.ndim:
+        return -(label * log_probs).sum(dim=2)
+    return -log_probs.gather(2, label.unsqueeze(2)).squeeze(2)
+
+
 def _loss(logits: Tensor, batch: Batch) -> Tensor:
     """Return each head's ``(M,)`` weighted mean cross-entropy."""
-    log_probs = logits.log_softmax(dim=2)
-    loss = -log_probs.gather(2, batch.label.unsqueeze(2)).squeeze(2)
+    loss = cross_entropy(logits.log_softmax(dim=2), batch.label)
     return (loss * batch.weight).sum(dim=0) / batch.weight.sum(dim=0).clamp_min(1e-6)
 
 

@@ -6,19 +6,21 @@ chosen by the likelihood of its own labels on a held-out fifth.
 Letters: N samples, T test samples, D features, K classes, M heads, R candidate radii.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from labelfix.config import HeadConfig
 from labelfix.training.heads import (
     Batch,
     LinearHeads,
     ScaledFeatures,
+    cross_entropy,
     fit_heads,
     head_probabilities,
     scale_features,
@@ -41,6 +43,8 @@ class HeadTargets:
         classes: K.
         seed: Of the order of the samples and of the held-out part.
         device: Where the heads are.
+        soft_label: Head to ``(N, K)`` how probable each class is, which it learns in place of
+            ``label``.
     """
 
     values: NDArray[np.float16]
@@ -49,11 +53,22 @@ class HeadTargets:
     classes: int
     seed: int
     device: torch.device
+    soft_label: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def rows(self) -> NDArray[np.int64]:
         """Return the samples that any head trains on."""
         return np.flatnonzero((self.weight > 0).any(axis=1))
+
+    def targets_of(self, rows: NDArray[np.int64], heads: Tensor) -> Tensor:
+        """Return what some heads learn of B rows: ``(B, M)`` codes, or ``(B, M, K)`` shares."""
+        label = torch.from_numpy(self.label[rows])[:, heads]
+        if not self.soft_label:
+            return label
+        shares = one_hot(label, self.classes).float()
+        for head, soft in self.soft_label.items():
+            shares[:, heads == head] = torch.from_numpy(soft[rows])[:, None]
+        return shares
 
     def scaled(self) -> ScaledFeatures:
         """Return the features as the heads see them."""
@@ -67,15 +82,16 @@ def choose_radii(targets: HeadTargets, config: HeadConfig = HeadConfig()) -> Ten
     rng = np.random.default_rng([targets.seed, HELD_OUT])
     is_held_out = np.zeros(len(targets.label), dtype=bool)
     is_held_out[rng.permutation(targets.rows)[::HELD_OUT]] = True
-    label = torch.from_numpy(np.repeat(targets.label, len(radii), axis=1))
-    weight = torch.from_numpy(np.repeat(targets.weight, len(radii), axis=1))
+    which = torch.arange(heads).repeat_interleave(len(radii))
+    weight = torch.from_numpy(targets.weight)[:, which]
     trains = torch.from_numpy(~is_held_out)[:, None]
     features = targets.scaled()
-    fitted = _fit(targets, features, label, weight * trains, radii.repeat(heads), config)
+    fitted = _fit(targets, features, which, weight * trains, radii.repeat(heads), config)
     loss = torch.zeros(heads * len(radii), dtype=torch.float64)
     for part, probs in head_probabilities(fitted, features, np.flatnonzero(is_held_out)):
-        own = probs.cpu().gather(2, label[part].unsqueeze(2)).squeeze(2).clamp_min(1e-12)
-        loss -= (own.log() * weight[part]).double().sum(dim=0)
+        log_probs = probs.cpu().clamp_min(1e-12).log()
+        each = cross_entropy(log_probs, targets.targets_of(part, which)) * weight[part]
+        loss += each.double().sum(dim=0)
     best = loss.view(heads, len(radii)).argmin(dim=1)
     return torch.index_select(radii, 0, best)
 
@@ -94,8 +110,8 @@ def fit(
         on_logits: Given the rows and the ``(B, M, K)`` logits of every batch.
         config: How they are trained.
     """
-    label, weight = torch.from_numpy(targets.label), torch.from_numpy(targets.weight)
-    return _fit(targets, targets.scaled(), label, weight, radii, config, on_logits)
+    which, weight = torch.arange(targets.label.shape[1]), torch.from_numpy(targets.weight)
+    return _fit(targets, targets.scaled(), which, weight, radii, config, on_logits)
 
 
 def accuracies(
@@ -137,7 +153,7 @@ def predictions(
 def _fit(
     targets: HeadTargets,
     features: ScaledFeatures,
-    label: Tensor,
+    heads: Tensor,
     weight: Tensor,
     radii: Tensor,
     config: HeadConfig,
@@ -146,7 +162,8 @@ def _fit(
     device = targets.device
 
     def targets_of(rows: NDArray[np.int64]) -> Batch:
-        return Batch(label[rows].to(device), weight[rows].float().to(device))
+        target = targets.targets_of(rows, heads)
+        return Batch(target.to(device), weight[rows].float().to(device))
 
     return fit_heads(
         features,

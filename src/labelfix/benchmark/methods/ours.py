@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from labelfix.benchmark.problem import ANY_SCORE, MethodOutputs, MethodResult, Problem
 from labelfix.config import FlagConfig, Tune
 from labelfix.exports.export import export
+from labelfix.exports.soft_labels import SOFT_LABEL
 from labelfix.report.io import read_report_table
 from labelfix.scoring.flags import correct
 from labelfix.scoring.scores import score_labels
@@ -92,7 +93,7 @@ def _audited(problem: Problem, tune: Tune) -> MethodOutputs:
             cache=problem.cache if tune == "head" else Path(scratch) / "cache",
         )
         cleaned = Path(scratch) / "clean.parquet"
-        export(run, cleaned, min_probability=FOR_TRAINING)
+        export(run, cleaned, min_probability=FOR_TRAINING, soft_labels=True)
         return {ANY_SCORE: _result(run, cleaned)}
 
 
@@ -110,8 +111,17 @@ def _result(run: Path, cleaned: Path) -> MethodResult:
         sample_weight=_floats(table["sample_weight"]),
         clean_label=_codes(export_table["label"]),
         clean_weight=_floats(export_table["sample_weight"]),
+        soft_label=_soft(export_table[SOFT_LABEL], len(report.class_names)),
         settings=report.run.settings,
     )
+
+
+def _soft(column: pa.ChunkedArray, classes: int) -> NDArray[np.float32]:
+    """Return ``(N, K)`` soft labels, 0 in the rows without one."""
+    soft = np.zeros((len(column), classes), np.float32)
+    values = column.combine_chunks().flatten().to_numpy()
+    soft[column.is_valid().to_numpy()] = values.reshape(-1, classes)
+    return soft
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
