@@ -57,6 +57,7 @@ def test_mended_labels_are_worth_more_than_given_ones(run):
     assert mended["accuracy"] == pytest.approx(given["accuracy"] + mended["gain"])
     low, high = mended["gain_interval"]
     assert 0 < low < mended["gain"] < high
+    assert ways["soft labels"]["accuracy"] > given["accuracy"]
     assert ways["without flagged samples"]["trained"] < TRAINED - 1
 
 

@@ -358,12 +358,27 @@ def test_a_link_out_of_a_folder_of_shards_is_not_followed(tmp_path):
 # torch
 
 
-def test_the_lines_for_torch_run_as_they_stand(tmp_path, run):
+def lines_for_torch(word):
     [code] = [
         block
         for block in re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-        if "WeightedRandomSampler" in block
+        if word in block
     ]
+    return code
+
+
+def test_the_lines_for_soft_labels_run_as_they_stand(tmp_path, run):
+    export(run, tmp_path / "soft.parquet", soft_labels=True)
+    check = "assert targets.shape == (4, 2); assert len(classes) == 2; assert 0 < loss < 1"
+    program = f"{lines_for_torch('soft_label')}\n{check}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_lines_for_torch_run_as_they_stand(tmp_path, run):
+    code = lines_for_torch("WeightedRandomSampler")
     assert len([line for line in code.splitlines() if line and "import" not in line]) <= 5
     export(run, tmp_path / "clean.parquet")
     check = "assert len(list(sampler)) == 4; assert losses.shape == (4,)"

@@ -19,9 +19,10 @@ from labelfix.config.file import config_of, read_settings
 from labelfix.data.decisions import read_decisions
 from labelfix.errors import ConfigError
 from labelfix.exports.plan import ExportPlan, plan_export
+from labelfix.exports.soft_labels import soft_labels_of
 from labelfix.modalities.base import get_modality
 from labelfix.recipes import HeadTuning
-from labelfix.report.io import RUN_NAME, read_report_table
+from labelfix.report.io import RUN_NAME, read_pred_probs, read_report_table
 from labelfix.report.reopen import open_audited
 from labelfix.report.view import ReportView
 from labelfix.types import MISSING, Features
@@ -38,10 +39,14 @@ LEAST_TESTS = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Way:
-    """Labels to train on, ``(N,)`` codes or ``MISSING``, and how much each counts."""
+    """Labels to train on, ``(N,)`` codes or ``MISSING``, and how much each counts.
+
+    Where there are soft labels, ``(N, K)``, they are learned in place of the others.
+    """
 
     label: NDArray[np.int64]
     weight: NDArray[np.float64]
+    soft_label: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,7 @@ def value_of(
     tests = np.flatnonzero(is_test & is_readable & (view.given != MISSING))
     is_copy = (view.exact_set != MISSING) & np.isin(view.exact_set, view.exact_set[tests])
     trains = np.flatnonzero(~is_test & is_readable & ~is_copy)
-    ways = _ways(view)
+    ways = _ways(view, run)
     right = np.zeros((len(tests), len(ways)))
     for seed in range(seeds):
         on_progress(Progress("training on given and cleaned labels", seed, seeds, "rounds"))
@@ -172,6 +177,11 @@ def _targets(
         classes=len(view.class_names),
         seed=seed,
         device=tuning.device,
+        soft_label={
+            place: way.soft_label[trains]
+            for place, way in enumerate(ways.values())
+            if way.soft_label is not None
+        },
     )
 
 
@@ -194,11 +204,14 @@ def _test_rows(view: ReportView, test: str | None) -> NDArray[np.bool_]:
     return is_test
 
 
-def _ways(view: ReportView) -> Mapping[str, _Way]:
+def _ways(view: ReportView, run: Path) -> Mapping[str, _Way]:
     """Return the ways to train, over all N rows."""
     given, one = view.given, np.ones(len(view))
     plan = plan_export(view, min_probability=MIN_PROBABILITY, drop=False)
     cleaned = _codes(view, plan)
+    soft = np.concatenate(list(soft_labels_of(view, plan, read_pred_probs(run))))
+    soft_label = np.zeros((len(view), len(view.class_names)), np.float32)
+    soft_label[plan.rows] = soft[:, : len(view.class_names)]  # nobody can test a new class
     all_taken = np.where(view.is_flagged & (view.suggested != MISSING), view.suggested, given)
     ways = {
         GIVEN: _Way(given, one),
@@ -206,6 +219,9 @@ def _ways(view: ReportView) -> Mapping[str, _Way]:
         "without flagged samples": _Way(given, (~view.is_flagged).astype(np.float64)),
         "export: sure and decided labels": _Way(cleaned, one),
         "every suggested label": _Way(all_taken, one),
+        "soft labels": _Way(
+            np.where(soft_label.any(axis=1), given, MISSING), one, soft_label=soft_label
+        ),
     }
     if view.decisions:
         decided = plan_export(view, min_probability=1.0, drop=False)

@@ -3,7 +3,7 @@
 Letters: M rows of the export, B rows of a batch, K classes, those that reviewers added among them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,10 +79,10 @@ def soft_labels(beliefs: Beliefs, pred_probs: NDArray[np.float32]) -> NDArray[np
     return soft
 
 
-def soft_label_column(
+def soft_labels_of(
     view: ReportView, plan: ExportPlan, pred_probs: Iterable[NDArray[np.float32]]
-) -> pa.ChunkedArray:
-    """Return the ``(M,)`` soft labels of an export, lists of K in the order of `soft_classes`.
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the soft labels of an export block by block, ``(B, K)``, the classes of `soft_classes`.
 
     They do not depend on how sure a label must be to be changed. What people kept or chose is
     certain, and so are labels of a test split and those that were not judged.
@@ -94,15 +94,22 @@ def soft_label_column(
             the classes of the report; NaN where a row has none.
     """
     beliefs, classes = _beliefs(view, plan), len(soft_classes(view, plan))
-    chunks: list[pa.Array] = []
     start, used = 0, 0
     for block in pred_probs:
         rows = plan.rows[used : int(np.searchsorted(plan.rows, start + len(block)))]
         probs = np.zeros((len(rows), classes), np.float32)
         probs[:, : block.shape[1]] = np.nan_to_num(block[rows - start])
-        soft = soft_labels(beliefs.among(slice(used, used + len(rows))), probs)
-        chunks += probability_lists(soft, np.asarray(soft.any(axis=1))).chunks
+        yield soft_labels(beliefs.among(slice(used, used + len(rows))), probs)
         start, used = start + len(block), used + len(rows)
+
+
+def soft_label_column(
+    view: ReportView, plan: ExportPlan, pred_probs: Iterable[NDArray[np.float32]]
+) -> pa.ChunkedArray:
+    """Return the ``(M,)`` soft labels of an export as lists of K; see `soft_labels_of`."""
+    chunks: list[pa.Array] = []
+    for soft in soft_labels_of(view, plan, pred_probs):
+        chunks += probability_lists(soft, np.asarray(soft.any(axis=1))).chunks
     return pa.chunked_array(chunks, PROBABILITIES)
 
 
