@@ -504,7 +504,7 @@ def _samples(
         )
     return _Samples(
         images=torch.stack(pixels),
-        labels=torch.from_numpy(view.given[rows]),
+        labels=torch.from_numpy(view.given[rows].astype(np.int64)),
         preprocessing=preprocessing,
         device=device,
     )

@@ -22,7 +22,7 @@ from labelfix.errors import ConfigError, ReportError
 from labelfix.exports.diff import diff_of, diff_table
 from labelfix.exports.exported import exported_view
 from labelfix.exports.plan import plan_export
-from labelfix.exports.table import manifest_table
+from labelfix.exports.table import manifest_tables
 from labelfix.report.checks import (
     MOST_RESULTS,
     Check,
@@ -62,7 +62,7 @@ def test_what_the_diff_says_is_what_the_export_writes(data, drop, least):
     report = report_of(samples, class_names)
     view = ReportView(report, decisions)
     plan = plan_export(view, min_probability=least, drop=drop)
-    rows = manifest_table(view, plan, Path("t.csv")).to_pylist()
+    rows = next(manifest_tables(view, plan, Path("t.csv"))).to_pylist()
     written = {row["sample_id"]: row["label"] for row in rows}
     said = report.table.select(["sample_id", "given_label"]).to_pylist()
     given_labels = {row["sample_id"]: row["given_label"] for row in said}
@@ -246,7 +246,7 @@ def test_near_copies_in_two_splits_leak_where_the_report_knows_of_them():
     table = report.table
     for name, column in columns.items():
         table = table.set_column(table.column_names.index(name), name, column)
-    report = replace(report, table=table)
+    report = replace(report, columns=table)
     result = check_report(ReportView(report), fail_on=["leakage", "near-duplicates"])
     assert [check.sample_ids for check in result.checks] == [("a", "b"), ("a", "b")]
 

@@ -209,7 +209,7 @@ def test_a_report_of_many_classes_is_written_a_few_rows_at_a_time(tmp_path):
     whole = report_of(samples, tuple(range(300)), probs=probs)
     parts = [probs[start : start + 32] for start in range(0, 100, 32)]
     lists = (probability_lists(part, np.ones(len(part), np.bool_)) for part in parts)
-    report = replace(whole, table=whole.table.drop_columns(["pred_probs"]))
+    report = replace(whole, columns=whole.table.drop_columns(["pred_probs"]))
     write_report(report, tmp_path / "report.parquet", lists, group_values=300 * 32)
     file = pq.ParquetFile(tmp_path / "report.parquet")
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]

@@ -224,6 +224,6 @@ def test_a_report_on_probabilities_alone_tells_of_labels_only():
 def test_a_report_without_columns_of_copies_has_no_leak():
     report = report_of([Sample("a", split="train", duplicate_set=0), Sample("b", duplicate_set=0)])
     table = report.table.drop_columns(["exact_duplicate_set", "near_duplicate_set"])
-    assert not ReportView(replace(report, table=table)).is_leaking.any()
+    assert not ReportView(replace(report, columns=table)).is_leaking.any()
     assert ReportView(report).is_leaking.all()
     assert isinstance(ReportView(report).sample_id, pa.ChunkedArray)

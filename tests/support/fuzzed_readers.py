@@ -39,7 +39,7 @@ from labelfix.report.run_folder import RunFolder
 from labelfix.report.summary import summarize
 from labelfix.report.training_log import _farthest, read_json, read_layers, read_log, summarize_log
 from labelfix.report.view import ReportView
-from labelfix.review.top_classes import read_top_classes
+from labelfix.review.samples import ShownSamples
 from labelfix.training.checkpoints import Checkpoints
 from labelfix.utils.progress import no_progress
 
@@ -202,11 +202,12 @@ def readers_of_runs(folder: Path) -> list[Reader]:
 
     def whole_report() -> None:
         found = read_report_table(run)
+        assert len(found.table) == len(found)
         summarize(ReportView(found))
-        read_top_classes(run, len(found), len(found.class_names))
+        ShownSamples(found)
 
     def neighbors() -> None:
-        read_neighbors(run, report.table["sample_id"])
+        read_neighbors(run, report)
         read_places(run, len(report))
 
     def reopened() -> None:

@@ -81,7 +81,7 @@ def with_columns(report: Report, **columns) -> Report:
         if name in table.column_names:
             table = table.drop_columns(name)
         table = table.append_column(name, pa.array(values))
-    return replace(report, table=table)
+    return replace(report, columns=table)
 
 
 def write_neighbors(run: Path, rows, similarities, places=None) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from labelfix.benchmark.methods.heads import HeadTargets, choose_radii, fit, predictions
 from labelfix.config import MIN_PROBABILITY
 from labelfix.config.file import config_of, read_settings
-from labelfix.data.decisions import read_decisions
+from labelfix.data.decisions import folder_of_run, read_decisions
 from labelfix.errors import ConfigError
 from labelfix.exports.plan import ExportPlan, plan_export
 from labelfix.exports.soft_labels import soft_labels_of
@@ -125,7 +125,7 @@ def value_of(
     report = read_report_table(run, pred_probs=False)
     view = ReportView(report, read_decisions(run))
     is_test = _test_rows(view, test)
-    folder = run if run.is_dir() else run.parent
+    folder = folder_of_run(run)
     config = replace(config_of(read_settings(folder / RUN_NAME)), tune="head")
     dataset = open_audited(report, on_progress, as_shown=False)
     if dataset is None:
@@ -206,7 +206,7 @@ def _test_rows(view: ReportView, test: str | None) -> NDArray[np.bool_]:
 
 def _ways(view: ReportView, run: Path) -> Mapping[str, _Way]:
     """Return the ways to train, over all N rows."""
-    given, one = view.given, np.ones(len(view))
+    given, one = view.given.astype(np.int64), np.ones(len(view))
     plan = plan_export(view, min_probability=MIN_PROBABILITY, drop=False)
     cleaned = _codes(view, plan)
     soft = np.concatenate(list(soft_labels_of(view, plan, read_pred_probs(run))))

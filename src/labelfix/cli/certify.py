@@ -35,7 +35,7 @@ def certify(
     """
     from labelfix.certificate import certify as certified
     from labelfix.certificate import write_page, write_probabilities
-    from labelfix.data.decisions import read_decisions
+    from labelfix.data.decisions import folder_of_run, read_decisions
     from labelfix.report.io import read_report_table
     from labelfix.report.view import ReportView
 
@@ -43,7 +43,7 @@ def certify(
     view = ReportView(report, read_decisions(run))
     certificate, written = certified(view, looks), []
     if certificate.is_complete:
-        folder = run if run.is_dir() else run.parent
+        folder = folder_of_run(run)
         written = [
             certificate.write(folder),
             write_page(certificate, folder),

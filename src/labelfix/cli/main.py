@@ -351,10 +351,11 @@ def show(
             raise typer.BadParameter("--html and --class exclude each other: the page has a filter")
         _write_page(run, outside_files=outside_files, as_json=as_json)
         return
+    from labelfix.data.decisions import folder_of_run
     from labelfix.report.io import read_report_table
 
     report = read_report_table(run, pred_probs=False)
-    folder = run if run.is_dir() else run.parent
+    folder = folder_of_run(run)
     _tell_report(report, folder, as_json=as_json, of_class=of_class, top=top, pairs=pairs)
 
 
@@ -471,14 +472,17 @@ def _score_demo(folder: Path, run: Path, *, as_json: bool) -> None:
 
 def _files(run: Path) -> dict[str, Path]:
     """Return the files of a run that a person may open."""
+    from labelfix.report.parts import PARTS_NAME, is_parts
+
+    parts = run / PARTS_NAME
     files = {
         "page": run / "report.html",
-        "report": run / "report.parquet",
+        "report": parts if is_parts(parts) else run / "report.parquet",
         "noise_matrix": run / "noise_matrix.parquet",
         "neighbors": run / "neighbors.parquet",
         "run_info": run / "run.json",
     }
-    return {name: path for name, path in files.items() if path.is_file()}
+    return {name: path for name, path in files.items() if path.is_file() or is_parts(path)}
 
 
 def _places(run: Path) -> dict[str, Any]:

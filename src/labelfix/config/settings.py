@@ -854,6 +854,23 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportConfig:
+    """How the report is written; what it says is the same.
+
+    Args:
+        part_rows: A report of more rows is a folder of parts, ``RUN/report``, each of so many rows,
+            rounded up to whole row groups; another one is a single file, ``RUN/report.parquet``.
+    """
+
+    part_rows: int = 10_000_000
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        check_fields(self)
+        _refuse_below(self, 1, "part_rows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """Everything that shapes an audit; the report says what it was.
 
@@ -875,6 +892,7 @@ class AuditConfig:
         scoring: How probable errors are computed from what training saw.
         flags: How many labels are flagged.
         issues: Which images have an issue besides their label.
+        report: How the report is written.
         seed: The one source of every random choice.
         cache: Where features are kept for the next audit; ``None`` takes the user's cache folder.
         memory: How much memory the audit may take, such as ``4GiB`` or ``800MB``; ``None`` takes
@@ -897,6 +915,7 @@ class AuditConfig:
     scoring: ScoringConfig = ScoringConfig()
     flags: FlagConfig = FlagConfig()
     issues: IssueConfig = IssueConfig()
+    report: ReportConfig = ReportConfig()
     seed: int = 0
     cache: Path | None = None
     memory: str | None = None

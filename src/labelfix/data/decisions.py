@@ -75,11 +75,21 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+PARTS_MANIFEST = "_manifest.json"
+"""What makes a folder a report in parts, see `labelfix.report.parts`."""
+
+
+def folder_of_run(run: Path) -> Path:
+    """Return the RUN folder, for itself, a file in it, or its report in parts."""
+    folder = run if run.is_dir() else run.parent
+    return folder.parent if (folder / PARTS_MANIFEST).is_file() else folder
+
+
 def decisions_file(run: Path) -> Path:
     """Return where the decisions on a run are, for a RUN folder, the report in it or the file."""
     if run.suffix == Path(DECISIONS_NAME).suffix and not run.is_dir():
         return run  # the page of a run saves such a file under any name
-    return (run if run.is_dir() else run.parent) / DECISIONS_NAME
+    return folder_of_run(run) / DECISIONS_NAME
 
 
 def read_decisions(run: Path) -> dict[str, Decision]:

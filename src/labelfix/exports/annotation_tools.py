@@ -14,8 +14,6 @@ from typing import Any, Literal
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-import pyarrow as pa
-
 from labelfix.exports.folder import take_image
 from labelfix.exports.plan import ExportPlan
 from labelfix.report.view import ReportView
@@ -150,9 +148,9 @@ def _rows(
     content_of: Callable[[int], _Content | None],
     on_progress: OnProgress,
 ) -> Iterator[_Row]:
-    rows = pa.array(plan.rows)
+    rows = plan.rows
     said = view.take(plan.rows, _COLUMNS)
-    decided = plan.decided.columns.take(rows)
+    decided = plan.decided.take(rows)
     for position, row in enumerate(plan.rows.tolist()):
         content = content_of(row)
         if content is not None:

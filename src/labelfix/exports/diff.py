@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from labelfix.data.decisions import decisions_file
@@ -15,7 +16,7 @@ from labelfix.exports.leftovers import (
     untouched_of,
 )
 from labelfix.exports.plan import ExportPlan, plan_of_run
-from labelfix.exports.table import notes_on_formulas, write_table
+from labelfix.exports.table import write_table
 from labelfix.report.io import report_file
 from labelfix.report.view import ReportView
 from labelfix.types import Label
@@ -105,9 +106,8 @@ def diff_run(
         [csv], [report_file(run), decisions_file(run), view.report.run.source.path]
     )
     refuse_existing_file(csv, overwrite=overwrite)
-    table = diff_table(diff)
-    write_table(table, csv, "csv")
-    return replace(diff, notes=diff.notes + notes_on_formulas(table))
+    notes = write_table([diff_table(diff)], csv, "csv")
+    return replace(diff, notes=diff.notes + notes)
 
 
 def diff_of(view: ReportView, plan: ExportPlan, *, min_probability: float) -> Diff:
@@ -138,7 +138,7 @@ def _changes(view: ReportView, plan: ExportPlan) -> list[Change]:
     rows = sorted([*new_labels, *plan.left_out.tolist()])
     names = ["sample_id", "split", "given_label", "label_error_probability", "is_unreadable_issue"]
     said = view.take(rows, names).to_pylist()
-    decided = plan.decided.columns.take(pa.array(rows, pa.int64())).to_pylist()
+    decided = plan.decided.take(np.array(rows, np.int64)).to_pylist()
     return [
         Change(
             sample_id=values["sample_id"],

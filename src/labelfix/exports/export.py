@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.arguments import checks_arguments
@@ -36,17 +35,17 @@ from labelfix.exports.leftovers import (
 from labelfix.exports.plan import ExportPlan, plan_export, reopen_dataset
 from labelfix.exports.same_parquet import write_own_parquet, write_own_shards
 from labelfix.exports.same_text import write_own_text
-from labelfix.exports.soft_labels import SOFT_LABEL, soft_classes, soft_label_column
+from labelfix.exports.soft_labels import SOFT_LABEL, soft_classes, soft_label_columns
 from labelfix.exports.table import (
     TableFormat,
-    datalab_table,
-    manifest_table,
-    notes_on_formulas,
+    datalab_tables,
+    manifest_tables,
     write_table,
 )
 from labelfix.modalities.base import get_modality, is_known
+from labelfix.report.decisions import find_rows
 from labelfix.report.io import read_pred_probs, read_report_table, report_file
-from labelfix.report.schema import CLASSES_KEY
+from labelfix.report.schema import CLASSES_KEY, row_group_rows
 from labelfix.report.types import Report
 from labelfix.report.view import ReportView
 from labelfix.types import MEMORY_KIND, PRED_PROBS_KIND, DatasetSource
@@ -215,8 +214,7 @@ def _take_decisions(report: Report, run: Path, file: Path) -> None:
             hint="name the file that was saved from the page of this run",
         )
     found = read_decisions(file)
-    names = pa.array(list(found), pa.string())
-    if not pc.any(pc.is_in(names, report.table["sample_id"].combine_chunks())).as_py():
+    if not find_rows(report, list(found)):
         raise DecisionsError(
             f"no decision of {file} is on a sample of {run}",
             hint="name the file that was saved from the page of this run",
@@ -305,17 +303,25 @@ def _result(job: _Job, written: _Written, untouched: Untouched) -> ExportResult:
 
 def _write_table(job: _Job, form: TableFormat) -> _Written:
     text_of = _text_reader(job)
-    texts = None
-    if text_of is not None:
-        texts = pa.array(map(text_of, job.plan.rows.tolist()), pa.large_string())
-    table = manifest_table(job.view, job.plan, job.to, texts)
-    if job.pred_probs is not None:
-        soft = soft_label_column(job.view, job.plan, job.pred_probs)
-        names = json.dumps(soft_classes(job.view, job.plan))
-        table = table.append_column(SOFT_LABEL, soft)
-        table = table.replace_schema_metadata({CLASSES_KEY: names})
-    write_table(table, job.to, form)
-    return _Written(notes=notes_on_formulas(table) if form == "csv" else ())
+    if job.pred_probs is None:
+        tables = manifest_tables(job.view, job.plan, job.to, text_of)
+    else:
+        tables = _with_soft_labels(job, job.pred_probs, text_of)
+    return _Written(notes=write_table(tables, job.to, form))
+
+
+def _with_soft_labels(
+    job: _Job,
+    pred_probs: Iterator[NDArray[np.float32]],
+    text_of: Callable[[int], str | None] | None,
+) -> Iterator[pa.Table]:
+    names = soft_classes(job.view, job.plan)
+    step = row_group_rows(len(names))
+    tables = manifest_tables(job.view, job.plan, job.to, text_of, step)
+    columns = soft_label_columns(job.view, job.plan, pred_probs, step)
+    for table, soft in zip(tables, columns, strict=True):
+        whole = table.append_column(SOFT_LABEL, soft)
+        yield whole.replace_schema_metadata({CLASSES_KEY: json.dumps(names)})
 
 
 def _text_reader(job: _Job) -> Callable[[int], str | None] | None:
@@ -340,10 +346,8 @@ def _text_of(report: Report) -> Callable[[bytes], str] | None:
 
 
 def _write_cleanlab(job: _Job) -> _Written:
-    table = datalab_table(job.view)
-    as_csv = job.to.suffix.lower() == ".csv"
-    write_table(table, job.to, "csv" if as_csv else "parquet")
-    return _Written(notes=notes_on_formulas(table) if as_csv else ())
+    form: TableFormat = "csv" if job.to.suffix.lower() == ".csv" else "parquet"
+    return _Written(notes=write_table(datalab_tables(job.view), job.to, form))
 
 
 def _write_class_folder(job: _Job) -> _Written:

@@ -7,15 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.data.splits import in_several
 from labelfix.exports.leftovers import wrong_left
 from labelfix.exports.plan import plan_export
-from labelfix.report.schema import label_type
 from labelfix.report.types import Report
-from labelfix.report.view import ReportView
+from labelfix.report.view import Codes, ReportView
 from labelfix.types import MISSING
 
 
@@ -37,9 +35,7 @@ def exported_view(view: ReportView, *, min_probability: float, drop: bool) -> Re
     rows = plan.rows
     left = wrong_left(view, plan)
     wrong, is_open = left.probability, left.is_open
-    names = (*view.class_names, *plan.decided.new_classes)
-    codes = pc.fill_null(pc.index_in(plan.label, pa.array(names, label_type(names))), MISSING)
-    label = codes.to_numpy(zero_copy_only=False).astype(np.int64)
+    names, label = plan.names, plan.code
     exact, near = (_several(sets[rows]) for sets in (view.exact_set, view.near_set))
     columns = {
         "given_label": plan.label,
@@ -52,7 +48,7 @@ def exported_view(view: ReportView, *, min_probability: float, drop: bool) -> Re
         "is_near_duplicate_issue": pa.array(near != MISSING),
         "is_conflicting_near_duplicate_issue": pa.array(_contradict(near, label)),
     }
-    table = view.report.table.take(pa.array(rows, pa.int64()))
+    table = view.take(rows, view.report.column_names)
     for name, column in columns.items():
         if name in table.column_names:
             table = table.set_column(table.column_names.index(name), name, column)
@@ -60,16 +56,16 @@ def exported_view(view: ReportView, *, min_probability: float, drop: bool) -> Re
     return ReportView(Report(table, names, run))
 
 
-def _several(sets: NDArray[np.int64]) -> NDArray[np.int64]:
+def _several(sets: Codes) -> Codes:
     """Return ``(M,)`` numbers of sets of which more than one row is exported, else ``MISSING``."""
     counts = np.bincount(sets[sets != MISSING], minlength=int(sets.max(initial=0)) + 1)
     return np.where((sets != MISSING) & (counts[sets] > 1), sets, MISSING)
 
 
-def _contradict(sets: NDArray[np.int64], label: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _contradict(sets: Codes, label: Codes) -> NDArray[np.bool_]:
     """Return ``(M,)`` which rows are in a set with different labels; no label contradicts none."""
     return in_several(np.where(label == MISSING, MISSING, sets), label)
 
 
-def _numbers(sets: NDArray[np.int64]) -> pa.Array:
-    return pa.array(sets, mask=sets == MISSING)
+def _numbers(sets: Codes) -> pa.Array:
+    return pa.array(sets, pa.int64(), mask=sets == MISSING)

@@ -39,9 +39,7 @@ def write_fiftyone(
         RunError: ``to`` is there already, or cannot be written to.
     """
     kept = view.take(plan.rows, _ATTRIBUTES)
-    kept = kept.append_column(
-        "decision", plan.decided.columns["decision"].take(pa.array(plan.rows))
-    )
+    kept = kept.append_column("decision", plan.decided.take(plan.rows)["decision"])
     labels: dict[str, dict[str, Any]] = {}
     written, total = 0, len(plan.rows)
     with atomic_folder(to) as draft:

@@ -163,14 +163,13 @@ class _Shards:
 
 def _table_without_samples(view: ReportView, plan: ExportPlan, field: _Field) -> pa.Table:
     """Return M rows, with the metadata that tell ``datasets`` what the columns are."""
-    rows = pa.array(plan.rows)
     label, feature = _label_column(view, plan)
     said = view.take(plan.rows, _COLUMNS)
     columns = {
         "label": label,
         **{name: said[name] for name in _COLUMNS},
         "sample_weight": pa.array(plan.sample_weight),
-        "decision": plan.decided.columns["decision"].take(rows),
+        "decision": plan.decided.take(plan.rows)["decision"],
     }
     table = pa.table(columns)
     is_text = field == "text"

@@ -3,18 +3,17 @@
 Letters: N rows of the report, M rows of the export.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.config import MIN_PROBABILITY
 from labelfix.data.splits import in_several
 from labelfix.exports.plan import ExportPlan, plan_export
 from labelfix.report.checks import expected_errors
-from labelfix.report.view import ReportView
+from labelfix.report.view import Codes, ReportView
 from labelfix.types import MISSING, Label
 from labelfix.utils.text import counted
 
@@ -59,13 +58,15 @@ class Conflicts:
         places: Places of their members among the M rows, set after set.
         starts: Where each set begins in ``places``.
         rows: ``(M,)`` rows in the report.
-        label: ``(M,)`` Arrow labels.
+        code: ``(M,)`` codes of the labels.
+        names: What the codes stand for.
     """
 
     places: NDArray[np.int64]
     starts: NDArray[np.int64]
     rows: NDArray[np.int64]
-    label: pa.Array
+    code: Codes
+    names: Sequence[Label]
 
     def __len__(self) -> int:
         """Return how many sets there are."""
@@ -75,9 +76,12 @@ class Conflicts:
         """Return the first sets."""
         sets = np.split(self.places, self.starts[1 : limit + 1])[: min(limit, len(self))]
         return [
-            Conflict(tuple(self.rows[places].tolist()), tuple(self.label.take(places).to_pylist()))
+            Conflict(tuple(self.rows[places].tolist()), tuple(map(self._label, self.code[places])))
             for places in sets
         ]
+
+    def _label(self, code: int) -> Label | None:
+        return None if code == MISSING else self.names[code]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,8 +136,7 @@ def untouched_of(view: ReportView, plan: ExportPlan, *, min_probability: float) 
     """Return which flagged labels an export keeps though nobody decided on them."""
     is_left = np.zeros(len(view), np.bool_)
     is_left[plan.rows[~plan.is_changed]] = True
-    is_decided = plan.decided.columns["decision"].is_valid().to_numpy()
-    is_left &= view.is_flagged & ~view.is_test & ~is_decided
+    is_left &= view.is_flagged & ~view.is_test & ~plan.decided.is_decided
     sure = np.fmin(view.error_probability, view.suggested_probability)[is_left]
     counts = [(step, int(np.count_nonzero(sure >= np.float32(step)))) for step in STEPS]
     return Untouched(
@@ -144,28 +147,26 @@ def untouched_of(view: ReportView, plan: ExportPlan, *, min_probability: float) 
 
 def conflicts_of(view: ReportView, plan: ExportPlan) -> Conflicts:
     """Return the sets of byte-identical samples that an export leaves with different labels."""
-    return _conflicts(view, plan.rows, plan.label)
+    return _conflicts(view, plan.rows, plan.code, plan.names)
 
 
-def _conflicts(view: ReportView, rows: NDArray[np.int64], label: pa.Array) -> Conflicts:
+def _conflicts(
+    view: ReportView, rows: NDArray[np.int64], code: Codes, names: Sequence[Label]
+) -> Conflicts:
     """Return the sets of identical samples among some rows that have different labels.
 
     Args:
         view: N rows.
         rows: ``(M,)`` rows of it, rising.
-        label: ``(M,)`` their labels; a sample without one contradicts nobody.
+        code: ``(M,)`` codes of their labels; a sample without one contradicts nobody.
+        names: What the codes stand for.
     """
     sets = view.exact_set[rows]
-    code = np.full(len(rows), MISSING)
-    held = np.flatnonzero(sets != MISSING)
-    labels = label.take(pa.array(held))
-    found = pc.index_in(labels, pc.unique(labels.drop_null()))
-    code[held] = pc.fill_null(found, MISSING).to_numpy(zero_copy_only=False)
     contradicts = in_several(np.where(code == MISSING, MISSING, sets), code)
     places = np.flatnonzero(contradicts)
     places = places[np.argsort(sets[places], kind="stable")]
     starts = np.flatnonzero(np.diff(sets[places], prepend=MISSING))
-    return Conflicts(places, starts, rows, label)
+    return Conflicts(places, starts, rows, code, names)
 
 
 def note_on_conflicts(view: ReportView, conflicts: Conflicts) -> tuple[str, ...]:
@@ -185,9 +186,9 @@ def _pair(view: ReportView, conflict: Conflict) -> str:
     """Return two samples of a conflict whose labels differ."""
     first = conflict.labels[0]
     other = next(i for i, label in enumerate(conflict.labels) if label != first)
-    return " and ".join(
-        f"{view.sample_id[conflict.rows[i]].as_py()} ({conflict.labels[i]})" for i in (0, other)
-    )
+    shown = view.names_of([conflict.rows[0], conflict.rows[other]])
+    labels = conflict.labels[0], conflict.labels[other]
+    return " and ".join(f"{name} ({label})" for name, label in zip(shown, labels, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +210,7 @@ def outlook_of(view: ReportView) -> Outlook:
     """Return what an export of a report with its decisions would do now."""
     plan = plan_export(view, min_probability=MIN_PROBABILITY, drop=False)
     untouched = untouched_of(view, plan, min_probability=MIN_PROBABILITY)
-    given = view.report.table["given_label"].combine_chunks()
-    conflicts = _conflicts(view, np.arange(len(view)), given)
+    conflicts = _conflicts(view, np.arange(len(view)), view.given, view.class_names)
     text = ""
     if len(conflicts):
         such = "such as " if len(conflicts) > 1 else ""

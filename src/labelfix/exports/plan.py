@@ -4,11 +4,12 @@ Letters: N rows of the report, M rows of the export.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.data.decisions import read_decisions
@@ -16,35 +17,48 @@ from labelfix.errors import ConfigError, DatasetError
 from labelfix.report.decisions import Decided
 from labelfix.report.io import read_report_table
 from labelfix.report.reopen import open_audited
-from labelfix.report.schema import label_type
+from labelfix.report.schema import code_type, codes_of, label_type
 from labelfix.report.types import Report
-from labelfix.report.view import ReportView
+from labelfix.report.view import Codes, ReportView
 from labelfix.types import MISSING, Label, LabeledDataset
 from labelfix.utils.progress import OnProgress
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ExportPlan:
     """The rows of an export.
 
     Args:
         rows: ``(M,)`` int64, rising: the rows of the report that are exported.
-        label: ``(M,)`` Arrow labels, null where a row has none.
+        names: The classes of the report, and after them those that decisions made.
+        code: ``(M,)`` codes of the labels, positions in ``names``; ``MISSING`` for none.
         sample_weight: ``(M,)`` float32, at least 0, mean 1 (all 0 if no row can be used).
-        label_probability: ``(M,)`` float32: how probably ``label`` is right: 1 where somebody kept
+        label_probability: ``(M,)`` float32: how probably the label is right: 1 where somebody kept
             or chose it; NaN where nobody knows.
-        is_changed: ``(M,)`` bool: ``label`` is not the given one.
+        is_changed: ``(M,)`` bool: the label is not the given one.
         test_rows: How many of the M rows are of a test split and undecided, and so untouched.
         decided: What people decided on the N rows.
     """
 
     rows: NDArray[np.int64]
-    label: pa.Array
+    names: tuple[Label, ...]
+    code: Codes
     sample_weight: NDArray[np.float32]
     label_probability: NDArray[np.float32]
     is_changed: NDArray[np.bool_]
     test_rows: int
     decided: Decided
+
+    @cached_property
+    def label(self) -> pa.Array:
+        """Return the ``(M,)`` labels, null where a row has none: all of them in memory."""
+        return self.labels_at(slice(None))
+
+    def labels_at(self, places: slice | NDArray[Any]) -> pa.Array:
+        """Return the labels at some of the M places."""
+        code = self.code[places]
+        names = pa.array(self.names, label_type(self.names))
+        return names.take(pa.array(code, mask=code == MISSING))
 
     @property
     def changed(self) -> int:
@@ -54,12 +68,12 @@ class ExportPlan:
     @property
     def size(self) -> int:
         """Return N."""
-        return int(self.decided.columns.num_rows)
+        return self.decided.size
 
     @property
     def new_labels(self) -> dict[int, Label]:
         """Return the changed labels by row of the report."""
-        labels = self.label.filter(pa.array(self.is_changed)).to_pylist()
+        labels = self.labels_at(self.is_changed).to_pylist()
         return dict(zip(self.rows[self.is_changed].tolist(), labels, strict=True))
 
     @property
@@ -100,7 +114,7 @@ def plan_export(view: ReportView, *, min_probability: float, drop: bool) -> Expo
             hint="choose --min-probability between 0 and 1, such as 0.95",
         )
     least = np.float32(min_probability)  # as coarse as the report, so that equal is equal
-    decided, table = view.decided, view.columns(["given_label", "suggested_label"])
+    decided = view.decided
     is_decided = view.is_decided
     is_open = ~view.is_test & ~is_decided
     is_wrong = view.is_flagged & is_open & (view.error_probability >= least)
@@ -109,20 +123,21 @@ def plan_export(view: ReportView, *, min_probability: float, drop: bool) -> Expo
     is_kept = ~decided.has("drop")
     if drop:
         is_kept &= ~(is_wrong & ~is_sure) & (is_readable | ~is_open)
-    given, suggested = (table[name].combine_chunks() for name in ("given_label", "suggested_label"))
-    label = pc.if_else(pa.array(is_sure), suggested, given)
-    label = pc.if_else(pa.array(decided.has("relabel")), decided.final_label, label)
-    is_changed = pc.fill_null(pc.not_equal(label, given), True).to_numpy(zero_copy_only=False)
-    is_changed = is_changed & label.is_valid().to_numpy(zero_copy_only=False)
+    names = (*view.class_names, *decided.new_classes)
+    code = np.where(is_sure, view.suggested, view.given).astype(code_type(len(names)))
+    is_chosen = decided.are("relabel")
+    chosen = decided.table["final_label"].combine_chunks()
+    code[decided.rows[is_chosen]] = codes_of(chosen, pa.array(names, chosen.type))[is_chosen]
+    is_changed = (code != view.given) & (code != MISSING)
     probability = np.where(is_sure, view.suggested_probability, view.label_score)
-    has_label = decided.final_label.is_valid().to_numpy(zero_copy_only=False)
-    is_known = decided.has("keep", "relabel") & has_label
+    is_known = decided.has("keep", "relabel") & decided.has_final_label
     probability[is_known] = 1
     has_new_weight = is_sure | (is_known & is_readable)
     weight = _weight_of_exported_label(view, has_new_weight, probability)[is_kept]
     return ExportPlan(
         rows=np.flatnonzero(is_kept),
-        label=label.filter(pa.array(is_kept)),
+        names=names,
+        code=code[is_kept],
         sample_weight=_with_mean_1(weight),
         label_probability=probability[is_kept],
         is_changed=is_changed[is_kept],
@@ -169,7 +184,12 @@ def reopen_dataset(report: Report, on_progress: OnProgress) -> LabeledDataset:
             f"{source.path} holds probabilities, and no images or manifest to write again",
             hint="export a table: end the name in .csv, .parquet or .jsonl",
         )
-    if not _labels_of(dataset).equals(report.table["given_label"].combine_chunks()):
+    labels = _labels_of(dataset)
+    same = (
+        labels.slice(start, len(batch)).equals(batch.column(0))
+        for start, batch in report.batches(["given_label"])
+    )
+    if not all(same):
         raise DatasetError(
             f"{source.path} has changed since the audit: its labels are not those of the report",
             hint="audit it again, or put the labels back that were audited",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelfix.exports.plan import ExportPlan
@@ -103,14 +102,26 @@ def soft_labels_of(
         start, used = start + len(block), used + len(rows)
 
 
-def soft_label_column(
-    view: ReportView, plan: ExportPlan, pred_probs: Iterable[NDArray[np.float32]]
-) -> pa.ChunkedArray:
-    """Return the ``(M,)`` soft labels of an export as lists of K; see `soft_labels_of`."""
-    chunks: list[pa.Array] = []
+def soft_label_columns(
+    view: ReportView, plan: ExportPlan, pred_probs: Iterable[NDArray[np.float32]], step: int
+) -> Iterator[pa.ChunkedArray]:
+    """Yield the soft labels of an export as lists of K; see `soft_labels_of`.
+
+    Args:
+        view: The report.
+        plan: M rows of it.
+        pred_probs: As for `soft_labels_of`.
+        step: Rows of each column; the last has the rest, which may be none only if M is 0.
+    """
+    held, left = pa.chunked_array([], PROBABILITIES), max(len(plan.rows), 1)
     for soft in soft_labels_of(view, plan, pred_probs):
-        chunks += probability_lists(soft, np.asarray(soft.any(axis=1))).chunks
-    return pa.chunked_array(chunks, PROBABILITIES)
+        lists = probability_lists(soft, np.asarray(soft.any(axis=1)))
+        held = pa.chunked_array([*held.chunks, *lists.chunks], PROBABILITIES)
+        while len(held) >= step:
+            yield held.slice(0, step)
+            held, left = held.slice(step), left - step
+    if left > 0:
+        yield held
 
 
 def soft_classes(view: ReportView, plan: ExportPlan) -> tuple[Label, ...]:
@@ -119,13 +130,12 @@ def soft_classes(view: ReportView, plan: ExportPlan) -> tuple[Label, ...]:
 
 
 def _beliefs(view: ReportView, plan: ExportPlan) -> Beliefs:
-    rows, names = plan.rows, pa.array(soft_classes(view, plan), plan.label.type)
-    exported = pc.fill_null(pc.index_in(plan.label, names), MISSING).to_numpy(zero_copy_only=False)
+    rows = plan.rows
     is_decided = plan.decided.has("keep", "relabel")[rows]
     is_judged = view.is_scored[rows] & ~view.is_test[rows]
     is_certain = is_decided | ~is_judged
     return Beliefs(
-        label=np.where(is_certain, exported, view.given[rows]).astype(np.int64),
+        label=np.where(is_certain, plan.code, view.given[rows]).astype(np.int64),
         is_certain=is_certain,
         label_score=view.label_score[rows],
         suggested=view.suggested[rows].astype(np.int64),

@@ -26,7 +26,6 @@ from labelfix.report.build import build_report
 from labelfix.report.html.page import write_page
 from labelfix.report.io import (
     NOISE_MATRIX_NAME,
-    REPORT_NAME,
     probability_lists,
     write_report,
 )
@@ -171,10 +170,12 @@ def write_run(
     run_json: Mapping[str, Any],
     clock: StageTimer,
     on_progress: OnProgress,
+    *,
+    part_rows: int,
 ) -> Report:
     """Write the files of a run; `run.json`, the last, says that all of them are there."""
     report = replace(findings.report, run=replace(findings.report.run, run_id=folder.run_id))
-    written = [REPORT_NAME, NOISE_MATRIX_NAME]
+    written = [NOISE_MATRIX_NAME]
     with clock.stage("writing the report"), said("writing the report", on_progress):
         if findings.write_networks is not None:
             findings.write_networks(folder.path)
@@ -184,12 +185,15 @@ def write_run(
             kinds = findings.kinds
             write_neighbors(kinds.neighbors, samples.sample_id, path, kinds.places)
             written.append(NEIGHBORS_NAME)
-        write_report(report, folder.report_path, findings.pred_probs)
+        place = write_report(report, folder.report_path, findings.pred_probs, part_rows=part_rows)
+        written.append(place.name)
     folder.remove_replaced(written)
     copy_decisions(decisions, folder.path)  # before the page, which tells them
     with said("drawing the page", on_progress):
         known = columns_known(report.run.modality)
-        shown = replace(report, table=with_late_columns(report.table, known))  # as a reader has it
+        shown = replace(
+            report, columns=with_late_columns(report.table, known)
+        )  # as a reader has it
         write_page(folder.path, shown, renderer)
     view = ReportView(report, read_decisions(folder.path))
     folder.finish(

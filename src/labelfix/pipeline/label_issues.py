@@ -133,7 +133,7 @@ class LabelIssues:
 
         The columns are those of the same name in docs/report.md.
         """
-        return frame_of(replace(self.report, table=self.report.table.select(list(COLUMNS))))
+        return frame_of(replace(self.report, columns=self.report.table.select(list(COLUMNS))))
 
     @checks_arguments
     def top(self, count: int = 20) -> pd.DataFrame:

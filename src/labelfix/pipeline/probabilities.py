@@ -59,7 +59,7 @@ LIBRARIESOF_PROBABILITIES = ("labelfix", "numpy", "pyarrow", "scipy")
 """Whose versions a report on given probabilities names."""
 
 
-OF_PROBABILITIES = ("scoring", "flags")
+OF_PROBABILITIES = ("scoring", "flags", "report")
 """The settings that are of use where probabilities are given."""
 
 
@@ -78,9 +78,11 @@ def claim_of_given(
 ) -> dict[str, Any]:
     """Return what makes two runs of given probabilities the same one, as JSON values."""
     shown = {} if location is None else location.to_settings()
+    told = _config_of_probabilities(config)
+    del told["report"]  # it may change between an audit that was cut off and its resumption
     return {
         "config": {
-            "pred_probs": models, "force": force, **_config_of_probabilities(config), **shown,
+            "pred_probs": models, "force": force, **told, **shown,
         },
         "fingerprint": fingerprint,
         "decisions": digest_of(decided),
@@ -274,6 +276,7 @@ def write_given(
         },
         clock,
         on_progress,
+        part_rows=config.report.part_rows,
     )
 
 

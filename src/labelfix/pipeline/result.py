@@ -24,9 +24,11 @@ from labelfix.errors import LabelfixError
 from labelfix.modalities.base import Renderer
 from labelfix.report.html.notebook import Told, as_html
 from labelfix.report.io import RUN_NAME, read_report_table, report_file
+from labelfix.report.parts import PARTS_NAME, copy_parts, is_parts
 from labelfix.report.reopen import find_renderer
 from labelfix.report.run_folder import LOCK_NAME, OWNER_NAME, PAGE_NAME, RunFolder
 from labelfix.report.schema import PRED_PROBS
+from labelfix.report.stored import StoredColumns
 from labelfix.report.types import Report
 from labelfix.report.view import ReportView
 from labelfix.utils.files import atomic_path
@@ -78,7 +80,7 @@ class AuditResult:
         decided = view.decided.columns
         for name in decided.column_names:
             table = table.append_column(name, decided[name])
-        return frame_of(replace(self.report, table=table.take(view.suspects)))
+        return frame_of(replace(self.report, columns=table.take(view.suspects)))
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return the whole report, as `labelfix.read_report` does."""
@@ -103,11 +105,16 @@ class AuditResult:
             files = [file for file in files if file.name not in (LOCK_NAME, OWNER_NAME)]
             files.sort(key=lambda file: (file.name == RUN_NAME, file.name))  # last: all are there
             folder.remove_replaced([file.name for file in files])
+            if is_parts(self.run / PARTS_NAME):
+                copy_parts(self.run / PARTS_NAME, folder.path / PARTS_NAME)
             for file in files:
                 with atomic_path(folder.path / file.name) as draft:
                     shutil.copyfile(file, draft)
             folder.remove_again(kept=self.run)
-        return AuditResult(folder.path, self.report, renderer=self.renderer)
+        report = self.report
+        if isinstance(report.columns, StoredColumns):  # the run here may be gone before its copy
+            report = read_report_table(folder.path, pred_probs=False)
+        return AuditResult(folder.path, report, renderer=self.renderer)
 
     def export(
         self,

@@ -582,7 +582,15 @@ def _run(
     images = shown_images(dataset, follow_links=False)
     renderer = context.modality.renderer(images, settings, context.on_progress)
     return write_run(
-        folder, findings, dataset, renderer, decisions, run_json, clock, context.on_progress
+        folder,
+        findings,
+        dataset,
+        renderer,
+        decisions,
+        run_json,
+        clock,
+        context.on_progress,
+        part_rows=config.report.part_rows,
     )
 
 
@@ -599,14 +607,18 @@ def _with_absolute_paths(config: AuditConfig) -> AuditConfig:
     return replace(config, backbone=backbone, dataset=dataset, cache=cache and cache.absolute())
 
 
+_NO_PART_OF_A_RUN = {"engine", "memory", "report"}
+"""Settings that may change between an audit that was cut off and its resumption."""
+
+
 def _claim(
     dataset: LabeledDataset, modality: Modality, config: AuditConfig, decided: Decisions | None
 ) -> dict[str, Any]:
-    """Return what makes two runs the same one, as JSON values; neither engine nor memory does."""
+    """Return what makes two runs the same one, as JSON values."""
     told = as_json(asdict(config))
     return {
         "modality": modality.name,
-        "config": {name: told[name] for name in told if name not in ("engine", "memory")},
+        "config": {name: value for name, value in told.items() if name not in _NO_PART_OF_A_RUN},
         "fingerprint": dataset.fingerprint,
         "labels": _labels_digest(dataset),
         "decisions": digest_of(decided),

@@ -13,7 +13,6 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from labelfix.data.decisions import decisions_file, read_decisions
@@ -231,7 +230,7 @@ def _check_kind(view: ReportView, wanted: str) -> Check:
     is_issue = view.issue(kind)
     if kind == LABEL:
         is_issue = is_issue & ~view.decided.has("keep")
-    ids = tuple(view.report.table["sample_id"].filter(pa.array(is_issue)).to_pylist())
+    ids = tuple(view.names_of(np.flatnonzero(is_issue)))
     name = kind.replace("_", "-")
     many = counted(len(ids), "sample has", "samples have")
     return Check(name, not ids, f"{many} the issue {name}", ids)

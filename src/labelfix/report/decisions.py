@@ -1,9 +1,9 @@
 """The decisions on a run, row by row of its report.
 
-Letters: N rows of the report.
+Letters: N rows of the report, D decisions on them.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,29 +21,66 @@ from labelfix.utils.text import counted
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decided:
-    """What was decided on the rows of a report.
+    """What was decided on the rows of a report; only the D rows with a decision are held.
 
     Args:
-        columns: N rows, the columns of `labelfix.report.schema.DECISION_COLUMNS`.
+        size: N.
+        rows: ``(D,)`` int64 rows with a decision, rising.
+        table: D rows, the columns of `labelfix.report.schema.DECISION_COLUMNS`.
+        as_copy: ``(D,)`` bool: dropped as a copy of one that stays; its label was not judged.
         unmatched: How many decisions are on samples that the report does not hold.
         new_classes: Labels chosen that are no class of the report, sorted.
-        is_copy: ``(N,)`` bool: dropped as a copy of one that stays; its label was not judged.
     """
 
-    columns: pa.Table
+    size: int
+    rows: NDArray[np.int64]
+    table: pa.Table
+    as_copy: NDArray[np.bool_]
     unmatched: int
     new_classes: tuple[Label, ...]
-    is_copy: NDArray[np.bool_]
 
     @property
-    def final_label(self) -> pa.Array:
-        """Return the ``(N,)`` labels that were decided, null without a decision or if dropped."""
-        return self.columns["final_label"].combine_chunks()
+    def columns(self) -> pa.Table:
+        """Return the N rows, null where nothing was decided."""
+        return self.take(np.arange(self.size))
+
+    def take(self, rows: NDArray[np.int64]) -> pa.Table:
+        """Return ``(M,)`` rows of the report, null where nothing was decided."""
+        if not len(self.rows):
+            kinds = self.table.schema.types
+            return pa.table([pa.nulls(len(rows), k) for k in kinds], schema=self.table.schema)
+        place = np.searchsorted(self.rows, rows).clip(0, len(self.rows) - 1)
+        is_none = self.rows[place] != rows
+        return self.table.take(pa.array(place, mask=is_none))
+
+    @property
+    def is_decided(self) -> NDArray[np.bool_]:
+        """Return ``(N,)`` on which rows there is a decision."""
+        return self._spread(np.ones(len(self.rows), np.bool_))
+
+    @property
+    def is_copy(self) -> NDArray[np.bool_]:
+        """Return ``(N,)`` which rows were dropped as a copy of one that stays."""
+        return self._spread(self.as_copy)
+
+    @property
+    def has_final_label(self) -> NDArray[np.bool_]:
+        """Return ``(N,)`` which rows have a label that comes of a decision."""
+        return self._spread(self.table["final_label"].is_valid().to_numpy())
 
     def has(self, *actions: str) -> NDArray[np.bool_]:
         """Return ``(N,)`` whether the decision on a row is one of these."""
-        found = pc.is_in(self.columns["decision"], pa.array(actions, pa.string()))
+        return self._spread(self.are(*actions))
+
+    def are(self, *actions: str) -> NDArray[np.bool_]:
+        """Return ``(D,)`` which decisions are one of these."""
+        found = pc.is_in(self.table["decision"], pa.array(actions, pa.string()))
         return found.to_numpy()  # type: ignore[no-any-return]
+
+    def _spread(self, of_decisions: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        spread = np.zeros(self.size, np.bool_)
+        spread[self.rows[of_decisions]] = True
+        return spread
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -55,6 +92,38 @@ class Decided:
         if self.new_classes:
             notes.append(f"new classes: {', '.join(map(str, self.new_classes))}")
         return tuple(notes)
+
+
+def find_rows(report: Report, names: Sequence[str]) -> dict[str, int]:
+    """Return the rows of some samples; those that the report does not hold are left out.
+
+    The names of the samples are looked through batch by batch.
+    """
+    found: dict[str, int] = {}
+    if not names:
+        return found
+    wanted = pa.array(names, pa.string())
+    held: list[pa.RecordBatch] = []
+    start, rows = 0, 0
+    for begin, batch in report.batches(["sample_id"]):
+        start = start if held else begin
+        held.append(batch)
+        rows += len(batch)
+        if rows >= len(names):  # else the names would be hashed for every few rows
+            found.update(_rows_among(wanted, held, start))
+            held, rows = [], 0
+        if len(found) == len(names):
+            return found
+    found.update(_rows_among(wanted, held, start) if held else ())
+    return found
+
+
+def _rows_among(
+    wanted: pa.Array, batches: Sequence[pa.RecordBatch], start: int
+) -> Iterator[tuple[str, int]]:
+    names = pa.chunked_array([batch.column(0) for batch in batches])
+    place = np.flatnonzero(pc.is_in(names, wanted).to_numpy())
+    return zip(names.take(pa.array(place)).to_pylist(), (place + start).tolist(), strict=True)
 
 
 def join_decisions(
@@ -75,35 +144,29 @@ def join_decisions(
         DecisionsError: A chosen label is text where the classes are integers, or the other way.
     """
     if row_of is None:
-        names = pa.array(list(decisions), pa.string())
-        found = pc.index_in(names, report.table["sample_id"]).to_pylist()
-    else:
-        found = [row_of.get(name) for name in decisions]
-    held = [
-        (row, d.action, d.label, d.decided_at, d.decided_by, d.as_copy)
-        for row, d in zip(found, decisions.values(), strict=True)
-        if row is not None
-    ]
-    rows, actions, labels, times, people, copies = zip(*held, strict=True) if held else [()] * 6
-    chosen = set(labels) - {None}
+        row_of = find_rows(report, list(decisions))
+    held = sorted((row_of[name], name) for name in decisions if name in row_of)
+    rows = np.array([row for row, _ in held], np.int64)
+    kept = [decisions[name] for _, name in held]
+    chosen = {decision.label for decision in kept if decision.label is not None}
     _refuse_unfitting(report, chosen, decisions)
-    spread = _Spread(len(report), np.array(rows, np.int64))
-    action = spread(pa.array(actions, pa.string()))
-    is_given = pc.fill_null(pc.is_in(action, pa.array(["keep", "unsure"])), False)
-    given = report.table["given_label"].combine_chunks()
+    kind = label_type(report.class_names)
+    given = report.take(rows, ["given_label"])["given_label"].combine_chunks()
+    is_given = pa.array([d.action in ("keep", "unsure") for d in kept], pa.bool_())
+    labels = pa.array([decision.label for decision in kept], kind)
     columns = {
-        "decision": action,
-        "final_label": pc.if_else(is_given, given, spread(pa.array(labels, given.type))),
-        "decided_at": spread(pa.array(times, pa.string())),
-        "decided_by": spread(pa.array(people, pa.string())),
+        "decision": pa.array([decision.action for decision in kept], pa.string()),
+        "final_label": pc.if_else(is_given, given, labels),
+        "decided_at": pa.array([decision.decided_at for decision in kept], pa.string()),
+        "decided_by": pa.array([decision.decided_by for decision in kept], pa.string()),
     }
-    is_copy = np.zeros(len(report), np.bool_)
-    is_copy[np.array(rows, np.int64)[np.array(copies, np.bool_)]] = True
     return Decided(
-        columns=pa.table([columns[c.name] for c in DECISION_COLUMNS], names=list(columns)),
+        size=len(report),
+        rows=rows,
+        table=pa.table([columns[c.name] for c in DECISION_COLUMNS], names=list(columns)),
+        as_copy=np.array([decision.as_copy for decision in kept], np.bool_),
         unmatched=len(decisions) - len(held),
         new_classes=tuple(sorted(chosen - set(report.class_names))),
-        is_copy=is_copy,
     )
 
 
@@ -121,15 +184,3 @@ def _refuse_unfitting(
         f"{first.sample_id} was relabeled {first.label!r}, but the classes are {classes}",
         hint="take the decision back in `labelfix review`, or mend it in decisions.jsonl",
     )
-
-
-class _Spread:
-    """Puts values, one for each of some rows, into a column that is null elsewhere."""
-
-    def __init__(self, size: int, rows: NDArray[np.int64]) -> None:
-        place = np.full(size, -1)
-        place[rows] = np.arange(len(rows))
-        self._place = pa.array(place, mask=place < 0)
-
-    def __call__(self, values: pa.Array) -> pa.Array:
-        return values.take(self._place)

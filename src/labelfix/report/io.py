@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from labelfix.config import ReportConfig
 from labelfix.errors import ReportError
+from labelfix.report.parts import (
+    PARTS_NAME,
+    is_parts,
+    open_parts,
+    remove_parts,
+    report_writer,
+    write_parts,
+)
 from labelfix.report.schema import (
     CLASSES_KEY,
     COLUMNS,
@@ -26,16 +36,15 @@ from labelfix.report.schema import (
     VERSION_KEY,
     Column,
     arrow_schema,
+    codes_of,
     columns_known,
     label_type,
     names_of_checks,
     row_group_rows,
-    with_late_columns,
 )
+from labelfix.report.stored import HINT, StoredColumns, StoredFile
 from labelfix.report.types import Report, RunInfo
-from labelfix.types import (
-    Label,
-)
+from labelfix.types import MISSING, Label
 from labelfix.utils.files import atomic_path, refuse_special_file
 from labelfix.utils.reading import is_label, is_number, parquet_faults, parse_json
 
@@ -144,15 +153,23 @@ def write_report(
     pred_probs: Iterable[pa.ChunkedArray] | None = None,
     *,
     group_values: int = ROW_GROUP_VALUES,
-) -> None:
+    part_rows: int = ReportConfig().part_rows,
+) -> Path:
     """Write a report as Parquet, and its noise matrix beside it: the same ones always alike.
+
+    What was there under either name goes: a run has one report.
 
     Args:
         report: What to write.
-        path: The file, replaced if it is there.
+        path: ``report.parquet`` of the RUN folder, replaced if it is there.
         pred_probs: Of a report without that column: its `probability_lists`, made when they are
             written, `row_group_rows` at a time.
         group_values: Probabilities in a row group at most.
+        part_rows: With more rows the report is a folder of parts beside ``path``, each of so many
+            rows, rounded up to whole row groups.
+
+    Returns:
+        The file, or the folder of parts.
 
     Raises:
         RunError: The place cannot be written to.
@@ -163,39 +180,49 @@ def write_report(
         RUN_KEY: json.dumps(report.run.to_json(), sort_keys=True).encode(),
     }
     metadata[DIGEST_KEY] = _digest_of(metadata)
-    schema = report.table.schema
+    schema = report.columns.schema
     if pred_probs is not None:
         schema = schema.insert(_PLACE_OF_PROBS, pa.field(PRED_PROBS, PROBABILITIES))
     schema = schema.with_metadata(metadata)
     step = row_group_rows(len(report.class_names), group_values)
-    groups = (report.table.slice(start, step) for start in range(0, len(report), step))
+    table = report.table
+    groups: Iterator[pa.Table] = (table.slice(start, step) for start in range(0, len(report), step))
     if pred_probs is not None:
         groups = (with_pred_probs(*pair) for pair in zip(groups, pred_probs, strict=True))
-    with (
-        atomic_path(path) as draft,
-        pq.ParquetWriter(
-            draft,
-            schema,
-            version="2.6",
-            compression="zstd",
-            compression_level=3,
-            write_page_checksum=True,
-            use_dictionary=["split", "given_label", "predicted_label", "suggested_label"],
-        ) as writer,
-    ):
-        for group in groups:
-            writer.write_table(group, row_group_size=step)
+    folder = path.with_name(PARTS_NAME)
+    if len(report) > part_rows:
+        write_parts(groups, schema, folder, -(-part_rows // step), step)
+        path.unlink(missing_ok=True)
+    else:
+        with atomic_path(path) as draft, report_writer(draft, schema) as writer:
+            for group in groups:
+                writer.write_table(group, row_group_size=step)
+        remove_parts(folder)
     if report.noise is not None:
         write_noise_table(report.noise, path.with_name(NOISE_MATRIX_NAME))
+    return folder if len(report) > part_rows else path
 
 
 def report_file(path: Path) -> Path:
-    """Return the report's own path, for a RUN folder or the file itself.
+    """Return the report's own path, for a RUN folder or the report itself.
+
+    Returns:
+        ``report.parquet``, or the folder of parts.
 
     Raises:
-        ReportError: There is no report.
+        ReportError: There is no report, or there are two.
     """
-    file = path / REPORT_NAME if path.is_dir() else path
+    file, parts = path, path if path.is_dir() else path.parent
+    if path.is_dir() and not is_parts(path):
+        file, parts = path / REPORT_NAME, path / PARTS_NAME
+        if file.exists() and is_parts(parts):
+            raise ReportError(
+                f"{path} holds {REPORT_NAME} and the folder {PARTS_NAME}, of which one is old",
+                hint="the audit that replaces the run was cut off: finish it with --resume, or "
+                "audit again with --overwrite",
+            )
+    if is_parts(parts):
+        return parts
     refuse_special_file(file, ReportError)
     if not file.is_file():
         holder = f"{path} holds no {REPORT_NAME}" if path.is_dir() else f"{path} does not exist"
@@ -204,11 +231,11 @@ def report_file(path: Path) -> Path:
 
 
 def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
-    """Read a report and check that it is one.
+    """Open a report and check that it is one; its columns are read when they are asked for.
 
     Args:
-        path: A RUN folder, or the report file itself.
-        pred_probs: Whether to read that column too; it is most of the file when K is large, and
+        path: A RUN folder, or the report file itself, or the folder of its parts.
+        pred_probs: Whether that column is among them; it is most of the file when K is large, and
             without it ``table`` lacks it.
 
     Raises:
@@ -216,27 +243,26 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
             lies beside the ``run.json`` of another run.
     """
     file = report_file(path)
-    with (
-        parquet_faults(
-            ReportError,
-            f"{file} cannot be read as Parquet",
-            f"name a RUN folder, or the {REPORT_NAME} in it; if it is damaged, audit again",
-        ),
-        pq.ParquetFile(file, page_checksum_verification=True) as parquet,
-    ):
-        schema = parquet.schema_arrow
-        class_names, run = _read_metadata(schema.metadata or {}, file)
-        columns = columns_known(run.modality)
-        _check_columns(schema, columns, class_names, file)
-        wanted = [c.name for c in columns if pred_probs or c.name != PRED_PROBS]
-        wanted[-1:-1] = names_of_checks(schema, columns)  # before the reason
-        table = with_late_columns(parquet.read(columns=wanted), columns)
-        table = table.select(wanted).replace_schema_metadata()
-        table.validate(full=True)  # bytes that are not UTF-8, lists beyond their values
-    _check_values(table, columns, class_names, file)
-    if file.name == REPORT_NAME:
-        _refuse_files_of_two_runs(file.parent, run)
-    return Report(table, class_names, run)
+    if file.is_dir():
+        files = open_parts(file)
+    else:
+        with parquet_faults(ReportError, f"{file} cannot be read as Parquet", HINT):
+            files = (StoredFile.of(file),)
+    schema = files[0].schema
+    class_names, run = _read_metadata(schema.metadata or {}, file)
+    columns = columns_known(run.modality)
+    for one in files:
+        _check_columns(one.schema, columns, class_names, one.path)
+    fields = {field.name: field for field in arrow_schema(class_names, columns)}
+    wanted = [c.name for c in columns if pred_probs or c.name != PRED_PROBS]
+    wanted[-1:-1] = names_of_checks(schema, columns)  # before the reason
+    held = pa.schema([schema.field(n) if n in schema.names else fields[n] for n in wanted])
+    size = sum(one.metadata.num_rows for one in files)
+    check = partial(_check_values, columns=columns, class_names=class_names, size=size, file=file)
+    stored = StoredColumns(files, held, check)
+    if file.name in (REPORT_NAME, PARTS_NAME):
+        _refuse_files_of_two_runs(file.parent, run, file.name)
+    return Report(stored, class_names, run)
 
 
 def read_pred_probs(path: Path) -> Iterator[NDArray[np.float32]]:
@@ -250,62 +276,57 @@ def read_pred_probs(path: Path) -> Iterator[NDArray[np.float32]]:
     Raises:
         ReportError: There is no report, or it is damaged.
     """
-    file = report_file(path)
-    with (
-        parquet_faults(
-            ReportError,
-            f"{file} cannot be read as Parquet",
-            f"name a RUN folder, or the {REPORT_NAME} in it; if it is damaged, audit again",
-        ),
-        pq.ParquetFile(file, page_checksum_verification=True) as parquet,
-    ):
-        names, _ = _read_metadata(parquet.schema_arrow.metadata or {}, file)
-        step = row_group_rows(len(names), ROW_GROUP_VALUES)
-        for batch in parquet.iter_batches(step, columns=[PRED_PROBS]):
-            lists = batch.column(0)
-            lengths = pc.unique(pc.list_value_length(lists).drop_null()).to_pylist()
-            if set(lengths) - {len(names)}:
-                raise ReportError(
-                    f"{file} is damaged: pred_probs has {lengths[:3]} values for {len(names)} "
-                    "classes",
-                    hint="audit again with --overwrite",
-                )
-            probs = np.full((len(lists), len(names)), np.nan, np.float32)
-            values = lists.flatten().to_numpy(zero_copy_only=False)
-            probs[lists.is_valid().to_numpy(zero_copy_only=False)] = values.reshape(-1, len(names))
-            yield probs
+    report = read_report_table(path)
+    for _, batch in report.batches([PRED_PROBS]):
+        lists = batch.column(0)
+        probs = np.full((len(lists), len(report.class_names)), np.nan, np.float32)
+        values = lists.flatten().to_numpy(zero_copy_only=False)
+        probs[lists.is_valid().to_numpy(zero_copy_only=False)] = values.reshape(-1, probs.shape[1])
+        yield probs
 
 
 def _check_values(
-    table: pa.Table, columns: Sequence[Column], class_names: tuple[Label, ...], file: Path
+    batch: pa.RecordBatch,
+    start: int,
+    *,
+    columns: Sequence[Column],
+    class_names: tuple[Label, ...],
+    size: int,
+    file: Path,
 ) -> None:
-    """Refuse a table whose cells are none that an audit writes."""
+    """Refuse rows from ``start`` of N whose cells are none that an audit writes."""
+    there = set(batch.schema.names)
     faults = [
-        f"{column.name} is null in {table[column.name].null_count:,} rows"
+        f"{column.name} is null in {batch[column.name].null_count:,} rows"
         for column in columns
-        if not column.nullable and table[column.name].null_count
+        if column.name in there and not column.nullable and batch[column.name].null_count
     ]
     names = pa.array(class_names, label_type(class_names))
-    for name in ("given_label", "predicted_label", "suggested_label"):
-        is_known = pc.or_(pc.is_in(table[name], names), pc.is_null(table[name]))
-        row = pc.index(is_known, False).as_py()
-        if row >= 0:
-            faults.append(f"{name} of row {row + 1:,} is {table[name][row].as_py()!r}, no class")
-    for name in ("exact_duplicate_set", "near_duplicate_set"):  # readers index arrays by them
-        low, high = pc.min_max(table[name]).values()
-        if low.is_valid and not 0 <= low.as_py() <= high.as_py() < len(table):
-            faults.append(f"{name} has numbers that are not from 0 to {len(table) - 1:,}")
-    if PRED_PROBS in table.column_names:
-        lengths = pc.unique(pc.list_value_length(table[PRED_PROBS]).drop_null()).to_pylist()
+    for name in there.intersection(("given_label", "predicted_label", "suggested_label")):
+        codes = codes_of(batch[name], names)
+        wrong = np.flatnonzero(
+            (codes == MISSING) & batch[name].is_valid().to_numpy(zero_copy_only=False)
+        )
+        if len(wrong):
+            row = int(wrong[0])
+            faults.append(
+                f"{name} of row {start + row + 1:,} is {batch[name][row].as_py()!r}, no class"
+            )
+    for name in there.intersection(("exact_duplicate_set", "near_duplicate_set")):
+        low, high = pc.min_max(batch[name]).values()  # readers index arrays by them
+        if low.is_valid and not 0 <= low.as_py() <= high.as_py() < size:
+            faults.append(f"{name} has numbers that are not from 0 to {size - 1:,}")
+    if PRED_PROBS in there:
+        lengths = pc.unique(pc.list_value_length(batch[PRED_PROBS]).drop_null()).to_pylist()
         if set(lengths) - {len(class_names)}:
             faults.append(f"pred_probs has {lengths[:3]} values for {len(class_names)} classes")
     if faults:
         raise ReportError(
-            f"{file} is damaged: {'; '.join(faults)}", hint="audit again with --overwrite"
+            f"{file} is damaged: {'; '.join(sorted(faults))}", hint="audit again with --overwrite"
         )
 
 
-def _refuse_files_of_two_runs(folder: Path, run: RunInfo) -> None:
+def _refuse_files_of_two_runs(folder: Path, run: RunInfo, name: str) -> None:
     """Refuse a report beside the ``run.json`` of another run; one that is damaged tells nothing."""
     try:
         told = parse_json((folder / RUN_NAME).read_bytes())
@@ -315,7 +336,7 @@ def _refuse_files_of_two_runs(folder: Path, run: RunInfo) -> None:
         return
     is_under_way = (folder / UNFINISHED_NAME).exists()
     raise ReportError(
-        f"{folder} holds the {REPORT_NAME} of one run and the {RUN_NAME} of another",
+        f"{folder} holds the {name} of one run and the {RUN_NAME} of another",
         hint="an audit that replaces the run has not ended, or was cut off: then finish it with "
         "--resume"
         if is_under_way

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from labelfix.errors import ReportError
 from labelfix.issues.types import Neighbors
+from labelfix.report.types import Report
 from labelfix.types import MISSING
 from labelfix.utils.files import atomic_path
 from labelfix.utils.reading import parquet_faults
@@ -90,8 +91,8 @@ class NeighborLists:
         return [(other, value) for other, value in near if 0 <= other < len(self.start) - 1]
 
 
-def read_neighbors(run: Path, sample_id: pa.ChunkedArray) -> NeighborLists | None:
-    """Return the neighbors that lie in a RUN folder, ``None`` if there are none.
+def read_neighbors(run: Path, report: Report) -> NeighborLists | None:
+    """Return the neighbors of a report that lie in its RUN folder, ``None`` if there are none.
 
     Raises:
         ReportError: The file cannot be read, or belongs to another report.
@@ -107,7 +108,7 @@ def read_neighbors(run: Path, sample_id: pa.ChunkedArray) -> NeighborLists | Non
             if not pt.is_list(kind) or not is_value(kind.value_type):
                 raise ReportError(f"column {name} of {file} is of type {kind}", hint=hint)
         table.validate(full=True)
-        if not table["sample_id"].equals(sample_id):
+        if not report.has_names(table["sample_id"]):
             raise ReportError(f"{file} belongs to another report", hint=hint)
         rows, values = (_whole(table[name]) for name in _LISTS)
         if rows.null_count or values.null_count or not rows.offsets.equals(values.offsets):

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-
 from labelfix.config import DatasetConfig
 from labelfix.data.columns import TEXT_ROLES
 from labelfix.data.dataset import open_dataset
@@ -77,8 +75,7 @@ def open_audited(
     config = config_of(report)
     dataset = open_dataset(source.path, config, on_progress)
     is_same = dataset.fingerprint == report.run.fingerprint
-    ids = pa.chunked_array([dataset.sample_id])
-    if not is_same or not ids.equals(report.table["sample_id"]):
+    if not is_same or not report.has_names(dataset.sample_id):
         raise DatasetError(
             f"{source.path} has changed since the audit: its {words.plural} are not those of the "
             "report",
@@ -127,7 +124,7 @@ def _renderer_of_given(report: Report, on_progress: OnProgress, *, follow_links:
     location = location_of(report.run.settings)
     if location is None:
         return no_pictures(NO_IMAGES)
-    ids = report.table["sample_id"].combine_chunks()
+    ids = report.read(["sample_id"])["sample_id"].combine_chunks()
     try:
         store = open_shown(report.run.source.path, ids, location, follow_links=follow_links)
     except DatasetError as error:  # the decisions need none of it

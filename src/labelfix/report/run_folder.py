@@ -26,6 +26,7 @@ from labelfix.report.io import (
     read_report_table,
 )
 from labelfix.report.neighbors import NEIGHBORS_NAME
+from labelfix.report.parts import PARTS_NAME, is_parts, remove_parts
 from labelfix.report.types import Report
 from labelfix.utils.files import (
     atomic_path,
@@ -58,7 +59,7 @@ IMAGES = "images"
 ATTEMPT = "attempt"
 """Tells the ``run.json`` that an unfinished run has written from the one that it replaces."""
 
-_FILES = (REPORT_NAME, PAGE_NAME, NOISE_MATRIX_NAME, NEIGHBORS_NAME, *NETWORK_NAMES)
+_FILES = (REPORT_NAME, PARTS_NAME, PAGE_NAME, NOISE_MATRIX_NAME, NEIGHBORS_NAME, *NETWORK_NAMES)
 """What an audit may leave behind besides ``run.json``."""
 
 _PLACES = ("cache", "weights")
@@ -260,7 +261,7 @@ class RunFolder:
             return False
         files = run.get("files", [REPORT_NAME, PAGE_NAME])
         return isinstance(files, list) and all(
-            isinstance(name, str) and (self.path / name).is_file() for name in files
+            isinstance(name, str) and _is_there(self.path / name) for name in files
         )
 
     def claim(
@@ -347,7 +348,7 @@ class RunFolder:
         """
         for name in (*_FILES, *DIAGNOSIS_NAMES, *CERTIFICATE_NAMES):
             if name not in (*written, PAGE_NAME):
-                (self.path / name).unlink(missing_ok=True)
+                _remove(self.path / name)
 
     def remove_again(self, *, kept: Path | None = None) -> None:
         """Remove the runs ``again-N`` of a run that was replaced: they are of its labels.
@@ -383,7 +384,7 @@ class RunFolder:
         Args:
             run: What it says.
         """
-        files = [name for name in _FILES if (self.path / name).is_file()]
+        files = [name for name in _FILES if _is_there(self.path / name)]
         self._write_json(RUN_NAME, {**run, "files": files, "claim": self._claim})
 
     def close(self) -> None:
@@ -484,7 +485,19 @@ def _remove_run(folder: Path) -> None:
     remove_checkpoints(folder / CHECKPOINTS_NAME)
     names = (*_FILES, *DIAGNOSIS_NAMES, *CERTIFICATE_NAMES, DECISIONS_NAME, UNFINISHED_NAME)
     for name in (*names, LOG_LOCK_NAME, RUN_NAME):
-        (folder / name).unlink(missing_ok=True)
+        _remove(folder / name)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file of a run, or its report in parts, if it is there."""
+    if path.name == PARTS_NAME:
+        remove_parts(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() or is_parts(path)
 
 
 def _number(value: Any) -> int:

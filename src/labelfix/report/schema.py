@@ -6,10 +6,12 @@ Letters: N samples, K classes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from labelfix.issues.types import IssueKinds
 from labelfix.modalities.base import IssueCheck
@@ -304,6 +306,31 @@ def label_type(class_names: Sequence[Label]) -> pa.DataType:
     return pa.int64() if are_numbers else pa.string()
 
 
+def code_type(classes: int) -> type[np.signedinteger[Any]]:
+    """Return the smallest signed type that holds K codes and ``MISSING``."""
+    small: tuple[type[np.signedinteger[Any]], ...] = (np.int8, np.int16, np.int32)
+    return next((kind for kind in small if classes <= np.iinfo(kind).max + 1), np.int64)
+
+
+def codes_of(column: pa.Array, names: pa.Array) -> NDArray[np.signedinteger[Any]]:
+    """Return ``(N,)`` where each value is among some names, ``MISSING`` where it is not.
+
+    Args:
+        column: ``(N,)`` values, or a dictionary array of them.
+        names: K values of the same type, each once.
+    """
+    kind = code_type(len(names))
+    if not pa.types.is_dictionary(column.type):
+        found = pc.fill_null(pc.index_in(column, names), MISSING)
+        return found.to_numpy(zero_copy_only=False).astype(kind)  # type: ignore[no-any-return]
+    # one cell more, for the rows that have no value
+    place = np.append(codes_of(column.dictionary, names), kind(MISSING))
+    indices = column.indices
+    if indices.null_count:
+        indices = pc.fill_null(indices, len(place) - 1)
+    return place[indices.to_numpy(zero_copy_only=False)]  # type: ignore[no-any-return]
+
+
 def arrow_schema(class_names: Sequence[Label], columns: Sequence[Column] = COLUMNS) -> pa.Schema:
     """Return the schema of a report on these K classes, without file metadata."""
     labels = label_type(class_names)
@@ -335,6 +362,31 @@ report = labelfix.read_report("RUN")  # a DataFrame with nullable types; checks 
 plain = pd.read_parquet("RUN/report.parquet")  # the same rows, without labelfix
 worst = report.sort_values("label_score").head(20)
 ```
+
+A report of more than 10,000,000 rows (`part_rows` in section `[report]` of a `--config` file) is a
+folder of parts, `RUN/report`, in place of the file: `part-00000.parquet` and so on, and
+`_manifest.json`, which names them with their rows, sizes and digests. Every command and
+`labelfix.read_report` read one as the other, and refuse parts that are not those that were written.
+Other libraries read the folder, and pass over the manifest for its name:
+
+```python
+pd.read_parquet("RUN/report", columns=["sample_id", "label_score"])  # some columns, in memory
+
+import pyarrow.dataset as ds
+
+doubtful = ds.field("label_error_probability") > 0.9
+ds.dataset("RUN/report").to_table(["sample_id", "suggested_label"], filter=doubtful)
+
+import duckdb
+
+duckdb.sql(
+    "SELECT given_label, count(*) FROM 'RUN/report/*.parquet' WHERE is_label_issue GROUP BY 1"
+)
+
+spark.read.parquet("RUN/report").where("is_label_issue")
+```
+
+The parts follow one another in the order of the input; Spark does not keep it.
 
 Schema version {version}. A change of a column's type or meaning raises the version; labelfix
 refuses a report with a newer version than its own. A new column does not raise it.

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from labelfix.data.decisions import folder_of_run
 from labelfix.errors import RunError
 from labelfix.report.run_folder import LAYERS_NAME, LOG_NAME
 from labelfix.report.types import Report
@@ -368,7 +369,7 @@ def summarize_training(run: Path, report: Report) -> TrainingSummary | None:
     Raises:
         RunError: The log or the list of layers is damaged.
     """
-    folder = run if run.is_dir() else run.parent
+    folder = folder_of_run(run)
     log, layers = folder / LOG_NAME, folder / LAYERS_NAME
     if report.run.settings.get("tune") not in ("top", "full") or not (
         log.is_file() and layers.is_file()

@@ -1,16 +1,18 @@
-"""The report: one row a sample, as a Parquet file.
+"""The report: one row a sample, in memory or as Parquet.
 
 Letters: N samples, K classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from labelfix.data.remote import path_of_record
+from labelfix.report.stored import StoredColumns
 from labelfix.types import (
     Assumption,
     DatasetSource,
@@ -99,19 +101,71 @@ class Report:
     """What an audit found.
 
     Args:
-        table: N rows, the columns of `labelfix.report.schema.COLUMNS`, with or without
-            ``pred_probs``, which is most of a report when K is large.
+        columns: N rows, the columns of `labelfix.report.schema.COLUMNS`, with or without
+            ``pred_probs``, which is most of a report when K is large: in memory as they were made,
+            or on disk, where a column is read when it is asked for.
         class_names: K names, in the order of ``pred_probs``.
         run: Where the actions came from.
         noise: The class-to-class noise matrix, as `labelfix.report.build.noise_table` gives it;
             ``None`` in a report that was read, as it has a file of its own.
     """
 
-    table: pa.Table
+    columns: pa.Table | StoredColumns
     class_names: tuple[Label, ...]
     run: RunInfo
     noise: pa.Table | None = None
 
     def __len__(self) -> int:
         """Return N."""
-        return int(self.table.num_rows)
+        return len(self.columns)
+
+    @property
+    def column_names(self) -> list[str]:
+        """Return the names of the columns, in their order."""
+        return self.columns.schema.names  # type: ignore[no-any-return]
+
+    @property
+    def table(self) -> pa.Table:
+        """Return all columns in memory; of a report on disk this reads it whole.
+
+        Raises:
+            ReportError: The file is damaged, as for all that reads.
+        """
+        return self.columns.read() if isinstance(self.columns, StoredColumns) else self.columns
+
+    def read(self, names: Sequence[str]) -> pa.Table:
+        """Return some columns in memory."""
+        if isinstance(self.columns, StoredColumns):
+            return self.columns.read(names)
+        return self.columns.select(list(names))
+
+    def batches(
+        self, names: Sequence[str], *, as_codes: bool = False
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield some columns batch by batch, each with the row at which it begins.
+
+        Args:
+            names: The columns.
+            as_codes: Whether columns of text may be dictionary arrays.
+        """
+        if isinstance(self.columns, StoredColumns):
+            yield from self.columns.batches(names, as_codes=as_codes)
+            return
+        start = 0
+        for batch in self.columns.select(list(names)).to_batches():
+            yield start, batch
+            start += len(batch)
+
+    def has_names(self, sample_id: pa.Array | pa.ChunkedArray) -> bool:
+        """Return whether the samples have these names, in this order."""
+        names = pa.chunked_array([sample_id]) if isinstance(sample_id, pa.Array) else sample_id
+        return len(self) == len(names) and all(
+            names.slice(start, len(batch)).equals(pa.chunked_array([batch.column(0)]))
+            for start, batch in self.batches(["sample_id"])
+        )
+
+    def take(self, rows: NDArray[np.integer] | Sequence[int], names: Sequence[str]) -> pa.Table:
+        """Return some rows of some columns, in the order in which they are named."""
+        if isinstance(self.columns, StoredColumns):
+            return self.columns.take(np.asarray(rows, np.int64), names)
+        return self.columns.select(list(names)).take(pa.array(rows, pa.int64()))

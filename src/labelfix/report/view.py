@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from labelfix.data.decisions import Decision
 from labelfix.data.splits import in_several, leaking, rows_for_testing, split_codes
 from labelfix.modalities.base import Wording, wording_of
 from labelfix.report.decisions import Decided, join_decisions
-from labelfix.report.schema import label_type
+from labelfix.report.schema import code_type, codes_of, label_type
 from labelfix.report.types import Report
 from labelfix.types import MISSING, Label
 
@@ -30,6 +30,11 @@ LABEL = "label"
 
 LEAKAGE = "leakage"
 """The kind of issue of copies, exact or near, that lie in more than one split."""
+
+Codes: TypeAlias = NDArray[np.signedinteger[Any]]
+"""Codes, numbers of sets or folds, ``MISSING`` for none, in the smallest type that holds them."""
+
+Number = TypeVar("Number", bound=np.generic)
 
 _ISSUE = re.compile(r"is_(.+)_issue")
 _OF_DECISIONS = {"decisions", "decided", "is_decided", "is_decided_wrong"}
@@ -40,7 +45,8 @@ _OF_DECISIONS = {"decisions", "decided", "is_decided", "is_decided_wrong"}
 class ReportView:
     """A report, and what people decided on it; a column is decoded when it is first asked for.
 
-    Arrays are shared by all who ask: do not write to them.
+    Arrays are shared by all who ask: do not write to them. Codes and numbers of sets are of the
+    smallest signed type that holds them: widen them before you multiply.
 
     Args:
         report: N rows, with or without ``pred_probs``.
@@ -74,8 +80,12 @@ class ReportView:
 
     @property
     def sample_id(self) -> pa.ChunkedArray:
-        """Return the ``(N,)`` names of the samples."""
-        return self.report.table["sample_id"]
+        """Return the ``(N,)`` names of the samples, all of them in memory."""
+        return self.report.read(["sample_id"])["sample_id"]
+
+    def names_of(self, rows: NDArray[np.int64] | Sequence[int]) -> list[str]:
+        """Return the names of some samples."""
+        return self.take(rows, ["sample_id"])["sample_id"].to_pylist()  # type: ignore[no-any-return]
 
     # Labels
 
@@ -85,17 +95,17 @@ class ReportView:
         return self.report.class_names
 
     @cached_property
-    def given(self) -> NDArray[np.int64]:
+    def given(self) -> Codes:
         """Return ``(N,)`` codes of the given labels, ``MISSING`` where there is none."""
         return self._label_codes("given_label")
 
     @cached_property
-    def predicted(self) -> NDArray[np.int64]:
+    def predicted(self) -> Codes:
         """Return ``(N,)`` codes of the most probable classes, ``MISSING`` where not scored."""
         return self._label_codes("predicted_label")
 
     @cached_property
-    def suggested(self) -> NDArray[np.int64]:
+    def suggested(self) -> Codes:
         """Return ``(N,)`` codes of the suggested labels, ``MISSING`` where there is none."""
         return self._label_codes("suggested_label")
 
@@ -152,9 +162,9 @@ class ReportView:
         return is_wrong & (self.suggested_probability >= coarse)
 
     @cached_property
-    def fold(self) -> NDArray[np.int64]:
+    def fold(self) -> Codes:
         """Return ``(N,)`` which fold held each sample out, ``MISSING`` where none did."""
-        return self._integers("fold")
+        return self._integers("fold", np.int16)
 
     # Issues
 
@@ -177,15 +187,15 @@ class ReportView:
     @cached_property
     def kinds(self) -> tuple[str, ...]:
         """Return the kinds of issue that the report knows, as its columns spell them."""
-        found = (_ISSUE.fullmatch(name) for name in self.report.table.column_names)
+        found = (_ISSUE.fullmatch(name) for name in self.report.column_names)
         return (*(match[1] for match in found if match), LEAKAGE)
 
     def tells_of(self, kind: str) -> bool:
         """Return whether samples were looked at for a kind of issue."""
         if kind == LABEL:
             return True
-        column = self._score_column(kind)
-        return self.has_samples and (column is None or column.null_count < len(self))
+        name = self._score_column(kind)
+        return self.has_samples and (name is None or not len(self) or self._tells_anything(name))
 
     def issue(self, kind: str) -> NDArray[np.bool_]:
         """Return ``(N,)`` which samples have an issue of a kind, one of `kinds`."""
@@ -198,56 +208,85 @@ class ReportView:
         """Return how many samples have an issue of a kind; ``None`` if nobody looked for it."""
         if kind not in self.kinds or not self.tells_of(kind):
             return None
-        return int(np.count_nonzero(self.issue(kind)))
+        if kind == LEAKAGE or kind in self._issues:
+            return int(np.count_nonzero(self.issue(kind)))
+        name = f"is_{kind}_issue"  # nobody needs to know which they are
+        return sum(int(batch.column(0).true_count) for _, batch in self.report.batches([name]))
 
     def score(self, kind: str) -> NDArray[np.float32] | None:
         """Return ``(N,)`` scores of a kind of issue, 0 the worst to 1, NaN where there is none.
 
         Conflicting copies are scored as copies; kinds without a score give ``None``.
         """
-        column = self._score_column(kind)
-        return None if column is None or kind == LABEL else column.to_numpy().astype(np.float32)
+        name = self._score_column(kind)
+        return None if name is None or kind == LABEL else self._floats(name)
 
     # Copies and splits
 
     @cached_property
-    def exact_set(self) -> NDArray[np.int64]:
+    def exact_set(self) -> Codes:
         """Return ``(N,)`` numbers of the sets of byte-identical samples, ``MISSING`` for none."""
-        return self._integers("exact_duplicate_set")
+        return self._integers("exact_duplicate_set", code_type(len(self)))
 
     @cached_property
-    def near_set(self) -> NDArray[np.int64]:
+    def near_set(self) -> Codes:
         """Return ``(N,)`` numbers of the sets of near-copies, ``MISSING`` for none."""
-        return self._integers("near_duplicate_set")
+        return self._integers("near_duplicate_set", code_type(len(self)))
 
     @cached_property
-    def split_code(self) -> NDArray[np.int64]:
+    def split_code(self) -> Codes:
         """Return ``(N,)`` numbers that are equal for the same split, however it is spelled.
 
         Samples without a split are of a split of their own, ``MISSING``.
         """
-        return split_codes(self.report.table["split"])
+        names, place, _ = self._splits
+        codes = split_codes(pa.array(names, pa.string()))
+        return np.append(codes, MISSING).astype(place.dtype)[place]
 
-    @cached_property
+    @property
     def split_names(self) -> tuple[str, ...]:
         """Return the names of the splits as the input spells them, sorted."""
-        return tuple(sorted(filter(None, pc.unique(self.report.table["split"]).to_pylist())))
+        return tuple(filter(None, self._splits[0]))
 
     @property
     def has_splits(self) -> bool:
         """Return whether any sample came in a split."""
-        return bool(self.report.table["split"].null_count < len(self))
+        return self._splits[2]
 
     @cached_property
-    def split_name(self) -> NDArray[np.int64]:
+    def split_name(self) -> Codes:
         """Return ``(N,)`` positions in `split_names`, ``MISSING`` for no name."""
-        return _positions(self.report.table["split"], pa.array(self.split_names, pa.string()))
+        names, place, _ = self._splits
+        return np.maximum(place - 1, MISSING) if "" in names else place  # it is the first
+
+    @cached_property
+    def _splits(self) -> tuple[tuple[str, ...], Codes, bool]:
+        """Return the names, ``(N,)`` positions in them, and whether any row has a split."""
+        seen: dict[str, int] = {}
+        found = np.full(len(self), MISSING, np.int8)
+        is_any = False
+        for start, batch in self.report.batches(["split"], as_codes=True):
+            column = batch.column(0)
+            is_any = is_any or column.null_count < len(column)
+            for name in pc.unique(column).to_pylist():
+                if name is not None:
+                    seen.setdefault(name, len(seen))
+            if code_type(len(seen)) != found.dtype:
+                found = found.astype(code_type(len(seen)))
+            found[start : start + len(column)] = codes_of(column, pa.array(seen, pa.string()))
+        names = tuple(sorted(seen))
+        position = {name: number for number, name in enumerate(names)}
+        place = np.array([*(position[name] for name in seen), MISSING], found.dtype)
+        return names, place[found], is_any
 
     @cached_property
     def is_test(self) -> NDArray[np.bool_]:
         """Return ``(N,)`` which samples are of a test split, by its name or by the settings."""
         named = self.report.run.settings.get("test_splits", ())
-        return rows_for_testing(self.report.table["split"], named)
+        names, place, _ = self._splits
+        of_name = rows_for_testing(pa.array(names, pa.string()), named)
+        is_test: NDArray[np.bool_] = np.append(of_name, np.False_)[place]
+        return is_test
 
     @cached_property
     def is_exact_leak(self) -> NDArray[np.bool_]:
@@ -281,8 +320,7 @@ class ReportView:
     @cached_property
     def is_decided(self) -> NDArray[np.bool_]:
         """Return ``(N,)`` on which samples there is a decision; ``unsure`` is one, too."""
-        decided: NDArray[np.bool_] = self.decided.columns["decision"].is_valid().to_numpy()
-        return decided
+        return self.decided.is_decided
 
     @property
     def new_suspects(self) -> NDArray[np.int64]:
@@ -295,11 +333,13 @@ class ReportView:
 
         A sample that was dropped as a copy of another says nothing of its label.
         """
-        given = self.report.table["given_label"]
-        differs = pc.fill_null(pc.not_equal(self.decided.columns["final_label"], given), True)
-        is_elsewhere = self.decided.has("relabel") & differs.to_numpy()
-        is_dropped = self.decided.has("drop") & ~self.decided.is_copy
-        is_wrong: NDArray[np.bool_] = is_dropped | is_elsewhere
+        decided = self.decided
+        given = self.report.take(decided.rows, ["given_label"])["given_label"]
+        differs = pc.fill_null(pc.not_equal(decided.table["final_label"], given), True)
+        is_elsewhere = decided.are("relabel") & differs.to_numpy()
+        is_dropped = decided.are("drop") & ~decided.as_copy
+        is_wrong = np.zeros(len(self), np.bool_)
+        is_wrong[decided.rows[is_dropped | is_elsewhere]] = True
         return is_wrong
 
     # Cells
@@ -312,40 +352,48 @@ class ReportView:
 
     def take(self, rows: NDArray[np.int64] | Sequence[int], names: Sequence[str]) -> pa.Table:
         """Return some rows of some columns as the report has them."""
-        return self.columns(names).take(pa.array(rows, pa.int64()))
+        return self.report.take(rows, names)
 
     def columns(self, names: Sequence[str]) -> pa.Table:
-        """Return some columns as the report has them."""
-        return self.report.table.select(list(names))
+        """Return some columns as the report has them, in memory."""
+        return self.report.read(names)
 
-    def _label_codes(self, name: str) -> NDArray[np.int64]:
+    def _label_codes(self, name: str) -> Codes:
         names = pa.array(self.class_names, label_type(self.class_names))
-        return _positions(self.report.table[name], names)
+        codes = np.empty(len(self), code_type(len(names)))
+        for start, batch in self.report.batches([name], as_codes=True):
+            codes[start : start + len(batch)] = codes_of(batch.column(0), names)
+        return codes
 
     def _truths(self, name: str) -> NDArray[np.bool_]:
-        values: NDArray[np.bool_] = pc.fill_null(self.report.table[name], False).to_numpy()
-        return values
+        return self._decoded(name, np.bool_, False)
 
     def _floats(self, name: str) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = self.report.table[name].to_numpy()
+        return self._decoded(name, np.float32, np.nan)
+
+    def _integers(self, name: str, kind: type[np.signedinteger[Any]]) -> Codes:
+        """Return a column of integers, ``MISSING`` where it is null or the report lacks it."""
+        if name not in self.report.column_names:
+            return np.full(len(self), MISSING, np.int8)
+        return self._decoded(name, kind, MISSING)
+
+    def _decoded(self, name: str, kind: type[Number], null: Any) -> NDArray[Number]:
+        """Return ``(N,)`` cells of a column, ``null`` where there is none."""
+        values = np.empty(len(self), kind)
+        for start, batch in self.report.batches([name]):
+            column = batch.column(0)
+            cells = pc.fill_null(column, null) if column.null_count else column
+            values[start : start + len(batch)] = cells.to_numpy(zero_copy_only=False)
         return values
 
-    def _integers(self, name: str) -> NDArray[np.int64]:
-        """Return a column of integers, ``MISSING`` where it is null or the report lacks it."""
-        if name not in self.report.table.column_names:
-            return np.full(len(self), MISSING, np.int64)
-        values = pc.fill_null(self.report.table[name], MISSING).to_numpy()
-        return values.astype(np.int64)  # type: ignore[no-any-return]
+    def _tells_anything(self, name: str) -> bool:
+        """Return whether any cell of a column has a value."""
+        batches = self.report.batches([name])
+        return any(batch.column(0).null_count < len(batch) for _, batch in batches)
 
-    def _score_column(self, kind: str) -> pa.ChunkedArray | None:
+    def _score_column(self, kind: str) -> str | None:
         name = f"{kind.removeprefix('conflicting_')}_score"
-        return self.report.table[name] if name in self.report.table.column_names else None
-
-
-def _positions(column: pa.ChunkedArray, names: pa.Array) -> NDArray[np.int64]:
-    """Return ``(N,)`` where each value is among the names, ``MISSING`` where it is not."""
-    found = pc.fill_null(pc.index_in(column, names), MISSING)
-    return found.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+        return name if name in self.report.column_names else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -368,7 +416,7 @@ class ClassPairs:
         return list(zip(*columns, strict=True))
 
 
-def count_pairs(given: NDArray[np.int64], suggested: NDArray[np.int64], classes: int) -> ClassPairs:
+def count_pairs(given: Codes, suggested: Codes, classes: int) -> ClassPairs:
     """Count the pairs of classes; a sample without either label counts for none.
 
     Args:
@@ -377,7 +425,8 @@ def count_pairs(given: NDArray[np.int64], suggested: NDArray[np.int64], classes:
         classes: K.
     """
     is_pair = (given != MISSING) & (suggested != MISSING)
-    cells, counts = np.unique(given[is_pair] * classes + suggested[is_pair], return_counts=True)
+    first = given[is_pair].astype(np.int64)
+    cells, counts = np.unique(first * classes + suggested[is_pair], return_counts=True)
     most = np.argsort(-counts, kind="stable")
     rows, columns = np.divmod(cells[most], max(classes, 1))
     return ClassPairs(rows, columns, counts[most])

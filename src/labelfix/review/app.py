@@ -1,6 +1,7 @@
 """The routes of the review page: JSON about samples, pictures, and the page itself."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from importlib.resources import files
@@ -25,6 +26,7 @@ from labelfix.review.finish import Exporter, ExportRequest, finish_of, write_pag
 from labelfix.review.groups import Which, offered_classes
 from labelfix.review.queue import RANDOM_SAMPLE, QueueFilter
 from labelfix.review.retraining import Retraining
+from labelfix.review.samples import ShownSample
 from labelfix.review.security import App, Guard, Keys
 from labelfix.review.session import Done, Session, Wanted
 from labelfix.types import MISSING
@@ -138,12 +140,13 @@ class _Routes:
         limit = min(_number(asked.get("limit", "20")), LONGEST_PAGE)
         after = _number(asked.get("after", "-1"), least=-1)
         found = self._session.find(queue_filter, after=after, limit=limit, tab=_tab(request))
-        item = self._blind_item if queue_filter.kind == RANDOM_SAMPLE else self._item
-        places = zip(found.row.tolist(), found.place.tolist(), found.is_check.tolist(), strict=True)
+        items = self._items(found.row.tolist())
+        if queue_filter.kind == RANDOM_SAMPLE:
+            items = [self._blinded(item) for item in items]
+        places = zip(items, found.place.tolist(), found.is_check.tolist(), strict=True)
         return _json({
             "items": [
-                {**item(row), "place": place, "is_check": is_check}
-                for row, place, is_check in places
+                {**item, "place": place, "is_check": is_check} for item, place, is_check in places
             ],
             "total": found.total,
             "decided": found.decided,
@@ -157,10 +160,12 @@ class _Routes:
             raise HTTPException(404, "the report has no such row")
         neighbors = self._session.neighbors
         near = [] if neighbors is None else neighbors.of(row)
+        item, *others = self._items([row, *(other for other, _ in near)])
         return _json({
-            **self._item(row),
+            **item,
             "neighbors": [
-                {**self._item(other), "similarity": round(value, 4)} for other, value in near
+                {**other, "similarity": round(value, 4)}
+                for other, (_, value) in zip(others, near, strict=True)
             ],
         })  # fmt: skip
 
@@ -312,13 +317,17 @@ class _Routes:
     @cached_property
     def _counted_words(self) -> Marker | None:
         view, make = self._session.view, self._renderer.marker
-        return None if make is None else make(np.where(view.is_flagged, MISSING, view.given))
+        return (
+            None
+            if make is None
+            else make(np.where(view.is_flagged, MISSING, view.given).astype(np.int64))
+        )
 
     def _done(self, done: Done) -> Response:
         return _json({
-            "changed": [self._after_decision(row) for row in done.changed[:LONGEST_PAGE]],
+            "changed": self._after_decisions(done.changed[:LONGEST_PAGE]),
             "changed_count": len(done.changed),
-            "conflicts": [self._after_decision(row) for row in done.conflicts[:LONGEST_PAGE]],
+            "conflicts": self._after_decisions(done.conflicts[:LONGEST_PAGE]),
             "conflict_count": len(done.conflicts),
             "progress": asdict(self._session.counts()),
         })  # fmt: skip
@@ -326,7 +335,8 @@ class _Routes:
     def _group(self, place: int) -> dict[str, Any]:
         session, groups = self._session, self._session.groups
         members = groups.members(place)
-        offered = offered_classes(members, session.view.given, session.top)
+        shown = session.samples.of(members.tolist())
+        offered = offered_classes(session.view.given[members], shown)
         copies = session.view.exact_set[members].tolist()
         return {
             "place": place,
@@ -335,17 +345,21 @@ class _Routes:
             "is_leaking": bool(groups.is_leaking[place]),
             "classes": [[code, round(share, 6)] for code, share in offered[:CLASSES_OFFERED]],
             "members": [
-                {**self._item(row), "exact_set": None if copy == MISSING else copy}
-                for row, copy in zip(members.tolist(), copies, strict=True)
+                {**item, "exact_set": None if copy == MISSING else copy}
+                for item, copy in zip(self._items(members.tolist()), copies, strict=True)
             ],
         }
 
-    def _item(self, row: int) -> dict[str, Any]:
-        view, top = self._session.view, self._session.top
+    def _items(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        samples = self._session.samples.of(rows)  # together: they may have to be read
+        return [self._item(row, sample) for row, sample in zip(rows, samples, strict=True)]
+
+    def _item(self, row: int, sample: ShownSample) -> dict[str, Any]:
+        view = self._session.view
         split = view.split_name[row]
         return {
             "row": row,
-            "sample_id": view.sample_id[row].as_py(),
+            "sample_id": sample.name,
             "given": int(view.given[row]),
             "predicted": int(view.predicted[row]),
             "suggested": int(view.suggested[row]),
@@ -354,19 +368,18 @@ class _Routes:
             "suggested_probability": _or_none(view.suggested_probability[row]),
             "split": None if split == MISSING else view.split_names[split],
             "issues": [kind for kind in view.kinds if view.issue(kind)[row]],
-            "reason": _other_reasons(view.report.table["reason"][row].as_py()),
-            "top": [
-                [int(code), _or_none(value)]
-                for code, value in zip(top.code[row], top.probability[row], strict=True)
-                if code != MISSING
-            ],
+            "reason": _other_reasons(sample.reason),
+            "top": [[code, round(share, 6)] for code, share in sample.top],
             "decision": _decision_json(self._session.decision(row)),
         }
 
-    def _after_decision(self, row: int) -> dict[str, Any]:
-        return self._blind_item(row) if self._session.is_undisclosed(row) else self._item(row)
+    def _after_decisions(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        return [
+            self._blinded(item) if self._session.is_undisclosed(row) else item
+            for row, item in zip(rows, self._items(rows), strict=True)
+        ]
 
-    def _blind_item(self, row: int) -> dict[str, Any]:
+    def _blinded(self, item: dict[str, Any]) -> dict[str, Any]:
         """Return a sample without what the model says of it, so that nobody is led by that.
 
         Where labels are hidden, the page shows neither the given label nor the name of the sample,
@@ -375,7 +388,7 @@ class _Routes:
         is_hidden = self._session.hides_labels
         classes = range(len(self._session.view.class_names)) if is_hidden else range(0)
         return {
-            **self._item(row),
+            **item,
             "is_blind": True,
             "is_hidden": is_hidden,
             "predicted": MISSING,
@@ -508,7 +521,7 @@ def _row(values: Any, session: Session) -> int:
     row = values.get("row")
     if not (type(row) is int and 0 <= row < len(session.view)):
         raise HTTPException(400, "the report has no such row")
-    if _text(values, "sample_id") != session.view.sample_id[row].as_py():
+    if _text(values, "sample_id") != session.samples.name(row):
         raise HTTPException(409, "the page shows another report: load it again")
     return row
 

@@ -11,10 +11,8 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from labelfix.data.decisions import folder_of_run
 from labelfix.data.remote import is_remote
 from labelfix.errors import ConfigError, LabelfixError, RunError
 from labelfix.exports.export import (
@@ -35,7 +33,7 @@ from labelfix.exports.plan import ExportPlan, plan_export
 from labelfix.modalities.base import Renderer
 from labelfix.report.html.page import write_page
 from labelfix.report.run_folder import PAGE_NAME, locked
-from labelfix.report.view import ReportView
+from labelfix.report.view import Codes, ReportView
 from labelfix.review.session import Session
 from labelfix.types import MEMORY_KIND, MISSING, Label
 
@@ -154,7 +152,7 @@ def finish_of(session: Session, *, min_probability: float, drop: bool) -> Finish
     conflicts = conflicts_of(view, plan)
     classes = sorted(_class_ends(view, plan), key=lambda end: -(end.away + end.to + end.dropped))
     run, formats = view.report.run, fitting_formats(view)
-    is_decided = plan.decided.columns["decision"].is_valid().to_numpy()
+    is_decided = plan.decided.is_decided
     after = wrong_left(view, plan)
     return Finish(
         samples=len(view),
@@ -221,7 +219,7 @@ def write_page_again(session: Session, renderer: Renderer) -> Path | None:
     ``None`` where the run has no page, or it cannot be written: the review itself is safe, and
     ``labelfix show RUN --html`` says what is wrong.
     """
-    folder = session.run if session.run.is_dir() else session.run.parent
+    folder = folder_of_run(session.run)
     if not (folder / PAGE_NAME).is_file():
         return None
     try:
@@ -236,18 +234,17 @@ def _copies(view: ReportView, found: Conflict) -> tuple[Copy, ...]:
     labels = found.labels
     places = sorted(range(len(labels)), key=lambda place: labels.index(labels[place]) != place)
     return tuple(
-        Copy(row, view.sample_id[row].as_py(), label)
+        Copy(row, view.names_of([row])[0], label)
         for row, label in ((found.rows[place], labels[place]) for place in places[:COPIES_SHOWN])
     )
 
 
 def _class_ends(view: ReportView, plan: ExportPlan) -> Iterator[ClassEnd]:
     """Tell of the classes of which something changes, those that decisions made among them."""
-    names = [*view.class_names, *plan.decided.new_classes]
-    after = pc.index_in(plan.label, pa.array(names)).fill_null(MISSING).to_numpy().astype(np.int64)
+    names, after = plan.names, plan.code
     given = view.given[plan.rows]
 
-    def counted(values: NDArray[np.int64]) -> list[int]:
+    def counted(values: Codes) -> list[int]:
         found = np.bincount(values[values != MISSING], minlength=len(names))
         return found.tolist()  # type: ignore[no-any-return]
 
@@ -268,7 +265,7 @@ def _class_ends(view: ReportView, plan: ExportPlan) -> Iterator[ClassEnd]:
 def _free_place(view: ReportView, run: Path, chosen: ExportFormat) -> Path:
     """Return a path beside the data set, or else beside the run, where nothing is."""
     source, suffix = view.report.run.source, suffix_of(view, chosen)
-    folder = (run if run.is_dir() else run.parent).absolute()
+    folder = folder_of_run(run).absolute()
     is_here = source.kind != MEMORY_KIND and not is_remote(source.path)
     beside = source.path.absolute() if is_here else folder
     if not beside.parent.is_dir():

@@ -7,14 +7,15 @@ splits; then the rest, each as the report has them.
 Letters: N samples, G sets, M members of all sets together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.report.view import ReportView
-from labelfix.review.top_classes import TopClasses
+from labelfix.report.view import Codes, ReportView
+from labelfix.review.samples import ShownSample
 from labelfix.types import MISSING
 
 Rows = NDArray[np.int64]
@@ -100,12 +101,13 @@ class GroupPage:
 def groups_of(view: ReportView) -> Groups:
     """Return the sets of copies of a report, the worst first."""
     is_whole = _is_within(view.exact_set, view.near_set)
-    exact = np.where(is_whole, MISSING, view.exact_set)
-    rows = np.concatenate([np.flatnonzero(sets != MISSING) for sets in (view.near_set, exact)])
-    near_rows = int(np.count_nonzero(view.near_set != MISSING))
+    is_near, is_alone = view.near_set != MISSING, (view.exact_set != MISSING) & ~is_whole
+    rows = np.concatenate([np.flatnonzero(is_near), np.flatnonzero(is_alone)])
+    near_rows = int(np.count_nonzero(is_near))
     number = np.concatenate([
-        view.near_set[rows[:near_rows]],
-        view.near_set.max(initial=MISSING) + 1 + exact[rows[near_rows:]],
+        view.near_set[rows[:near_rows]].astype(np.int64),
+        int(view.near_set.max(initial=MISSING)) + 1
+        + view.exact_set[rows[near_rows:]].astype(np.int64),
     ])  # fmt: skip
     order = np.lexsort((rows, view.exact_set[rows], number))
     rows, number = rows[order], number[order]
@@ -118,20 +120,20 @@ def groups_of(view: ReportView) -> Groups:
     return _judged(view, _taken(rows, starts[worst], sizes[worst]), _begins(sizes[worst]))
 
 
-def offered_classes(members: Rows, given: Rows, top: TopClasses) -> list[tuple[int, float]]:
+def offered_classes(given: Codes, members: Sequence[ShownSample]) -> list[tuple[int, float]]:
     """Return classes that a set may all have, with their mean probability over its members.
 
     The given ones come with all others that the model names among the first of any member, the most
     probable first; a class that it does not name has a probability of 0.
 
     Args:
-        members: Rows of one set.
-        given: ``(N,)`` codes of the given labels.
-        top: The model's first classes of N samples.
+        given: ``(m,)`` codes of the given labels of one set.
+        members: Its m samples.
     """
-    codes, shares = top.code[members], np.nan_to_num(top.probability[members])
-    named = np.concatenate([codes.ravel(), given[members]])
-    weight = np.concatenate([shares.ravel(), np.zeros(len(members), shares.dtype)])
+    pairs = [pair for member in members for pair in member.top]
+    named = np.array([*(code for code, _ in pairs), *given.tolist()], np.int64)
+    shares = np.array([share for _, share in pairs], np.float32)
+    weight = np.concatenate([shares, np.zeros(len(members), np.float32)])
     classes, place = np.unique(named, return_inverse=True)
     mean = np.bincount(place, weight, len(classes)) / max(len(members), 1)
     order = np.argsort(-mean, kind="stable")
@@ -171,7 +173,7 @@ def page_of_groups(
     )
 
 
-def _is_within(exact: Rows, near: Rows) -> Truths:
+def _is_within(exact: Codes, near: Codes) -> Truths:
     """Return ``(N,)`` which samples are of an exact set that lies in one set of near-copies."""
     held = exact != MISSING
     size = int(exact.max(initial=MISSING)) + 1
@@ -186,9 +188,10 @@ def _is_within(exact: Rows, near: Rows) -> Truths:
 def _judged(view: ReportView, rows: Rows, starts: Rows) -> Groups:
     """Return sets with what is true of them."""
 
-    def differ(values: Rows, *, but_missing: bool = False) -> Truths:
+    def differ(codes: Codes, *, but_missing: bool = False) -> Truths:
         if not len(starts):
             return np.zeros(0, np.bool_)
+        values = codes.astype(np.int64)
         low = np.where(values == MISSING, np.iinfo(np.int64).max, values) if but_missing else values
         smallest = np.minimum.reduceat(low, starts)
         is_more: Truths = np.maximum.reduceat(values, starts) > smallest

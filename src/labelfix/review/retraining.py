@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from labelfix.data.decisions import decisions_file
+from labelfix.data.decisions import decisions_file, folder_of_run
 from labelfix.data.remote import is_remote
 from labelfix.errors import LabelfixError, RunError
 from labelfix.modalities.base import is_known
@@ -232,7 +232,7 @@ class Retraining:
 
     def _count(self, run: Path, decided: int) -> Found:
         report, session = read_report_table(run, pred_probs=False), self._session
-        if not report.table["sample_id"].equals(session.view.report.table["sample_id"]):
+        if not report.has_names(session.view.sample_id):
             raise RunError(
                 "the data have changed since the audit: their samples are not those of the report",
                 hint="audit them again",
@@ -255,7 +255,7 @@ def plan_of(session: Session) -> Plan:
     Raises:
         RunError: It cannot be done, for a reason that its message says.
     """
-    run = session.run if session.run.is_dir() else session.run.parent
+    run = folder_of_run(session.run)
     _refuse_data(session)
     record = _record_of(run)
     if not session.settled:

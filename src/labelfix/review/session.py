@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from labelfix.certificate import AuditSample, drawn_for
-from labelfix.data.decisions import Decision, DecisionAction, DecisionLog
+from labelfix.data.decisions import Decision, DecisionAction, DecisionLog, folder_of_run
+from labelfix.report.decisions import find_rows
+from labelfix.report.io import read_report_table
 from labelfix.report.neighbors import NeighborLists, read_neighbors
 from labelfix.report.types import Report
 from labelfix.report.view import LABEL, ReportView
@@ -33,7 +35,7 @@ from labelfix.review.queue import (
     pairs,
     select,
 )
-from labelfix.review.top_classes import TopClasses, read_top_classes
+from labelfix.review.samples import MOST_KEPT, ShownSamples
 from labelfix.types import Label
 
 _UNKNOWN, _RIGHT, _WRONG = -1, 0, 1
@@ -88,6 +90,7 @@ class Session:
         reviewer: Who decides, kept with each decision.
         looks: How many samples are drawn for a certificate, to be decided first; ``None`` for none.
         hides_labels: Whether their given labels are hidden too: the reviewer names the class.
+        most_kept: Of a report with more samples only those that a queue shows are in memory.
 
     Raises:
         ConfigError: There are too few looks.
@@ -103,6 +106,7 @@ class Session:
         looks: int | None = None,
         *,
         hides_labels: bool = False,
+        most_kept: int = MOST_KEPT,
     ) -> None:
         self.run = run
         self.source = report.run.source
@@ -113,10 +117,9 @@ class Session:
         self._decided_view = self.view
         self.sample: AuditSample | None = None if looks is None else drawn_for(self.view, looks)
         self.hides_labels = hides_labels and self.sample is not None
-        self.top: TopClasses = read_top_classes(run, len(report), len(report.class_names))
-        folder = run if run.is_dir() else run.parent
-        self.neighbors: NeighborLists | None = read_neighbors(folder, self.view.sample_id)
-        self._row_of = {name: row for row, name in enumerate(self.view.sample_id.to_pylist())}
+        folder = folder_of_run(run)
+        self.neighbors: NeighborLists | None = read_neighbors(folder, report)
+        self._row_of: dict[str, int | None] = {}
         self._log = DecisionLog(run, report.class_names)
         self._orders: dict[tuple[str, bool], Order] = {}
         self._groups: Groups | None = None
@@ -128,6 +131,16 @@ class Session:
         self._estimating = Lock()
         self._estimated: tuple[int, Estimate] | None = None
         self._refresh()
+        is_large = len(report) > most_kept
+        self.samples = ShownSamples(read_report_table(run), self._listed() if is_large else None)
+
+    def _listed(self) -> NDArray[np.int64]:
+        """Return the rows, rising, that queues of issues show, and those that are decided."""
+        is_listed = self._is_decided.copy()
+        for kind in self.view.kinds:
+            is_listed |= self.view.issue(kind)
+        is_listed[self._order(LABEL, with_checks=True).row] = True
+        return np.flatnonzero(is_listed)
 
     @property
     def kinds(self) -> dict[str, int]:
@@ -152,7 +165,7 @@ class Session:
 
     def decision(self, row: int) -> Decision | None:
         """Return the decision in force on a row."""
-        return self._log.in_force.get(self.view.sample_id[row].as_py())
+        return self._log.in_force.get(self.samples.name(row))
 
     def decided_view(self) -> ReportView:
         """Return the report with the decisions in force.
@@ -163,8 +176,9 @@ class Session:
         with self._lock:
             self._refresh()
             decisions = dict(self._log.in_force)
+            row_of = {name: row for name, row in self._row_of.items() if row is not None}
         # made from the one before, whose columns are decoded already
-        self._decided_view = self._decided_view.with_decisions(decisions, self._row_of)
+        self._decided_view = self._decided_view.with_decisions(decisions, row_of)
         return self._decided_view
 
     def find(
@@ -279,9 +293,12 @@ class Session:
             refused = set(conflicts)
             fresh = [w for w in wanted if w.row not in refused]
             batch = uuid4().hex if as_batch else None
-            self._log.append([self._decision(w, batch, reviewer) for w in fresh])
+            decisions = [self._decision(w, batch, reviewer) for w in fresh]
+            self._log.append(decisions)
             changed = [w.row for w in fresh]
-            self._replay(changed)
+            names = [decision.sample_id for decision in decisions]
+            self._row_of.update(zip(names, changed, strict=True))
+            self._replay(names)
             return Done(changed, conflicts)
 
     def undo(
@@ -310,8 +327,7 @@ class Session:
             else:
                 decisions = self._with_their_batches(seen)
             done = self._log.undo(decisions, decided_by=who)
-            changed = [self._row_of[name] for name in done if name in self._row_of]
-            self._replay(changed)
+            changed = self._replay(done)
             kept = set(changed)
             return Done(changed, [row for row, _ in seen or () if row not in kept])
 
@@ -369,7 +385,7 @@ class Session:
 
     def _decision(self, wanted: Wanted, batch: str | None, reviewer: str | None) -> Decision:
         return Decision(
-            sample_id=self.view.sample_id[wanted.row].as_py(),
+            sample_id=self.samples.name(wanted.row),
             action=wanted.action,
             label=wanted.label,
             decided_by=reviewer or self.reviewer,
@@ -388,15 +404,22 @@ class Session:
         """Take in what others have appended."""
         touched = self._log.refresh()
         if touched:
-            self._replay(self._row_of[name] for name in set(touched) if name in self._row_of)
+            self._replay(set(touched))
 
-    def _replay(self, rows: Iterable[int]) -> None:
+    def _replay(self, names: Iterable[str]) -> list[int]:
+        """Take in what the log says of some samples; return the rows of those in the report."""
         self._version += 1
-        for row in rows:
-            decision = self.decision(row)
+        names = list(names)
+        unknown = [name for name in names if name not in self._row_of]
+        found = find_rows(self.view.report, unknown)
+        self._row_of.update((name, found.get(name)) for name in unknown)
+        held = [(name, row) for name in names if (row := self._row_of[name]) is not None]
+        for name, row in held:
+            decision = self._log.in_force.get(name)
             self._is_decided[row] = decision is not None
             given = self.view.label(int(self.view.given[row]))
             self._is_wrong[row] = _action_on_label(decision, given)
+        return [row for _, row in held]
 
 
 def _action_on_label(decision: Decision | None, given: Label | None) -> int:

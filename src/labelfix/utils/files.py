@@ -88,13 +88,17 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path, *, may_be_there: bool = False) -> Iterator[Path]:
     """Yield a folder beside ``target`` to fill; rename it to ``target`` if the block succeeds.
+
+    Args:
+        target: The folder.
+        may_be_there: Whether one may be there until the block ends, which has to take it away.
 
     Raises:
         RunError: ``target`` is there already, the disk is full, or the place cannot be written to.
     """
-    if target.exists():
+    if target.exists() and not may_be_there:
         raise RunError(f"{target} is there already", hint="name a folder that does not exist yet")
     with _explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)

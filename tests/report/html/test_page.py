@@ -286,7 +286,7 @@ def test_the_nearest_that_agree_and_disagree(pets):
     write_neighbors(pets.run, rows, [[0.9, 0.8, 0.7][: len(r)] for r in rows])
     suspects = find_suspects(ReportView(pets.report))
     shown = find_confusion(suspects, 3)
-    neighbors = read_neighbors(pets.run, pets.report.table["sample_id"])
+    neighbors = read_neighbors(pets.run, pets.report)
     cards = {
         card.row: card for card in choose_cards(ReportView(pets.report), suspects, shown, neighbors)
     }
@@ -303,7 +303,7 @@ def test_the_nearest_that_agree_and_disagree(pets):
     ]
     assert [(one.similarity, one.is_suspect) for one in typical] == [(None, False)] * 2
     with pytest.raises(ReportError, match="another report"):
-        read_neighbors(pets.run, pets.report.table["sample_id"][:5])
+        read_neighbors(pets.run, replace(pets.report, columns=pets.report.table[:5]))
 
 
 @settings(max_examples=25)

@@ -149,7 +149,7 @@ class Reviewed:
 
 def tally(view: ReportView) -> Reviewed:
     """Return the decisions on a report in figures; those on samples that it lacks do not count."""
-    counts = Counter(view.decided.columns["decision"].drop_null().to_pylist())
+    counts = Counter(view.decided.table["decision"].to_pylist())
     says_it = view.decided.has("keep", "relabel") & view.is_scored
     said = np.column_stack(
         [view.error_probability[says_it].astype(np.float64), view.is_decided_wrong[says_it]]

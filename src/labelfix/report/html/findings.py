@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -154,7 +153,7 @@ def _singles(view: ReportView) -> list[tuple[str, str, str]]:
     A kind that only a modality from outside checks is called by its name.
     """
     columns = columns_known(view.report.run.modality)
-    known = {column.name for column in columns if column.name in view.report.table.column_names}
+    known = {column.name for column in columns if column.name in view.report.column_names}
     named = [
         (name, title, _worded(lead, view))
         for name, title, lead in _NAMED_SINGLES
@@ -207,8 +206,8 @@ def find_bad_files(view: ReportView) -> BadFiles:
 
 def find_unjudged(view: ReportView) -> tuple[Unjudged, ...]:
     """Return why readable samples were not judged, the most frequent reason first."""
-    is_it = pa.array(~view.is_scored & ~view.issue("unreadable"))
-    reasons = pc.fill_null(view.report.table["reason"].filter(is_it), "")
+    rows = np.flatnonzero(~view.is_scored & ~view.issue("unreadable"))
+    reasons = pc.fill_null(view.take(rows, ["reason"])["reason"], "")
     counted = pc.value_counts(reasons).to_pylist()
     counted.sort(key=lambda one: (-one["counts"], one["values"]))
     return tuple(Unjudged(one["values"], one["counts"]) for one in counted[:LISTED])

@@ -95,11 +95,9 @@ def _rate_of_export(view: ReportView) -> float | None:
     probability of the suggestion, and the others are wrong as the report estimates.
     """
     decided = view.decided
-    has_label = decided.final_label.is_valid().to_numpy(zero_copy_only=False)
-    is_settled = decided.has("keep", "relabel") & has_label
+    is_settled = decided.has("keep", "relabel") & decided.has_final_label
     is_in = ~decided.has("drop")
-    is_decided = decided.columns["decision"].is_valid().to_numpy()
-    is_changed = view.is_surely_wrong(MIN_PROBABILITY) & ~view.is_test & ~is_decided
+    is_changed = view.is_surely_wrong(MIN_PROBABILITY) & ~view.is_test & ~decided.is_decided
     judged = int(np.count_nonzero((view.is_scored | is_settled) & is_in))
     rate = view.report.run.noise_rate
     if not judged or rate is None:

@@ -126,7 +126,7 @@ def _compose(run: Path, view: ReportView, pictures: Renderer) -> Page:
     summary = summarize(view, top=12, training=training)
     suspects = find_suspects(view)
     shown = find_confusion(suspects, len(view.class_names))
-    cards = choose_cards(view, suspects, shown, read_neighbors(run, report.table["sample_id"]))
+    cards = choose_cards(view, suspects, shown, read_neighbors(run, report))
     findings = find_findings(view)
     scatter = find_scatter(view, read_places(run, len(view)))
     drawn, walls = _draw(view, pictures, cards, findings)
@@ -191,7 +191,7 @@ def _words(
     """Return the beginnings of texts, with words marked by labels that were not flagged."""
     if pictures.marker is None or not cards:
         return {}
-    marker = pictures.marker(np.where(view.is_flagged, MISSING, view.given))
+    marker = pictures.marker(np.where(view.is_flagged, MISSING, view.given).astype(np.int64))
     marked = {}
     for card in cards:
         try:

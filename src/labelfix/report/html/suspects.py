@@ -128,7 +128,8 @@ class Card:
 def find_suspects(view: ReportView) -> Suspects:
     """Return the flagged samples of a report."""
     rows = view.suspects
-    return Suspects(rows, view.given[rows], view.suggested[rows])
+    given, suggested = (codes[rows].astype(np.int64) for codes in (view.given, view.suggested))
+    return Suspects(rows, given, suggested)
 
 
 def find_confusion(suspects: Suspects, classes: int) -> Confusion:

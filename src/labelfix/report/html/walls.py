@@ -91,7 +91,7 @@ def _tiles(view: ReportView, rows: NDArray[np.int64], limit: int) -> tuple[Tile,
         spread = np.linspace(0, len(others) - 1, min(limit - len(suspects), len(others)))
         others = others[np.unique(spread.round().astype(np.int64))]
     shown = np.concatenate([suspects, others])
-    names = view.sample_id.take(shown).to_pylist()
+    names = view.names_of(shown)
     suggested = view.suggested[shown].tolist()
     return tuple(
         Tile(row, name, None if code == MISSING else code)
