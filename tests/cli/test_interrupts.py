@@ -71,4 +71,4 @@ def test_a_fault_without_an_interrupt_is_told_as_one(tmp_path: Path) -> None:
     job.inputs[1].write_bytes(b"no weights")
     done = labelfix(*job.words())
     assert done.returncode == 1
-    assert "cannot be read as safetensors" in done.stderr
+    assert "is not a safetensors file" in done.stderr

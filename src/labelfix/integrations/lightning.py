@@ -22,7 +22,7 @@ from labelfix.types import Label
 __all__ = ["LabelEvidence"]
 
 
-class LabelEvidence(Callback):
+class LabelEvidence(Callback):  # type: ignore[misc]
     """Records what training sees of each sample.
 
     The training step has to return ``{"loss": loss, "logits": logits, "rows": rows}``: the

@@ -68,7 +68,7 @@ class _Hooks:
         self._watched.observe(rows, logits)
 
 
-class _AtTheEnd(TrainerCallback):
+class _AtTheEnd(TrainerCallback):  # type: ignore[misc]
     """Sums what all processes have seen, when training ends."""
 
     def __init__(self, watched: TrainingWatch) -> None:

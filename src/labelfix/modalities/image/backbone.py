@@ -318,7 +318,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
     except (SafetensorError, OSError) as error:
         raise BackboneError(
-            f"{path} cannot be read as safetensors: {error}",
+            f"{path} is not a safetensors file, or is damaged: {error}",
             hint="convert the checkpoint with safetensors.torch.save_file",
         ) from error
 
