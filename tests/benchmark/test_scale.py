@@ -78,6 +78,7 @@ def test_the_command_measures_each_stage(tmp_path):
     rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
     assert [one["stage"] for one in rows] == ["audit of probabilities", "show", "check", "export"]
     assert all(one["classes"] == 4 and one["peak_gib"] > 0.01 for one in rows)
+    assert all(0.01 < one["anonymous_gib"] < one["peak_gib"] for one in rows)
     assert "scoring" in rows[0]["seconds_of_parts"]
     assert rows[3]["output_bytes"] > 0
     assert "export" in done.stdout

@@ -67,6 +67,14 @@ def test_heads_of_many_classes_are_measured_beside_their_floor(tmp_path: Path) -
     assert row["seconds"] > 0
     assert 0 < row["average_precision"] <= 1
     assert [done for done, _ in row["steps"]][:2] == [0, 40]
+    run(
+        "many_classes.py", *shape, "--folder", tmp_path, "--results", rows, "--audit",
+        "--memory", "8GiB",
+    )  # fmt: skip
+    row = json.loads(rows.read_text().splitlines()[1])
+    assert 0 < row["anonymous_gib"] < row["peak_gib"]
+    assert row["stages"]["training"] > 0
+    assert 0 < row["average_precision"] <= 1
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from labelfix.utils.memory import anonymous_bytes
 from labelfix.utils.text import versions_of
 from labelfix.utils.threads import cores
 
@@ -54,6 +55,22 @@ def measured() -> Iterator[Cost]:
         cost.wall_seconds = time.perf_counter() - wall
         cost.cpu_seconds = _cpu_seconds() - cpu
         cost.peak_gib = peak_gib()
+
+
+def anonymous_peak_gib(process: "subprocess.Popen[Any]", every: float = 0.02) -> float:
+    """Wait for a process, and return the largest anonymous memory that it was seen with.
+
+    Pages of files do not count: the system can give them to others. 0 where it does not tell.
+
+    Args:
+        process: It must not write to a pipe that nobody reads.
+        every: Seconds between two looks.
+    """
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, anonymous_bytes(process.pid))
+        time.sleep(every)
+    return peak / GIB
 
 
 def _cpu_seconds() -> float:

@@ -37,12 +37,16 @@ DIMENSIONS = 64
 _RIGHT, _CHUNK_CELLS = 0.8, 1 << 22
 
 _CHILD = """
-import json, subprocess, sys
-from labelfix.benchmark.cost import measured
-with measured() as cost:
-    done = subprocess.run(sys.argv[1:], capture_output=True, encoding="utf-8", errors="replace")
-told = [done.returncode, cost.wall_seconds, cost.cpu_seconds, cost.peak_gib, done.stderr[-2000:]]
-print(json.dumps(told))
+import json, subprocess, sys, tempfile
+from labelfix.benchmark.cost import anonymous_peak_gib, measured
+with tempfile.TemporaryFile() as said:
+    with measured() as cost:
+        done = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=said)
+        anonymous = anonymous_peak_gib(done)
+    said.seek(0)
+    words = said.read().decode("utf-8", "replace")[-2000:]
+figures = [cost.wall_seconds, cost.cpu_seconds, cost.peak_gib, anonymous]
+print(json.dumps([done.returncode, figures, words]))
 """
 
 
@@ -62,6 +66,7 @@ class ScaleRow:
         seconds_of_parts: Seconds of the parts of an audit, as its run.json tells them.
         commit: Of the sources.
         versions: Of the libraries.
+        anonymous_gib: The largest memory without pages of files; 0 where it is not known.
     """
 
     stage: str
@@ -75,6 +80,7 @@ class ScaleRow:
     seconds_of_parts: dict[str, float]
     commit: str
     versions: dict[str, str]
+    anonymous_gib: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as JSON values."""
@@ -121,6 +127,7 @@ def measure(
     vectors_up_to: int = 0,
     seed: int = 0,
     folder: Path | None = None,
+    memory: str | None = None,
     on_row: Callable[[ScaleRow], None],
     on_progress: OnProgress = no_progress,
 ) -> list[ScaleRow]:
@@ -132,6 +139,7 @@ def measure(
         vectors_up_to: Audit vectors too, up to this N; 0 leaves them out.
         seed: What the data are drawn from.
         folder: Where data and runs lie while they are needed; a temporary one by default.
+        memory: How much memory audits may take, as their option ``--memory`` has it.
         on_row: Given each row as soon as it is known.
         on_progress: Told what is going on.
 
@@ -148,7 +156,8 @@ def measure(
     for count, (n, k) in enumerate(sizes):
         on_progress(Progress("scale", count, len(sizes), "sizes", f"{n:,} x {k:,}"))
         with tempfile.TemporaryDirectory(prefix="labelfix-scale-", dir=folder) as name:
-            for stage in _stages(Path(name), n, k, seed, with_vectors=n <= vectors_up_to):
+            budget = () if memory is None else ("--memory", memory)
+            for stage in _stages(Path(name), n, k, seed, budget, with_vectors=n <= vectors_up_to):
                 cost = _run(stage)
                 row = ScaleRow(stage=stage.name, samples=n, classes=k, **cost, **origin)
                 rows.append(row)
@@ -204,11 +213,13 @@ def _exponent(small: ScaleRow, large: ScaleRow, before: float, after: float) -> 
     return math.log(after / before) / math.log(large.samples / small.samples)
 
 
-def _stages(folder: Path, n: int, k: int, seed: int, *, with_vectors: bool) -> Iterator[_Stage]:
+def _stages(
+    folder: Path, n: int, k: int, seed: int, budget: tuple[str, ...], *, with_vectors: bool
+) -> Iterator[_Stage]:
     """Make the data of each stage just before it is asked for."""
     run = folder / "run"
     data = make_probabilities(folder / "probs.npz", n, k, seed)
-    audit = ("audit", "--pred-probs", str(data), "--out", str(run), "--quiet")
+    audit = ("audit", "--pred-probs", str(data), "--out", str(run), "--quiet", *budget)
     yield _Stage("audit of probabilities", audit, data, run)
     yield _Stage("show", ("show", str(run), "--json"), run)
     yield _Stage("check", ("check", str(run), "--max-error-rate", "1"), run)
@@ -219,27 +230,39 @@ def _stages(folder: Path, n: int, k: int, seed: int, *, with_vectors: bool) -> I
         data.unlink()
         vectors = make_vectors(folder / "vectors.parquet", n, k, seed)
         more = ("audit", str(vectors), "--out", str(run), "--cache", str(folder / "cache"))
-        yield _Stage("audit of vectors", (*more, "--quiet"), vectors, run)
+        yield _Stage("audit of vectors", (*more, "--quiet", *budget), vectors, run)
 
 
 def _run(stage: _Stage) -> dict[str, Any]:
-    command = [sys.executable, "-m", "labelfix", *stage.words]
+    return {
+        **measured_command(stage.name, stage.words),
+        "input_bytes": _size(stage.reads),
+        "output_bytes": 0 if stage.writes is None else _size(stage.writes),
+        "seconds_of_parts": seconds_of_parts(stage.writes),
+    }
+
+
+def measured_command(name: str, words: Sequence[str]) -> dict[str, float]:
+    """Return the seconds and the memory of a command of labelfix in a process of its own.
+
+    Args:
+        name: What messages call it.
+        words: What follows ``labelfix``.
+
+    Raises:
+        BenchmarkError: It failed.
+    """
+    command = [sys.executable, "-m", "labelfix", *words]
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, *command], capture_output=True, encoding="utf-8", check=False
     )
     if done.returncode:
-        raise BenchmarkError(f"{stage.name} could not be measured: {done.stderr.strip()[-500:]}")
-    code, wall, cpu, peak, said = json.loads(done.stdout)
+        raise BenchmarkError(f"{name} could not be measured: {done.stderr.strip()[-500:]}")
+    code, figures, said = json.loads(done.stdout)
     if code:
-        raise BenchmarkError(f"{stage.name} ended with {code}: {said.strip()[-500:]}")
-    return {
-        "wall_seconds": round(wall, 3),
-        "cpu_seconds": round(cpu, 3),
-        "peak_gib": round(peak, 3),
-        "input_bytes": _size(stage.reads),
-        "output_bytes": 0 if stage.writes is None else _size(stage.writes),
-        "seconds_of_parts": _parts(stage.writes),
-    }
+        raise BenchmarkError(f"{name} ended with {code}: {said.strip()[-500:]}")
+    keys = ("wall_seconds", "cpu_seconds", "peak_gib", "anonymous_gib")
+    return {key: round(value, 3) for key, value in zip(keys, figures, strict=True)}
 
 
 def _size(path: Path) -> int:
@@ -248,7 +271,8 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def _parts(run: Path | None) -> dict[str, float]:
+def seconds_of_parts(run: Path | None) -> dict[str, float]:
+    """Return what the ``run.json`` of a run says of its stages; nothing where there is none."""
     if run is None or not (run / "run.json").is_file():
         return {}
     told = json.loads((run / "run.json").read_text(encoding="utf-8")).get("seconds", {})

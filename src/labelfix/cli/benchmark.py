@@ -331,6 +331,10 @@ def scale(
             help="Where the data lie meanwhile. Left out: the system's temporary folder.",
         ),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="How much memory audits may take, such as 2GiB."),
+    ] = None,
     results: Results = None,
     plot: Annotated[
         Path | None,
@@ -363,6 +367,7 @@ def scale(
             _numbers(classes or ["10,100"], "classes", least=2),
             vectors_up_to=vectors_up_to,
             folder=folder,
+            memory=memory,
             on_row=keep,
             on_progress=no_progress if quiet else on_progress,
         )

@@ -79,11 +79,14 @@ def print_list(console: Console, data: Path | None, sets: Sequence[str]) -> None
 def print_scale(console: Console, rows: Sequence[ScaleRow], growth: Sequence[Growth]) -> None:
     """Print what each command cost at each size, and how that grows."""
     print_heading(console, "What each command cost, with the start of Python")
-    table = _figures("command", "samples", "classes", "seconds", "peak GiB", "read", "written")
+    table = _figures(
+        "command", "samples", "classes", "seconds", "peak GiB", "anonymous", "read", "written"
+    )
     for row in rows:
         _add(
             table, row.stage, f"{row.samples:,}", f"{row.classes:,}", f"{row.wall_seconds:.1f}",
-            f"{row.peak_gib:.2f}", _megabytes(row.input_bytes), _megabytes(row.output_bytes),
+            f"{row.peak_gib:.2f}", f"{row.anonymous_gib:.2f}", _megabytes(row.input_bytes),
+            _megabytes(row.output_bytes),
         )  # fmt: skip
     console.print(table)
     if not growth:

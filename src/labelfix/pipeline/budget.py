@@ -22,9 +22,15 @@ FLOAT, DOUBLE = 4, 8
 LIBRARIES = 150 << 20
 """What libraries take that load while the audit goes on."""
 
-OF_HEADS = 2100
-"""Bytes a sample beside its features and probabilities: the graph of neighbors, with a vector of
-256 halves each, takes most of it; then the columns of the report."""
+OF_GRAPH = 1900
+"""Bytes a sample while neighbors are searched: a vector of 256 halves, edges of the graph, and
+the candidates."""
+
+OF_SCORES = 700
+"""Bytes a sample while heads are trained: its neighbors, issues, folds and pseudo-labels."""
+
+OF_REPORT = 1100
+"""Bytes a sample while the report is made and written, beside its probabilities."""
 
 OF_PROBABILITIES = 500
 """Bytes a sample, where probabilities are given and nobody looks for neighbors."""
@@ -33,7 +39,7 @@ BLOCK_CELLS = 1 << 24
 """Logits, or likenesses, that are held at once."""
 
 ROW_GROUP_CELLS = 1 << 25
-"""Probabilities of a row group of the report."""
+"""Probabilities of a row group of the report, which is held some four times while it is written."""
 
 COMPONENT_ROWS = 20_000
 """Rows that the components of neighbors are learned from."""
@@ -76,9 +82,13 @@ class MemoryBudget:
         Raises:
             ConfigError: The forecast is above what was asked for, or above all that is available.
         """
-        working = max(_of_training(width, classes, config), _of_neighbors(samples, width))
+        stages = (
+            _of_neighbors(samples, width) + samples * OF_GRAPH,
+            _of_training(width, classes, config) + samples * OF_SCORES,
+            _of_writing(samples, classes) + samples * OF_REPORT,
+        )
         sizes = (2 * width, FLOAT * width, FLOAT * classes, FLOAT * classes, FLOAT * 256)
-        self._refuse(samples, working, OF_HEADS, sizes)
+        self._refuse(samples, max(stages), sizes)
 
     def refuse_scoring(self, samples: int, classes: int) -> None:
         """Refuse to score given probabilities where that is sure to take more.
@@ -86,12 +96,14 @@ class MemoryBudget:
         Raises:
             ConfigError: As `refuse_heads` raises it.
         """
-        self._refuse(samples, 4 * ROW_GROUP_CELLS, OF_PROBABILITIES, (FLOAT * classes,))
+        working = _of_writing(samples, classes) + samples * OF_PROBABILITIES
+        self._refuse(samples, working, (FLOAT * classes,))
 
-    def _refuse(self, samples: int, working: int, of_sample: int, arrays: tuple[int, ...]) -> None:
+    def _refuse(self, samples: int, working: int, arrays: tuple[int, ...]) -> None:
+        """Refuse what takes so many bytes, and so many of each sample in each of some arrays."""
         most = int(self.size * MAPPED_SHARE)
         held = sum(size for size in (samples * one for one in arrays) if size <= most)
-        needed = anonymous_bytes() + LIBRARIES + working + samples * of_sample + held
+        needed = anonymous_bytes() + LIBRARIES + working + held
         limit = self.size if self.is_asked else self.available
         if needed <= limit:
             return
@@ -123,3 +135,8 @@ def _of_training(width: int, classes: int, config: AuditConfig) -> int:
 def _of_neighbors(samples: int, width: int) -> int:
     """Return the bytes that the components of the neighbors take while they are found."""
     return 5 * min(samples, COMPONENT_ROWS) * width * FLOAT
+
+
+def _of_writing(samples: int, classes: int) -> int:
+    """Return the bytes that the row groups of the report take while they are written."""
+    return 4 * FLOAT * min(samples * classes, ROW_GROUP_CELLS)

@@ -16,9 +16,9 @@ _PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _UNKNOWN = 8 << 30
 
 
-def anonymous_bytes() -> int:
-    """Return the anonymous memory of this process; 0 where the system does not tell it."""
-    return _kibibytes(_PROC / "self" / "status", "RssAnon")
+def anonymous_bytes(process: int | None = None) -> int:
+    """Return the anonymous memory of this process, or of another; 0 where that is not told."""
+    return _kibibytes(_PROC / str(process or "self") / "status", "RssAnon")
 
 
 def available_memory(proc: Path = _PROC, groups: Path = _GROUPS) -> int:
