@@ -54,7 +54,12 @@ def test_each_worker_has_its_gpu(nodes, asked, expected):
     ("nodes", "asked", "on_gpu", "told"),
     [
         ([Node("a", 2, 0), Node("b", 2, 0)], {"cpus_per_worker": 3}, False, "a: 2 CPUs; b: 2 CPUs"),
-        ([Node("a", 2, 0)], {"workers": 3, "cpus_per_worker": 1}, False, "2 of 1 CPU do"),
+        (
+            [Node("a", 2, 0)],
+            {"workers": 3, "cpus_per_worker": 1},
+            False,
+            "workers of 1 CPU each do not fit on the cluster, which holds 2",
+        ),
         ([Node("a", 8, 0)], {}, True, "1 GPU fits on no machine"),
         ([Node("a", 8, 1), Node("b", 8, 1)], {"gpus_per_worker": 2}, True, "2 GPUs fits on no"),
         ([], {}, False, "there is none"),
