@@ -29,4 +29,4 @@ def test_what_is_no_size_is_refused(text):
 
 
 def test_sizes_for_people():
-    assert [told_bytes(size) for size in (3.21e9, 5 << 20, 1)] == ["3.0 GiB", "5 MiB", "1 MiB"]
+    assert [told_bytes(size) for size in (3.21e9, 5 << 20, 1)] == ["2.99 GiB", "5 MiB", "1 MiB"]

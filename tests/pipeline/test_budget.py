@@ -138,7 +138,7 @@ def test_given_probabilities_obey_a_budget_too(tmp_path):
 def test_the_forecast_grows_with_the_data_and_names_the_limit():
     large, small = (MemoryBudget(size, 1 << 50, is_asked=True) for size in (1 << 40, 2 << 30))
     large.refuse_heads(1_281_167, 1792, 1000, AuditConfig())
-    with pytest.raises(ConfigError, match=r"1,281,167 samples.*2\.0 GiB"):
+    with pytest.raises(ConfigError, match=r"1,281,167 samples.*2\.00 GiB"):
         small.refuse_heads(1_281_167, 1792, 1000, AuditConfig())
     small.refuse_scoring(1_000_000, 100)
     with pytest.raises(ConfigError, match="memory that is available"):

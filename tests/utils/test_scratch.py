@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from labelfix.errors import RunError
-from labelfix.utils.scratch import is_large, large_arrays_in, new_array
+from labelfix.utils.scratch import is_large, large_arrays_in, let_go_of_pages, new_array
 
 
 def test_an_array_lies_in_memory_without_a_budget_and_where_it_is_small(tmp_path):
@@ -43,6 +43,17 @@ print(anonymous_bytes() - before)
 """
     told = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, check=True)
     assert int(told.stdout) < 16 << 20
+
+
+def test_what_was_written_is_there_after_its_pages_were_let_go_of(tmp_path):
+    with large_arrays_in(tmp_path, 0):
+        array = new_array((1 << 20,), np.float32)
+        array[:] = np.arange(1 << 20)
+        let_go_of_pages()
+        assert array.tolist() == list(range(1 << 20))
+        del array
+        let_go_of_pages()
+    let_go_of_pages()
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path):

@@ -37,6 +37,6 @@ def bytes_of(text: str, argument: str) -> int:
 
 
 def told_bytes(size: float) -> str:
-    """Return a size for people to read: ``3.2 GiB`` or ``410 MiB``."""
+    """Return a size for people to read: ``3.20 GiB`` or ``410 MiB``."""
     gib = size / 2**30
-    return f"{gib:.1f} GiB" if gib >= 1 else f"{max(1, math.ceil(size / 2**20))} MiB"
+    return f"{gib:.2f} GiB" if gib >= 1 else f"{max(1, math.ceil(size / 2**20))} MiB"

@@ -22,7 +22,7 @@ FLOAT, DOUBLE = 4, 8
 LIBRARIES = 150 << 20
 """What libraries take that load while the audit goes on."""
 
-OF_GRAPH = 1900
+OF_GRAPH = 1300
 """Bytes a sample while neighbors are searched: a vector of 256 halves, edges of the graph, and
 the candidates."""
 

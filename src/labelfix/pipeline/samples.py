@@ -75,7 +75,7 @@ from labelfix.types import (
 from labelfix.utils.cache import cache_key, content_key, content_of, marked_cache
 from labelfix.utils.files import atomic_path
 from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
-from labelfix.utils.scratch import is_large, large_arrays_in
+from labelfix.utils.scratch import is_large, large_arrays_in, let_go_of_pages
 from labelfix.utils.shards import Engine, mapped_by
 from labelfix.utils.text import as_json
 from labelfix.utils.torch_utils import choose_device
@@ -157,12 +157,15 @@ def find_by_heads(context: AuditContext) -> AuditFindings:
         tuning = HeadTuning.load(dataset, config, context.modality)
     with clock.stage("computing features"):
         seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
+    let_go_of_pages()
     _refuse_heads(context, seen.values.shape[1])
     context.on_images(_digests_of(seen))
     plan = _plan(context, seen, tuning.folds)
     kinds = _compare(context, seen, plan.duplicates, tuning.settings())
+    let_go_of_pages()
     with clock.stage("training"):
         evidence = tuning.train(dataset, seen, plan.judgeable, reviewed, on_progress)
+    let_go_of_pages()
     return _score(context, plan, evidence, kinds, tuning.encoder.name, tuning.settings())
 
 

@@ -42,7 +42,7 @@ from labelfix.training.recorder import MarginRecorder
 from labelfix.training.self_labeling import SelfLabeling, self_label
 from labelfix.types import MISSING, Evidence, Features, FoldAssignment
 from labelfix.utils.progress import OnProgress, Progress, no_progress
-from labelfix.utils.scratch import new_array
+from labelfix.utils.scratch import let_go_of_pages, new_array
 
 SMALL_STEP = 2**26
 """Multiplications of a step, at most, that one thread does as fast as several: these would wait for
@@ -91,6 +91,7 @@ def cross_fit_heads(
     for part, probs in learned.probabilities:
         own = (1 - config.neighbor_share) * probs
         pred_probs[part[:, None], names] = own.float().cpu().numpy()
+    let_go_of_pages()
     for part, probs in _ask_neighbors(task, learned.pseudo_labels, judged):
         pred_probs[part[:, None], names] += config.neighbor_share * probs.cpu().numpy()
     self_label_ = np.full(len(given_label), MISSING, dtype=np.int64)

@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -33,10 +34,12 @@ class Scratch:
     Args:
         folder: Of the files; nothing in it has a name.
         largest: Bytes of an array up to which it lies in memory.
+        mappings: Of the arrays that lie in files, as long as somebody holds them.
     """
 
     folder: Path
     largest: int
+    mappings: "WeakSet[mmap.mmap]" = field(default_factory=WeakSet)
 
 
 _SCRATCH: ContextVar[Scratch | None] = ContextVar("scratch", default=None)
@@ -88,7 +91,21 @@ def new_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
             f"{error.strerror or error}",
             hint="free space there, or allow more memory with --memory",
         ) from error
+    scratch.mappings.add(mapping)
     return np.frombuffer(mapping, np.dtype(dtype)).reshape(shape)
+
+
+def let_go_of_pages() -> None:
+    """Take no page of a file for resident any more; what is wanted again is mapped again.
+
+    Between stages of an audit, so that the resident memory, by which others judge a process, holds
+    what the present stage looks at.
+    """
+    scratch = _SCRATCH.get()
+    if scratch is None or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    for mapping in list(scratch.mappings):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _reserve(file: IO[bytes], size: int) -> None:
