@@ -19,7 +19,7 @@ demo: $(VENV)/installed  ## write demo data with known mistakes, audit them, say
 	@echo; echo "labelfix is in $(BIN); to have it within reach: source $(BIN)/activate"
 
 test: $(VENV)/installed-dev  ## run the tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-dev  ## check style and types
 	$(BIN)/ruff check .

@@ -22,6 +22,19 @@ settings.register_profile("labelfix", deadline=None)  # shared machines are slow
 settings.load_profile("labelfix")
 IMAGES_A_CLASS = 30
 
+LONGEST = (
+    "test_readme.py", "test_notebooks.py", "test_distributed.py", "test_ray.py",
+    "test_disturbed_audits.py", "test_top.py", "test_python_page.py", "test_scripts.py",
+    "test_text_networks.py", "test_audit.py", "test_stopped_runs.py", "test_kills.py",
+)  # fmt: skip
+"""Files that take longest: they begin first, so that none of two processes waits for the other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

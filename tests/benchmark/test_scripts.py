@@ -116,6 +116,7 @@ def test_decisions_are_measured_on_the_undecided_rest(small_data: Path, tmp_path
         assert f"| symmetric | 0.2 | 5 | {row['decisions_in']} |" in printed
 
 
+@pytest.mark.slow
 def test_ablation_scores_each_part_left_out(small_data: Path, tmp_path: Path) -> None:
     shutil.copytree(small_data, tmp_path / "data")
     files = sorted(path.relative_to(tmp_path) for path in (tmp_path / "data").rglob("*.png"))
