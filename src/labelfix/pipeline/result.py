@@ -46,7 +46,8 @@ class AuditResult:
     Args:
         run: The RUN folder.
         report: What was found; also in ``run/report.parquet``. Of probabilities that were given,
-            the table here lacks ``pred_probs``, which is most of a report when K is large.
+            or too large for the memory, the table here lacks ``pred_probs``, which is most of a
+            report when K is large.
         renderer: Shows the samples, where the program that audited them still holds them.
         is_temporary: Whether the folder goes away with this object.
     """
