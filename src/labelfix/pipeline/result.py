@@ -75,13 +75,12 @@ class AuditResult:
         from labelfix.report.frame import frame_of
 
         view = self.view
-        table = self.report.table
-        if PRED_PROBS in table.column_names:
-            table = table.drop_columns([PRED_PROBS])
-        decided = view.decided.columns
+        names = [name for name in self.report.column_names if name != PRED_PROBS]
+        table = self.report.take(view.suspects, names)
+        decided = view.decided.take(view.suspects)
         for name in decided.column_names:
             table = table.append_column(name, decided[name])
-        return frame_of(replace(self.report, columns=table.take(view.suspects)))
+        return frame_of(replace(self.report, columns=table))
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return the whole report, as `labelfix.read_report` does."""

@@ -416,6 +416,9 @@ class ClassPairs:
         return list(zip(*columns, strict=True))
 
 
+_FEW_PAIRS = 1 << 16  # of classes: counting into all of them takes less than to sort
+
+
 def count_pairs(given: Codes, suggested: Codes, classes: int) -> ClassPairs:
     """Count the pairs of classes; a sample without either label counts for none.
 
@@ -425,8 +428,13 @@ def count_pairs(given: Codes, suggested: Codes, classes: int) -> ClassPairs:
         classes: K.
     """
     is_pair = (given != MISSING) & (suggested != MISSING)
-    first = given[is_pair].astype(np.int64)
-    cells, counts = np.unique(first * classes + suggested[is_pair], return_counts=True)
+    pairs = given[is_pair].astype(np.int64) * classes + suggested[is_pair]
+    if classes**2 <= max(_FEW_PAIRS, len(pairs)):
+        counts = np.bincount(pairs)
+        cells = np.flatnonzero(counts)
+        counts = counts[cells]
+    else:
+        cells, counts = np.unique(pairs, return_counts=True)
     most = np.argsort(-counts, kind="stable")
     rows, columns = np.divmod(cells[most], max(classes, 1))
     return ClassPairs(rows, columns, counts[most])
