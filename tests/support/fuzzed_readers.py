@@ -206,6 +206,14 @@ def readers_of_runs(folder: Path) -> list[Reader]:
         summarize(ReportView(found))
         ShownSamples(found)
 
+    parts = folder / "in-parts"
+    parts.mkdir()
+    write_report(report, parts / "report.parquet", group_values=8, part_rows=4)
+
+    def report_in_parts() -> None:
+        found = read_report_table(parts)
+        assert len(found.table) == len(found)
+
     def neighbors() -> None:
         read_neighbors(run, report)
         read_places(run, len(report))
@@ -217,6 +225,8 @@ def readers_of_runs(folder: Path) -> list[Reader]:
 
     return [
         Reader("report", run / "report.parquet", whole_report),
+        Reader("a part", parts / "report" / "part-00001.parquet", report_in_parts),
+        Reader("parts", parts / "report" / "_manifest.json", report_in_parts),
         Reader("neighbors", run / "neighbors.parquet", neighbors),
         Reader(
             "decisions",
