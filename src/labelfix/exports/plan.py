@@ -155,12 +155,13 @@ def _weight_of_exported_label(
     ``label_score``; a label that is new, or newly known to be right, weighs in the same proportion
     to its own ``probability``.
     """
+    is_used = view.sample_weight > 0
+    total = np.nan_to_num(view.label_score[is_used].astype(np.float64)).sum()
+    used = view.sample_weight[is_used].astype(np.float64).sum()
+    scale = used / total if total > 0 else 1.0
     weight = view.sample_weight.astype(np.float64)
-    score = np.nan_to_num(view.label_score.astype(np.float64))
-    is_used = weight > 0
-    total = score[is_used].sum()
-    scale = weight[is_used].sum() / total if total > 0 else 1.0
-    return np.where(is_new, scale * probability, weight)
+    weight[is_new] = scale * probability[is_new]
+    return weight
 
 
 def _with_mean_1(weight: NDArray[np.float64]) -> NDArray[np.float32]:
