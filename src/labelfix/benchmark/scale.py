@@ -67,6 +67,7 @@ class ScaleRow:
         commit: Of the sources.
         versions: Of the libraries.
         anonymous_gib: The largest memory without pages of files; 0 where it is not known.
+        memory: How much an audit was allowed to take; ``None`` where nobody said it.
     """
 
     stage: str
@@ -81,6 +82,7 @@ class ScaleRow:
     commit: str
     versions: dict[str, str]
     anonymous_gib: float = 0.0
+    memory: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as JSON values."""
@@ -159,7 +161,9 @@ def measure(
             budget = () if memory is None else ("--memory", memory)
             for stage in _stages(Path(name), n, k, seed, budget, with_vectors=n <= vectors_up_to):
                 cost = _run(stage)
-                row = ScaleRow(stage=stage.name, samples=n, classes=k, **cost, **origin)
+                row = ScaleRow(
+                    stage=stage.name, samples=n, classes=k, memory=memory, **cost, **origin
+                )
                 rows.append(row)
                 on_row(row)
     on_progress(Progress("scale", len(sizes), len(sizes), "sizes"))
