@@ -69,7 +69,7 @@ def test_probabilities_have_a_function_of_their_own() -> None:
     [command] = [c for c in app.registered_commands if c.callback.__name__ == "audit"]
     of_command = inspect.signature(command.callback).parameters
     options = {
-        "budget", "config", "decisions", "force", "image_column", "images", "overwrite",
+        "budget", "config", "decisions", "force", "image_column", "images", "memory", "overwrite",
         "precision", "resume", "text_column",
     }  # fmt: skip
     assert set(function) - {"on_progress"} == {"pred_probs", "out"} | options
