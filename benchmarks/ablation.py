@@ -126,12 +126,12 @@ def audited(arguments: argparse.Namespace, truth: HeadAudit) -> Iterator[tuple[s
 
 
 def figures_of(scores: LabelScores, is_wrong: NDArray[np.bool_]) -> dict[str, float]:
-    """Return how well the judged samples are scored."""
-    is_judged = ~np.isnan(scores.label_error_probability)
-    found = scores.label_error_probability[is_judged]
-    flags = flag(found, FlagConfig(), scores.under_hypotheses[:, is_judged])
-    judged = replace(scores, label_error_probability=found)
-    return detection_figures(judged, is_wrong[is_judged], flags)
+    """Return how well the wrong labels among the scored samples are found."""
+    is_scored = ~np.isnan(scores.label_error_probability)
+    found = scores.label_error_probability[is_scored]
+    flags = flag(found, FlagConfig(), scores.under_hypotheses[:, is_scored])
+    scored = replace(scores, label_error_probability=found)
+    return detection_figures(scored, is_wrong[is_scored], flags)
 
 
 def parse() -> argparse.Namespace:

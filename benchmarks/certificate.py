@@ -47,9 +47,9 @@ def populations(arguments: argparse.Namespace) -> Iterator[tuple[str, Population
             nothing = np.full(len(given), np.nan, np.float32)
             evidence = Evidence(probs, np.zeros(len(given), np.int16), nothing, given)
             wrong = score_labels(evidence, given).label_error_probability.astype(np.float64)
-            is_judged = np.isfinite(wrong)
+            is_scored = np.isfinite(wrong)
             is_wrong = given != arrays["true"]
-            yield file.stem, Population(wrong[is_judged], is_wrong[is_judged])
+            yield file.stem, Population(wrong[is_scored], is_wrong[is_scored])
     if arguments.run:
         yield str(arguments.run), of_run(arguments.run, arguments.truth)
 

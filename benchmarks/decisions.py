@@ -5,7 +5,7 @@
 
 Plants wrong labels in data whose labels count as right, audits by heads, lets the truth decide on
 the most probably wrong labels, and audits again with those decisions. Prints how well the labels of
-the *undecided* rest are judged before and after, and what the decisions do in training alone and in
+the *undecided* rest are scored before and after, and what the decisions do in training alone and in
 the scores alone: average precision, F1 of the flags, calibration error, how far the estimated share
 of wrong labels is off, and whether the interval of that share (of all samples) holds the true one.
 Appends a JSON row each.
@@ -67,7 +67,7 @@ def origin(arguments: argparse.Namespace, clean: HeadAudit) -> dict[str, Any]:
 def measure(
     noisy: HeadAudit, true: NDArray[np.int64], counts: list[int]
 ) -> Iterator[tuple[int, str, dict[str, float]]]:
-    """Yield how many were decided, what learned of it, and how well the rest is judged then."""
+    """Yield how many were decided, what learned of it, and how well the rest is scored then."""
     given = noisy.given
     first = noisy.train()
     before = score_labels(first, given)
@@ -96,17 +96,17 @@ def decide(true: NDArray[np.int64], rows: NDArray[np.int64]) -> Reviewed:
 def figures_of(
     scores: LabelScores, is_wrong: NDArray[np.bool_], reviewed: Reviewed
 ) -> dict[str, float]:
-    """Return how well the undecided samples are judged."""
-    is_judged = ~np.isnan(scores.label_error_probability)
-    rest = is_judged & (reviewed.label == MISSING)
-    flags = correct(scores, is_judged, FlagConfig()).is_label_issue
+    """Return how well the undecided samples are scored."""
+    is_scored = ~np.isnan(scores.label_error_probability)
+    rest = is_scored & (reviewed.label == MISSING)
+    flags = correct(scores, is_scored, FlagConfig()).is_label_issue
     found = detection_figures(
         replace(scores, label_error_probability=scores.label_error_probability[rest]),
         is_wrong[rest],
         flags[rest],
     )
     low, high = found.pop("rate_low"), found.pop("rate_high")
-    found["interval_holds"] = float(low <= is_wrong[is_judged].mean() <= high)
+    found["interval_holds"] = float(low <= is_wrong[is_scored].mean() <= high)
     return {name: round(value, 4) for name, value in found.items()}
 
 

@@ -8,7 +8,7 @@ are resized (each side to 50 to 90 %, or 110 to 150 %), a quarter are slightly c
 85 to 97 %, anywhere), a quarter are made darker or brighter by up to 40 %. A copy is found if it is
 in one near-duplicate set with its original. ``--loosely`` compares thumbnails alone.
 
-Sets with neither a planted copy nor byte-identical images have to be judged by eye:
+Sets with neither a planted copy nor byte-identical images have to be scored by eye:
 ``--pictures`` draws them on sheets, one set in each row. ``--timing`` times N made-up images with D
 features and thumbnails of noise instead.
 """

@@ -12,7 +12,7 @@ own, which reads the features from disk, and printed are
 
 - the time, by stage, and the peak of memory;
 - the floor: one Gram matrix of all features, and one product of each sample with the weights of
-  each of the five heads that must judge it (the four that left out its fold and another, and the
+  each of the five heads that must score it (the four that left out its fold and another, and the
   one that left out its fold), at the speed that two products of such blocks take on this machine;
 - the mean logarithm of the out-of-sample probability of the given labels, by which alone settings
   are chosen, and, up to ``--scored`` samples, the average precision for the planted errors.
@@ -61,7 +61,7 @@ ALIKE = 10
 HIDDEN = 96
 """Numbers behind the features of ``rectified``."""
 
-JUDGES = 5
+HEADS_A_SAMPLE = 5
 
 
 def main() -> None:
@@ -162,15 +162,15 @@ def audited(folder: Path, memory: str | None) -> dict[str, Any]:
     cost = measured_command("the audit", [str(word) for word in words])
     report = pq.read_table(run / "report.parquet", columns=["label_error_probability"])
     wrong = report["label_error_probability"].to_numpy()
-    is_judged = np.isfinite(wrong)  # a class may be too small
-    is_wrong = (given != true)[is_judged]
+    is_scored = np.isfinite(wrong)  # a class may be too small
+    is_wrong = (given != true)[is_scored]
     told = json.loads((run / "run.json").read_text(encoding="utf-8"))
     return {
         "audit": True,
         "memory": memory,
         **cost,
         "stages": seconds_of_parts(run),
-        "average_precision": round(float(average_precision_score(is_wrong, wrong[is_judged])), 4),
+        "average_precision": round(float(average_precision_score(is_wrong, wrong[is_scored])), 4),
         "report_gb": round((run / "report.parquet").stat().st_size / 1e9, 2),
         "threads": told["threads"],
         "load": round(os.getloadavg()[0], 1),
@@ -244,7 +244,7 @@ def floor(samples: int, width: int, classes: int) -> float:
     values, weight = torch.randn(BLOCK, width), torch.randn(classes, width)
     gram = min(seconds_of(lambda: values.T @ values) for _ in range(3))
     product = min(seconds_of(lambda: values @ weight.T) for _ in range(3))
-    return samples / BLOCK * (gram + JUDGES * product)
+    return samples / BLOCK * (gram + HEADS_A_SAMPLE * product)
 
 
 def parse() -> argparse.Namespace:

@@ -270,7 +270,7 @@ def answers(
     named, names = zip(
         *(
             (part.cpu().numpy(), probs.argmax(dim=1).cpu().numpy())
-            for part, probs in predict(model, views.judging(rows, 128), config)
+            for part, probs in predict(model, views.evaluation(rows, 128), config)
         ),
         strict=True,
     )

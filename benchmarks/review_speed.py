@@ -92,7 +92,7 @@ def write_run(data: Path, run: Path, suspects: int, rng: np.random.Generator) ->
     report = build_report(
         samples=dataset,
         unreadable={},
-        judgeable=FoldAssignment(np.ones(size, np.bool_), np.zeros(size, np.int16), {}),
+        assignment=FoldAssignment(np.ones(size, np.bool_), np.zeros(size, np.int16), {}),
         evidence=Evidence(probs, np.zeros(size, np.int16), wrong, dataset.given_label),
         scores=LabelScores(
             wrong, wrong[None], probs.argmax(1), other, 1 - wrong,

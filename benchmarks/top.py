@@ -132,16 +132,16 @@ def audited(
 def figures_of(
     evidence: Evidence, given: NDArray[np.int64], truth: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Return how well the judged samples are scored, and how likely their given labels are."""
+    """Return how well the scored samples are scored, and how likely their given labels are."""
     scores = score_with_margins(evidence, given)
-    is_judged = ~np.isnan(scores.label_error_probability)
-    found = scores.label_error_probability[is_judged]
-    flags = flag(found, FlagConfig(), scores.under_hypotheses[:, is_judged])
-    own = evidence.pred_probs[is_judged, given[is_judged]].astype(np.float64)
-    is_wrong = (given != truth)[is_judged]
+    is_scored = ~np.isnan(scores.label_error_probability)
+    found = scores.label_error_probability[is_scored]
+    flags = flag(found, FlagConfig(), scores.under_hypotheses[:, is_scored])
+    own = evidence.pred_probs[is_scored, given[is_scored]].astype(np.float64)
+    is_wrong = (given != truth)[is_scored]
     return {
         "wrong": float(is_wrong.mean()),
-        "accuracy": float((scores.predicted_label == truth)[is_judged].mean()),
+        "accuracy": float((scores.predicted_label == truth)[is_scored].mean()),
         "given_log_likelihood": float(np.log(np.maximum(own, 1e-6)).mean()),
         **detection_figures(replace(scores, label_error_probability=found), is_wrong, flags),
     }

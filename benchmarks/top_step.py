@@ -59,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         values = random_activations(Path(folder), arguments.samples, cut.shape)
         views = ActivationViews(
-            values, training_views=(0, 1), judging_views=(0,), device=torch.device("cpu")
+            values, training_views=(0, 1), evaluation_views=(0,), device=torch.device("cpu")
         )
         rows = np.arange(arguments.samples)
         batches = [inputs for _, inputs in views.training(rows, config.batch_size, seed=0, epoch=1)]

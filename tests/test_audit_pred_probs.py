@@ -134,13 +134,13 @@ def test_a_bad_row_is_a_row_of_the_report(tmp_path):
     table = audited(tmp_path / "run", write(tmp_path / "p.csv", probs.but(labels=labels)))
     rows = table.slice(0, 4).to_pylist()
     assert [row["reason"] for row in rows[:2]] == [
-        "not judged: its label 'zebra' is none of the 3 classes",
-        "not judged: it has no label",
+        "not scored: its label 'zebra' is none of the 3 classes",
+        "not scored: it has no label",
     ]
-    assert rows[3]["reason"] == "not judged: its probabilities sum to 1.5, not 1"
+    assert rows[3]["reason"] == "not scored: its probabilities sum to 1.5, not 1"
     for row in (rows[0], rows[1], rows[3]):
-        judged = ["predicted_label", "label_score", "label_error_probability", "pred_probs"]
-        assert [row[name] for name in judged] == [None] * 4
+        scored = ["predicted_label", "label_score", "label_error_probability", "pred_probs"]
+        assert [row[name] for name in scored] == [None] * 4
     assert [row["sample_weight"] > 0 for row in rows] == [False, False, True, True]
     assert np.mean(table["sample_weight"].to_numpy()) == pytest.approx(1, abs=1e-5)
 
@@ -167,7 +167,7 @@ def test_show_and_export(tmp_path):
         assert summary[name] is None, name
     for name in ("near_duplicates", "leaks", "outliers", "dark", "blurry", "odd_size"):
         assert summary[name] is None, name
-    assert summary["judged"] == 300
+    assert summary["scored"] == 300
     assert summary["flagged"] > 10
     shown = run("show", out, "--class", "dog")
     assert shown.exit_code == 0

@@ -177,7 +177,7 @@ def test_the_run_says_what_was_audited(run):
     assert set(record.settings["issues"]) == {"near_duplicate", "outlier", "huge"}
 
 
-def test_classes_that_are_too_small_to_be_judged_are_named(numbers, tmp_path):
+def test_classes_that_are_too_small_to_be_scored_are_named(numbers, tmp_path):
     label = numbers.given_label.copy()
     label[[20, 40, 42, 60, 80]] = [2, 3, 3, 4, 5]
     few = replace(
@@ -185,14 +185,14 @@ def test_classes_that_are_too_small_to_be_judged_are_named(numbers, tmp_path):
     )
     audit_samples(lambda: few, tmp_path / "run", Numbers(), CONFIG)
     note = (
-        "4 classes are not judged: 'a' (1 sample), 'b' (2 samples), 'c' (1 sample) and 1 more; "
+        "4 classes are not scored: 'a' (1 sample), 'b' (2 samples), 'c' (1 sample) and 1 more; "
         "a class needs 5 different readable numbers to train on"
     )
     told = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert told["settings"]["notes"] == [note]
     summary = summarize(ReportView(read_report_table(tmp_path / "run")))
     assert summary.notes == (note,)
-    assert summary.judged == 100 - 1 - 5
+    assert summary.scored == 100 - 1 - 5
     assert note in " ".join(labelfix("show", tmp_path / "run").stdout.split())
 
 

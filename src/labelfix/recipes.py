@@ -113,7 +113,7 @@ class HeadTuning:
         self,
         dataset: Samples,
         seen: Features,
-        judgeable: FoldAssignment,
+        assignment: FoldAssignment,
         reviewed: Reviewed | None,
         on_progress: OnProgress,
     ) -> Evidence:
@@ -125,7 +125,7 @@ class HeadTuning:
         return cross_fit_heads(
             seen,
             dataset.given_label,
-            judgeable,
+            assignment,
             classes=len(dataset.class_names),
             config=self.config.heads,
             seed=self.config.seed,
@@ -236,12 +236,12 @@ class FullTuning:
         self,
         dataset: LabeledDataset,
         seen: EncodedSamples,
-        judgeable: FoldAssignment,
+        assignment: FoldAssignment,
         reviewed: Reviewed | None,
         checkpoints: Checkpoints,
         on_progress: OnProgress,
     ) -> FineTuned:
-        """Fine-tune one network per fold, and let each judge what it never saw.
+        """Fine-tune one network per fold, and let each score what it never saw.
 
         Reviewed labels are trained on as they are.
 
@@ -269,7 +269,7 @@ class FullTuning:
             tuned = cross_fit_networks(
                 views,
                 dataset.given_label,
-                judgeable,
+                assignment,
                 Networks(self._make, pretrained, self.device, self.layers),
                 recipe,
                 classes=len(dataset.class_names),

@@ -31,7 +31,7 @@ def _estimator_has(name: str) -> Any:
 class LabelCleaner(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Finds wrong labels by cross-fitting a classifier, then fits it with less weight on them.
 
-    The probabilities by which each label is judged come from a fit that never saw it. The
+    The probabilities by which each label is scored come from a fit that never saw it. The
     classifier that predicts in the end is fitted with ``sample_weight_`` if it takes weights, else
     without the flagged samples.
 
@@ -146,7 +146,7 @@ class LabelCleaner(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type:
         if rarest < 2:
             raise ValueError(
                 f"class {str(classes[np.bincount(codes).argmin()])!r} has one sample, which no "
-                "fold can both train on and judge"
+                "fold can both train on and score"
             )
         return min(int(self.cv), rarest)
 

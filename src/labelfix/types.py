@@ -271,16 +271,16 @@ class Features:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldAssignment:
-    """Which samples are trained on and judged, and in which fold.
+    """Which samples are trained on and scored, and in which fold.
 
     Args:
-        is_judged: ``(N,)`` bool: readable, labeled, and of a class that is large enough.
+        is_scored: ``(N,)`` bool: readable, labeled, and of a class that is large enough.
         fold: ``(N,)`` int16 in ``[0, F)``: the fold that holds the sample out; ``MISSING`` for a
             sample that no fold trains on. Byte-identical images share a fold.
-        exclusion_reason: Row to reason, for the samples that are not judged.
+        exclusion_reason: Row to reason, for the samples that are not scored.
     """
 
-    is_judged: NDArray[np.bool_]
+    is_scored: NDArray[np.bool_]
     fold: NDArray[np.int16]
     exclusion_reason: Mapping[int, str]
 
@@ -295,12 +295,12 @@ class Evidence:
 
     Args:
         pred_probs: ``(N, K)`` float32, rows sum to 1, **out-of-sample**: row i comes from models
-            that never trained on sample i. NaN where the sample is not judged.
+            that never trained on sample i. NaN where the sample is not scored.
         fold: ``(N,)`` int16, the fold that held sample i out.
         margin: ``(N,)`` float32, logit units: the given label's logit minus the largest other one,
             in-sample, averaged over epochs and models (AUM, Pleiss et al. 2020). High is clean.
         self_label: ``(N,)`` int64, the label that self-labeling trained on last, by majority of
-            the models; ``MISSING`` where the sample is not judged.
+            the models; ``MISSING`` where the sample is not scored.
     """
 
     pred_probs: NDArray[np.float32]
@@ -455,20 +455,20 @@ class NoiseCells:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelScores:
-    """How far each given label can be believed. NaN or ``MISSING`` where a sample is not judged.
+    """How far each given label can be believed. NaN or ``MISSING`` where a sample is not scored.
 
     Args:
         label_error_probability: ``(N,)`` float32 in [0, 1]: 1 means surely wrong.
         under_hypotheses: ``(H, N)`` float32: the same under each of H hypotheses that are equally
             likely; ``label_error_probability`` is their mean.
-        predicted_label: ``(N,)`` int64, the argmax of ``pred_probs`` over the classes that judged
+        predicted_label: ``(N,)`` int64, the argmax of ``pred_probs`` over the classes that scored
             samples were given.
         alternative_label: ``(N,)`` int64, the most probable of these classes other than the given
             one; of byte-identical images the most probable one of all their labels, where that is
             another than the given one. ``MISSING`` where there is but one class.
         alternative_probability: ``(N,)`` float32, the probability that it is the true class.
         noise: How often each class is given each label.
-        noise_rate: The estimated share of wrong labels among the judged samples.
+        noise_rate: The estimated share of wrong labels among the scored samples.
         noise_rate_interval: Between which shares it lies with a probability of 90 %.
         is_best_of_copies: ``(N,)`` bool: the given label is the most probable one of byte-identical
             images whose labels differ; ``None`` for none.

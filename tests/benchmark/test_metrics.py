@@ -51,7 +51,7 @@ def test_the_figures_are_those_of_scikit_learn():
         "true_noise_rate": is_wrong.mean(),
         "noise_rate_error": abs(0.25 - is_wrong.mean()),
         "f1": metrics.f1_score(is_wrong, rules["half"]),
-        "judged": 1.0,
+        "scored": 1.0,
     }
     for rule, flags in rules.items():
         expected[f"f1:{rule}"] = metrics.f1_score(is_wrong, flags)
@@ -165,12 +165,12 @@ def test_standard_errors_are_what_new_data_would_show():
     assert again.standard_errors == drawn[-1].standard_errors
 
 
-def test_a_sample_that_was_not_judged_is_the_least_suspicious():
+def test_a_sample_that_was_not_scored_is_the_least_suspicious():
     truth, given_label, score = problem()
     hidden = np.flatnonzero(truth != given_label)[:20]
     score[hidden] = np.nan
     figures = score_result(result_of(score), given_label, truth).figures
-    assert figures["judged"] == pytest.approx(1 - 20 / 400)
+    assert figures["scored"] == pytest.approx(1 - 20 / 400)
     filled = np.nan_to_num(score, nan=-1.0)
     expected = metrics.average_precision_score(truth != given_label, filled)
     assert figures["average_precision"] == pytest.approx(expected, abs=1e-6)

@@ -30,15 +30,15 @@ def test_a_sample_holds_rows_once_and_every_stratum(seed, count, looks, with_fla
     probability = rng.choice([0.0, 0.5, 1.0, *rng.random(5)], count)
     probability[rng.random(count) < 0.1] = np.nan
     is_flagged = (probability > 0.5) & with_flags
-    judged = np.flatnonzero(np.isfinite(probability))
-    if not len(judged):
-        with pytest.raises(ReportError, match="no label of the report was judged"):
+    scored = np.flatnonzero(np.isfinite(probability))
+    if not len(scored):
+        with pytest.raises(ReportError, match="no label of the report was scored"):
             draw_sample(probability, is_flagged, looks, 0)
         return
     sample = draw_sample(probability, is_flagged, looks, seed)
-    assert len(set(sample.row.tolist())) == len(sample) == min(looks, len(judged))
-    assert np.isin(sample.row, judged).all()
-    assert sample.size.sum() == len(judged)
+    assert len(set(sample.row.tolist())) == len(sample) == min(looks, len(scored))
+    assert np.isin(sample.row, scored).all()
+    assert sample.size.sum() == len(scored)
     drawn = np.bincount(sample.stratum, minlength=len(sample.size))
     assert (drawn >= np.minimum(sample.size, CONFIG.least_of_stratum)).all()
     assert (drawn <= sample.size).all()

@@ -61,7 +61,7 @@ def test_the_sentence_has_the_right_words_for_none_one_and_many() -> None:
         "No label of 2 looks wrong: 0.0 % of all labels are wrong, 90 % interval 0.0 to 0.4 %."
     )
     nobody = report_of([Sample("a", 0, None), Sample("b", 1, None)])
-    assert said(nobody) == "No label could be judged."
+    assert said(nobody) == "No label could be scored."
 
 
 def test_it_says_where_it_is_worst_and_what_to_do() -> None:

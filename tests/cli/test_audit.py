@@ -79,7 +79,7 @@ def test_json_is_all_that_goes_to_stdout(small_data: Path, small_run: Path) -> N
     summary = json.loads(audited.stdout)
     assert summary["run"] == str(small_run)
     assert summary["files"]["report"] == str(small_run / "report.parquet")
-    assert summary["samples"] == summary["judged"] == 90
+    assert summary["samples"] == summary["scored"] == 90
     assert summary["classes"] == 3
     assert summary["flagged"] >= len(summary["worst"]) > 0
     assert "finding files" in audited.stderr

@@ -134,7 +134,7 @@ def test_decisions_that_cannot_be_used_leave_no_run_behind(small_run, small_data
     assert not out.exists()
 
 
-def test_given_probabilities_are_judged_by_decisions_too(tmp_path):
+def test_given_probabilities_are_scored_by_decisions_too(tmp_path):
     probs = write(tmp_path / "p.csv", noisy())
     run, out = tmp_path / "run", tmp_path / "out"
     audit_pred_probs(probs, run)

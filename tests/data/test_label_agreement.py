@@ -251,7 +251,7 @@ def test_force_goes_on_and_run_json_says_so(tmp_path):
     told = json.loads((tmp_path / "run" / "run.json").read_text())
     assert "by --force" in told["assumptions"][0]["text"]
     assert told["assumptions"][0]["topic"] == "probabilities"
-    assert "judged labels are flagged" in told["settings"]["notes"][0] or (
+    assert "scored labels are flagged" in told["settings"]["notes"][0] or (
         "no better than chance" in told["settings"]["notes"][0]
     )
 
@@ -275,4 +275,4 @@ def test_labels_unrelated_to_samples_are_noted():
     (note,) = notes_on_labels(rng.permutation(true), true, none, 4, by="images")
     assert "no better than chance" in note
     (note,) = notes_on_labels(true, true, ~none, 4, by="images")
-    assert "400 of 400 judged labels are flagged" in note
+    assert "400 of 400 scored labels are flagged" in note

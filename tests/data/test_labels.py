@@ -62,7 +62,7 @@ def test_minus_one_is_no_label_in_given_probabilities(tmp_path):
     for name in ("p.npz", "p.csv"):
         given = open_pred_probs([tmp_path / name], tmp_path, no_progress)
         assert given.given_label.tolist() == [0, 1, MISSING]
-        assert given.exclusion_reason == {2: "not judged: it has no label"}
+        assert given.exclusion_reason == {2: "not scored: it has no label"}
     assert "1 label of -1 means that there is no label" in given.assumptions[-1].text
 
 

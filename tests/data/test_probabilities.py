@@ -75,7 +75,7 @@ def test_every_form_comes_back_as_it_was(tmp_path_factory, form, probs):
     ids = list(probs.ids) if form != "npz" else [str(row) for row in range(len(probs.ids))]
     assert found.sample_id.to_pylist() == ids
     unlabeled = [row for row, label in enumerate(probs.labels) if label is None]
-    assert found.exclusion_reason == dict.fromkeys(unlabeled, "not judged: it has no label")
+    assert found.exclusion_reason == dict.fromkeys(unlabeled, "not scored: it has no label")
 
 
 @given(size=st.integers(1, 5000), group=st.integers(1, 400))
@@ -212,23 +212,23 @@ def test_a_bad_row_says_why_and_stops_nothing(tmp_path, form):
     values[7] *= 1.0005
     found = opened(write(tmp_path / f"p.{form}", probs.but(values=values)))
     assert found.exclusion_reason == {
-        3: "not judged: its probabilities sum to 1.2, not 1",
-        4: "not judged: the probability of 'dog' is nan",
-        5: "not judged: the probability of 'hen' is inf",
-        6: "not judged: the probability of 'dog' is -0.2",
+        3: "not scored: its probabilities sum to 1.2, not 1",
+        4: "not scored: the probability of 'dog' is nan",
+        5: "not scored: the probability of 'hen' is inf",
+        6: "not scored: the probability of 'dog' is -0.2",
     }
 
 
-def test_an_unknown_label_is_a_row_that_is_not_judged(tmp_path):
+def test_an_unknown_label_is_a_row_that_is_not_scored(tmp_path):
     probs = noisy(count=100)
     labels = ["zebra", *probs.labels[1:]]
     found = opened(write(tmp_path / "p.csv", probs.but(labels=labels)))
-    assert found.exclusion_reason == {0: "not judged: its label 'zebra' is none of the 3 classes"}
+    assert found.exclusion_reason == {0: "not scored: its label 'zebra' is none of the 3 classes"}
     assert found.given_label[0] == MISSING
     codes = np.array([7, *np.zeros(99, int)])
     np.savez(tmp_path / "p.npz", pred_probs=probs.values, labels=codes)
     assert opened(tmp_path / "p.npz").exclusion_reason == {
-        0: "not judged: its label 'position 7' is none of the 3 classes"
+        0: "not scored: its label 'position 7' is none of the 3 classes"
     }
 
 
@@ -376,7 +376,7 @@ def test_samples_and_classes_are_matched_by_name(tmp_path):
     np.testing.assert_array_equal(values_of(found)[good], mean[good])
     np.testing.assert_array_equal(found.pred_probs.read(good[::-3]), mean[good[::-3]])
     assert found.exclusion_reason == {
-        rows[11]: "not judged: its probabilities sum to 15, not 1, in b.parquet"
+        rows[11]: "not scored: its probabilities sum to 15, not 1, in b.parquet"
     }
 
 
@@ -489,7 +489,7 @@ def test_what_is_no_probability_is_named(tmp_path, change, look, remedy):
         fault = fault_of(write(tmp_path / f"p.{form}", probs.but(values=values)))
         assert look in str(fault)
         assert remedy in fault.hint
-        assert "row 1 is not judged" in str(fault)
+        assert "row 1 is not scored" in str(fault)
 
 
 def test_predicted_classes_are_named_and_taken(tmp_path):
@@ -513,7 +513,7 @@ def test_a_class_may_be_called_like_a_missing_value(tmp_path, form, name):
     found = opened(write(tmp_path / f"p.{form}", probs.but(labels=labels)))
     assert name in found.class_names
     assert labels_of(found) == labels
-    assert found.exclusion_reason == {0: "not judged: it has no label"}
+    assert found.exclusion_reason == {0: "not scored: it has no label"}
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "NA", "null", "None", "<NA>", "N/A"])
@@ -523,7 +523,7 @@ def test_a_missing_value_is_no_label_where_no_class_is_called_so(tmp_path, form,
     labels = [*probs.labels[:30], *[word] * 30]
     found = opened(write(tmp_path / f"p.{form}", probs.but(labels=labels)))
     assert labels_of(found) == [*probs.labels[:30], *[None] * 30]
-    assert set(found.exclusion_reason.values()) == {"not judged: it has no label"}
+    assert set(found.exclusion_reason.values()) == {"not scored: it has no label"}
 
 
 def test_text_of_pandas_with_a_class_called_nan(tmp_path):

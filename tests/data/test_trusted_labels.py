@@ -77,26 +77,26 @@ def test_the_digest_changes_with_what_counts_and_with_nothing_else(tmp_path):
     assert digest_of(None) is None
 
 
-def judgeable(fold):
+def assignment(fold):
     fold = np.array(fold, np.int16)
-    return FoldAssignment(is_judged=fold != MISSING, fold=fold, exclusion_reason={})
+    return FoldAssignment(is_scored=fold != MISSING, fold=fold, exclusion_reason={})
 
 
-def test_dropped_samples_and_classes_that_are_not_judged_train_nothing():
+def test_dropped_samples_and_classes_that_are_not_scored_train_nothing():
     given = np.array([0, 0, 1, 1, 2])
-    plan = judgeable([0, 1, 0, 1, MISSING])
+    plan = assignment([0, 1, 0, 1, MISSING])
     label = np.array([MISSING, 2, MISSING, 0, MISSING])
     is_dropped = np.array([True, False, False, False, False])
     found = plan_with(Reviewed(label, is_dropped), plan, given)
     assert found.fold.tolist() == [MISSING, MISSING, 0, 1, MISSING]
-    np.testing.assert_array_equal(found.is_judged, plan.is_judged)
+    np.testing.assert_array_equal(found.is_scored, plan.is_scored)
     assert plan_with(None, plan, given) is plan
 
 
 def test_decisions_that_leave_one_class_are_refused():
     given, label = np.array([0, 0, 1, 1]), np.array([MISSING, MISSING, 0, 0])
     with pytest.raises(DatasetError, match="fewer than two classes"):
-        plan_with(Reviewed(label, np.zeros(4, bool)), judgeable([0, 1, 0, 1]), given)
+        plan_with(Reviewed(label, np.zeros(4, bool)), assignment([0, 1, 0, 1]), given)
 
 
 def test_settings_say_how_many_decisions_there_were():

@@ -192,7 +192,7 @@ def test_when_all_is_decided_nothing_is_uncertain():
     assert rate.low == rate.estimate == rate.high == 0.25
 
 
-def test_without_anything_judged_there_is_no_rate():
+def test_without_anything_scored_there_is_no_rate():
     with pytest.raises(ReportError, match="does not say how many"):
         rate_of([Sample("a", 0, None), Sample("b", 1, None)])
 

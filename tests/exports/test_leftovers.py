@@ -16,7 +16,7 @@ SAMPLES = [
     Sample("not sure", 0, 0.6, suggested=1),
     Sample("changed", 0, 0.98, suggested=1, certainty=0.96),
     Sample("open", 0, 0.1),
-    Sample("not judged", 0, None),
+    Sample("not scored", 0, None),
 ]
 MEAN = (0.8 + 0.9 + 0.7 + 0.2 + 0.6 + 0.98 + 0.1) / 7
 DECISIONS = {
@@ -50,7 +50,7 @@ def test_without_decisions_and_changes_the_share_is_that_of_the_report():
 
 
 @pytest.mark.parametrize("samples", [[], [Sample("a", 0, None)]])
-def test_without_anything_judged_nothing_is_said(samples):
+def test_without_anything_scored_nothing_is_said(samples):
     assert left(samples).rate is None
 
 

@@ -81,18 +81,18 @@ class Disturbed:
                 running.send(which)
             ended = running.wait()
             if ended.code == 0:
-                self._judge_ended(at, ended)
+                self._score_ended(at, ended)
                 self._begin_anew()
             else:
                 self.kills += 1
-                self._judge_stopped(at, which, ended)
-        self._judge_ended("the end", self._commands.run(*self._job.words("--resume")))
+                self._score_stopped(at, which, ended)
+        self._score_ended("the end", self._commands.run(*self._job.words("--resume")))
 
     def _begin_anew(self) -> None:
         for place in (self._job.run, self._job.cache):
             shutil.rmtree(place, ignore_errors=True)
 
-    def _judge_stopped(self, at: str, which: signal.Signals, ended: Ended) -> None:
+    def _score_stopped(self, at: str, which: signal.Signals, ended: Ended) -> None:
         faults = faults_of_stopped(self._job, self._whole)
         if ended.has_traceback:
             faults.append(tail_of(ended))
@@ -104,7 +104,7 @@ class Disturbed:
             faults += [f"{name} is left" for name in drafts_below(self._job.run)]
         self.faults += [f"{at}: {fault}" for fault in faults]
 
-    def _judge_ended(self, at: str, ended: Ended) -> None:
+    def _score_ended(self, at: str, ended: Ended) -> None:
         faults = faults_of_ended(self._job, self._whole, ended, self._commands)
         self.faults += [f"{at}: {fault}" for fault in faults]
 

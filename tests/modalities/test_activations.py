@@ -18,9 +18,9 @@ def coded(*shape):
     return values.bfloat16().view(torch.int16).numpy().view(np.uint16)
 
 
-def views_of(values, training=(0, 1, 2, 3), judging=(0, 1), **place):
+def views_of(values, training=(0, 1, 2, 3), scoring=(0, 1), **place):
     return ActivationViews(
-        values, training_views=training, judging_views=judging, device=CPU, **place
+        values, training_views=training, evaluation_views=scoring, device=CPU, **place
     )
 
 
@@ -43,7 +43,7 @@ def test_the_bits_of_bfloat16_become_the_same_numbers(shape):
     numbers = (torch.randn(COUNT, 1, *shape) * 1e3).bfloat16()
     numbers.view(-1)[:4] = torch.tensor([0.0, -0.0, torch.inf, 1e-40])
     bits = numbers.view(torch.int16).numpy().view(np.uint16)
-    batches = list(views_of(bits, judging=(0,)).judging(np.arange(COUNT), 8))
+    batches = list(views_of(bits, scoring=(0,)).evaluation(np.arange(COUNT), 8))
     assert [len(rows) for rows, _ in batches] == [8, 8, 4]
     inputs = torch.cat([inputs for _, inputs in batches])
     assert inputs.dtype == torch.float32
@@ -64,12 +64,12 @@ def test_an_epoch_shows_one_view_of_each_row_and_another_epoch_others():
     assert epochs[0] != drawn(views.training(ROWS, 4, seed=1, epoch=1))
 
 
-def test_training_and_judging_draw_from_their_own_views():
-    views = views_of(coded(2), training=(0, 2), judging=(1, 3))
+def test_training_and_evaluation_draw_from_their_own_views():
+    views = views_of(coded(2), training=(0, 2), scoring=(1, 3))
     trained = [drawn(views.training(ROWS, 4, seed=0, epoch=epoch)) for epoch in range(1, 9)]
     assert {view for epoch in trained for _, view in epoch} == {0, 2}
-    judged = drawn(views.judging(ROWS, 4))
-    assert sorted(judged) == [(row, view) for row in ROWS.tolist() for view in (1, 3)]
+    scored = drawn(views.evaluation(ROWS, 4))
+    assert sorted(scored) == [(row, view) for row in ROWS.tolist() for view in (1, 3)]
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -81,5 +81,5 @@ def test_several_processes_share_the_batches_of_one(count):
     assert [len(rows) for rows, _ in trained] == several[0].step_sizes(ROWS, 2)
     for step, whole in enumerate(trained):
         assert sorted(drawn([part[step] for part in parts])) == sorted(drawn([whole]))
-    judged = [pair for views in several for pair in drawn(views.judging(ROWS, 2))]
-    assert judged == drawn(one.judging(ROWS, 2)), "each row once a view over all processes"
+    scored = [pair for views in several for pair in drawn(views.evaluation(ROWS, 2))]
+    assert scored == drawn(one.evaluation(ROWS, 2)), "each row once a view over all processes"

@@ -35,7 +35,7 @@ class Remembers:
         return predict
 
 
-def test_no_sample_is_judged_by_a_model_that_saw_it():
+def test_no_sample_is_scored_by_a_model_that_saw_it():
     labels = [0, 1, 2] * 10
     train = Remembers()
     probs = labelfix.cross_fit(train, np.arange(30), labels, folds=5)

@@ -140,7 +140,7 @@ def test_labels_may_be_missing(probs):
         found = labelfix.find_label_issues(labels, probs.values)
         assert np.isnan(found.label_error_probability[0])
         assert found.suggested_label[0] is None
-        assert found.to_pandas()["reason"][0] == "not judged: it has no label"
+        assert found.to_pandas()["reason"][0] == "not scored: it has no label"
     codes = codes_of(probs)
     codes[0] = -1
     found = labelfix.find_label_issues(codes, probs.values)
@@ -218,7 +218,7 @@ CODES = codes_of(noisy(count=40))
         (CODES + 0.5, GOOD, "labels holds numbers that are no classes"),
         ([*CODES[:-1].tolist(), "cat"], GOOD, "labels cannot be read as labels"),
         ([["a"]] * 40, GOOD, "labels"),
-        (CODES - 1 - CODES, GOOD, "no row of pred_probs can be judged"),
+        (CODES - 1 - CODES, GOOD, "no row of pred_probs can be scored"),
         (["cat"] * 40, GOOD, "labels holds 1 different names, and pred_probs has 3 columns"),
         ("cat", GOOD, "labels is str 'cat'"),
         (CODES, "probs.npz", "pred_probs is str 'probs.npz'"),
@@ -284,12 +284,12 @@ def test_no_arrays_make_it_crash(labels, values):
             labelfix.find_label_issues(first, second)
 
 
-def test_features_of_many_classes_are_judged():
+def test_features_of_many_classes_are_scored():
     """Heads of many classes leave no margins, and nothing may miss them."""
     values, codes, true = blobs(0, count=1040, classes=260, width=16)
     issues = labelfix.find_label_issues(codes, features=values.astype(np.float32))
     wrong = issues.label_error_probability
-    judged = np.isfinite(wrong)
-    assert judged.sum() > 500
+    scored = np.isfinite(wrong)
+    assert scored.sum() > 500
     is_wrong = codes != true
-    assert wrong[judged & is_wrong].mean() > wrong[judged & ~is_wrong].mean() + 0.3
+    assert wrong[scored & is_wrong].mean() > wrong[scored & ~is_wrong].mean() + 0.3

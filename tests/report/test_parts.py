@@ -65,13 +65,13 @@ def samples() -> st.SearchStrategy[list[Sample]]:
 def _named(drawn: Sequence[Sample]) -> list[Sample]:
     found = []
     for row, sample in enumerate(drawn):
-        is_judged = sample.error is not None and sample.given != MISSING
+        is_scored = sample.error is not None and sample.given != MISSING
         found.append(
             Sample(
                 f"{'=' if row % 7 == 3 else ''}s{row}",
                 sample.given,
-                sample.error if is_judged else None,
-                suggested=sample.suggested if is_judged else None,
+                sample.error if is_scored else None,
+                suggested=sample.suggested if is_scored else None,
                 certainty=sample.certainty,
                 split=sample.split,
                 unreadable=sample.unreadable,

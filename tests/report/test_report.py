@@ -76,20 +76,20 @@ def test_a_row_that_is_not_flagged_has_no_suggestion_and_nothing_to_say():
     assert sum(row["pred_probs"]) == pytest.approx(1)
 
 
-def test_a_row_that_is_not_judged_has_no_verdict():
-    why = "not judged: class 'cat' has 2 readable samples, 5 are needed"
+def test_a_row_that_is_not_scored_has_no_verdict():
+    why = "not scored: class 'cat' has 2 readable samples, 5 are needed"
     (row,) = rows_of([Sample("a", error=None, exclusion_reason=why, weight=0)])
-    judged = ["predicted_label", "label_score", "label_error_probability", "pred_probs", "fold"]
-    assert [row[name] for name in judged] == [None] * 5
+    scored = ["predicted_label", "label_score", "label_error_probability", "pred_probs", "fold"]
+    assert [row[name] for name in scored] == [None] * 5
     assert row["reason"] == why
 
 
-def test_an_unreadable_row_says_that_and_not_that_it_is_not_judged():
+def test_an_unreadable_row_says_that_and_not_that_it_is_not_scored():
     broken = Sample(
         "a",
         error=None,
         unreadable="truncated image",
-        exclusion_reason="not judged: unreadable",
+        exclusion_reason="not scored: unreadable",
         weight=0,
     )
     (row,) = rows_of([broken])
@@ -104,13 +104,13 @@ def test_a_missing_label_is_null():
                 "a",
                 given=MISSING,
                 error=None,
-                exclusion_reason="not judged: it has no label",
+                exclusion_reason="not scored: it has no label",
                 weight=0,
             )
         ]
     )
     assert row["given_label"] is None
-    assert row["reason"] == "not judged: it has no label"
+    assert row["reason"] == "not scored: it has no label"
 
 
 def test_conflicting_copies_name_each_others_labels():

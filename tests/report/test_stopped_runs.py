@@ -190,7 +190,7 @@ def test_data_that_changed_since_are_not_gone_on_with(small_data, weights, stopp
     assert names_in(tmp_path / "run2" / "checkpoints") == CHECKPOINTS
 
 
-def test_classes_of_one_and_two_images_train_and_are_judged_as_far_as_that_goes(
+def test_classes_of_one_and_two_images_train_and_are_scored_as_far_as_that_goes(
     small_data, weights, tmp_path
 ):
     data = shutil.copytree(small_data, tmp_path / "photos")

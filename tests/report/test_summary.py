@@ -23,7 +23,7 @@ from labelfix.types import MISSING, Assumption
 
 CLASSES = ("cat", "dog", "fox")
 CAT, DOG, FOX = range(3)
-CAT_RATE = (0.01 + 0.99 + 0.75 + 0.01) / 4  # means of `SAMPLES.error`, those not judged left out
+CAT_RATE = (0.01 + 0.99 + 0.75 + 0.01) / 4  # means of `SAMPLES.error`, those not scored left out
 DOG_RATE, FOX_RATE = 0.875, 0.01
 SAMPLES = [
     Sample("clean", CAT),
@@ -31,7 +31,7 @@ SAMPLES = [
     Sample("likely", CAT, error=0.75, suggested=DOG, certainty=0.5),
     Sample("other", DOG, error=0.875, suggested=FOX, certainty=0.75),
     Sample("broken", DOG, error=None, unreadable="empty file", weight=0),
-    Sample("blank", MISSING, error=None, exclusion_reason="not judged: it has no label", weight=0),
+    Sample("blank", MISSING, error=None, exclusion_reason="not scored: it has no label", weight=0),
     Sample("twin", FOX, duplicate_set=0, conflicting=True),
     Sample("copy", CAT, duplicate_set=0, conflicting=True),
 ]
@@ -39,18 +39,18 @@ SAMPLES = [
 
 def test_the_figures_of_the_whole():
     summary = summarize(ReportView(report_of(SAMPLES, CLASSES)))
-    assert (summary.samples, summary.judged, summary.classes) == (8, 6, 3)
+    assert (summary.samples, summary.scored, summary.classes) == (8, 6, 3)
     assert (summary.flagged, summary.unreadable) == (3, 1)
     assert (summary.duplicates, summary.conflicting) == (2, 2)
     assert summary.noise_rate == 0.25
     assert (summary.backbone, summary.image_size) == ("tf_efficientnet_lite0", None)
 
 
-def test_nothing_judged_and_nobody_sure_is_a_summary_too():
+def test_nothing_scored_and_nobody_sure_is_a_summary_too():
     samples = [Sample(name, CAT, error=None, weight=0) for name in ("one", "two")]
     view = ReportView(report_of(samples, CLASSES), {"one": Decision("one", "unsure")})
     summary = summarize(view)
-    assert (summary.samples, summary.judged, summary.flagged) == (2, 0, 0)
+    assert (summary.samples, summary.scored, summary.flagged) == (2, 0, 0)
 
 
 def test_the_worst_come_first():

@@ -42,7 +42,7 @@ def test_nothing_is_left_to_estimate_when_everything_is_decided() -> None:
     assert found.next_share is None
 
 
-def test_what_is_not_judged_is_left_out() -> None:
+def test_what_is_not_scored_is_left_out() -> None:
     p = np.array([0.9, np.nan, 0.8, np.nan], np.float32)
     flags = np.array([True, True, True, False])
     found = estimate(p, flags, np.array([1, 1, 0, -1], np.int8))
@@ -70,9 +70,9 @@ def test_the_parts_fit_together(seed: int, size: int, decided: float) -> None:
     flags = rng.random(size) < 0.3
     said = np.where(rng.random(size) < decided, rng.random(size) < 0.5, -1).astype(np.int8)
     found = estimate(p, flags, said)
-    judged = np.isfinite(p)
-    least = int((judged & flags & (said == 1)).sum())
-    most = int((judged & flags & (said != 0)).sum())
+    scored = np.isfinite(p)
+    least = int((scored & flags & (said == 1)).sum())
+    most = int((scored & flags & (said != 0)).sum())
     assert least <= found.right_flags.low <= found.right_flags.expected + 1e-9
     assert found.right_flags.expected - 1e-9 <= found.right_flags.high <= most
     assert found.left.expected == pytest.approx(

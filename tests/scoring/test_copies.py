@@ -73,7 +73,7 @@ def test_at_most_one_label_of_an_image_can_be_right(seed, classes, has_margins, 
     )
 
 
-def test_samples_without_copies_are_judged_as_before():
+def test_samples_without_copies_are_scored_as_before():
     evidence, given_label, _, number = with_copies(0)
     alone = number == MISSING
     before = score_labels(evidence, given_label)

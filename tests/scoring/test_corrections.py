@@ -9,12 +9,12 @@ from labelfix.types import MISSING, LabelScores, NoiseCells
 
 def scores_of(wrong):
     wrong = np.asarray(wrong, dtype=np.float32)
-    judged = ~np.isnan(wrong)
+    scored = ~np.isnan(wrong)
     return LabelScores(
         label_error_probability=wrong,
         under_hypotheses=wrong[None],
-        predicted_label=np.where(judged, 1, MISSING),
-        alternative_label=np.where(judged, 2, MISSING),
+        predicted_label=np.where(scored, 1, MISSING),
+        alternative_label=np.where(scored, 2, MISSING),
         alternative_probability=wrong,
         noise=NoiseCells.of_matrix(np.eye(3), np.stack([np.eye(3)] * 2)),
         noise_rate=0.1,
@@ -22,13 +22,13 @@ def scores_of(wrong):
     )
 
 
-def test_only_flagged_labels_get_a_suggestion_and_only_judged_ones_a_flag():
+def test_only_flagged_labels_get_a_suggestion_and_only_scored_ones_a_flag():
     corrections = correct(scores_of([0.1, 0.2, 0.9, np.nan]), np.ones(4, dtype=bool), FlagConfig())
     assert corrections.is_label_issue.tolist() == [False, False, True, False]
     assert corrections.suggested_label.tolist() == [MISSING, MISSING, 2, MISSING]
 
 
-def test_unusable_rows_weigh_nothing_and_unjudged_ones_the_mean():
+def test_unusable_rows_weigh_nothing_and_unscored_ones_the_mean():
     usable = np.array([True, True, True, False])
     weight = correct(scores_of([0.0, 0.5, np.nan, np.nan]), usable, FlagConfig()).sample_weight
     assert weight[3] == 0

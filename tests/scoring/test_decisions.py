@@ -64,7 +64,7 @@ def test_reviewed_samples_are_sure_and_the_noise_rate_counts_them_so():
     np.testing.assert_array_equal(scores.predicted_label, probs.argmax(axis=1))
 
 
-def test_decisions_on_samples_that_are_not_judged_are_left_alone():
+def test_decisions_on_samples_that_are_not_scored_are_left_alone():
     probs, given_label, _ = noisy_data(2, count=300)
     probs[:9] = np.nan
     reviewed = reviewed_of(300, {0: 1, 1: 2}, dropped=[2])
@@ -156,17 +156,17 @@ def test_the_same_probabilities_are_dealt_to_all_that_nobody_looked_at(seed):
     with ThreadPoolExecutor(1) as pool:
         priors = priors_of(probs, given_label, pool)
         actions = ReviewedSamples.on(priors, reviewed, np.arange(300))
-        judged = posteriors(priors, matrices, pool)
+        scored = posteriors(priors, matrices, pool)
         weighted = posteriors(priors, matrices, pool, np.array([0.1, 1.9]))
-    ranked = rerank_scores(judged, weighted, actions)
+    ranked = rerank_scores(scored, weighted, actions)
     rest = np.delete(np.arange(300), rows)
-    np.testing.assert_array_equal(np.sort(ranked.wrong[rest]), np.sort(judged.wrong[rest]))
-    order = np.lexsort((judged.wrong[rest], weighted.wrong[rest]))  # float32 has equals
+    np.testing.assert_array_equal(np.sort(ranked.wrong[rest]), np.sort(scored.wrong[rest]))
+    order = np.lexsort((scored.wrong[rest], weighted.wrong[rest]))  # float32 has equals
     assert (np.diff(ranked.wrong[rest][order]) >= 0).all()
-    np.testing.assert_array_equal(ranked.wrong[rows], judged.wrong[rows])
+    np.testing.assert_array_equal(ranked.wrong[rows], scored.wrong[rows])
     assert (ranked.alternative_probability <= ranked.wrong).all()
     np.testing.assert_allclose(ranked.under.mean(axis=0), ranked.wrong, atol=1e-6)
-    np.testing.assert_array_equal(np.sort(ranked.under), np.sort(judged.under))
+    np.testing.assert_array_equal(np.sort(ranked.under), np.sort(scored.under))
 
 
 def test_a_sharp_hypothesis_that_rules_all_others_out_leaves_numbers():

@@ -82,7 +82,7 @@ def test_a_sample_that_no_network_was_trained_on_keeps_its_probability():
     margin = evidence.margin.copy()
     margin[:50] = np.nan
     probs = evidence.pred_probs.copy()
-    probs[-10:] = np.nan  # not judged
+    probs[-10:] = np.nan  # not scored
     evidence = Evidence(probs, evidence.fold, margin, evidence.self_label)
     before, after = score_labels(evidence, given_label), score_with_margins(evidence, given_label)
     assert np.array_equal(after.label_error_probability[:50], before.label_error_probability[:50])

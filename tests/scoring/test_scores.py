@@ -49,7 +49,7 @@ def test_wrong_labels_score_higher_than_right_ones():
     np.testing.assert_array_equal(scores.predicted_label, probs.argmax(axis=1))
 
 
-def test_rows_that_were_not_judged_stay_so():
+def test_rows_that_were_not_scored_stay_so():
     probs, given_label, _ = noisy_data(3, count=200)
     probs[:5] = np.nan
     given_label[0] = MISSING

@@ -21,7 +21,7 @@ SAMPLES = [
     Sample("test", CAT, suggested=DOG, split="Test", weight=0.01, **SURE),
     Sample("broken", CAT, None, unreadable="empty file", weight=0),
     Sample("test broken", CAT, None, unreadable="empty file", split="test", weight=0),
-    Sample("unlabeled", MISSING, None, exclusion_reason="not judged: it has no label", weight=0),
+    Sample("unlabeled", MISSING, None, exclusion_reason="not scored: it has no label", weight=0),
 ]
 
 

@@ -44,7 +44,7 @@ class Job:
 
     @property
     def trains(self) -> bool:
-        """Return whether a model is trained, not only judged by its probabilities."""
+        """Return whether a model is trained, not only scored by its probabilities."""
         return self.options[0] != "--pred-probs"
 
     def words(self, *more: str) -> list[str | Path]:

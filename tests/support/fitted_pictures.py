@@ -15,7 +15,7 @@ from labelfix.config import FineTuningConfig, RegularizationConfig, SelfLabeling
 from labelfix.data.trusted_labels import plan_with
 from labelfix.modalities.batching import (
     epoch_order,
-    judging_batches,
+    evaluation_batches,
     training_batches,
     training_steps,
 )
@@ -52,8 +52,10 @@ class PicturesInMemory:
         order = epoch_order(rows, seed=seed, epoch=epoch)
         return self._of(training_batches(order, batch_size=batch_size, **self._place()))
 
-    def judging(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return self._of(judging_batches(rows, batch_size=batch_size, **self._place()))
+    def evaluation(
+        self, rows: NDArray[np.int64], batch_size: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._of(evaluation_batches(rows, batch_size=batch_size, **self._place()))
 
     def _of(self, batches: list[NDArray[np.int64]]) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in batches:
@@ -74,7 +76,7 @@ def noisy_pictures(count: int, noise: float = 0.2) -> tuple[Tensor, NDArray[Any]
     return torch.from_numpy(inputs), given, true
 
 
-def judge_all(count: int) -> FoldAssignment:
+def score_all(count: int) -> FoldAssignment:
     fold = (np.arange(count) // CLASSES % FOLDS).astype(np.int16)
     return FoldAssignment(np.ones(count, np.bool_), fold, {})
 
@@ -82,7 +84,7 @@ def judge_all(count: int) -> FoldAssignment:
 def fit_pictures(
     inputs: Tensor,
     given_label: NDArray[np.int64],
-    judgeable: FoldAssignment,
+    assignment: FoldAssignment,
     checkpoints: Path,
     *,
     trusted_label: NDArray[np.int64] | None = None,
@@ -106,7 +108,7 @@ def fit_pictures(
     return cross_fit_networks(
         PicturesInMemory(inputs, world),
         given_label,
-        judgeable,
+        assignment,
         networks,
         Recipe(
             training=training,
@@ -134,7 +136,7 @@ def fit_decided_pictures(checkpoints: Path, world: World) -> FineTuned:
     return fit_pictures(
         inputs,
         given,
-        plan_with(reviewed, judge_all(count), given),
+        plan_with(reviewed, score_all(count), given),
         checkpoints,
         trusted_label=reviewed.label,
         rules=SelfLabelingConfig(correct_from=2, reweight_from=2, threshold=0.5, floor=0.1),

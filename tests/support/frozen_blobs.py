@@ -1,4 +1,4 @@
-"""Made-up features with wrong labels, and plans that judge all of them."""
+"""Made-up features with wrong labels, and plans that score all of them."""
 
 import numpy as np
 from appearances import plain_appearances
@@ -26,8 +26,8 @@ def features_of(values):
     )
 
 
-def judge_all(count, folds=5, seed=0):
+def score_all(count, folds=5, seed=0):
     fold = np.random.default_rng(seed).permutation(np.arange(count) % folds)
     return FoldAssignment(
-        is_judged=np.ones(count, dtype=bool), fold=fold.astype(np.int16), exclusion_reason={}
+        is_scored=np.ones(count, dtype=bool), fold=fold.astype(np.int16), exclusion_reason={}
     )

@@ -35,7 +35,7 @@ class Sample:
 
     name: str
     given: int = 0
-    error: float | None = 0.01  # None: not judged
+    error: float | None = 0.01  # None: not scored
     suggested: int | None = None  # not None: flagged
     certainty: float = 0.5
     split: str | None = None
@@ -98,10 +98,10 @@ def report_of(
     """Build the report of samples; ``dataset`` gives names, splits and labels if it is there."""
     dataset = dataset or dataset_of(samples, class_names)
     size, classes = len(samples), len(dataset.class_names)
-    judged = np.array([s.error is not None for s in samples], np.bool_)
+    scored = np.array([s.error is not None for s in samples], np.bool_)
     if probs is None:
         probs = np.random.default_rng(0).dirichlet(np.ones(classes), size).astype(np.float32)
-        probs[~judged] = np.nan
+        probs[~scored] = np.nan
     fold = (np.arange(size) % 2).astype(np.int16)
     flagged = np.array([s.suggested is not None for s in samples], np.bool_)
     suggested = [MISSING if s.suggested is None else s.suggested for s in samples]
@@ -109,8 +109,8 @@ def report_of(
     return build_report(
         samples=dataset,
         unreadable={i: s.unreadable for i, s in enumerate(samples) if s.unreadable is not None},
-        judgeable=FoldAssignment(
-            is_judged=judged,
+        assignment=FoldAssignment(
+            is_scored=scored,
             fold=fold,
             exclusion_reason={
                 i: s.exclusion_reason
@@ -122,13 +122,13 @@ def report_of(
             pred_probs=probs,
             fold=fold,
             margin=np.zeros(size, np.float32),
-            self_label=np.where(judged, dataset.given_label, MISSING),
+            self_label=np.where(scored, dataset.given_label, MISSING),
         ),
         scores=LabelScores(
             label_error_probability=error,
             under_hypotheses=error[None],
-            predicted_label=np.where(judged, np.nan_to_num(probs).argmax(axis=1), MISSING),
-            alternative_label=np.where(judged, suggested, MISSING),
+            predicted_label=np.where(scored, np.nan_to_num(probs).argmax(axis=1), MISSING),
+            alternative_label=np.where(scored, suggested, MISSING),
             alternative_probability=np.array(
                 [np.nan if s.error is None else s.certainty for s in samples], np.float32
             ),
@@ -176,7 +176,7 @@ def samples_of(draw: st.DrawFn, classes: int) -> list[Sample]:
                     split=split,
                     weight=0,
                     unreadable=reason,
-                    exclusion_reason="not judged",
+                    exclusion_reason="not scored",
                 )
             )
             continue

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from frozen_blobs import blobs, features_of, judge_all
+from frozen_blobs import blobs, features_of, score_all
 from hypothesis import given as given_that
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -18,11 +18,11 @@ BOTH = pytest.mark.parametrize("config", [CONFIG, CLOSED_FORM], ids=["trained", 
 CPU = torch.device("cpu")
 
 
-def fit(values, given, judgeable, classes=3, seed=0, trusted_label=None, config=CONFIG):
+def fit(values, given, assignment, classes=3, seed=0, trusted_label=None, config=CONFIG):
     return cross_fit_heads(
         features_of(values),
         given,
-        judgeable,
+        assignment,
         classes=classes,
         config=config,
         seed=seed,
@@ -34,7 +34,7 @@ def fit(values, given, judgeable, classes=3, seed=0, trusted_label=None, config=
 @BOTH
 def test_wrong_labels_are_outvoted(config):
     values, given, true = blobs()
-    evidence = fit(values, given, judge_all(len(given)), config=config)
+    evidence = fit(values, given, score_all(len(given)), config=config)
     assert (evidence.pred_probs.argmax(axis=1) == true).mean() > 0.97
     np.testing.assert_allclose(evidence.pred_probs.sum(axis=1), 1, atol=1e-4)
     corrected = evidence.self_label != given
@@ -44,25 +44,25 @@ def test_wrong_labels_are_outvoted(config):
 
 def test_margins_tell_wrong_labels_and_the_closed_form_has_none():
     values, given, true = blobs()
-    margin = fit(values, given, judge_all(len(given))).margin
+    margin = fit(values, given, score_all(len(given))).margin
     wrong = given != true
     assert margin[wrong].mean() < 0 < margin[~wrong].mean()
-    assert np.isnan(fit(values, given, judge_all(len(given)), config=CLOSED_FORM).margin).all()
+    assert np.isnan(fit(values, given, score_all(len(given)), config=CLOSED_FORM).margin).all()
 
 
 @pytest.mark.parametrize(("config", "changes"), [(CONFIG, 40), (CLOSED_FORM, 1)])
 def test_a_label_has_no_influence_on_its_own_probabilities(config, changes):
     """The guarantee of out-of-sample probabilities, of the beliefs that guide training included."""
     values, given, _ = blobs(1, count=200)
-    judgeable = judge_all(len(given))
-    before = fit(values, given, judgeable, config=config).pred_probs
-    held_out = judgeable.fold == 2
+    assignment = score_all(len(given))
+    before = fit(values, given, assignment, config=config).pred_probs
+    held_out = assignment.fold == 2
     changed = given.copy()
     some = np.flatnonzero(held_out)[:changes]
     changed[some] = (changed[some] + 1) % 3
     # settings are chosen among few for all folds, the scale on features alone: so few labels decide
     # neither
-    after = fit(values, changed, judgeable, config=config).pred_probs
+    after = fit(values, changed, assignment, config=config).pred_probs
     np.testing.assert_array_equal(before[held_out], after[held_out])
     assert np.abs(before[~held_out] - after[~held_out]).max() > 0.01
 
@@ -82,14 +82,14 @@ def test_trusted_labels_are_trained_on_as_they_are(seed, config):
     rows = rng.choice(150, 30, replace=False)
     labels = rng.integers(0, 3, 30)
     trusted = trusting(rows, labels, 150)
-    evidence = fit(values, given, judge_all(150), trusted_label=trusted, config=config)
+    evidence = fit(values, given, score_all(150), trusted_label=trusted, config=config)
     np.testing.assert_array_equal(evidence.self_label[rows], labels)
 
 
 def test_trusted_labels_teach_the_others_and_not_their_own_verdict():
     values, given, true = blobs(7, noise=0.4)
     rows = np.flatnonzero(given != true)[::2]
-    plan = judge_all(len(given))
+    plan = score_all(len(given))
     before = fit(values, given, plan)
     after = fit(values, given, plan, trusted_label=trusting(rows, true[rows], len(given)))
     rest = np.setdiff1d(np.arange(len(given)), rows)
@@ -109,7 +109,7 @@ def test_trusted_labels_teach_the_others_and_not_their_own_verdict():
 
 def test_trusting_given_labels_leaves_margins_of_the_given_ones():
     values, given, true = blobs(8)
-    plan = judge_all(len(given))
+    plan = score_all(len(given))
     evidence = fit(values, given, plan, trusted_label=true)
     wrong = given != true
     assert evidence.margin[wrong].max() < 0 < evidence.margin[~wrong].mean()
@@ -120,34 +120,34 @@ def test_trusting_given_labels_leaves_margins_of_the_given_ones():
 @BOTH
 def test_two_runs_are_bit_for_bit_equal_and_another_seed_is_not(config):
     values, given, _ = blobs(2, noise=0.3)
-    judgeable = judge_all(len(given))
-    first, second = (fit(values, given, judgeable, config=config) for _ in range(2))
+    assignment = score_all(len(given))
+    first, second = (fit(values, given, assignment, config=config) for _ in range(2))
     np.testing.assert_array_equal(first.pred_probs, second.pred_probs)
     np.testing.assert_array_equal(first.margin, second.margin)
-    other = fit(values, given, judgeable, seed=1, config=config)
+    other = fit(values, given, assignment, seed=1, config=config)
     if config is CONFIG:  # in closed form nothing is drawn as long as every sample may vote
         assert not np.array_equal(first.pred_probs, other.pred_probs)
 
 
 @BOTH
-def test_samples_that_train_nothing_are_judged_by_all_heads(config):
+def test_samples_that_train_nothing_are_scored_by_all_heads(config):
     values, given, true = blobs(3)
-    judgeable = judge_all(len(given))
-    fold = judgeable.fold.copy()
+    assignment = score_all(len(given))
+    fold = assignment.fold.copy()
     fold[:50] = MISSING
-    is_judged = judgeable.is_judged.copy()
-    is_judged[:10] = False
-    judgeable = FoldAssignment(is_judged=is_judged, fold=fold, exclusion_reason={})
-    evidence = fit(values, given, judgeable, config=config)
+    is_scored = assignment.is_scored.copy()
+    is_scored[:10] = False
+    assignment = FoldAssignment(is_scored=is_scored, fold=fold, exclusion_reason={})
+    evidence = fit(values, given, assignment, config=config)
     assert np.isnan(evidence.pred_probs[:10]).all()
     assert (evidence.pred_probs[10:50].argmax(axis=1) == true[10:50]).mean() > 0.9
     assert (evidence.self_label[:50] == MISSING).all()
 
 
 @BOTH
-def test_a_class_without_judged_samples_gets_probability_0(config):
+def test_a_class_without_scored_samples_gets_probability_0(config):
     values, given, _ = blobs(4)
-    evidence = fit(values, given + 1, judge_all(len(given)), classes=5, config=config)
+    evidence = fit(values, given + 1, score_all(len(given)), classes=5, config=config)
     assert (evidence.pred_probs[:, [0, 4]] == 0).all()
     np.testing.assert_allclose(evidence.pred_probs.sum(axis=1), 1, atol=1e-4)
 
@@ -160,7 +160,7 @@ def test_infinite_features_stop_training_with_a_clear_error(config, told):
     values, given, _ = blobs(5, count=100)
     values[3, 2] = np.inf
     with pytest.raises(TrainingError, match=told), np.errstate(all="ignore"):
-        fit(values, given, judge_all(len(given)), config=config)
+        fit(values, given, score_all(len(given)), config=config)
 
 
 def test_scaled_features_have_mean_0_and_mean_square_norm_1_and_ignore_constants():
@@ -196,7 +196,7 @@ def test_small_heads_are_trained_by_one_thread_and_the_others_come_back():
         cross_fit_heads(
             features_of(values),
             given,
-            judge_all(60),
+            score_all(60),
             classes=3,
             config=CONFIG,
             seed=0,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fitted_pictures import CLASSES, NO_SELF_LABELING, fit_pictures, judge_all, noisy_pictures
+from fitted_pictures import CLASSES, NO_SELF_LABELING, fit_pictures, noisy_pictures, score_all
 
 from labelfix.config import SelfLabelingConfig
 from labelfix.data.trusted_labels import plan_with
@@ -41,7 +41,7 @@ def test_networks_that_trust_decided_labels_are_those_of_data_that_came_with_the
     inputs, given, true = noisy_pictures(COUNT)
     rows = np.flatnonzero(given != true)
     assert len(rows) > 5
-    plan = judge_all(COUNT)
+    plan = score_all(COUNT)
     trusted = trusting(rows, true[rows])
     decided = fit_pictures(inputs, given, plan, tmp_path / "decided", trusted_label=trusted)
     clean = fit_pictures(inputs, true, plan, tmp_path / "clean")
@@ -66,7 +66,7 @@ def test_no_rule_corrects_a_decided_label(name, tmp_path):
     fitted = fit_pictures(
         inputs,
         given,
-        judge_all(COUNT),
+        score_all(COUNT),
         tmp_path,
         trusted_label=trusted,
         rules=RULES[name],
@@ -80,7 +80,7 @@ def test_no_rule_corrects_a_decided_label(name, tmp_path):
 
 def test_a_decided_label_has_no_say_on_its_own_probabilities(tmp_path):
     inputs, given, true = noisy_pictures(COUNT)
-    plan = judge_all(COUNT)
+    plan = score_all(COUNT)
     rows = np.arange(0, COUNT, 5)
     held_out = plan.fold == 1
     found = []
@@ -104,7 +104,7 @@ def dropped(plan, given, rows):
 def excluded(plan, given, rows):
     is_out = np.isin(np.arange(COUNT), rows)
     return replace(
-        plan, is_judged=plan.is_judged & ~is_out, fold=np.where(is_out, MISSING, plan.fold)
+        plan, is_scored=plan.is_scored & ~is_out, fold=np.where(is_out, MISSING, plan.fold)
     )
 
 
@@ -114,7 +114,7 @@ def test_samples_that_are_left_out_teach_nothing(without, tmp_path):
     inputs, given, _ = noisy_pictures(COUNT)
     rows = np.arange(0, COUNT, 5)
     rest = np.setdiff1d(np.arange(COUNT), rows)
-    plan = without(judge_all(COUNT), given, rows)
+    plan = without(score_all(COUNT), given, rows)
     first = fit_pictures(inputs, given, plan, tmp_path / "first", rules=RULES["safe"])
     inputs[rows] = -3 * inputs[rows]
     changed = given.copy()
@@ -129,8 +129,8 @@ def test_samples_that_are_left_out_teach_nothing(without, tmp_path):
         assert np.isnan(evidence.margin[rows]).all()
         assert np.isfinite(evidence.margin[rest]).all()
         assert (evidence.self_label[rows] == MISSING).all()
-        # what was dropped is judged by all networks, what is excluded by none
-        is_judged = np.isfinite(evidence.pred_probs[rows]).all(axis=1)
-        assert is_judged.all() if without is dropped else not is_judged.any()
-    whole = fit_pictures(inputs, given, judge_all(COUNT), tmp_path / "whole", rules=RULES["safe"])
+        # what was dropped is scored by all networks, what is excluded by none
+        is_scored = np.isfinite(evidence.pred_probs[rows]).all(axis=1)
+        assert is_scored.all() if without is dropped else not is_scored.any()
+    whole = fit_pictures(inputs, given, score_all(COUNT), tmp_path / "whole", rules=RULES["safe"])
     assert not same_networks(first, whole)

@@ -51,7 +51,7 @@ def whole(small_data, weights, tmp_path_factory):
     return folder
 
 
-def test_a_whole_network_run_judges_every_sample_and_leaves_its_model(whole, weights):
+def test_a_whole_network_run_scores_every_sample_and_leaves_its_model(whole, weights):
     run = whole / "run"
     report = read_report_table(run)
     probs = np.stack(report.table["pred_probs"].to_pylist())

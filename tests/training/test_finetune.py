@@ -281,7 +281,7 @@ def test_several_processes_leave_batches_whole():
         shared.run_epoch(silent)
 
 
-def test_judging_goes_on_in_smaller_portions():
+def test_evaluation_goes_on_in_smaller_portions():
     tuning = tuning_of()
     inputs, _ = pictures()
     batch = (torch.arange(COUNT), inputs)

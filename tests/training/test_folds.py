@@ -81,52 +81,52 @@ def test_folds_keep_copies_together_and_never_miss_a_class(labels, copies, seed)
     content = np.arange(len(labels))
     content[rng.integers(0, len(labels), copies)] = rng.integers(0, len(labels), copies)
     content[-2 * FOLDS :] = np.arange(1000, 1000 + 2 * FOLDS)
-    judgeable = plan(labels, content.tolist(), seed=seed)
-    fold, label = judgeable.fold, np.asarray(labels)
+    assignment = plan(labels, content.tolist(), seed=seed)
+    fold, label = assignment.fold, np.asarray(labels)
     for image in np.unique(content):
         assert len(set(fold[content == image].tolist()) - {MISSING}) <= 1
-    for code in np.unique(label[judgeable.is_judged & (fold != MISSING)]):
+    for code in np.unique(label[assignment.is_scored & (fold != MISSING)]):
         for number in range(FOLDS):
             in_training = (label == code) & (fold != MISSING) & (fold != number)
             assert in_training.sum() >= 1
-    assert set(np.flatnonzero(~judgeable.is_judged)) == set(judgeable.exclusion_reason)
+    assert set(np.flatnonzero(~assignment.is_scored)) == set(assignment.exclusion_reason)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_a_small_class_is_not_judged_and_says_why(size):
-    judgeable = plan([0] * 20 + [1] * 20 + [2] * size)
-    assert judgeable.is_judged[:40].all()
-    assert not judgeable.is_judged[40:].any()
-    assert "class 'class 2' has" in judgeable.exclusion_reason[40]
-    assert "5 are needed" in judgeable.exclusion_reason[40]
+def test_a_small_class_is_not_scored_and_says_why(size):
+    assignment = plan([0] * 20 + [1] * 20 + [2] * size)
+    assert assignment.is_scored[:40].all()
+    assert not assignment.is_scored[40:].any()
+    assert "class 'class 2' has" in assignment.exclusion_reason[40]
+    assert "5 are needed" in assignment.exclusion_reason[40]
 
 
 def test_copies_of_one_image_do_not_make_a_class_large():
-    judgeable = plan([0] * 20 + [1] * 20 + [2] * 6, content=[*range(40), *[99] * 6])
-    assert not judgeable.is_judged[40:].any()
-    assert "has 1 different readable sample to" in judgeable.exclusion_reason[40]
+    assignment = plan([0] * 20 + [1] * 20 + [2] * 6, content=[*range(40), *[99] * 6])
+    assert not assignment.is_scored[40:].any()
+    assert "has 1 different readable sample to" in assignment.exclusion_reason[40]
 
 
-def test_test_rows_are_judged_and_train_nothing():
+def test_test_rows_are_scored_and_train_nothing():
     splits = ["train", "Test"] * 20
-    judgeable = plan([0, 1, 1, 0] * 10, splits=splits)
-    assert judgeable.is_judged.all()
-    assert (judgeable.fold[1::2] == MISSING).all()
-    assert (judgeable.fold[0::2] != MISSING).all()
+    assignment = plan([0, 1, 1, 0] * 10, splits=splits)
+    assert assignment.is_scored.all()
+    assert (assignment.fold[1::2] == MISSING).all()
+    assert (assignment.fold[0::2] != MISSING).all()
 
 
 def test_data_with_nothing_but_test_rows_train_on_them():
-    judgeable = plan([0, 1] * 10, splits=["test"] * 20)
-    assert (judgeable.fold != MISSING).all()
+    assignment = plan([0, 1] * 10, splits=["test"] * 20)
+    assert (assignment.fold != MISSING).all()
 
 
 def test_unreadable_and_unlabeled_rows_take_no_part():
     labels = [0, 1] * 10
     labels[3] = MISSING
-    judgeable = plan(labels, unreadable=[0])
-    assert judgeable.fold[[0, 3]].tolist() == [MISSING, MISSING]
-    assert not judgeable.is_judged[[0, 3]].any()
-    assert judgeable.exclusion_reason[3] == "not judged: it has no label"
+    assignment = plan(labels, unreadable=[0])
+    assert assignment.fold[[0, 3]].tolist() == [MISSING, MISSING]
+    assert not assignment.is_scored[[0, 3]].any()
+    assert assignment.exclusion_reason[3] == "not scored: it has no label"
 
 
 def test_too_few_large_classes_is_an_error():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from frozen_blobs import blobs, features_of, judge_all
+from frozen_blobs import blobs, features_of, score_all
 from hypothesis import given as given_that
 from hypothesis import strategies as st
 
@@ -19,7 +19,7 @@ def fit(values, given, config, notes=None, classes=300):
             notes.append((progress.done, float(progress.note.split()[-1])))
 
     return cross_fit_heads(
-        features_of(values), given, judge_all(len(given)), classes=classes, config=config, seed=0,
+        features_of(values), given, score_all(len(given)), classes=classes, config=config, seed=0,
         device=CPU, on_progress=take,
     )  # fmt: skip
 

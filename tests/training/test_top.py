@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from fitted_pictures import CLASSES, SIDE, fit_pictures, judge_all, noisy_pictures
+from fitted_pictures import CLASSES, SIDE, fit_pictures, noisy_pictures, score_all
 from timm.models import register_model
 from typer.testing import CliRunner
 from whole_networks import Killed, config_of, log_of, settings_of, write_weights
@@ -52,7 +52,7 @@ def fitted(inputs, given, make, layers, folder, **settings):
     return fit_pictures(
         inputs,
         given,
-        judge_all(len(given)),
+        score_all(len(given)),
         folder,
         networks=Networks(make, pretrained, CPU, layers),
         regularization=RegularizationConfig(distance=0.03),
@@ -106,7 +106,7 @@ def test_a_network_that_is_given_up_ends_those_beside_it(tmp_path):
         fit_pictures(
             inputs,
             given,
-            judge_all(60),
+            score_all(60),
             tmp_path,
             epochs=300,
             at_once=AtOnce(2, 2, 32),
@@ -124,7 +124,7 @@ def test_networks_at_once_are_those_in_turn(tmp_path):
         fit_pictures(
             inputs,
             given,
-            judge_all(60),
+            score_all(60),
             tmp_path / str(number),
             networks=networks,
             update_norms=False,
@@ -184,7 +184,7 @@ def report_of(run):
     return (run / "report.parquet").read_bytes()
 
 
-def test_an_audit_of_upper_stages_tells_its_cut_and_judges_every_sample(tuned):
+def test_an_audit_of_upper_stages_tells_its_cut_and_scores_every_sample(tuned):
     name, folder = tuned
     settings = settings_of(folder / "run")
     assert settings["tune"] == "top"

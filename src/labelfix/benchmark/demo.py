@@ -48,7 +48,7 @@ class DemoData:
 
 @dataclass(frozen=True, slots=True)
 class DemoSample(Generic[Content]):
-    """A sample that an audit is to judge.
+    """A sample that an audit is to score.
 
     Args:
         name: Its ``sample_id``.

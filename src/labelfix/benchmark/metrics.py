@@ -55,7 +55,7 @@ def score_result(
 ) -> Scored:
     """Compare what a method says with the truth.
 
-    A sample that was not judged counts as the least suspicious one.
+    A sample that was not scored counts as the least suspicious one.
 
     Args:
         result: Of N samples.
@@ -63,14 +63,14 @@ def score_result(
         true_label: ``(N,)`` codes.
     """
     is_wrong = given_label != true_label
-    judged = ~np.isnan(result.score)
+    scored = ~np.isnan(result.score)
     score = _filled(result.score)
     flags = result.default_flags()
     figures: dict[str, float] = {
         "noise_rate": result.noise_rate,
         "noise_rate_error": abs(result.noise_rate - float(is_wrong.mean())),
         "true_noise_rate": float(is_wrong.mean()),
-        "judged": float(judged.mean()),
+        "scored": float(scored.mean()),
         "flagged": float(flags.sum()),
         **_of_flags(result.flags, is_wrong),
         **_of_suggestions(result.suggested_label, flags, true_label, is_wrong),
@@ -85,9 +85,9 @@ def score_result(
         curves |= precision_at_recalls(score, is_wrong)
         errors |= _errors_of_first(figures, int(is_wrong.sum()))
     if result.probability:
-        probability = np.clip(result.score[judged], 0, 1)
-        curves |= reliability(probability, is_wrong[judged])
-        figures |= _of_probability(probability, is_wrong[judged], curves)
+        probability = np.clip(result.score[scored], 0, 1)
+        curves |= reliability(probability, is_wrong[scored])
+        figures |= _of_probability(probability, is_wrong[scored], curves)
     return Scored(
         _known(figures),
         _known(errors),
@@ -264,10 +264,10 @@ def binomial_error(share: float, count: int) -> float:
 
 
 def _filled(score: Floats) -> Floats:
-    """Return the scores with those of samples that were not judged below all others."""
-    judged = ~np.isnan(score)
-    lowest = float(score[judged].min()) if judged.any() else 0.0
-    return np.where(judged, score, lowest - 1)
+    """Return the scores with those of samples that were not scored below all others."""
+    scored = ~np.isnan(score)
+    lowest = float(score[scored].min()) if scored.any() else 0.0
+    return np.where(scored, score, lowest - 1)
 
 
 def _known(figures: Mapping[str, float]) -> dict[str, float]:

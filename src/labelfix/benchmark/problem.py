@@ -99,7 +99,7 @@ class MethodResult:
     """What a method says of each sample.
 
     Args:
-        score: ``(N,)`` float64, high is probably wrong; NaN where a sample was not judged.
+        score: ``(N,)`` float64, high is probably wrong; NaN where a sample was not scored.
         probability: What ``score`` is called if it claims to be the probability that a label is
             wrong, else ``""``.
         flags: Rule to ``(N,)`` bool; the first rule is the method's default.
@@ -107,7 +107,7 @@ class MethodResult:
             ``MISSING``.
         noise_rate: The estimated share of wrong labels; NaN without an estimate.
         predicted_label: ``(N,)`` int64, the class that the method takes each sample for, whatever
-            its label; ``MISSING`` where it was not judged, ``None`` if the method predicts none.
+            its label; ``MISSING`` where it was not scored, ``None`` if the method predicts none.
         sample_weight: ``(N,)`` what each sample should count in later training with its given
             label, or ``None``.
         clean_label: ``(N,)`` int64, the labels to train on after cleaning, or ``None``; a sample

@@ -26,7 +26,7 @@ class BenchmarkRow:
         task_version: Raised when the task of that name becomes another one.
         method: Its name; ``method/score`` where one method gives several scores.
         seed: Of the method, and of the noise where the task plants it.
-        samples: N that the method judged.
+        samples: N that the method scored.
         figures: Name to figure; a figure that is not known is left out.
         standard_errors: Name to standard error of the figure of that name.
         wall_seconds: Of the method, its own process without the start of Python.

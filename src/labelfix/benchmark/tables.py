@@ -106,18 +106,18 @@ def tables_page(
 
 
 def _section(task: TaskRows, results: str, plot: str | None) -> str:
-    judged = [method for method in task.methods if method.base != REFERENCE]
+    scored = [method for method in task.methods if method.base != REFERENCE]
     parts = [f"## {task.task}", _about(task)]
-    if judged:
-        parts += [_table("method", DETECTION, judged)]
-    calibrated = [method for method in judged if method.figure("calibration_error")]
+    if scored:
+        parts += [_table("method", DETECTION, scored)]
+    calibrated = [method for method in scored if method.figure("calibration_error")]
     if calibrated:
         named = [(f"{m.method}: {m.rows[0].settings.get('probability')}", m) for m in calibrated]
         parts += [
             "As a probability that the label is wrong (15 bins of equal width):",
             _table_of("method: probability", CALIBRATION, named),
         ]
-    ruled = [m for m in judged if m.is_default and len(m.rows[0].settings.get("rules", ())) > 1]
+    ruled = [m for m in scored if m.is_default and len(m.rows[0].settings.get("rules", ())) > 1]
     parts += [_rules(method) for method in ruled]
     trained = [
         method for method in task.methods if any(method.figure(c.figure) for c in DOWNSTREAM)

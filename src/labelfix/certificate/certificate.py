@@ -45,7 +45,7 @@ class Certificate:
         run_id: Names the run whose report was sampled; ``None`` in an old one.
         source: The data that were audited.
         fingerprint: The fingerprint of its samples.
-        samples: Judged samples: those that the shares are of.
+        samples: Scored samples: those that the shares are of.
         flagged: How many of them are flagged.
         looks: How many samples were asked for.
         drawn: How many were drawn: all, where there are no more.
@@ -109,7 +109,7 @@ def write_probabilities(certificate: Certificate, view: ReportView, run: Path) -
 
     Columns, one row a sample of the report: ``sample_id``, ``label_error_probability`` as the
     report has it, ``recalibrated_error_probability``; higher is more probably wrong, null where the
-    label was not judged.
+    label was not scored.
 
     Raises:
         RunError: It cannot be written, or the certificate says nothing yet.
@@ -147,7 +147,7 @@ def drawn_for(
 
     Raises:
         ConfigError: There are too few looks.
-        ReportError: No label was judged.
+        ReportError: No label was scored.
     """
     of_run = zlib.crc32((view.report.run.run_id or view.report.run.fingerprint).encode())
     return draw_sample(
@@ -171,7 +171,7 @@ def certify(
 
     Raises:
         ConfigError: There are too few looks.
-        ReportError: No label was judged.
+        ReportError: No label was scored.
     """
     sample = drawn_for(view, looks, seed, config)
     is_wrong = _said(view)[sample.row]

@@ -54,7 +54,7 @@ class StratumShare:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What the looks say of all judged samples.
+    """What the looks say of all scored samples.
 
     Args:
         noise_rate: The share of labels that are wrong.

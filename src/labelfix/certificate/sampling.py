@@ -4,7 +4,7 @@ Stratified random sampling (Cochran, "Sampling Techniques", 1977, chapter 5): sa
 as probably wrong make a stratum, and a stratum gets more looks the larger it is and the less the
 report knows about it (Neyman's allocation).
 
-Letters: N samples of the report, n of them judged, H strata, m samples drawn.
+Letters: N samples of the report, n of them scored, H strata, m samples drawn.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class AuditSample:
 
     @property
     def weight(self) -> NDArray[np.float64]:
-        """Return ``(H,)`` the share of the judged samples that each stratum holds."""
+        """Return ``(H,)`` the share of the scored samples that each stratum holds."""
         weight: NDArray[np.float64] = self.size / self.size.sum()
         return weight
 
@@ -58,7 +58,7 @@ def draw_sample(
     """Draw the samples to look at.
 
     Args:
-        probability: ``(N,)`` that each label is wrong, 0 to 1; NaN where it was not judged.
+        probability: ``(N,)`` that each label is wrong, 0 to 1; NaN where it was not scored.
         is_flagged: ``(N,)`` bool.
         looks: m; all samples are drawn where there are no more.
         seed: What the draw comes from: the same seed always draws the same samples.
@@ -66,19 +66,19 @@ def draw_sample(
 
     Raises:
         ConfigError: There are too few looks.
-        ReportError: No label was judged.
+        ReportError: No label was scored.
     """
     if looks < config.least_looks:
         raise ConfigError(
             f"{looks} looks tell too little", hint=f"take {config.least_looks} or more"
         )
-    judged = np.flatnonzero(np.isfinite(probability))
-    if not len(judged):
-        raise ReportError("no label of the report was judged", hint="audit labeled data")
-    p = probability[judged].astype(np.float64)
+    scored = np.flatnonzero(np.isfinite(probability))
+    if not len(scored):
+        raise ReportError("no label of the report was scored", hint="audit labeled data")
+    p = probability[scored].astype(np.float64)
     kept = np.clip(p, config.least_doubt, 1 - config.least_doubt)
     deviation = np.sqrt(kept * (1 - kept))
-    stratum = _strata(p, is_flagged[judged], deviation, config.strata)
+    stratum = _strata(p, is_flagged[scored], deviation, config.strata)
     size = np.bincount(stratum)
     doubt = np.bincount(stratum, deviation).astype(np.float64)
     wanted = _looks_of_strata(size, doubt, looks, config)
@@ -87,12 +87,12 @@ def draw_sample(
     lowest = np.full(len(size), np.inf)
     np.minimum.at(lowest, stratum, p)
     return AuditSample(
-        row=judged[row],
+        row=scored[row],
         stratum=of,
         size=size,
         probability=np.bincount(stratum, p) / size,
         lowest=lowest,
-        is_flagged=is_flagged[judged][first],
+        is_flagged=is_flagged[scored][first],
     )
 
 

@@ -61,14 +61,14 @@ def headline(summary: Summary) -> str:
 
     Where somebody has decided, it is of the labels that are left to decide on.
     """
-    judged, rate, decided = summary.judged, _rate(summary), summary.decided
-    if not judged:
-        return "No label could be judged."
+    scored, rate, decided = summary.scored, _rate(summary), summary.decided
+    if not scored:
+        return "No label could be scored."
     many = summary.flagged if decided is None else decided.left
     if not many:
-        text = f"No {'label' if decided is None else 'undecided label'} of {judged:,} looks wrong"
+        text = f"No {'label' if decided is None else 'undecided label'} of {scored:,} looks wrong"
         return f"{text}{f': {rate}' if rate else ''}."
-    labels = counted(judged, "label")
+    labels = counted(scored, "label")
     text = f"{many:,} of {labels} {'looks' if many == 1 else 'look'} wrong"
     if decided is not None:
         text += f" and {'is' if many == 1 else 'are'} undecided"
@@ -144,7 +144,7 @@ def _also_found(summary: Summary) -> str:
         ("across splits", "across splits", summary.leaks),
         ("outlier", "outliers", summary.outliers),
         *((kind.replace("_", " "),) * 2 + (count,) for kind, count in summary.checks.items()),
-        ("not judged", "not judged", summary.samples - summary.judged),
+        ("not scored", "not scored", summary.samples - summary.scored),
     ]
     return ", ".join(counted(count, one, several) for one, several, count in counts if count)
 

@@ -62,7 +62,7 @@ def _lines(certificate: "Certificate", run: Path) -> list[str]:
     """Return what a certificate says, a sentence a line."""
     undecided = certificate.undecided
     lines = [
-        f"{certificate.drawn:,} of {certificate.samples:,} judged samples are drawn, by strata; "
+        f"{certificate.drawn:,} of {certificate.samples:,} scored samples are drawn, by strata; "
         f"{certificate.drawn - undecided:,} of them are decided"
     ]
     shares = certificate.shares

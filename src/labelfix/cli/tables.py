@@ -57,7 +57,7 @@ def print_figures(console: Console, summary: Summary) -> None:
     """Print the figures of a report."""
     rate = summary.noise_rate
     rows = [
-        ("samples", f"{summary.samples:,}", f"{summary.judged:,} judged"),
+        ("samples", f"{summary.samples:,}", f"{summary.scored:,} scored"),
         ("classes", f"{summary.classes:,}", ""),
         ("wrong labels", "unknown" if rate is None else percent(rate), _interval(summary)),
         ("flagged", f"{summary.flagged:,}", _expectation(summary)),

@@ -200,7 +200,7 @@ OPTIONS = {
             name="folds",
             group=_NETWORK,
             type="integer",
-            text="Each sample is judged by models that were trained on the other folds only.",
+            text="Each sample is scored by models that were trained on the other folds only.",
             default=f"{HeadConfig().folds} for heads, {FineTuningConfig().folds} for networks",
         ),
         Option(

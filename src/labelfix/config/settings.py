@@ -128,7 +128,7 @@ class DatasetConfig:
         id_column: Column of unique sample names.
         split_column: Column of splits.
         test_split: A split that is for testing, beside those called test, eval or holdout: its
-            labels are judged, but never trained on nor changed.
+            labels are scored, but never trained on nor changed.
         label_missing: A value that means that there is no label, such as unknown. Where
             labels are numbers from 0 on, -1 means so without it; an empty text makes -1 a class.
         outside_files: Also read images outside of the data that links in it or paths of a manifest
@@ -237,7 +237,7 @@ class HeadConfig:
     """How linear heads on frozen features, and votes of neighbors beside them, are trained.
 
     Args:
-        folds: F; each sample is judged by models that were trained on the other folds.
+        folds: F; each sample is scored by models that were trained on the other folds.
         epochs: Passes over the data; small data sets get more, see ``least_steps``.
         least_steps: Optimizer steps at least, as far as ``most_epochs`` allows.
         most_epochs: No more passes than this are added for ``least_steps``: a handful of samples
@@ -317,7 +317,7 @@ class FineTuningConfig:
     """How a whole network is fine-tuned.
 
     Args:
-        folds: Networks that are trained; each judges the samples that it never saw.
+        folds: Networks that are trained; each scores the samples that it never saw.
         epochs: Passes over the data.
         least_steps: Optimizer steps of a network at least: small data get more passes, as far as
             ``most_epochs`` allows.
@@ -328,7 +328,7 @@ class FineTuningConfig:
         learning_rate: Of the backbone, at its peak.
         head_rate_factor: How much faster the new head learns.
         weight_decay: Of weights, not of norms and biases.
-        average_decay: Of the running average of the weights that judges.
+        average_decay: Of the running average of the weights, which scores samples.
         update_norms: Whether batch norms take the statistics of each batch and follow them;
             otherwise they keep the pretrained ones.
         half_precision: Whether the forward pass runs in bfloat16; ``None`` does on a GPU.

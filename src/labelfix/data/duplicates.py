@@ -1,4 +1,4 @@
-"""Which samples are judged, which fold holds each out, and which images are the same.
+"""Which samples are scored, which fold holds each out, and which images are the same.
 
 Letters: N samples, K classes, F folds.
 """

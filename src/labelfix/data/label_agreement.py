@@ -197,10 +197,10 @@ def notes_on_labels(
 
     Args:
         given: ``(N,)`` codes, ``MISSING`` for no label.
-        predicted: ``(N,)`` codes of the most probable class, ``MISSING`` where not judged.
+        predicted: ``(N,)`` codes of the most probable class, ``MISSING`` where not scored.
         is_flagged: ``(N,)`` bool.
         classes: K.
-        by: What judged the labels, in the plural.
+        by: What scored the labels, in the plural.
     """
     rows = np.flatnonzero((given != MISSING) & (predicted != MISSING))
     flagged = int(np.count_nonzero(is_flagged[rows]))
@@ -212,7 +212,7 @@ def notes_on_labels(
         ]
     if flagged > len(rows) / 2:
         return [
-            f"{flagged:,} of {len(rows):,} judged labels are flagged: check a few, and that the "
+            f"{flagged:,} of {len(rows):,} scored labels are flagged: check a few, and that the "
             "labels belong to these samples, before any flag is used"
         ]
     return []

@@ -270,18 +270,18 @@ class GivenPredProbs(Samples):
 
     Args:
         pred_probs: ``(N, K)``, the columns in the order of ``class_names``.
-        exclusion_reason: Row to reason, for the samples that cannot be judged.
+        exclusion_reason: Row to reason, for the samples that cannot be scored.
     """
 
     pred_probs: ProbabilityStore
     exclusion_reason: Mapping[int, str]
 
     @property
-    def is_judged(self) -> NDArray[np.bool_]:
+    def is_scored(self) -> NDArray[np.bool_]:
         """Return ``(N,)`` bool: the sample has a label and probabilities that can be used."""
-        is_judged = np.ones(len(self), np.bool_)
-        is_judged[list(self.exclusion_reason)] = False
-        return is_judged
+        is_scored = np.ones(len(self), np.bool_)
+        is_scored[list(self.exclusion_reason)] = False
+        return is_scored
 
 
 def fingerprint_of(paths: Sequence[Path]) -> str:
@@ -352,12 +352,12 @@ def joined_pred_probs(parts: Sequence[GivenPredProbs], paths: Sequence[Path]) ->
         paths: What messages call them.
 
     Raises:
-        DatasetError: They do not fit each other, or no row can be judged.
+        DatasetError: They do not fit each other, or no row can be scored.
     """
     given = parts[0] if len(parts) == 1 else _mean(parts, paths)
     if len(given.exclusion_reason) == len(given):
         raise DatasetError(
-            f"no row of {paths[0]} can be judged; the first: {given.exclusion_reason[0]}",
+            f"no row of {paths[0]} can be scored; the first: {given.exclusion_reason[0]}",
             hint=f"give {_FORMS}",
         )
     return given
@@ -504,7 +504,7 @@ def _plain(text: str) -> str:
 
 def _why_no_label(raw: RawPredProbs, codes: NDArray[np.int64]) -> dict[int, str]:
     exclusion_reason = dict.fromkeys(
-        np.flatnonzero(codes == MISSING).tolist(), "not judged: it has no label"
+        np.flatnonzero(codes == MISSING).tolist(), "not scored: it has no label"
     )
     is_unknown = (codes == MISSING) & pc.is_valid(raw.label).to_numpy(zero_copy_only=False)
     unknown = np.flatnonzero(is_unknown)
@@ -522,7 +522,7 @@ def _why_no_label(raw: RawPredProbs, codes: NDArray[np.int64]) -> dict[int, str]
         unknown.tolist(), raw.label.take(pa.array(unknown)).to_pylist(), strict=True
     ):
         exclusion_reason[row] = (
-            f"not judged: its label {name!r} is none of the {len(raw.class_names)} classes"
+            f"not scored: its label {name!r} is none of the {len(raw.class_names)} classes"
         )
     return exclusion_reason
 
@@ -585,7 +585,7 @@ def _joined_reasons(
     rows: Sequence[NDArray[np.int64] | None],
     paths: Sequence[Path],
 ) -> dict[int, str]:
-    """Return why samples are not judged; of several files' reasons, the first."""
+    """Return why samples are not scored; of several files' reasons, the first."""
     exclusion_reason = dict(parts[0].exclusion_reason)
     for part, order, path in zip(parts[1:], rows[1:], paths[1:], strict=True):
         sample_of = None if order is None else np.argsort(order)

@@ -153,7 +153,7 @@ def _scan(
         ):  # else the run will end: one reason is enough
             for row in bad.tolist():
                 fault = _fault_of(probs[row], class_names)
-                scan.exclusion_reason[block.start + row] = f"not judged: {fault}"
+                scan.exclusion_reason[block.start + row] = f"not scored: {fault}"
         has_both = is_good & (given[block] != MISSING)
         is_compared[block] = has_both
         trust.add(probs[has_both], given[block][has_both])
@@ -225,7 +225,7 @@ def _no_probabilities(
     fault = _fault_of(store.read(slice(scan.first_bad, scan.first_bad + 1))[0], class_names)
     return DatasetError(
         f"{scan.bad:,} of {len(store):,} rows of {path} hold no probabilities{what}; "
-        f"row {scan.first_bad + 1:,} is not judged: {fault}",
+        f"row {scan.first_bad + 1:,} is not scored: {fault}",
         hint=f"{_HOW_ROWS}: {remedy}",
     )
 

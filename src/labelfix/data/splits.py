@@ -25,7 +25,7 @@ from labelfix.errors import ConfigError
 from labelfix.types import MISSING, Assumption
 
 Role = Literal["train", "validation", "test"]
-"""What a split is for. Rows of ``test`` are judged, but never trained on and never changed."""
+"""What a split is for. Rows of ``test`` are scored, but never trained on and never changed."""
 
 
 def _set_of(words: str) -> frozenset[str]:

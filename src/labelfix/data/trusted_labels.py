@@ -104,26 +104,26 @@ def _code(decision: Decision, code_of: Mapping[Label, int]) -> int:
 
 
 def plan_with(
-    reviewed: Reviewed | None, judgeable: FoldAssignment, given_label: NDArray[np.int64]
+    reviewed: Reviewed | None, assignment: FoldAssignment, given_label: NDArray[np.int64]
 ) -> FoldAssignment:
     """Return the plan of the folds without the samples that decisions keep out of training.
 
-    Those are the dropped ones, and those whose reviewed label is a class too small to be judged.
-    All models judge them then, as they judge a test split.
+    Those are the dropped ones, and those whose reviewed label is a class too small to be scored.
+    All models score them then, as they score a test split.
 
     Args:
         reviewed: The decisions on N samples; ``None`` changes nothing.
-        judgeable: Which samples were to be trained on.
+        assignment: Which samples were to be trained on.
         given_label: ``(N,)`` codes.
 
     Raises:
         DatasetError: There are not two classes left to train on.
     """
     if reviewed is None:
-        return judgeable
+        return assignment
     is_known = reviewed.label != MISSING
-    is_foreign = is_known & ~np.isin(reviewed.label, given_label[judgeable.is_judged])
-    fold = judgeable.fold.copy()
+    is_foreign = is_known & ~np.isin(reviewed.label, given_label[assignment.is_scored])
+    fold = assignment.fold.copy()
     fold[reviewed.is_dropped | is_foreign] = MISSING
     label = np.where(is_known, reviewed.label, given_label)
     if len(np.unique(label[fold != MISSING])) < 2:
@@ -131,7 +131,7 @@ def plan_with(
             "the decisions leave fewer than two classes to train on",
             hint="take some of them back in `labelfix review`, or audit without --decisions",
         )
-    return replace(judgeable, fold=fold)
+    return replace(assignment, fold=fold)
 
 
 def settings_with(reviewed: Reviewed | None, settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -89,9 +89,9 @@ class WrongLeft:
     """How wrong the labels of an export are.
 
     Args:
-        probability: ``(M,)`` float32: how probably each is wrong; NaN where nobody judged it.
+        probability: ``(M,)`` float32: how probably each is wrong; NaN where nobody scored it.
         is_open: ``(M,)`` bool: it is the given label, on which nobody decided.
-        rate: The share of wrong labels among those judged; ``None`` if nothing tells.
+        rate: The share of wrong labels among those scored; ``None`` if nothing tells.
         interval: Between which shares it lies with a probability of 90 %.
     """
 
@@ -117,16 +117,16 @@ def wrong_left(view: ReportView, plan: ExportPlan) -> WrongLeft:
     is_open = ~plan.is_changed & ~view.decided.has("keep", "relabel")[rows]
     wrong = np.where(is_open, view.error_probability[rows], 1 - plan.label_probability)
     probability = wrong.astype(np.float32)
-    is_judged = ~np.isnan(probability)
+    is_scored = ~np.isnan(probability)
     given, interval = view.report.run.noise_rate, view.report.run.noise_rate_interval
-    judged = int(np.count_nonzero(is_judged))
-    if not judged or given is None or interval is None:
+    scored = int(np.count_nonzero(is_scored))
+    if not scored or given is None or interval is None:
         return WrongLeft(probability, is_open, None, None)
     stays = np.zeros(len(view), np.bool_)
-    stays[rows[is_judged & is_open]] = True
-    changed = float(probability[is_judged & ~is_open].sum(dtype=np.float64))
+    stays[rows[is_scored & is_open]] = True
+    changed = float(probability[is_scored & ~is_open].sum(dtype=np.float64))
     rate, low, high = (
-        min(1.0, (changed + expected_errors(view, stays, share)) / judged)
+        min(1.0, (changed + expected_errors(view, stays, share)) / scored)
         for share in (given, *interval)
     )
     return WrongLeft(probability, is_open, rate, (low, high))

@@ -25,7 +25,7 @@ class Beliefs:
     """What is known of the labels of B samples.
 
     Args:
-        label: ``(B,)`` codes of the exported label of samples that are decided or not judged, of
+        label: ``(B,)`` codes of the exported label of samples that are decided or not scored, of
             the given label of the others; ``MISSING`` for none.
         is_certain: ``(B,)`` bool: the label is taken as it is.
         label_score: ``(B,)`` how probably the given label is right.
@@ -84,7 +84,7 @@ def soft_labels_of(
     """Yield the soft labels of an export block by block, ``(B, K)``, the classes of `soft_classes`.
 
     They do not depend on how sure a label must be to be changed. What people kept or chose is
-    certain, and so are labels of a test split and those that were not judged.
+    certain, and so are labels of a test split and those that were not scored.
 
     Args:
         view: The report.
@@ -132,8 +132,8 @@ def soft_classes(view: ReportView, plan: ExportPlan) -> tuple[Label, ...]:
 def _beliefs(view: ReportView, plan: ExportPlan) -> Beliefs:
     rows = plan.rows
     is_decided = plan.decided.has("keep", "relabel")[rows]
-    is_judged = view.is_scored[rows] & ~view.is_test[rows]
-    is_certain = is_decided | ~is_judged
+    is_scored = view.is_scored[rows] & ~view.is_test[rows]
+    is_certain = is_decided | ~is_scored
     return Beliefs(
         label=np.where(is_certain, plan.code, view.given[rows]).astype(np.int64),
         is_certain=is_certain,

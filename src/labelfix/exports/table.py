@@ -31,7 +31,7 @@ def datalab_tables(view: ReportView, step: int = _STEP) -> Iterator[pa.Table]:
     """Yield the N rows of a report with Datalab's four columns, in the order of the input.
 
     They say what was found, so that neither decisions nor a plan change them. ``label_score`` and
-    ``predicted_label`` are null where labelfix has not judged, which Datalab does not know.
+    ``predicted_label`` are null where labelfix has not scored, which Datalab does not know.
 
     Args:
         view: The report.

@@ -36,7 +36,7 @@ from labelfix.utils.text import percent
 __all__ = ["IN_SAMPLE", "TrainingWatch", "label_issues"]
 
 IN_SAMPLE = (
-    "the evidence is in-sample: the model was trained on the labels that it judges, so that those "
+    "the evidence is in-sample: the model was trained on the labels that it scores, so that those "
     "it has learned by heart look right, and fewer labels look wrong than are; probabilities from "
     "cross-validation (pred_probs) do not have this fault"
 )
@@ -57,7 +57,7 @@ def label_issues(
 ) -> LabelIssues:
     """Return what the evidence of a training says of the labels that it trained on.
 
-    Labels are judged by the mean of the probabilities over training, and ranked by that and the
+    Labels are scored by the mean of the probabilities over training, and ranked by that and the
     mean margin together, as in an audit that trains networks.
 
     Args:
@@ -95,13 +95,13 @@ def label_issues(
 
 def _scores(probs: ProgramPredProbs, seen: TrainingEvidence, config: AuditConfig) -> LabelScores:
     given = probs.given
-    is_judged = given.is_judged
+    is_scored = given.is_scored
     values = given.pred_probs.read(slice(0, len(given)))
-    values[~is_judged] = np.nan
+    values[~is_scored] = np.nan
     evidence = Evidence(
         pred_probs=values,
         fold=np.zeros(len(given), np.int16),
-        margin=np.where(is_judged, seen.margin, np.float32(np.nan)).astype(np.float32),
+        margin=np.where(is_scored, seen.margin, np.float32(np.nan)).astype(np.float32),
         self_label=given.given_label,
     )
     return score_with_margins(evidence, given.given_label, config=config.scoring)

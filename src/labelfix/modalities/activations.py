@@ -14,7 +14,7 @@ from torch import Tensor
 from labelfix.modalities.batching import (
     Rows,
     epoch_order,
-    judging_batches,
+    evaluation_batches,
     prefetched,
     training_batches,
     training_steps,
@@ -46,7 +46,7 @@ class ActivationViews:
     Args:
         values: ``(N, V, ...)`` uint16 bits of bfloat16 numbers.
         training_views: Numbers of the views that training draws from.
-        judging_views: Numbers of those that a sample is judged by, each as good as the other.
+        evaluation_views: Numbers of those that a sample is scored by, each as good as the other.
         device: Where inputs are wanted.
         rank: Which process this is, from 0.
         world_size: How many there are.
@@ -57,13 +57,13 @@ class ActivationViews:
         values: NDArray[np.uint16],
         *,
         training_views: Sequence[int],
-        judging_views: Sequence[int],
+        evaluation_views: Sequence[int],
         device: torch.device,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self._values = values
-        self._judging_views = tuple(judging_views)
+        self._evaluation_views = tuple(evaluation_views)
         self._training_views = np.array(training_views)
         self._device = device
         self._rank, self._world_size = rank, world_size
@@ -94,13 +94,15 @@ class ActivationViews:
         )
         yield from self._ahead((batch, drawn[batch]) for batch in batches)
 
-    def judging(self, rows: Rows, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield rows ``(B,)`` and inputs, each row once a judging view over all processes."""
-        batches = judging_batches(
+    def evaluation(self, rows: Rows, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield rows ``(B,)`` and inputs, each row once an evaluation view over all processes."""
+        batches = evaluation_batches(
             rows, batch_size=batch_size, rank=self._rank, world_size=self._world_size
         )
         yield from self._ahead(
-            (batch, np.full(len(batch), view)) for batch in batches for view in self._judging_views
+            (batch, np.full(len(batch), view))
+            for batch in batches
+            for view in self._evaluation_views
         )
 
     def _ahead(

@@ -172,7 +172,7 @@ class Views(Protocol):
         """Yield rows ``(B,)`` and augmented inputs in a new order each epoch."""
         ...
 
-    def judging(
+    def evaluation(
         self, rows: NDArray[np.int64], batch_size: int
     ) -> "Iterator[tuple[Tensor, Tensor]]":
         """Yield rows ``(B,)`` and plain inputs, each row once over all processes."""

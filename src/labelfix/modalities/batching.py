@@ -154,7 +154,7 @@ def training_batches(
     return [step[rank::world_size] for step in np.split(order, np.cumsum(steps)[:-1])]
 
 
-def judging_batches(
+def evaluation_batches(
     rows: Rows, *, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> list[Rows]:
     """Return the batches that one process looks at without training, in rising order.

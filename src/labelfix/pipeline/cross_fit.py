@@ -64,7 +64,7 @@ def cross_fit(
             They come as an array of positions or of names.
         folds: F, 2 or more.
         groups: ``(N,)`` of what belongs together besides copies, such as the patient of an image:
-            no group is both trained on and judged.
+            no group is both trained on and scored.
         seed: How samples are assigned to folds.
         on_progress: Told of each fold.
 
@@ -87,19 +87,19 @@ def cross_fit(
         )
     _refuse_rare(codes, values)
     fold = _assigned(codes, data, groups, folds=folds, seed=seed)
-    judged_by_all = np.flatnonzero(fold == MISSING)
+    scored_by_all = np.flatnonzero(fold == MISSING)
     pred_probs: NDArray[np.floating] | None = None
     for number in range(folds):
         on_progress(Progress("training in folds", number, folds, "folds"))
         rows = np.flatnonzero((fold != MISSING) & (fold != number))
         predict = _predictor(train(_some(data, rows), values[rows]))
-        rows = np.concatenate([np.flatnonzero(fold == number), judged_by_all])
+        rows = np.concatenate([np.flatnonzero(fold == number), scored_by_all])
         probs = _checked(predict(_some(data, rows)), len(rows), pred_probs)
         if pred_probs is None:
             pred_probs = np.zeros((len(codes), probs.shape[1]), probs.dtype)
-        held_out = len(rows) - len(judged_by_all)
+        held_out = len(rows) - len(scored_by_all)
         pred_probs[rows[:held_out]] = probs[:held_out]
-        pred_probs[judged_by_all] += probs[held_out:] / folds
+        pred_probs[scored_by_all] += probs[held_out:] / folds
     on_progress(Progress("training in folds", folds, folds, "folds"))
     if pred_probs is None:
         raise AssertionError("there are two folds or more")
@@ -117,7 +117,7 @@ def _coded(labels: Any) -> tuple[NDArray[np.int64], NDArray[Any]]:
 
 
 def _refuse_rare(codes: NDArray[np.int64], values: NDArray[Any]) -> None:
-    """Refuse labels that no fold can both train on and judge."""
+    """Refuse labels that no fold can both train on and score."""
     rows = np.flatnonzero(codes != MISSING)
     names, first, count = np.unique(codes[rows], return_index=True, return_counts=True)
     if len(names) >= 2 and count.min() >= 2:
@@ -126,7 +126,7 @@ def _refuse_rare(codes: NDArray[np.int64], values: NDArray[Any]) -> None:
     if len(names) >= 2:
         told = f"class {str(values[rows[first[count.argmin()]]])!r} has one sample"
     raise DatasetError(
-        told, hint="each of two classes or more needs two samples: one to train on, one to judge"
+        told, hint="each of two classes or more needs two samples: one to train on, one to score"
     )
 
 

@@ -94,7 +94,7 @@ class Origin:
 def report_on(
     samples: Samples,
     scores: LabelScores,
-    judgeable: FoldAssignment,
+    assignment: FoldAssignment,
     duplicates: Duplicates,
     *,
     reviewed: Reviewed | None,
@@ -123,7 +123,7 @@ def report_on(
     return build_report(
         samples=samples,
         unreadable=unreadable,
-        judgeable=judgeable,
+        assignment=assignment,
         evidence=evidence,
         scores=scores,
         corrections=corrections,
@@ -147,18 +147,18 @@ def report_on(
 
 
 def probability_groups(
-    probs: ProbabilityStore, is_judged: NDArray[np.bool_]
+    probs: ProbabilityStore, is_scored: NDArray[np.bool_]
 ) -> Iterator[pa.ChunkedArray]:
     """Yield the probabilities of one row group of a report after the other.
 
     Args:
         probs: Of N samples.
-        is_judged: ``(N,)`` bool: the others are null.
+        is_scored: ``(N,)`` bool: the others are null.
     """
     step = row_group_rows(probs.classes)
     for start in range(0, len(probs), step):
         rows = slice(start, min(start + step, len(probs)))
-        yield probability_lists(probs.read(rows), is_judged[rows])
+        yield probability_lists(probs.read(rows), is_scored[rows])
 
 
 def write_run(

@@ -75,7 +75,7 @@ class LabelIssues:
     Args:
         is_label_issue: ``(N,)`` bool: the label is probably wrong.
         label_error_probability: ``(N,)`` float32: how probably it is wrong, NaN where it was not
-            judged.
+            scored.
         label_score: ``(N,)`` float32: 1 - that.
         suggested_label: ``(N,)`` the label that a flagged sample should have, in the form that
             labels were given: positions of classes, -1 for none, or names, None for none.
@@ -169,7 +169,7 @@ class LabelIssues:
             interval=None if is_unknown else self.noise_rate_interval,
             next=".top(20) shows the surest, .is_label_issue masks them, .write(RUN) writes a "
             "report to review",
-            unjudged=int(np.count_nonzero(np.isnan(self.label_error_probability))),
+            unscored=int(np.count_nonzero(np.isnan(self.label_error_probability))),
         )
 
     def __repr__(self) -> str:

@@ -202,7 +202,7 @@ def score_given(
     given: GivenPredProbs, reviewed: Reviewed | None, config: AuditConfig
 ) -> LabelScores:
     """Return how far the labels beside given probabilities can be believed."""
-    rows = np.flatnonzero(given.is_judged)
+    rows = np.flatnonzero(given.is_scored)
     return score_probabilities(
         given.pred_probs, rows, given.given_label, reviewed, config=config.scoring
     )
@@ -230,7 +230,7 @@ def report_on_given(
     return report_on(
         given,
         scores,
-        FoldAssignment(given.is_judged, nothing.astype(np.int16), given.exclusion_reason),
+        FoldAssignment(given.is_scored, nothing.astype(np.int16), given.exclusion_reason),
         Duplicates(nothing, np.zeros(len(given), np.bool_)),
         reviewed=reviewed,
         config=config,
@@ -246,7 +246,7 @@ def report_on_given(
                 PRED_PROBS_KIND: list(sources),
                 **({} if location is None else location.to_settings()),
             },
-            assumptions=_left_out(given, np.flatnonzero(given.is_judged)),
+            assumptions=_left_out(given, np.flatnonzero(given.is_scored)),
         ),
     )
 
@@ -266,7 +266,7 @@ def write_given(
     """Write a run of given probabilities into a folder that was claimed for it."""
     return write_run(
         folder,
-        AuditFindings(report, pred_probs=probability_groups(given.pred_probs, given.is_judged)),
+        AuditFindings(report, pred_probs=probability_groups(given.pred_probs, given.is_scored)),
         given,
         renderer or no_pictures(NO_IMAGES),
         decisions,
@@ -281,7 +281,7 @@ def write_given(
 
 
 def _left_out(given: GivenPredProbs, rows: NDArray[np.int64]) -> tuple[Assumption, ...]:
-    """Return what is assumed of classes that no judged sample was given, if they are ever first."""
+    """Return what is assumed of classes that no scored sample was given, if they are ever first."""
     known = np.zeros(len(given.class_names), np.bool_)
     known[given.given_label[rows]] = True
     if known.all() or not len(rows):

@@ -189,7 +189,7 @@ class AuditResult:
         """Return the result in figures."""
         view = ReportView(self.report)
         run = self.report.run
-        unjudged = int((~view.is_scored).sum())
+        unscored = int((~view.is_scored).sum())
         kept = " .save(RUN) keeps the run," if self.is_temporary else ""
         return Told(
             name="AuditResult",
@@ -199,7 +199,7 @@ class AuditResult:
             interval=run.noise_rate_interval,
             next=f".issues lists them, .review() decides on them,{kept} "
             f'.export("clean.csv") writes better labels, .open() shows {self.run / PAGE_NAME}',
-            unjudged=unjudged,
+            unscored=unscored,
         )
 
     def __repr__(self) -> str:

@@ -128,18 +128,18 @@ class AuditContext:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingPlan:
-    """What is known before training: which samples can be read, are the same, and are judged.
+    """What is known before training: which samples can be read, are the same, and are scored.
 
     Args:
         seen: The samples as they were read.
         duplicates: Which of them are byte-identical.
-        judgeable: Which of them are judged, and in which fold.
-        notes: Which classes are not judged, a sentence.
+        assignment: Which of them are scored, and in which fold.
+        notes: Which classes are not scored, a sentence.
     """
 
     seen: EncodedSamples
     duplicates: Duplicates
-    judgeable: FoldAssignment
+    assignment: FoldAssignment
     notes: tuple[str, ...]
 
 
@@ -164,7 +164,7 @@ def find_by_heads(context: AuditContext) -> AuditFindings:
     kinds = _compare(context, seen, plan.duplicates, tuning.settings())
     let_go_of_pages()
     with clock.stage("training"):
-        evidence = tuning.train(dataset, seen, plan.judgeable, reviewed, on_progress)
+        evidence = tuning.train(dataset, seen, plan.assignment, reviewed, on_progress)
     let_go_of_pages()
     return _score(context, plan, evidence, kinds, tuning.encoder.name, tuning.settings())
 
@@ -192,7 +192,7 @@ def find_by_networks(
     checkpoints = checkpoints.of_images(digests)
     plan = _plan(context, seen, tuning.folds)
     with clock.stage("training"):
-        tuned = tuning.train(dataset, seen, plan.judgeable, reviewed, checkpoints, on_progress)
+        tuned = tuning.train(dataset, seen, plan.assignment, reviewed, checkpoints, on_progress)
     kinds, settings = None, tuning.settings(tuned)
     if tuning.world.is_writer:  # after training, so that no other process waits for it
         kinds = _compare(context, _frozen_features(context), plan.duplicates, settings)
@@ -209,7 +209,7 @@ def _digests_of(seen: EncodedSamples) -> dict[str, str]:
 def _plan(context: AuditContext, seen: EncodedSamples, folds: int) -> TrainingPlan:
     dataset = context.dataset
     duplicates = find_duplicates(seen, dataset.given_label)
-    judgeable = plan_folds(
+    assignment = plan_folds(
         dataset,
         seen,
         duplicates,
@@ -220,22 +220,22 @@ def _plan(context: AuditContext, seen: EncodedSamples, folds: int) -> TrainingPl
     return TrainingPlan(
         seen,
         duplicates,
-        plan_with(context.reviewed, judgeable, dataset.given_label),
-        _note_on_small_classes(dataset, judgeable, folds, context.modality.plural),
+        plan_with(context.reviewed, assignment, dataset.given_label),
+        _note_on_small_classes(dataset, assignment, folds, context.modality.plural),
     )
 
 
 def _note_on_small_classes(
-    dataset: LabeledDataset, judgeable: FoldAssignment, folds: int, plural: str
+    dataset: LabeledDataset, assignment: FoldAssignment, folds: int, plural: str
 ) -> tuple[str, ...]:
-    """Return a sentence that names the classes that are too small to be judged, if there are any.
+    """Return a sentence that names the classes that are too small to be scored, if there are any.
 
-    A class is too small if none of its samples is judged; one without a sample is not named.
+    A class is too small if none of its samples is scored; one without a sample is not named.
     """
     given, is_labeled = dataset.given_label, dataset.given_label != MISSING
     samples = np.bincount(given[is_labeled], minlength=len(dataset.class_names))
-    judged = np.bincount(given[is_labeled & judgeable.is_judged], minlength=len(samples))
-    small = np.flatnonzero((samples > 0) & (judged == 0)).tolist()
+    scored = np.bincount(given[is_labeled & assignment.is_scored], minlength=len(samples))
+    small = np.flatnonzero((samples > 0) & (scored == 0)).tolist()
     if not small:
         return ()
     named = ", ".join(
@@ -246,7 +246,7 @@ def _note_on_small_classes(
     more = f" and {len(small) - NAMED_CLASSES:,} more" * (len(small) > NAMED_CLASSES)
     what = "class is" if len(small) == 1 else "classes are"
     return (
-        f"{len(small):,} {what} not judged: {named}{more}; "
+        f"{len(small):,} {what} not scored: {named}{more}; "
         f"a class needs {folds} different readable {plural} to train on",
     )
 
@@ -312,7 +312,7 @@ def _score(
         report = report_on(
             dataset,
             scores,
-            plan.judgeable,
+            plan.assignment,
             plan.duplicates,
             reviewed=context.reviewed,
             config=config,
@@ -328,8 +328,8 @@ def _score(
                 assumptions=plan.seen.assumptions + context.choice.assumptions,
             ),
         )
-    store, is_judged = ArrayStore(evidence.pred_probs), plan.judgeable.is_judged
-    apart = probability_groups(store, is_judged) if is_apart else None
+    store, is_scored = ArrayStore(evidence.pred_probs), plan.assignment.is_scored
+    apart = probability_groups(store, is_scored) if is_apart else None
     return AuditFindings(report, kinds, pred_probs=apart)
 
 

@@ -346,7 +346,7 @@ def _network_plans(
         frozen = features.sample * (1 + (views - 1) * whole.share_below(cut.module))
         seconds = features.rest + load.samples * frozen
         seconds += _training_seconds(
-            step, config.top, load.labeled, judging_views=min(2, views), at_once=at_once
+            step, config.top, load.labeled, evaluation_views=min(2, views), at_once=at_once
         )
         plans.append(TuningPlan("top", cut.module, seconds))
     seconds = features.rest + load.samples * features.sample  # decoding, at most
@@ -359,19 +359,19 @@ def _training_seconds(
     training: FineTuningConfig,
     labeled: int,
     *,
-    judging_views: int = 1,
+    evaluation_views: int = 1,
     at_once: AtOnce | None = None,
 ) -> float:
-    """Return the seconds of training all networks, and of their judgments."""
+    """Return the seconds of training all networks, and of predicting by them."""
     learned = labeled * (training.folds - 1) / training.folds
     steps = max(1, math.ceil(learned / training.batch_size))
     epochs = training.epochs_of(steps)
-    judged = labeled * judging_views / training.folds
+    scored = labeled * evaluation_views / training.folds
     seconds = 0.0
     for networks in _rounds(training.folds, at_once):
         shared = 1 if at_once is None else _cores_of_each(networks, training.batch_size, at_once)
         seconds += step.training(int(epochs * learned / shared), epochs * steps)
-        seconds += step.judging(int(judged / shared))
+        seconds += step.evaluation(int(scored / shared))
     return seconds
 
 

@@ -75,7 +75,7 @@ _PERCENT = ("<1", *(str(percent) for percent in range(1, 100)), ">99")
 def reasons(
     samples: Samples,
     unreadable: Mapping[int, str],
-    judgeable: FoldAssignment,
+    assignment: FoldAssignment,
     scores: LabelScores,
     corrections: Corrections,
     duplicates: Duplicates,
@@ -89,7 +89,7 @@ def reasons(
     Args:
         samples: The samples, with their given labels.
         unreadable: Row to reason, for the samples that could not be read.
-        judgeable: Why samples are not judged.
+        assignment: Why samples are not scored.
         scores: The probabilities that a sentence quotes.
         corrections: Which labels are flagged, and what is suggested.
         duplicates: Which byte-identical samples have labels that differ.
@@ -100,13 +100,13 @@ def reasons(
     size = len(samples)
     decisions = Reviewed.nothing(size) if reviewed is None else reviewed
     names = pa.array([_quoted(name) for name in samples.class_names], pa.string())
-    unjudged = {
-        row: why for row, why in judgeable.exclusion_reason.items() if row not in unreadable
+    unscored = {
+        row: why for row, why in assignment.exclusion_reason.items() if row not in unreadable
     }
     words = wording_of(None) if modality is None else modality.wording
     parts = [
         _of_mapping(unreadable, "unreadable: ", size),
-        _of_mapping(unjudged, "", size),
+        _of_mapping(unscored, "", size),
         _of_reviewed(samples.given_label, names, decisions),
         _of_flagged(samples.given_label, names, scores, corrections, decisions.is_settled),
         _of_conflicts(
@@ -268,7 +268,7 @@ def build_report(
     *,
     samples: Samples,
     unreadable: Mapping[int, str],
-    judgeable: FoldAssignment,
+    assignment: FoldAssignment,
     evidence: Evidence | None,
     scores: LabelScores,
     corrections: Corrections,
@@ -278,12 +278,12 @@ def build_report(
     reviewed: Reviewed | None = None,
     modality: Modality | None = None,
 ) -> Report:
-    """Return the report on a run; where every row is judged, ``pred_probs`` is not copied.
+    """Return the report on a run; where every row is scored, ``pred_probs`` is not copied.
 
     Args:
         samples: N samples.
         unreadable: Row to reason, for the samples that could not be read.
-        judgeable: Which samples were judged, and in which fold.
+        assignment: Which samples were scored, and in which fold.
         evidence: The out-of-sample probabilities; ``None`` if they were given: then the table lacks
             ``pred_probs``, which `labelfix.report.io.write_report` takes from where they lie.
         scores: How far the given labels can be believed.
@@ -311,7 +311,7 @@ def build_report(
         "reason": reasons(
             samples,
             unreadable,
-            judgeable,
+            assignment,
             scores,
             corrections,
             duplicates,
@@ -321,13 +321,13 @@ def build_report(
         ),
         **kind_columns(kinds, len(samples), report_columns),
         **_label_columns(samples, scores, corrections),
-        **_judged_columns(judgeable, scores),
+        **_scored_columns(assignment, scores),
     }
     schema = arrow_schema(samples.class_names, report_columns)
     schema = schema.remove(schema.get_field_index(PRED_PROBS))
     table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
     if evidence is not None:
-        probs = probability_lists(evidence.pred_probs, judgeable.is_judged)
+        probs = probability_lists(evidence.pred_probs, assignment.is_scored)
         table = with_pred_probs(table, probs)
     return Report(table, samples.class_names, run, noise_table(scores, samples.class_names))
 
@@ -343,12 +343,12 @@ def _label_columns(
     }
 
 
-def _judged_columns(judgeable: FoldAssignment, scores: LabelScores) -> dict[str, pa.Array]:
-    is_judged, error = judgeable.is_judged, scores.label_error_probability
+def _scored_columns(assignment: FoldAssignment, scores: LabelScores) -> dict[str, pa.Array]:
+    is_scored, error = assignment.is_scored, scores.label_error_probability
     return {
-        "label_score": _floats(1 - error, is_judged),
-        "label_error_probability": _floats(error, is_judged),
-        "fold": _numbers(np.where(is_judged, judgeable.fold, MISSING).astype(np.int16)),
+        "label_score": _floats(1 - error, is_scored),
+        "label_error_probability": _floats(error, is_scored),
+        "fold": _numbers(np.where(is_scored, assignment.fold, MISSING).astype(np.int16)),
     }
 
 

@@ -35,7 +35,7 @@ class ErrorRate:
         low: It is above this, ...
         high: ... and below this with a probability of 90 %.
         decided: How many of the labels somebody has decided on, which leaves nothing to estimate.
-        samples: How many labels it is about: those judged or decided.
+        samples: How many labels it is about: those scored or decided.
     """
 
     estimate: float
@@ -157,15 +157,15 @@ def check_report(
 
 
 def error_rate(view: ReportView) -> ErrorRate:
-    """Return the share of wrong labels among those that were judged or decided.
+    """Return the share of wrong labels among those that were scored or decided.
 
     A decided label is wrong if the sample was relabeled to another class or dropped, right if it
     was kept; ``unsure`` decides nothing, nor does dropping a copy of a sample that stays. The
-    others are wrong with the probabilities of the report, scaled so that their mean over all judged
+    others are wrong with the probabilities of the report, scaled so that their mean over all scored
     samples is the estimate of the report, or an end of its interval.
 
     Raises:
-        ReportError: Nothing was judged or decided.
+        ReportError: Nothing was scored or decided.
     """
     is_decided = view.decided.has("keep", "relabel", "drop") & ~view.decided.is_copy
     is_open = view.is_scored & ~is_decided
@@ -173,8 +173,8 @@ def error_rate(view: ReportView) -> ErrorRate:
     rate, interval = view.report.run.noise_rate, view.report.run.noise_rate_interval
     if not samples or (is_open.any() and (rate is None or interval is None)):
         raise ReportError(
-            "the report does not say how many labels are wrong: none was judged",
-            hint="leave out --max-error-rate, or audit data whose labels can be judged",
+            "the report does not say how many labels are wrong: none was scored",
+            hint="leave out --max-error-rate, or audit data whose labels can be scored",
         )
     known = float(np.count_nonzero(view.is_decided_wrong))
     low, high = interval or (0.0, 0.0)

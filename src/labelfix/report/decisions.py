@@ -27,7 +27,7 @@ class Decided:
         size: N.
         rows: ``(D,)`` int64 rows with a decision, rising.
         table: D rows, the columns of `labelfix.report.schema.DECISION_COLUMNS`.
-        as_copy: ``(D,)`` bool: dropped as a copy of one that stays; its label was not judged.
+        as_copy: ``(D,)`` bool: dropped as a copy of one that stays; its label was not scored.
         unmatched: How many decisions are on samples that the report does not hold.
         new_classes: Labels chosen that are no class of the report, sorted.
     """

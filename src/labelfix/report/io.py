@@ -124,18 +124,18 @@ def with_pred_probs(table: pa.Table, probs: pa.ChunkedArray) -> pa.Table:
     return table.add_column(_PLACE_OF_PROBS, pa.field(PRED_PROBS, PROBABILITIES), probs)
 
 
-def probability_lists(probs: NDArray[np.float32], is_judged: NDArray[np.bool_]) -> pa.ChunkedArray:
+def probability_lists(probs: NDArray[np.float32], is_scored: NDArray[np.bool_]) -> pa.ChunkedArray:
     """Return ``(N,)`` lists of K; chunks, because Arrow counts a list's elements in 32 bits.
 
     Args:
         probs: ``(N, K)``.
-        is_judged: ``(N,)`` bool: the others are null.
+        is_scored: ``(N,)`` bool: the others are null.
     """
     classes = max(probs.shape[1], 1)
     step = min(ROW_GROUP_SIZE, (2**31 - 1) // classes)
     chunks = []
     for start in range(0, len(probs), step):
-        part, is_known = probs[start : start + step], is_judged[start : start + step]
+        part, is_known = probs[start : start + step], is_scored[start : start + step]
         known = part if is_known.all() else part[is_known]  # Parquet wants nothing under a null
         offsets = np.concatenate([[0], np.cumsum(is_known) * classes]).astype(np.int32)
         values = pa.array(np.ascontiguousarray(known, np.float32).reshape(-1))
@@ -268,7 +268,7 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
 def read_pred_probs(path: Path) -> Iterator[NDArray[np.float32]]:
     """Yield the out-of-sample probabilities of a report block by block, ``(B, K)``.
 
-    A row that was not judged is NaN.
+    A row that was not scored is NaN.
 
     Args:
         path: A RUN folder, or the report file itself.

@@ -97,8 +97,8 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         "predicted_label",
         "label",
         nullable=True,
-        meaning="The class with the highest of `pred_probs`, of those that any judged sample was "
-        "given; null when not judged.",
+        meaning="The class with the highest of `pred_probs`, of those that any scored sample was "
+        "given; null when not scored.",
     ),
     Column(
         "suggested_label",
@@ -120,7 +120,7 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         pa.float32(),
         nullable=True,
         meaning="How far the given label can be believed, 0 (doubtful) to 1 (clean): "
-        "1 - `label_error_probability`; null when not judged.",
+        "1 - `label_error_probability`; null when not scored.",
     ),
     Column(
         "label_error_probability",
@@ -128,7 +128,7 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         nullable=True,
         meaning="The probability that the given label is wrong, 0 (clean) to 1 (wrong); exactly 0 "
         "or 1 where a reviewer has decided (`--decisions`), 1 also for a dropped sample; null when "
-        "not judged.",
+        "not scored.",
     ),
     Column(
         "suggested_label_probability",
@@ -152,15 +152,15 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         nullable=True,
         meaning="The probability of each of the K classes, in the order of the class names in the "
         "file's metadata, from models that never trained on the sample (out-of-sample), or as they "
-        "were given with `--pred-probs`; null when not judged.",
+        "were given with `--pred-probs`; null when not scored.",
     ),
     Column(
         "fold",
         pa.int16(),
         nullable=True,
         meaning="The cross-validation fold, from 0, that held the sample out; null when not "
-        "judged, for a row that no fold trains on (of a test split, or one that a reviewer has "
-        "dropped or given a class too small to be judged), and where probabilities were given.",
+        "scored, for a row that no fold trains on (of a test split, or one that a reviewer has "
+        "dropped or given a class too small to be scored), and where probabilities were given.",
     ),
     Column(
         "is_unreadable_issue",
@@ -179,10 +179,10 @@ _FIRST_COLUMNS: tuple[Column, ...] = (
         pa.int64(),
         nullable=True,
         meaning="The same number for byte-identical images, from 0 in order of first appearance; "
-        "null for an image without a copy. All labels of a set are judged together: at most one "
+        "null for an image without a copy. All labels of a set are scored together: at most one "
         "can be right, so the error probabilities of k different labels sum to at least k - 1, the "
         "most probable one is not flagged, and it is what the others are suggested. What a "
-        "reviewer decided on one copy holds for all. Near-duplicates are judged separately.",
+        "reviewer decided on one copy holds for all. Near-duplicates are scored separately.",
     ),
     Column(
         "is_conflicting_duplicate_issue",
@@ -236,7 +236,7 @@ _REASON = Column(
     "reason",
     pa.string(),
     nullable=True,
-    meaning="Why the row is flagged, not judged or has another issue, in a short sentence that "
+    meaning="Why the row is flagged, not scored or has another issue, in a short sentence that "
     "begins with `reviewed: ` where a reviewer has decided (`--decisions`); null when there is "
     "nothing to say.",
 )
@@ -351,7 +351,7 @@ _PAGE = """\
 <!-- Written by docs/generate.py from src/labelfix/report/schema.py: change it there. -->
 
 `RUN/report.parquet` holds one row for each sample, in the order of the input. Samples that could
-not be read or judged have a row too; `reason` tells why.
+not be read or scored have a row too; `reason` tells why.
 
 ```python
 import pandas as pd
@@ -430,7 +430,7 @@ A *label* is text or a 64-bit integer, as in the input; all label columns have t
 | `{version_key}` | the schema version, `{version}` |
 | `{classes_key}` | JSON list of the K class names, in the order of `pred_probs` |
 | `{run_key}` | JSON object: `source` (`kind`, `path` and `columns` of the data), `fingerprint` \
-of the images or files, `noise_rate` (estimated share of wrong labels among the judged samples), \
+of the images or files, `noise_rate` (estimated share of wrong labels among the scored samples), \
 `noise_rate_interval` (it lies between these two with a probability of 90 %), \
 `modality` (`image`), `backbone`, `seed`, `versions`, `settings` (with `decisions`, \
 the number of decisions that the audit used, if any). Where probabilities were given, \

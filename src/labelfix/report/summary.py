@@ -50,7 +50,7 @@ class ClassSummary:
         flagged: Those of them with a label issue.
         flagged_share: Likewise, 0 to 1; 0 for an empty class.
         new: Flagged ones that nobody decided on.
-        noise_rate: The estimated share of wrong labels among those that were judged; ``None`` if
+        noise_rate: The estimated share of wrong labels among those that were scored; ``None`` if
             none was.
     """
 
@@ -94,10 +94,10 @@ class Summary:
 
     Args:
         samples: N.
-        judged: Samples whose label was judged.
+        scored: Samples whose label was scored.
         classes: K.
-        noise_rate: The estimated share of wrong labels among the judged samples, 0 to 1; ``None``
-            when nothing was judged.
+        noise_rate: The estimated share of wrong labels among the scored samples, 0 to 1; ``None``
+            when nothing was scored.
         noise_rate_interval: Between which shares it lies with a probability of 90 %.
             Labels that somebody decided on count as known, here and in what follows.
         expected_precision: The share of flags that are right, as far as can be expected; ``None``
@@ -129,7 +129,7 @@ class Summary:
     """
 
     samples: int
-    judged: int
+    scored: int
     classes: int
     noise_rate: float | None
     noise_rate_interval: tuple[float, float] | None
@@ -195,7 +195,7 @@ def summarize(
     noise_rate, interval = _noise_rate(view)
     return Summary(
         samples=len(view),
-        judged=int(np.count_nonzero(view.is_scored)),
+        scored=int(np.count_nonzero(view.is_scored)),
         classes=len(names),
         noise_rate=noise_rate,
         noise_rate_interval=interval,
@@ -236,7 +236,7 @@ def _noise_rate(view: ReportView) -> tuple[float | None, tuple[float, float] | N
         return run.noise_rate, run.noise_rate_interval
     try:
         rate = error_rate(view)
-    except ReportError:  # nothing was judged, and nobody was sure
+    except ReportError:  # nothing was scored, and nobody was sure
         return run.noise_rate, run.noise_rate_interval
     return rate.estimate, (rate.low, rate.high)
 
@@ -322,9 +322,9 @@ def _by_class(view: ReportView) -> tuple[ClassSummary, ...]:
     samples, flagged = of_class(has_label), of_class(view.is_flagged)
     new = of_class(view.is_flagged & ~view.is_decided)
     share = flagged / np.maximum(samples, 1)
-    is_judged = view.is_scored & has_label
-    judged = of_class(is_judged)
-    expected = np.bincount(given[is_judged], wrong[is_judged], minlength=len(names))
+    is_scored = view.is_scored & has_label
+    scored = of_class(is_scored)
+    expected = np.bincount(given[is_scored], wrong[is_scored], minlength=len(names))
     return tuple(
         ClassSummary(
             names[code],
@@ -332,7 +332,7 @@ def _by_class(view: ReportView) -> tuple[ClassSummary, ...]:
             int(flagged[code]),
             float(share[code]),
             int(new[code]),
-            float(expected[code] / judged[code]) if judged[code] else None,
+            float(expected[code] / scored[code]) if scored[code] else None,
         )
         for code in np.argsort(-flagged, kind="stable").tolist()
     )

@@ -27,8 +27,8 @@ class RunInfo:
     Args:
         source: The data that were audited.
         fingerprint: The fingerprint of their images.
-        noise_rate: The estimated share of wrong labels among the judged samples; ``None`` when
-            nothing was judged.
+        noise_rate: The estimated share of wrong labels among the scored samples; ``None`` when
+            nothing was scored.
         noise_rate_interval: Between which shares it lies with a probability of 90 %.
         modality: The kind of the samples, ``"image"`` say; ``None`` where only probabilities were
             given.

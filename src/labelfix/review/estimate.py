@@ -79,26 +79,26 @@ def estimate(
 
     Args:
         probability: ``(N,)`` the report's probability that each label is wrong, 0 to 1; NaN where
-            it judges nothing, which is left out.
+            it was not scored, which is left out.
         is_flagged: ``(N,)`` bool.
         is_wrong: ``(N,)`` what people said: 1 wrong, 0 right, -1 nothing or not sure.
         seed: What the draws come from.
     """
-    is_judged = np.isfinite(probability)
-    is_open = is_judged & (is_wrong < 0)
+    is_scored = np.isfinite(probability)
+    is_open = is_scored & (is_wrong < 0)
     logits, bins = _binned(probability)
-    wrong = np.bincount(bins[is_judged & (is_wrong == 1)], minlength=_BINS)
-    right = np.bincount(bins[is_judged & (is_wrong == 0)], minlength=_BINS)
+    wrong = np.bincount(bins[is_scored & (is_wrong == 1)], minlength=_BINS)
+    right = np.bincount(bins[is_scored & (is_wrong == 0)], minlength=_BINS)
     open_flagged = np.bincount(bins[is_open & is_flagged], minlength=_BINS)
     open_unflagged = np.bincount(bins[is_open & ~is_flagged], minlength=_BINS)
     rng = np.random.default_rng(seed)
     chance = _draw_chances(logits, wrong, right, rng)
     left_flagged = _draw_errors(open_flagged, chance, rng)
     left_unflagged = _draw_errors(open_unflagged, chance, rng)
-    found = int(np.count_nonzero(is_judged & is_flagged & (is_wrong == 1)))
+    found = int(np.count_nonzero(is_scored & is_flagged & (is_wrong == 1)))
     share = _share_of_next(open_flagged, chance.mean(axis=0))
     return Estimate(
-        flagged=int(np.count_nonzero(is_judged & is_flagged)),
+        flagged=int(np.count_nonzero(is_scored & is_flagged)),
         right_flags=_count(found + left_flagged),
         left_flagged=_count(left_flagged),
         left_unflagged=_count(left_unflagged),

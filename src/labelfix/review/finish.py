@@ -97,7 +97,7 @@ class Finish:
 
     Args:
         samples: Rows of the report.
-        noise_rate: The estimated share of wrong labels before the review; ``None`` if not judged.
+        noise_rate: The estimated share of wrong labels before the review; ``None`` if not scored.
         noise_rate_interval: Between which shares it lies with a probability of 90 %.
         rate_after: The share of wrong labels that an export gives, by the same estimate.
         rate_after_interval: Between which shares it lies likewise.

@@ -113,11 +113,11 @@ def groups_of(view: ReportView) -> Groups:
     rows, number = rows[order], number[order]
     starts = np.flatnonzero(np.diff(number, prepend=MISSING)) if len(number) else rows
     sizes = np.diff(starts, append=len(rows))
-    found = _judged(view, rows, starts)
+    found = _scored(view, rows, starts)
     worst = np.lexsort(
         (rows[starts], ~found.is_leaking, ~found.is_identical, ~found.is_contradicting)
     )
-    return _judged(view, _taken(rows, starts[worst], sizes[worst]), _begins(sizes[worst]))
+    return _scored(view, _taken(rows, starts[worst], sizes[worst]), _begins(sizes[worst]))
 
 
 def offered_classes(given: Codes, members: Sequence[ShownSample]) -> list[tuple[int, float]]:
@@ -185,7 +185,7 @@ def _is_within(exact: Codes, near: Codes) -> Truths:
     return is_within
 
 
-def _judged(view: ReportView, rows: Rows, starts: Rows) -> Groups:
+def _scored(view: ReportView, rows: Rows, starts: Rows) -> Groups:
     """Return sets with what is true of them."""
 
     def differ(codes: Codes, *, but_missing: bool = False) -> Truths:

@@ -174,7 +174,7 @@ def order_with_checks(
     """Return the flagged samples by falling probability, with random checks in between.
 
     Args:
-        probability: ``(N,)`` that each label is wrong; NaN where it was not judged.
+        probability: ``(N,)`` that each label is wrong; NaN where it was not scored.
         is_flagged: ``(N,)`` bool.
         seed: What the checks are drawn from.
     """

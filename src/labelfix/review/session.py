@@ -94,7 +94,7 @@ class Session:
 
     Raises:
         ConfigError: There are too few looks.
-        ReportError: The report or its neighbors cannot be read, or no label was judged.
+        ReportError: The report or its neighbors cannot be read, or no label was scored.
         DecisionsError: The decisions cannot be read.
     """
 

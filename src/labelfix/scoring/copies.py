@@ -1,7 +1,7 @@
 """What byte-identical images say of each other's labels: there is one true label to all of them.
 
 Only copies that are the same byte for byte are known to show the same; near-duplicates may differ
-in what their label names, and are left alone. Letters: N samples, n of them judged, G sets of
+in what their label names, and are left alone. Letters: N samples, n of them scored, G sets of
 copies, m members of all sets, K classes, H hypotheses.
 """
 
@@ -46,7 +46,7 @@ class Copies:
         given: NDArray[np.int64],
         reviewed: Reviewed,
     ) -> "Copies":
-        """Return the sets of the judged samples.
+        """Return the sets of the scored samples.
 
         A sample that a person dropped is in none: what is wrong with it may be that it is a copy.
         Nor are those of a set for which people chose labels that differ.
@@ -54,7 +54,7 @@ class Copies:
         Args:
             sets: ``(N,)`` numbers of sets, ``MISSING`` where a sample is in none; ``None`` for no
                 copies.
-            rows: ``(n,)`` which of the N samples are judged.
+            rows: ``(n,)`` which of the N samples are scored.
             given: ``(n,)`` codes.
             reviewed: What people decided about the N samples.
         """
@@ -88,7 +88,7 @@ class Copies:
         """Return the same copies, numbered as the rows of a larger table.
 
         Args:
-            rows: ``(n,)`` which row each judged sample is.
+            rows: ``(n,)`` which row each scored sample is.
         """
         return replace(self, samples=rows[self.samples])
 
@@ -109,9 +109,9 @@ class Copies:
             row[samples] = mean[of_set]
         return evened
 
-    def judge(
+    def score(
         self,
-        judged: Posteriors,
+        scored: Posteriors,
         priors: LabelPriors,
         matrices: Sequence[NDArray[np.float64] | NoiseColumns],
         weights: NDArray[np.float64] | None = None,
@@ -123,7 +123,7 @@ class Copies:
         sum to at least k - 1. The suggestion is one for the whole set: its most probable class.
 
         Args:
-            judged: Of n samples, each for itself.
+            scored: Of n samples, each for itself.
             priors: Of the same.
             matrices: As `labelfix.scoring.priors.posteriors` has them.
             weights: How much each hypothesis counts in the mean; ``None`` for all alike.
@@ -131,7 +131,7 @@ class Copies:
         Returns:
             ``(n,)`` bool: labels that are the most probable ones of sets whose labels differ.
         """
-        is_best = np.zeros(len(judged.wrong), np.bool_)
+        is_best = np.zeros(len(scored.wrong), np.bool_)
         columns = [noise_columns(matrix) for matrix in matrices]
         shares = np.ones(len(columns)) if weights is None else weights
         place = np.empty(len(priors.order), np.int64)
@@ -151,17 +151,17 @@ class Copies:
                         joint[own[at]] += np.log(np.maximum(column(labels[at]), LEAST_LIKELY))
                     joint = np.exp(joint - joint.max(axis=1, keepdims=True))
                 joint /= joint.sum(axis=1, keepdims=True)
-                judged.under[number, samples] = _rest(joint, own, labels)
+                scored.under[number, samples] = _rest(joint, own, labels)
                 total += shares[number] * joint
             total /= shares.sum()
-            judged.wrong[samples] = _rest(total, own, labels)
+            scored.wrong[samples] = _rest(total, own, labels)
             best = total.argmax(axis=1)[own]
             is_best[samples] = (best == labels) & (self.counts[some] & self._differs(some, given))
             others = total[own]
             others[np.arange(len(own)), labels] = -1
             other = np.where(best == labels, others.argmax(axis=1), best)
-            judged.alternative_label[samples] = other
-            judged.alternative_probability[samples] = total[own, other]
+            scored.alternative_label[samples] = other
+            scored.alternative_probability[samples] = total[own, other]
         return is_best
 
     def _differs(self, some: slice, given: NDArray[np.int64]) -> NDArray[np.bool_]:

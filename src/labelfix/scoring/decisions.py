@@ -67,14 +67,14 @@ class ReviewedSamples:
         np.put_along_axis(others, self.given[~known, None], NEVER, axis=1)
         priors.values[self.at[~known]] = others / others.max(axis=1, keepdims=True)
 
-    def apply_decisions(self, judged: Posteriors) -> None:
+    def apply_decisions(self, scored: Posteriors) -> None:
         """Make the reviewed_samples on reviewed samples exactly what was decided."""
         is_wrong = self.label != self.given
-        judged.wrong[self.samples] = is_wrong
-        judged.under[:, self.samples] = is_wrong
+        scored.wrong[self.samples] = is_wrong
+        scored.under[:, self.samples] = is_wrong
         moved = is_wrong & (self.label != MISSING)
-        judged.alternative_probability[self.samples] = moved
-        judged.alternative_label[self.samples[moved]] = self.label[moved]
+        scored.alternative_probability[self.samples] = moved
+        scored.alternative_label[self.samples[moved]] = self.label[moved]
 
 
 def posterior_over_noise_models(
@@ -128,7 +128,7 @@ def _columns(
 
 
 def rerank_scores(
-    judged: Posteriors,
+    scored: Posteriors,
     weighted: Posteriors,
     reviewed_samples: ReviewedSamples,
     copies: Copies | None = None,
@@ -140,31 +140,31 @@ def rerank_scores(
     (docs/experiments.md).
 
     Args:
-        judged: Of n samples, all hypotheses as likely.
+        scored: Of n samples, all hypotheses as likely.
         weighted: Of the same, the hypotheses weighted by the decisions.
         reviewed_samples: The decisions; the samples that they are on keep what they have.
         copies: Byte-identical images among the samples: those whose labels differ, or of which one
             is decided, keep what they have, and all others are assigned the same.
     """
-    is_open = np.ones(len(judged.wrong), np.bool_)
+    is_open = np.ones(len(scored.wrong), np.bool_)
     is_open[reviewed_samples.samples] = False
     if copies is not None:
         is_open[copies.settled_samples] = False
     rows = np.flatnonzero(is_open)
-    order = rows[np.lexsort((judged.wrong[rows], weighted.wrong[rows]))]
-    sorted_rows = rows[np.argsort(judged.wrong[rows], kind="stable")]
-    wrong, under = judged.wrong.copy(), judged.under.copy()
-    wrong[order], under[:, order] = judged.wrong[sorted_rows], judged.under[:, sorted_rows]
+    order = rows[np.lexsort((scored.wrong[rows], weighted.wrong[rows]))]
+    sorted_rows = rows[np.argsort(scored.wrong[rows], kind="stable")]
+    wrong, under = scored.wrong.copy(), scored.under.copy()
+    wrong[order], under[:, order] = scored.wrong[sorted_rows], scored.under[:, sorted_rows]
     if copies is not None:
         wrong, under = copies.evened(wrong), copies.evened(under)
     least = np.finfo(np.float32).tiny  # a sharp hypothesis alone can leave next to nothing
     share = weighted.alternative_probability / np.maximum(weighted.wrong, least)
     return replace(
-        judged,
+        scored,
         wrong=wrong,
         under=under,
-        alternative_label=np.where(is_open, weighted.alternative_label, judged.alternative_label),
+        alternative_label=np.where(is_open, weighted.alternative_label, scored.alternative_label),
         alternative_probability=np.where(
-            is_open, np.minimum(share, 1) * wrong, judged.alternative_probability
+            is_open, np.minimum(share, 1) * wrong, scored.alternative_probability
         ),
     )

@@ -1,7 +1,7 @@
 """How many labels to flag, of those that are most probably wrong.
 
 Flags are always the labels with the highest probability of an error; what a user chooses is how
-far down the list they go. Letters: n judged samples.
+far down the list they go. Letters: n scored samples.
 """
 
 from dataclasses import dataclass
@@ -116,7 +116,7 @@ def correct(scores: LabelScores, usable: NDArray[np.bool_], flags: FlagConfig) -
     """Return what to flag, what to suggest and how much each sample should count.
 
     ``sample_weight = (1 - label_error_probability) / mean``: the expected share of right labels
-    that a sample adds. A usable sample that was not judged counts like the average one.
+    that a sample adds. A usable sample that was not scored counts like the average one.
 
     Args:
         scores: Of N samples.
@@ -124,18 +124,18 @@ def correct(scores: LabelScores, usable: NDArray[np.bool_], flags: FlagConfig) -
         flags: How many labels to flag.
     """
     wrong = scores.label_error_probability
-    is_judged = ~np.isnan(wrong)
+    is_scored = ~np.isnan(wrong)
     is_issue = np.zeros(len(wrong), dtype=bool)
-    is_issue[is_judged] = flag(
-        wrong[is_judged],
+    is_issue[is_scored] = flag(
+        wrong[is_scored],
         flags,
-        scores.under_hypotheses[:, is_judged],
+        scores.under_hypotheses[:, is_scored],
         # the label that all copies of an image would be suggested needs no flag itself
-        None if scores.is_best_of_copies is None else scores.is_best_of_copies[is_judged],
+        None if scores.is_best_of_copies is None else scores.is_best_of_copies[is_scored],
     )
     right = np.zeros(len(wrong), dtype=np.float64)
-    right[is_judged] = 1 - wrong[is_judged].astype(np.float64)
-    right[usable & ~is_judged] = right[is_judged].mean() if is_judged.any() else 1.0
+    right[is_scored] = 1 - wrong[is_scored].astype(np.float64)
+    right[usable & ~is_scored] = right[is_scored].mean() if is_scored.any() else 1.0
     mean = right.mean()
     weight = right / mean if mean > 0 else np.ones_like(right)
     return Corrections(

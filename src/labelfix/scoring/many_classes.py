@@ -5,7 +5,7 @@ expects of a sure sample of a class is a few cells and a share of one common bac
 noise matrix is a few cells of each given label and one value for all others of a true class. Time
 and memory then grow with N times K, where dense matrices take N times K squared.
 
-Letters: N samples, n of them judged, f of those fitted to, K classes, B rows of a block, M mistakes
+Letters: N samples, n of them scored, f of those fitted to, K classes, B rows of a block, M mistakes
 of a class that are told apart, C true classes that are told apart for a given label, H hypotheses.
 """
 

@@ -3,7 +3,7 @@
 Samples with the same given label lie together: what they all share is then one vector of K numbers,
 and a pass of expectation maximization is two products of a matrix and a vector for each label.
 
-Letters: N samples, n of them judged, K classes, B rows of a block.
+Letters: N samples, n of them scored, K classes, B rows of a block.
 """
 
 from collections.abc import Callable, Sequence
@@ -102,7 +102,7 @@ def sharpened_priors(
 
     Args:
         probs: Of N samples.
-        rows: ``(n,)`` rising: those that are judged.
+        rows: ``(n,)`` rising: those that are scored.
         given: ``(n,)`` codes, their given labels.
         temperature: Below 1 sharpens.
         pool: The threads to use.
@@ -336,7 +336,7 @@ def posteriors(
     under = np.empty((len(columns), count), np.float32)
     alternative = np.empty(count, np.int64)
 
-    def judge(piece: Piece) -> NDArray[np.float64]:
+    def score(piece: Piece) -> NDArray[np.float64]:
         part = priors.values[piece.start : piece.stop]
         samples = priors.order[piece.start : piece.stop]
         others = np.zeros_like(part)
@@ -361,6 +361,6 @@ def posteriors(
         return np.asarray(truly)
 
     of_class = np.zeros(priors.classes)
-    for truly in in_order(judge, priors.pieces, pool):
+    for truly in in_order(score, priors.pieces, pool):
         of_class += truly
     return Posteriors(wrong, under, alternative, probability, of_class)

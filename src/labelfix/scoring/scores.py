@@ -1,6 +1,6 @@
 """From what training saw to how probable it is that each given label is wrong.
 
-Letters: N samples, n of them judged, K classes.
+Letters: N samples, n of them scored, K classes.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def score_labels(
     together have it.
 
     Byte-identical images have one true label, whatever labels they were given
-    (`labelfix.scoring.copies`). A class that no judged sample was given is left out: nothing is
+    (`labelfix.scoring.copies`). A class that no scored sample was given is left out: nothing is
     known of what its samples are called, so it is never suggested, its probability counts for
     nothing, and its row of the noise matrix is that of a class that is never mistaken, from 0 to 1.
 
@@ -95,7 +95,7 @@ def score_probabilities(
 
     Args:
         probs: Of N samples, out-of-sample.
-        rows: ``(n,)`` rising: the samples to judge.
+        rows: ``(n,)`` rising: the samples to score.
         given_label: ``(N,)`` codes.
         reviewed: What people decided about the N samples; ``None`` for nothing.
         copies: ``(N,)`` as `score_labels` has them.
@@ -114,7 +114,7 @@ def score_probabilities(
         replace(
             decisions,
             label=_coded(decisions.label, code),
-            # a label that no judged sample was given: whatever else it is, it is not the given one
+            # a label that no scored sample was given: whatever else it is, it is not the given one
             is_dropped=decisions.is_dropped
             | ((decisions.label != MISSING) & (_coded(decisions.label, code) == MISSING)),
         ),
@@ -139,13 +139,13 @@ def _of_all_classes(
     whole: bool,
 ) -> LabelScores:
     """Return the scores in the codes of all K classes, from those of the known ones alone."""
-    is_judged = ~np.isnan(scores.label_error_probability)
+    is_scored = ~np.isnan(scores.label_error_probability)
     predicted = _coded(scores.predicted_label, known)
     alternative = _coded(scores.alternative_label, known)
     probability = scores.alternative_probability.copy()
-    is_none = is_judged & (alternative == given_label)  # where there is but one class
+    is_none = is_scored & (alternative == given_label)  # where there is but one class
     alternative[is_none], probability[is_none] = MISSING, 0
-    chosen = is_judged & (reviewed.label != MISSING) & ~np.isin(reviewed.label, known)
+    chosen = is_scored & (reviewed.label != MISSING) & ~np.isin(reviewed.label, known)
     alternative[chosen], probability[chosen] = reviewed.label[chosen], 1
     return replace(
         scores,
@@ -177,27 +177,27 @@ def _score(
         reviewed_samples = ReviewedSamples.on(priors, decisions, rows)
         reviewed_samples.clamp_priors(priors)
         noises = _noises(priors, config, pool)
-        judged = posteriors(priors, noises, pool)
-        is_best = copies.judge(judged, priors, noises)
+        scored = posteriors(priors, noises, pool)
+        is_best = copies.score(scored, priors, noises)
         if len(reviewed_samples):
             weights = posterior_over_noise_models(
                 reviewed_samples, noises, error_rate=config.decision_error_rate
             )
             weighted = posteriors(priors, noises, pool, weights)
-            copies.judge(weighted, priors, noises, weights)
-            judged = rerank_scores(judged, weighted, reviewed_samples, copies)
-            reviewed_samples.apply_decisions(judged)
+            copies.score(weighted, priors, noises, weights)
+            scored = rerank_scores(scored, weighted, reviewed_samples, copies)
+            reviewed_samples.apply_decisions(scored)
     return LabelScores(
-        label_error_probability=_spread(judged.wrong, rows, len(probs), np.nan),
-        under_hypotheses=_spread(judged.under, rows, len(probs), np.nan),
+        label_error_probability=_spread(scored.wrong, rows, len(probs), np.nan),
+        under_hypotheses=_spread(scored.under, rows, len(probs), np.nan),
         predicted_label=_spread(priors.predicted_label, rows, len(probs), MISSING),
-        alternative_label=_spread(judged.alternative_label, rows, len(probs), MISSING),
-        alternative_probability=_spread(judged.alternative_probability, rows, len(probs), np.nan),
+        alternative_label=_spread(scored.alternative_label, rows, len(probs), MISSING),
+        alternative_probability=_spread(scored.alternative_probability, rows, len(probs), np.nan),
         is_best_of_copies=_spread(is_best, rows, len(probs), False),
-        noise=_cells(noises, judged.of_class, config),
-        noise_rate=float(judged.wrong.mean(dtype=np.float64)),
+        noise=_cells(noises, scored.of_class, config),
+        noise_rate=float(scored.wrong.mean(dtype=np.float64)),
         noise_rate_interval=rate_interval(
-            judged.under.mean(axis=1, dtype=np.float64), len(rows), config.interval_deviations
+            scored.under.mean(axis=1, dtype=np.float64), len(rows), config.interval_deviations
         ),
     )
 
@@ -446,8 +446,8 @@ def score_with_margins(
         return scores
     wrong = scores.label_error_probability
     decisions = Reviewed.nothing(len(wrong)) if reviewed is None else reviewed
-    judged = np.flatnonzero(np.isfinite(wrong))
-    same = Copies.among(copies, judged, given_label[judged], decisions).of_rows(judged)
+    scored = np.flatnonzero(np.isfinite(wrong))
+    same = Copies.among(copies, scored, given_label[scored], decisions).of_rows(scored)
     margin = same.evened(evidence.margin)
     is_open = np.isfinite(wrong) & np.isfinite(margin) & ~decisions.is_settled
     is_open[same.settled_samples] = False

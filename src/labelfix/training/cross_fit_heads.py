@@ -4,7 +4,7 @@ Four passes over the features, of which three train many heads side by side:
 
 1. one head a candidate radius, to choose the ball from the likelihood of held-out given labels;
 2. one head a *pair* of folds, trained without both: its beliefs on one fold can guide a head that
-   is to judge the other, and no label ever speaks for itself, not even by a detour;
+   is to check the other, and no label ever speaks for itself, not even by a detour;
 3. one head a fold, trained without it on labels corrected and weighted by those beliefs;
 4. a vote on each sample by those that look most like it, outside its fold, of the same labels.
 
@@ -52,7 +52,7 @@ each other longer than they work."""
 def cross_fit_heads(
     features: Features,
     given_label: NDArray[np.int64],
-    judgeable: FoldAssignment,
+    assignment: FoldAssignment,
     *,
     classes: int,
     config: HeadConfig,
@@ -61,44 +61,44 @@ def cross_fit_heads(
     trusted_label: NDArray[np.int64] | None = None,
     on_progress: OnProgress = no_progress,
 ) -> Evidence:
-    """Train the heads and return what they say of every judged sample.
+    """Train the heads and return what they say of every scored sample.
 
     Args:
         features: Of N images.
         given_label: ``(N,)`` codes in ``[0, K)``.
-        judgeable: Which samples take part, and in which fold.
-        classes: K; a class without judged samples gets probability 0.
+        assignment: Which samples take part, and in which fold.
+        classes: K; a class without scored samples gets probability 0.
         config: How to train.
         seed: Of the order of the samples.
         device: Where to train.
         trusted_label: ``(N,)`` codes of labels that are right, ``MISSING`` where that is not known;
-            those that are trained on are of classes that some judged sample was given.
+            those that are trained on are of classes that some scored sample was given.
         on_progress: Told about every epoch.
 
     Raises:
         TrainingError: The loss is no longer finite.
     """
     task = HeadTask.of(
-        features, given_label, trusted_label, judgeable, config,
+        features, given_label, trusted_label, assignment, config,
         seed=seed, device=device, on_progress=on_progress,
     )  # fmt: skip
-    judged = np.flatnonzero(judgeable.is_judged)
+    scored = np.flatnonzero(assignment.is_scored)
     with _threads_that_pay(task):
-        learned = _learn(task, judged)
+        learned = _learn(task, scored)
     names = task.names
     pred_probs = new_array((len(given_label), classes), np.float32)
-    pred_probs[~judgeable.is_judged] = np.nan
+    pred_probs[~assignment.is_scored] = np.nan
     for part, probs in learned.probabilities:
         own = (1 - config.neighbor_share) * probs
         pred_probs[part[:, None], names] = own.float().cpu().numpy()
     let_go_of_pages()
-    for part, probs in _ask_neighbors(task, learned.pseudo_labels, judged):
+    for part, probs in _ask_neighbors(task, learned.pseudo_labels, scored):
         pred_probs[part[:, None], names] += config.neighbor_share * probs.cpu().numpy()
     self_label_ = np.full(len(given_label), MISSING, dtype=np.int64)
     self_label_[task.rows] = names[learned.pseudo_labels.majority[task.rows].cpu().numpy()]
     return Evidence(
         pred_probs=pred_probs,
-        fold=judgeable.fold,
+        fold=assignment.fold,
         margin=learned.recorder.margin(),
         self_label=self_label_,
     )
@@ -121,15 +121,15 @@ class _Learned:
     recorder: MarginRecorder
 
 
-def _learn(task: HeadTask, judged: NDArray[np.int64]) -> _Learned:
+def _learn(task: HeadTask, scored: NDArray[np.int64]) -> _Learned:
     recorder = MarginRecorder(len(task.label))
     if task.classes > task.config.trained_classes:
         found = fit_many_classes(task)
-        return _Learned(own_probabilities(task, found.heads, judged), found.pseudo_labels, recorder)
+        return _Learned(own_probabilities(task, found.heads, scored), found.pseudo_labels, recorder)
     radius = _choose_radius(task)
     pseudo_labels = _learn_from_pairs(task, radius)
     heads = _fit_final(task, pseudo_labels, radius, recorder)
-    of_all = head_probabilities(heads, task.features, judged)
+    of_all = head_probabilities(heads, task.features, scored)
     own = ((part, _of_own_fold(probs, task.fold[part])) for part, probs in of_all)
     return _Learned(own, pseudo_labels, recorder)
 
@@ -236,7 +236,7 @@ def _fit_final(
 
 
 def _ask_neighbors(
-    task: HeadTask, pseudo_labels: PseudoLabels, judged: NDArray[np.int64]
+    task: HeadTask, pseudo_labels: PseudoLabels, scored: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
     rows = draw_voters(task.rows, task.config.voters, task.seed)
     weight = pseudo_labels.weight[rows]
@@ -250,10 +250,10 @@ def _ask_neighbors(
     )
     done = 0
     for part, probs in neighbor_probabilities(
-        task.features, judged, task.fold, voters, classes=task.classes, config=task.config
+        task.features, scored, task.fold, voters, classes=task.classes, config=task.config
     ):
         done += len(part)
-        task.on_progress(Progress("asking the neighbors", done, len(judged), "samples"))
+        task.on_progress(Progress("asking the neighbors", done, len(scored), "samples"))
         yield part, probs
 
 

@@ -1,4 +1,4 @@
-"""Cross-fitted fine-tuning: a network a fold, each judging what it never saw.
+"""Cross-fitted fine-tuning: a network a fold, each predicts what it never saw.
 
 Letters: N samples, B samples of a batch, K classes, F folds.
 """
@@ -45,7 +45,7 @@ class OutOfFoldPredictions:
 
     def __init__(self, count: int, classes: int) -> None:
         self._probs = torch.zeros(count, classes, dtype=torch.float64)
-        self._judges = torch.zeros(count, dtype=torch.float64)
+        self._count = torch.zeros(count, dtype=torch.float64)
         self._margins: list[Tensor] = []
         self._labels: list[NDArray[np.int64]] = []
 
@@ -63,27 +63,27 @@ class OutOfFoldPredictions:
                 this process.
             margin: ``(N,)`` logit units, in-sample; NaN where it was not trained.
             self_label: ``(N,)`` the labels that it was trained on last.
-            world: Of the processes that judged.
+            world: Of the processes that scored.
 
         Raises:
             TrainingError: Another process is gone.
         """
-        new_probs, judged = torch.zeros_like(self._probs), torch.zeros_like(self._judges)
-        for rows, probs in predictions:  # a row comes once for each view that it is judged by
+        new_probs, scored = torch.zeros_like(self._probs), torch.zeros_like(self._count)
+        for rows, probs in predictions:  # a row comes once for each view that it is scored by
             new_probs[rows.cpu()] += probs.double().cpu()
-            judged[rows.cpu()] += 1
+            scored[rows.cpu()] += 1
         self._probs += world.sum(new_probs)
-        self._judges += world.sum(judged)
+        self._count += world.sum(scored)
         self._margins.append(margin)
         self._labels.append(self_label)
 
-    def evidence(self, judgeable: FoldAssignment) -> Evidence:
+    def evidence(self, assignment: FoldAssignment) -> Evidence:
         """Return the means of probabilities and margins, and the labels of most networks."""
-        probs = (self._probs / self._judges[:, None]).float().numpy()
-        probs[~judgeable.is_judged] = np.nan
+        probs = (self._probs / self._count[:, None]).float().numpy()
+        probs[~assignment.is_scored] = np.nan
         return Evidence(
             pred_probs=probs,
-            fold=judgeable.fold,
+            fold=assignment.fold,
             margin=torch.stack(self._margins).nanmean(dim=0).numpy(),
             self_label=_majority(np.stack(self._labels), probs.shape[1]),
         )
@@ -136,7 +136,7 @@ class FineTuned:
     """What came of it.
 
     Args:
-        evidence: Of every judged sample.
+        evidence: Of every scored sample.
         model_state: The averaged weights of the network of fold 0.
         log: A row a fold and epoch, as JSON values.
         layers: A row a layer of that network: how far it went.
@@ -161,7 +161,7 @@ class AtOnce:
     """What runs at the same time on a CPU; no figure depends on the number of networks or cores.
 
     Args:
-        networks: How many train and judge at once.
+        networks: How many train and predict at once.
         cores: How many portions of batches are computed at once, each on one core.
         portion: Samples of a batch that one core takes, at most.
     """
@@ -174,7 +174,7 @@ class AtOnce:
 def cross_fit_networks(
     views: Views,
     given_label: NDArray[np.int64],
-    judgeable: FoldAssignment,
+    assignment: FoldAssignment,
     networks: Networks,
     recipe: Recipe,
     *,
@@ -185,12 +185,12 @@ def cross_fit_networks(
     at_once: AtOnce | None = None,
     on_progress: OnProgress = no_progress,
 ) -> FineTuned:
-    """Fine-tune a network a fold and return what they say of every judged sample.
+    """Fine-tune a network a fold and return what they say of every scored sample.
 
     Args:
         views: Inputs of the images.
         given_label: ``(N,)`` codes in ``[0, K)``.
-        judgeable: Which samples take part, and in which fold.
+        assignment: Which samples take part, and in which fold.
         networks: How to make them.
         recipe: What is done to them.
         classes: K.
@@ -207,23 +207,23 @@ def cross_fit_networks(
             can be taken, or another process is gone.
         RunError: A checkpoint cannot be written or read.
     """
-    label = torch.from_numpy(np.where(judgeable.is_judged, given_label, MISSING))
+    label = torch.from_numpy(np.where(assignment.is_scored, given_label, MISSING))
     label = label.to(networks.device)
     trusted = torch.full_like(label, MISSING)
     if trusted_label is not None:
         trusted = torch.tensor(trusted_label, device=networks.device)
-    recipe = _with_enough_steps(recipe, views, _rows_of(judgeable, 0), world)
+    recipe = _with_enough_steps(recipe, views, _rows_of(assignment, 0), world)
     fittings = [
         _Fitting(views, networks, recipe, checkpoints, world, on_progress, fold)
         for fold in range(recipe.training.folds)
     ]
     if at_once is not None and at_once.networks > 1:
-        fittings = _as_one_stage(fittings, judgeable, on_progress)
+        fittings = _as_one_stage(fittings, assignment, on_progress)
 
     def fit(fitting: _Fitting, size: int | None = None) -> tuple[_Trained, Predictions]:
-        rows = _rows_of(judgeable, fitting.fold)
+        rows = _rows_of(assignment, fitting.fold)
         trained = fitting.run(rows, label, trusted, classes, size)
-        return trained, fitting.judge(trained.average, _judged_in(judgeable, fitting.fold))
+        return trained, fitting.predict(trained.average, _scored_in(assignment, fitting.fold))
 
     gathered = OutOfFoldPredictions(len(given_label), classes)
     first: _Trained | None = None
@@ -237,7 +237,7 @@ def cross_fit_networks(
     if first is None or last is None:  # FineTuningConfig refuses 0 folds
         raise AssertionError
     return FineTuned(
-        evidence=gathered.evidence(judgeable),
+        evidence=gathered.evidence(assignment),
         model_state={name: value.cpu() for name, value in first.average.state_dict().items()},
         log=log,
         layers=first.layers,
@@ -256,22 +256,22 @@ def _with_enough_steps(
     return replace(recipe, training=replace(training, epochs=training.epochs_of(steps)))
 
 
-def _rows_of(judgeable: FoldAssignment, fold: int) -> NDArray[np.int64]:
+def _rows_of(assignment: FoldAssignment, fold: int) -> NDArray[np.int64]:
     """Return the samples that the network of a fold is trained on."""
-    return np.flatnonzero((judgeable.fold != MISSING) & (judgeable.fold != fold))
+    return np.flatnonzero((assignment.fold != MISSING) & (assignment.fold != fold))
 
 
-def _judged_in(judgeable: FoldAssignment, fold: int) -> NDArray[np.int64]:
-    """Return the samples that the network of a fold judges: those of its fold, and of none."""
-    in_fold = (judgeable.fold == fold) | (judgeable.fold == MISSING)
-    return np.flatnonzero(judgeable.is_judged & in_fold)
+def _scored_in(assignment: FoldAssignment, fold: int) -> NDArray[np.int64]:
+    """Return the samples that the network of a fold predicts: those of its fold, and of none."""
+    in_fold = (assignment.fold == fold) | (assignment.fold == MISSING)
+    return np.flatnonzero(assignment.is_scored & in_fold)
 
 
 def _as_one_stage(
-    fittings: Sequence["_Fitting"], judgeable: FoldAssignment, on_progress: OnProgress
+    fittings: Sequence["_Fitting"], assignment: FoldAssignment, on_progress: OnProgress
 ) -> list["_Fitting"]:
     """Return fittings that go on at once, whose steps add up to those of one stage."""
-    steps = [fitting.steps(_rows_of(judgeable, fitting.fold)) for fitting in fittings]
+    steps = [fitting.steps(_rows_of(assignment, fitting.fold)) for fitting in fittings]
     stage = SharedStage(f"fine-tuning {len(fittings)} networks", steps, on_progress)
     return [
         replace(fitting, on_progress=stage.of_part(number))
@@ -420,9 +420,9 @@ class _Fitting:
             compile_fault=tuning.compile_fault,
         )
 
-    def judge(self, model: nn.Module, rows: NDArray[np.int64]) -> Predictions:
+    def predict(self, model: nn.Module, rows: NDArray[np.int64]) -> Predictions:
         """Yield rows and probabilities of what the network never saw, of all processes."""
-        batches = self.views.judging(rows, self.recipe.training.batch_size)
+        batches = self.views.evaluation(rows, self.recipe.training.batch_size)
         return predict(model, batches, self.recipe.training, self.pool)
 
     def _train(

@@ -1,4 +1,4 @@
-"""Which samples are judged, which fold holds each out, and which samples are the same.
+"""Which samples are scored, which fold holds each out, and which samples are the same.
 
 Letters: N samples, K classes, F folds.
 """
@@ -24,8 +24,8 @@ def plan_folds(
 ) -> FoldAssignment:
     """Deal the samples into folds of equal class shares, copies of a sample together.
 
-    A sample is judged if it can be read, has a label, and its class has at least F different
-    samples to train on. A row of a test split is judged by all models and trains none, unless there
+    A sample is scored if it can be read, has a label, and its class has at least F different
+    samples to train on. A row of a test split is scored by all models and trains none, unless there
     is nothing but test rows.
 
     Raises:
@@ -37,12 +37,12 @@ def plan_folds(
         trains = usable
     leader = _leaders(duplicates.exact_duplicate_set, trains)
     large = _large_classes(dataset, leader, folds, wording.plural)
-    is_judged = usable & large[np.maximum(dataset.given_label, 0)]
-    rows = usable & ~is_judged
+    is_scored = usable & large[np.maximum(dataset.given_label, 0)]
+    rows = usable & ~is_scored
     _explain_small_classes(exclusion_reason, dataset, leader, rows, folds, wording)
     return FoldAssignment(
-        is_judged=is_judged,
-        fold=assign_folds(dataset.given_label, leader, is_judged & trains, folds=folds, seed=seed),
+        is_scored=is_scored,
+        fold=assign_folds(dataset.given_label, leader, is_scored & trains, folds=folds, seed=seed),
         exclusion_reason=exclusion_reason,
     )
 
@@ -52,7 +52,7 @@ def _usable(
 ) -> tuple[NDArray[np.bool_], dict[int, str]]:
     usable = dataset.given_label != MISSING
     exclusion_reason = dict.fromkeys(
-        np.flatnonzero(~usable).tolist(), "not judged: it has no label"
+        np.flatnonzero(~usable).tolist(), "not scored: it has no label"
     )
     usable[list(seen.unreadable)] = False
     return usable, exclusion_reason
@@ -102,7 +102,7 @@ def _explain_small_classes(
         code = dataset.given_label[row]
         noun = wording.noun if count[code] == 1 else wording.plural
         exclusion_reason[row] = (
-            f"not judged: class {str(dataset.class_names[code])!r} has {count[code]} different "
+            f"not scored: class {str(dataset.class_names[code])!r} has {count[code]} different "
             f"readable {noun} to train on, {folds} are needed"
         )
 

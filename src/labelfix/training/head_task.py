@@ -1,6 +1,6 @@
 """What heads on frozen features are trained on: samples, folds and labels, given and believed.
 
-Letters: N samples, B samples of a batch, F folds, J classes that some judged sample was given.
+Letters: N samples, B samples of a batch, F folds, J classes that some scored sample was given.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from labelfix.utils.progress import OnProgress
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadTask:
-    """One cross-fitting: rows to train on, their folds and labels among the J judged classes.
+    """One cross-fitting: rows to train on, their folds and labels among the J scored classes.
 
     Args:
         features: What the heads see.
-        names: ``(J,)`` the code of each judged class.
+        names: ``(J,)`` the code of each scored class.
         rows: Which samples are trained on, rising.
         fold: ``(N,)`` int64.
         given_label: ``(N,)`` int64.
@@ -51,18 +51,18 @@ class HeadTask:
         features: Features,
         given_label: NDArray[np.int64],
         trusted_label: NDArray[np.int64] | None,
-        judgeable: FoldAssignment,
+        assignment: FoldAssignment,
         config: HeadConfig,
         *,
         seed: int,
         device: torch.device,
         on_progress: OnProgress,
     ) -> "HeadTask":
-        """Return the task of judging some samples, as `labelfix.training.cross_fit_heads` does."""
-        names, compact = np.unique(given_label[judgeable.is_judged], return_inverse=True)
+        """Return the task of scoring some samples, as `labelfix.training.cross_fit_heads` does."""
+        names, compact = np.unique(given_label[assignment.is_scored], return_inverse=True)
         label = np.zeros(len(given_label), dtype=np.int64)
-        label[judgeable.is_judged] = compact
-        rows = np.flatnonzero(judgeable.fold != MISSING)
+        label[assignment.is_scored] = compact
+        rows = np.flatnonzero(assignment.fold != MISSING)
         is_trusted = np.zeros(len(label), dtype=np.bool_)
         start = label.copy()
         if trusted_label is not None:
@@ -72,7 +72,7 @@ class HeadTask:
             features=scale_features(features.values, rows, device),
             names=names,
             rows=rows,
-            fold=torch.from_numpy(judgeable.fold.astype(np.int64)).to(device),
+            fold=torch.from_numpy(assignment.fold.astype(np.int64)).to(device),
             given_label=torch.from_numpy(label).to(device),
             label=torch.from_numpy(start).to(device),
             is_trusted=torch.from_numpy(is_trusted).to(device),

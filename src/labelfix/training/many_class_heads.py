@@ -126,9 +126,9 @@ def _choose(task: HeadTask, of_fold: list[Moments]) -> _Plan:
     """Return under which plan the labels of fold 0 are most likely, without fold 0."""
     shrinkages = task.config.shrinkages
     found = discriminants(Moments.sum(of_fold[1:]), shrinkages, task.features.device)
-    judged = [_held_out(task, head) for head in found]
-    best = int(np.argmax([likelihood for likelihood, _ in judged]))
-    _, factor = judged[best]
+    scored = [_held_out(task, head) for head in found]
+    best = int(np.argmax([likelihood for likelihood, _ in scored]))
+    _, factor = scored[best]
     steps = _likeliest_steps(task, found[best].times(factor), _given(task))
     return _Plan(shrinkages[best], factor, steps)
 

@@ -46,7 +46,7 @@ class StepTimes:
         """Return the seconds of so many steps that see so many samples in all."""
         return samples * self.passes + steps * self.update
 
-    def judging(self, samples: int) -> float:
+    def evaluation(self, samples: int) -> float:
         """Return the seconds of the forward pass of so many samples."""
         return samples * self.forward
 

@@ -98,7 +98,7 @@ def new_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
 def let_go_of_pages() -> None:
     """Take no page of a file for resident any more; what is wanted again is mapped again.
 
-    Between stages of an audit, so that the resident memory, by which others judge a process, holds
+    Between stages of an audit, so that the resident memory, by which a process is measured, holds
     what the present stage looks at.
     """
     scratch = _SCRATCH.get()

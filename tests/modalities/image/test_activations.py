@@ -212,20 +212,20 @@ def half_bright(is_left, seed):
 
 
 def shown(images, labels, cache, views=4):
-    """Return how many views samples are judged by, and which are trained on."""
+    """Return how many views samples are scored by, and which are trained on."""
     trainer = upper_trainer(views)
     store = MemoryImages(images)
     seen = trainer.encode(store, "data", cache, no_progress)
     found = trainer.views(store, seen, np.array(labels), CPU, rank=0, world_size=1)
     rows = np.arange(len(images))
-    judged = sum(len(batch) for batch, _ in found.judging(rows, 8)) / len(images)
+    scored = sum(len(batch) for batch, _ in found.evaluation(rows, 8)) / len(images)
     values = torch.from_numpy(np.array(seen.values).view(np.int16)).view(torch.bfloat16).float()
     trained = set()
     for epoch in range(1, 9):
         for batch, inputs in found.training(rows, 8, seed=0, epoch=epoch):
             is_view = (values[batch] == inputs[:, None]).flatten(2).all(dim=2)
             trained |= set(is_view.nonzero()[:, 1].tolist())
-    return judged, trained
+    return scored, trained
 
 
 def test_mirror_images_are_left_out_where_classes_differ_in_a_mirror(tmp_path):
@@ -244,7 +244,7 @@ def test_the_upper_network_takes_what_is_stored_and_begins_with_a_head_of_zeros(
     seen = trainer.encode(MemoryImages(IMAGES), "data", tmp_path, no_progress)
     found = trainer.views(MemoryImages(IMAGES), seen, np.zeros(21, int), CPU, rank=0, world_size=1)
     model = trainer.fresh_network(3, CPU).eval()
-    _, inputs = next(found.judging(np.arange(21), 8))
+    _, inputs = next(found.evaluation(np.arange(21), 8))
     with torch.inference_mode():
         assert torch.equal(model(inputs), torch.zeros(8, 3))
     names = set(model.state_dict())

@@ -13,7 +13,7 @@ from labelfix.data.stores import ParquetImages
 from labelfix.errors import TrainingError
 from labelfix.modalities.batching import (
     epoch_order,
-    judging_batches,
+    evaluation_batches,
     training_batches,
     training_steps,
 )
@@ -51,7 +51,7 @@ def rows_of(batches):
 
 
 def test_rows_and_pixels_belong_together_and_every_row_comes_once(source):
-    for way in (images(source).training(1), images(source).judging()):
+    for way in (images(source).training(1), images(source).evaluation()):
         seen = []
         for rows, pixels in way:
             assert pixels.shape == (len(rows), 8, 8, 3)
@@ -61,8 +61,8 @@ def test_rows_and_pixels_belong_together_and_every_row_comes_once(source):
         assert sorted(seen) == READABLE.tolist()
 
 
-def test_judging_goes_in_rising_order(source):
-    assert list(chain.from_iterable(rows_of(images(source).judging()))) == READABLE.tolist()
+def test_evaluation_goes_in_rising_order(source):
+    assert list(chain.from_iterable(rows_of(images(source).evaluation()))) == READABLE.tolist()
 
 
 def test_the_order_is_of_the_seed_and_the_epoch_alone(source):
@@ -85,9 +85,9 @@ def test_ranks_together_take_the_steps_of_one_process(source, world_size):
         assert list(chain.from_iterable(together)) == step
 
 
-def test_judging_has_the_same_batches_on_any_number_of_ranks(source):
-    one = rows_of(images(source).judging())
-    ranks = [rows_of(images(source, rank=rank, world_size=3).judging()) for rank in range(3)]
+def test_evaluation_has_the_same_batches_on_any_number_of_ranks(source):
+    one = rows_of(images(source).evaluation())
+    ranks = [rows_of(images(source, rank=rank, world_size=3).evaluation()) for rank in range(3)]
     assert list(chain.from_iterable(ranks)) == one
 
 
@@ -172,11 +172,11 @@ def test_a_batch_of_one_that_was_asked_for_is_refused():
 
 
 @given(count=st.integers(0, 100), batch_size=st.integers(1, 20), world_size=st.integers(1, 5))
-def test_judging_takes_every_row_once(count, batch_size, world_size):
+def test_evaluation_takes_every_row_once(count, batch_size, world_size):
     taken = [
         row
         for rank in range(world_size)
-        for batch in judging_batches(
+        for batch in evaluation_batches(
             np.arange(count), batch_size=batch_size, rank=rank, world_size=world_size
         )
         for row in batch

@@ -141,7 +141,7 @@ def test_a_sample_has_its_chances_whichever_other_samples_there_are():
     assert not np.isclose(few, draw_chances(10, seed=4, epoch=4)).any()
 
 
-def test_the_judging_view_is_the_square_that_the_network_was_made_for():
+def test_the_evaluation_view_is_the_square_that_the_network_was_made_for():
     wanted = preprocessing(48, 0.875)
     smooth = np.add.outer(np.arange(120) % 97, np.arange(90) * 1.5)
     picture = Image.fromarray(smooth.astype(np.uint8)).convert("RGB")
@@ -153,7 +153,7 @@ def test_the_judging_view_is_the_square_that_the_network_was_made_for():
     close(view, torch.from_numpy(stored)[4:52, 4:52])  # nothing was resized twice
 
 
-def test_a_square_stored_with_room_is_judged_at_the_right_size():
+def test_a_square_stored_with_room_is_scored_at_the_right_size():
     wanted = preprocessing(32)
     ramp = torch.arange(36).mul(7).clamp(max=255).to(torch.uint8).view(1, 1, 36, 1)
     pixels = ramp.expand(1, 36, 36, 3).contiguous()
@@ -205,10 +205,10 @@ def test_an_epoch_gives_the_same_views_whenever_it_is_asked_for():
         assert torch.equal(one[1], other[1])
 
 
-def test_judging_yields_every_row_with_its_plain_view():
+def test_evaluation_yields_every_row_with_its_plain_view():
     pixels = noise(21, 16)
     views = ImageViews(StoredPixels(pixels.numpy()), preprocessing(16), Augment(), CPU)
-    rows, inputs = map(torch.cat, zip(*views.judging(np.arange(21), 4), strict=True))
+    rows, inputs = map(torch.cat, zip(*views.evaluation(np.arange(21), 4), strict=True))
     assert rows.tolist() == list(range(21))
     close(seen(inputs), pixels)
 

@@ -102,8 +102,8 @@ def test_an_audit_of_upper_blocks_tells_what_it_did(top):
     assert any(f"the blocks below {CUT} stayed" in note for note in settings["notes"])
     report = read_report_table(top)
     assert any("longer than the 24 tokens" in one.text for one in report.run.assumptions)
-    judged = np.array([fold is not None for fold in report.table["fold"].to_pylist()])
-    assert judged.sum() == 75
+    scored = np.array([fold is not None for fold in report.table["fold"].to_pylist()])
+    assert scored.sum() == 75
     probs = np.stack([p for p in report.table["pred_probs"].to_pylist() if p is not None])
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-4)
     assert [(row["fold"], row["epoch"]) for row in log_of(top)] == [(0, 1), (0, 2), (1, 1), (1, 2)]

@@ -31,7 +31,7 @@ def epoch(number, rank=0, world_size=1, batch_size=8):
 
 
 def test_each_text_is_filled_up_to_the_longest_of_its_batch():
-    for rows, inputs in [*epoch(1), *views().judging(ROWS, 8)]:
+    for rows, inputs in [*epoch(1), *views().evaluation(ROWS, 8)]:
         assert inputs.shape == (len(rows), LENGTHS[rows].max(), 3)
         for row, text in zip(rows.tolist(), inputs, strict=True):
             size = LENGTHS[row]
@@ -45,8 +45,8 @@ def test_every_text_is_seen_once_an_epoch_in_steps_of_the_sizes_that_were_told()
         batches = epoch(number)
         assert sorted(torch.cat([rows for rows, _ in batches]).tolist()) == ROWS.tolist()
         assert [len(rows) for rows, _ in batches] == views().step_sizes(ROWS, 8)
-    judged = torch.cat([rows for rows, _ in views().judging(ROWS, 8)])
-    assert sorted(judged.tolist()) == ROWS.tolist()
+    scored = torch.cat([rows for rows, _ in views().evaluation(ROWS, 8)])
+    assert sorted(scored.tolist()) == ROWS.tolist()
 
 
 def test_batches_hold_little_padding_and_differ_from_epoch_to_epoch():

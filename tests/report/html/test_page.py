@@ -545,13 +545,13 @@ def test_training_is_drawn_where_there_was_one(pets):
     assert "Training loss, by epoch" in training
 
 
-def test_unjudged_and_unreadable_samples_are_listed(tmp_path):
+def test_unscored_and_unreadable_samples_are_listed(tmp_path):
     samples = [
         *[
-            Sample(f"{i}", 0, None, exclusion_reason="not judged: it has no label")
+            Sample(f"{i}", 0, None, exclusion_reason="not scored: it has no label")
             for i in range(3)
         ],
-        Sample("odd", 1, None, exclusion_reason="not judged: its class is small"),
+        Sample("odd", 1, None, exclusion_reason="not scored: its class is small"),
         Sample("torn.png", 1, None, unreadable="truncated image"),
         Sample("fine", 1),
     ]
@@ -561,7 +561,7 @@ def test_unjudged_and_unreadable_samples_are_listed(tmp_path):
     write_page(tmp_path, report, find_pictures(report, no_progress))
     told = " ".join(read_page(tmp_path).by_id["files"].split())
     assert "torn.pngdogunreadable: truncated image" in told
-    assert "not judged: it has no label3 not judged: its class is small1" in told
+    assert "not scored: it has no label3 not scored: its class is small1" in told
 
 
 def test_ink_can_be_read_on_every_ground():

@@ -47,7 +47,7 @@ def aum(problem: Problem) -> MethodOutputs:
     threshold = [
         float(np.quantile(means[is_fake[:, head], head], THRESHOLD_QUANTILE)) for head in (0, 1)
     ]
-    # a sample is judged by the heads in which it kept its label: one of them at least
+    # a sample is scored by the heads in which it kept its label: one of them at least
     own = np.ma.array(means - np.array(threshold), mask=is_fake).mean(axis=1)
     flags = np.asarray(own < 0)
     return {

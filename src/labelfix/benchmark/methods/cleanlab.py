@@ -132,21 +132,21 @@ Probs = NDArray[np.floating]
 
 
 def logistic(problem: Problem) -> MethodOutputs:
-    """Judge by cleanlab, on 5 folds of logistic regression on the features labelfix saw."""
+    """Score by cleanlab, on 5 folds of logistic regression on the features labelfix saw."""
     pred_probs, settings = cross_validated(
         problem.feature_values(), problem.given_label, problem.classes, problem.seed
     )
-    return judged([pred_probs], problem.given_label, settings)
+    return scored([pred_probs], problem.given_label, settings)
 
 
 def published(problem: Problem) -> MethodOutputs:
-    """Judge by cleanlab, on the probabilities that the task gives; on all models of an ensemble."""
+    """Score by cleanlab, on the probabilities that the task gives; on all models of an ensemble."""
     if problem.pred_probs is None:
         raise AssertionError("the task gives probabilities")
-    return judged(list(problem.pred_probs), problem.given_label, {})
+    return scored(list(problem.pred_probs), problem.given_label, {})
 
 
-def judged(
+def scored(
     models: list[Probs], given_label: NDArray[np.int64], settings: Mapping[str, Any]
 ) -> MethodOutputs:
     """Return what cleanlab makes of out-of-sample probabilities, score by score.

@@ -27,7 +27,7 @@ from labelfix.training.heads import (
 )
 
 HELD_OUT = 5
-"""One in so many samples judges the candidate radii."""
+"""One in so many samples is held out to choose a radius."""
 
 OnLogits = Callable[[NDArray[np.int64], Tensor], None]
 

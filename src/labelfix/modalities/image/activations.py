@@ -68,7 +68,7 @@ class FrozenStages:
 class ViewPlan:
     """Which views of an image are kept.
 
-    View 0 is the image as it is judged and view 1 its mirror image; any further pair is a crop,
+    View 0 is the image as it is scored and view 1 its mirror image; any further pair is a crop,
     drawn by the digest of the image, and its mirror image.
 
     Args:

@@ -330,7 +330,7 @@ class ImageTopTrainer:
         return ActivationViews(
             seen.values,
             training_views=self.plan.all() if mirrors else self.plan.plain(),
-            judging_views=(0, 1) if mirrors and self.plan.count > 1 else (0,),
+            evaluation_views=(0, 1) if mirrors and self.plan.count > 1 else (0,),
             device=device,
             rank=rank,
             world_size=world_size,

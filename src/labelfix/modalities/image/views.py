@@ -14,7 +14,7 @@ from labelfix.errors import TrainingError
 from labelfix.modalities.batching import (
     Rows,
     epoch_order,
-    judging_batches,
+    evaluation_batches,
     training_batches,
     training_steps,
 )
@@ -98,7 +98,7 @@ class TrainingImages:
         )
         return self._source.batches(batches, pin=self._pin)
 
-    def judging(self) -> Iterator[Batch]:
+    def evaluation(self) -> Iterator[Batch]:
         """Yield batches to look at without training: every row once over all processes, rising.
 
         A process may have one batch more than another, so nothing may wait for the others between
@@ -107,7 +107,7 @@ class TrainingImages:
         Raises:
             TrainingError: An image is gone.
         """
-        batches = judging_batches(
+        batches = evaluation_batches(
             self._rows, batch_size=self._batch_size, rank=self._rank, world_size=self._world_size
         )
         return self._source.batches(batches, pin=self._pin)
@@ -162,14 +162,16 @@ class ImageViews:
             crops = draw_crops(chances[numbers.numpy()], self._augment)
             yield self._lens.moved(numbers), self._lens.train_inputs(pixels, crops)
 
-    def judging(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def evaluation(
+        self, rows: NDArray[np.int64], batch_size: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows ``(B,)`` and plain inputs ``(B, 3, T, T)``, each row once over all processes.
 
         Args:
             rows: ``(N,)`` numbers of the samples to look at.
             batch_size: B.
         """
-        for numbers, pixels in self._images(rows, batch_size, seed=0).judging():
+        for numbers, pixels in self._images(rows, batch_size, seed=0).evaluation():
             yield self._lens.moved(numbers), self._lens.eval_inputs(pixels)
 
     def _images(self, rows: NDArray[np.int64], batch_size: int, *, seed: int) -> TrainingImages:

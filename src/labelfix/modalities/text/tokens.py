@@ -16,7 +16,7 @@ from labelfix.modalities.batching import (
     Rows,
     alike_in_length,
     epoch_order,
-    judging_batches,
+    evaluation_batches,
     prefetched,
     training_batches,
     training_steps,
@@ -190,10 +190,10 @@ class TextViews:
             )
         )
 
-    def judging(self, rows: Rows, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def evaluation(self, rows: Rows, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows ``(B,)`` and inputs, each row once over all processes, short texts first."""
         by_length = rows[np.lexsort((rows, self._lengths[rows]))]
-        batches = judging_batches(
+        batches = evaluation_batches(
             np.arange(len(rows)),
             batch_size=batch_size,
             rank=self._rank,

@@ -1,6 +1,6 @@
 """What is to be expected of a review, from the probabilities of the report.
 
-Letters: n judged samples.
+Letters: n scored samples.
 """
 
 import math
@@ -55,8 +55,8 @@ class Expectation:
 
     Args:
         flagged: How many samples are flagged: one of the points.
-        points: In rising order; empty where nothing is judged or no label is doubtful.
-        bins: Equally wide, from 0 to 1; empty where nothing is judged.
+        points: In rising order; empty where nothing is scored or no label is doubtful.
+        bins: Equally wide, from 0 to 1; empty where nothing is scored.
     """
 
     flagged: int

@@ -1,4 +1,4 @@
-"""What else was found: copies, outliers, images of poor quality, unreadable and unjudged ones.
+"""What else was found: copies, outliers, images of poor quality, unreadable and unscored ones.
 
 Letters: N samples.
 """
@@ -81,8 +81,8 @@ class BadFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Unjudged:
-    """Samples that were not judged for one reason."""
+class Unscored:
+    """Samples that were not scored for one reason."""
 
     reason: str
     count: int
@@ -204,13 +204,13 @@ def find_bad_files(view: ReportView) -> BadFiles:
     return BadFiles(len(rows), listed)
 
 
-def find_unjudged(view: ReportView) -> tuple[Unjudged, ...]:
-    """Return why readable samples were not judged, the most frequent reason first."""
+def find_unscored(view: ReportView) -> tuple[Unscored, ...]:
+    """Return why readable samples were not scored, the most frequent reason first."""
     rows = np.flatnonzero(~view.is_scored & ~view.issue("unreadable"))
     reasons = pc.fill_null(view.take(rows, ["reason"])["reason"], "")
     counted = pc.value_counts(reasons).to_pylist()
     counted.sort(key=lambda one: (-one["counts"], one["values"]))
-    return tuple(Unjudged(one["values"], one["counts"]) for one in counted[:LISTED])
+    return tuple(Unscored(one["values"], one["counts"]) for one in counted[:LISTED])
 
 
 def _of_copies(view: ReportView, tab: FindingTab, sets: NDArray[np.int64]) -> list[Finding]:

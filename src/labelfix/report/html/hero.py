@@ -23,17 +23,17 @@ class LabelCounts:
     """What the labels of N samples are taken for; each sample counts once.
 
     Args:
-        clean: Judged and not flagged, or decided by people.
+        clean: Scored and not flagged, or decided by people.
         sure: Flagged, and an export would change them without a person.
         doubtful: Flagged otherwise.
-        unjudged: Nobody judged them.
+        unscored: Nobody scored them.
         dropped: People left them out.
     """
 
     clean: int
     sure: int
     doubtful: int
-    unjudged: int
+    unscored: int
     dropped: int = 0
 
     @property
@@ -43,7 +43,7 @@ class LabelCounts:
             "clean": self.clean,
             "sure": self.sure,
             "doubtful": self.doubtful,
-            "not judged": self.unjudged,
+            "not scored": self.unscored,
             "dropped": self.dropped,
         }
         return [(name, count) for name, count in parts.items() if count]
@@ -57,7 +57,7 @@ class Hero:
         counts: Of the given labels.
         now: With what people decided; ``None`` where they decided nothing.
         really: How many flags are expected to be right; ``None`` without flags.
-        rate: The estimated share of wrong labels before a review; ``None`` if not judged.
+        rate: The estimated share of wrong labels before a review; ``None`` if not scored.
         rate_now: The share that an export leaves now; ``None`` likewise, or without decisions.
     """
 
@@ -98,13 +98,13 @@ def _rate_of_export(view: ReportView) -> float | None:
     is_settled = decided.has("keep", "relabel") & decided.has_final_label
     is_in = ~decided.has("drop")
     is_changed = view.is_surely_wrong(MIN_PROBABILITY) & ~view.is_test & ~decided.is_decided
-    judged = int(np.count_nonzero((view.is_scored | is_settled) & is_in))
+    scored = int(np.count_nonzero((view.is_scored | is_settled) & is_in))
     rate = view.report.run.noise_rate
-    if not judged or rate is None:
+    if not scored or rate is None:
         return None
     is_open = view.is_scored & is_in & ~is_settled & ~is_changed
     changed = float((1 - view.suggested_probability[is_changed]).sum(dtype=np.float64))
-    return min(1.0, (changed + expected_errors(view, is_open, rate)) / judged)
+    return min(1.0, (changed + expected_errors(view, is_open, rate)) / scored)
 
 
 def _count(
@@ -113,11 +113,11 @@ def _count(
     is_open = ~is_settled & ~is_dropped
     is_flagged = view.is_flagged & is_open
     is_sure = view.is_surely_wrong(MIN_PROBABILITY) & is_open
-    is_unjudged = ~view.is_scored & is_open
-    counts = [is_sure, is_flagged & ~is_sure, is_unjudged, is_dropped]
-    sure, doubtful, unjudged, dropped = (int(np.count_nonzero(is_it)) for is_it in counts)
-    clean = len(view) - sure - doubtful - unjudged - dropped
-    return LabelCounts(clean, sure, doubtful, unjudged, dropped)
+    is_unscored = ~view.is_scored & is_open
+    counts = [is_sure, is_flagged & ~is_sure, is_unscored, is_dropped]
+    sure, doubtful, unscored, dropped = (int(np.count_nonzero(is_it)) for is_it in counts)
+    clean = len(view) - sure - doubtful - unscored - dropped
+    return LabelCounts(clean, sure, doubtful, unscored, dropped)
 
 
 def stacked_bar(counts: LabelCounts) -> Markup:

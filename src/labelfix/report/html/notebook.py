@@ -29,10 +29,10 @@ class Told:
         name: What the object is called.
         flagged: How many labels are probably wrong.
         samples: N.
-        noise_rate: The estimated share of wrong labels; ``None`` where nothing was judged.
+        noise_rate: The estimated share of wrong labels; ``None`` where nothing was scored.
         interval: Between which shares it lies with a probability of 90 %.
         next: What to do next.
-        unjudged: How many labels were not judged.
+        unscored: How many labels were not scored.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Told:
     noise_rate: float | None
     interval: tuple[float, float] | None
     next: str
-    unjudged: int = 0
+    unscored: int = 0
 
     @property
     def headline(self) -> str:
         """Return how many labels are probably wrong."""
-        unjudged = f" ({self.unjudged:,} not judged)" if self.unjudged else ""
+        unscored = f" ({self.unscored:,} not scored)" if self.unscored else ""
         what = "is" if self.flagged == 1 else "are"
-        return f"{self.flagged:,} of {self.samples:,} labels {what} probably wrong{unjudged}"
+        return f"{self.flagged:,} of {self.samples:,} labels {what} probably wrong{unscored}"
 
     @property
     def share(self) -> str:

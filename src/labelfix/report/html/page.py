@@ -23,7 +23,7 @@ from labelfix.report.html.findings import (
     Finding,
     find_bad_files,
     find_findings,
-    find_unjudged,
+    find_unscored,
 )
 from labelfix.report.html.hero import find_hero
 from labelfix.report.html.render import (
@@ -150,7 +150,7 @@ def _compose(run: Path, view: ReportView, pictures: Renderer) -> Page:
         },
         findings=findings,
         bad_files=find_bad_files(view),
-        unjudged=find_unjudged(view),
+        unscored=find_unscored(view),
         training=read_training(run, training),
         run=report.run,
         pictures=drawn,

@@ -27,7 +27,7 @@ from labelfix.report.html.charts import (
     review_chart,
     training_charts,
 )
-from labelfix.report.html.findings import BadFiles, Finding, Unjudged
+from labelfix.report.html.findings import BadFiles, Finding, Unscored
 from labelfix.report.html.hero import Hero, stacked_bar
 from labelfix.report.html.scatter import Scatter, draw_scatter
 from labelfix.report.html.suspects import MAP_CLASSES, Card, Confusion
@@ -91,7 +91,7 @@ class Page:
         decisions: Likewise, by sample id.
         findings: What else was found.
         bad_files: What cannot be read.
-        unjudged: Why samples were not judged.
+        unscored: Why samples were not scored.
         training: How whole networks were trained; ``None`` where none was.
         run: Where the actions came from.
         pictures: ``data:`` addresses, or snippets of text.
@@ -115,7 +115,7 @@ class Page:
     decisions: Mapping[str, Decision]
     findings: tuple[Finding, ...]
     bad_files: BadFiles
-    unjudged: tuple[Unjudged, ...]
+    unscored: tuple[Unscored, ...]
     training: Training | None
     run: RunInfo
     pictures: Mapping[ThumbnailRequest, str | Snippet]
@@ -214,8 +214,8 @@ def _tabs(page: Page) -> list[Tab]:
         counts = [f.samples if f.count is None else f.count for f in findings]
         if findings:
             tabs.append(Tab(key, title, sum(counts), findings))
-    if page.bad_files.count or page.unjudged:
-        tabs.append(Tab("files", "Not used", summary.samples - summary.judged))
+    if page.bad_files.count or page.unscored:
+        tabs.append(Tab("files", "Not used", summary.samples - summary.scored))
     if page.expectation.points or page.training:
         tabs.append(Tab("review", "How far to go", None))
     return [*tabs, Tab("run", "This run", None)]

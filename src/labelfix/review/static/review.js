@@ -242,7 +242,7 @@ function showLabels(item) {
   at("suggested").textContent = item.suggested < 0 ? "" : nameOf(item.suggested);
   at("chance").textContent = item.is_hidden ? "Drawn at random for a certificate: which class is it? Its label and what the model says are not shown."
     : item.is_blind ? "Drawn at random for a certificate: is this label right? What the model says is not shown."
-    : item.probability === null ? "This label was not judged."
+    : item.probability === null ? "This label was not scored."
     : `Wrong with a probability of ${percent(item.probability)}.`;
   at("keep-name").textContent = shownGiven(item);
   at("keep").disabled = item.is_hidden === true;
