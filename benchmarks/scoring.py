@@ -19,8 +19,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +29,7 @@ from cleanlab.filter import find_label_issues
 from numpy.typing import NDArray
 
 from harness import bar, median_ratio, new_parser, seconds_of, time_in_turn
+from labelfix.benchmark.scale import measured_command
 from labelfix.scoring.scores import score_labels
 from labelfix.types import Evidence
 
@@ -44,15 +43,6 @@ time of scoring another shape over that of the first."""
 LOOK_ALIKES = 5
 CHUNK = 1 << 21
 OURS, ALONE, DEFAULT = "labelfix", "cleanlab, n_jobs=1", "cleanlab, default n_jobs"
-
-
-STARTER = """
-import resource, subprocess, sys, time
-start = time.perf_counter()
-subprocess.run(sys.argv[1:], check=True)
-wall = time.perf_counter() - start
-print(wall, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
 
 
 def make(
@@ -133,16 +123,10 @@ def audit(samples: int, classes: int, arguments: argparse.Namespace) -> float:
         size = file.stat().st_size / 2**20
         print(f"{len(probs):,} samples, {probs.shape[1]} classes, {size:.0f} MiB of float32 .npz")
         del probs, given
-        words = [sys.executable, "-m", "labelfix", "audit", "--pred-probs", str(file)]
-        # a process counts the peak of the one that started it as its own: start it from a small one
-        told = subprocess.run(
-            [sys.executable, "-c", STARTER, *words, "--out", str(run), "--quiet"],
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            check=True,
-        ).stdout.split()
+        words = ["audit", "--pred-probs", str(file), "--out", str(run), "--quiet"]
+        cost = measured_command("the audit", words)
         scoring = float(json.loads((run / "run.json").read_text())["seconds"]["scoring"])
-    wall, peak = float(told[0]), float(told[1]) / 2**10
+    wall, peak = cost["wall_seconds"], cost["peak_gib"] * 2**10
     print(f"{'labelfix audit --pred-probs':36} {wall:5.1f} s {bar(wall < SECONDS, str(SECONDS))}")
     print(f"{'peak memory':36} {peak:5.0f} MiB, {peak / size:.2f} of the file", end=" ")
     print(bar(peak / size < MEMORY, str(MEMORY)))
