@@ -16,6 +16,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -290,9 +291,14 @@ class _PairedColumns:
 
     def __init__(self, samples: Any, labels: Any) -> None:
         self._samples, self._labels = samples, labels_of(labels).named(None).to_pylist()
-        if len(samples) != len(self._labels):
+        count = _length(samples)
+        if count is None or not isinstance(samples, Iterable):
+            raise ConfigError(
+                f"the samples beside the labels are {_shown(samples)}, which is no list", hint=_HOW
+            )
+        if count != len(self._labels):
             raise DatasetError(
-                f"there are {len(samples):,} samples and {len(self._labels):,} labels",
+                f"there are {count:,} samples and {len(self._labels):,} labels",
                 hint="give one label for each sample, in the same order",
             )
 
@@ -378,7 +384,8 @@ def _pairs(data: Any) -> Iterator[Any]:
     """Return the samples of a data set one after the other."""
     is_odd = isinstance(data, str | bytes | Mapping)
     if not is_odd and isinstance(data, Iterable):
-        return iter(data)
+        with suppress(TypeError):  # an array or a tensor of no dimension
+            return iter(data)
     if not is_odd and hasattr(data, "__getitem__") and _length(data) is not None:
         return (data[row] for row in range(len(data)))  # as torch has them
     raise ConfigError(f"data is {_shown(data)}, which is no data set", hint=_HOW)
