@@ -5,15 +5,15 @@ from pathlib import Path
 import evidence_worker
 import numpy as np
 import pytest
-from processes import free_port, start_worker
+from processes import free_port, running, start_worker
 
 
 def trained(kind: str, folder: Path) -> list[dict[str, np.ndarray]]:
     port = free_port()
     script = Path(evidence_worker.__file__)
     workers = [start_worker(script, kind, folder, port=port, rank=rank) for rank in range(2)]
-    for worker in workers:
-        assert worker.wait(timeout=120) == 0, worker.communicate()[1]
+    with running(workers):
+        pass
     return [dict(np.load(folder / f"{kind}-{rank}-of-2.npz")) for rank in range(2)]
 
 

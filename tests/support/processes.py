@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,19 @@ def start_worker(script: Path, *arguments: Any, port: int, rank: int) -> "subpro
         text=True,
         env={**os.environ, **place, **world, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
     )
+
+
+@contextmanager
+def running(workers: Sequence["subprocess.Popen[str]"]) -> Iterator[None]:
+    """Wait for processes at the end of the block: each has to end well, and none outlives it."""
+    try:
+        yield
+        for worker in workers:
+            told = worker.communicate(timeout=120)[1]
+            assert worker.returncode == 0, told[-2000:]
+    finally:
+        for worker in workers:
+            worker.kill()
 
 
 def free_port() -> int:

@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 from fitted_pictures import fit_decided_pictures
-from processes import free_port, start_worker
+from processes import free_port, running, start_worker
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -90,17 +90,9 @@ def run_by_torchrun(place, data, name, *more, tune="full"):
 def run_two(place, data, name, tune="full"):
     """Run the script in two processes without torchrun, which takes seconds to load."""
     arguments, port = arguments_of(place, data, name, tune), free_port()
-    wait_for([start_worker(place / "run_it.py", *arguments, port=port, rank=n) for n in (0, 1)])
-
-
-def wait_for(workers):
-    try:
-        for worker in workers:
-            told = worker.communicate(timeout=120)[1]
-            assert worker.returncode == 0, told[-2000:]
-    finally:
-        for worker in workers:
-            worker.kill()
+    script = place / "run_it.py"
+    with running([start_worker(script, *arguments, port=port, rank=n) for n in (0, 1)]):
+        pass
 
 
 def test_two_processes_record_the_margins_and_labels_of_one(tmp_path):
@@ -112,7 +104,8 @@ def test_two_processes_record_the_margins_and_labels_of_one(tmp_path):
         for rank in (0, 1)
     ]
     one = fit_decided_pictures(tmp_path / "one", World()).evidence
-    wait_for(workers)
+    with running(workers):
+        pass
     for rank in (0, 1):
         two = np.load(tmp_path / f"found-{rank}-of-2.npz")
         # gradients and margins are summed in another order: float32 rounding

@@ -191,9 +191,8 @@ def write_run(
     copy_decisions(decisions, folder.path)  # before the page, which tells them
     with said("drawing the page", on_progress):
         known = columns_known(report.run.modality)
-        shown = replace(
-            report, columns=with_late_columns(report.table, known)
-        )  # as a reader has it
+        whole = with_late_columns(report.table, known)  # as a reader has it
+        shown = replace(report, columns=whole)
         write_page(folder.path, shown, renderer)
     view = ReportView(report, read_decisions(folder.path))
     folder.finish(

@@ -55,7 +55,7 @@ from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
 from labelfix.utils.scratch import large_arrays_in
 from labelfix.utils.text import as_json
 
-LIBRARIESOF_PROBABILITIES = ("labelfix", "numpy", "pyarrow", "scipy")
+LIBRARIES = ("labelfix", "numpy", "pyarrow", "scipy")
 """Whose versions a report on given probabilities names."""
 
 
@@ -241,7 +241,7 @@ def report_on_given(
             modality=None,
             backbone=None,
             seed=None,
-            libraries=LIBRARIESOF_PROBABILITIES,
+            libraries=LIBRARIES,
             settings={
                 PRED_PROBS_KIND: list(sources),
                 **({} if location is None else location.to_settings()),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from processes import free_port, start_worker
+from processes import free_port, running, start_worker
 from safetensors.torch import load_file
 from tiny_encoders import encoder_of, write_bert
 from whole_networks import Killed, log_of, settings_of
@@ -168,14 +168,8 @@ def test_two_processes_train_a_whole_encoder_as_one(data, folder, tmp_path):
         )
         for rank in (0, 1)
     ]
-    try:
+    with running(workers):
         audit(data, tmp_path / "one", config_of(folder, tmp_path / "other", "full"))
-        for worker in workers:
-            told = worker.communicate(timeout=120)[1]
-            assert worker.returncode == 0, told[-2000:]
-    finally:
-        for worker in workers:
-            worker.kill()
     one, two = (read_report_table(tmp_path / name).table for name in ("one", "two"))
     probs = [
         np.stack([row for row in table["pred_probs"].to_pylist() if row is not None])
