@@ -36,8 +36,8 @@ from labelfix.report.run_folder import (
     MODEL_NAME,
     PLOT_NAME,
     RECORD_NAME,
-    locked,
 )
+from labelfix.report.run_locks import locked
 from labelfix.report.training_log import (
     Diagnosis,
     LayerDistance,

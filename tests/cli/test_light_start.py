@@ -13,7 +13,7 @@ from loaded_modules import HEAVY, PROGRAM, loaded_by
 from small_report import Sample, report_of
 
 from labelfix.report.io import write_report
-from labelfix.report.run_folder import locked
+from labelfix.report.run_locks import locked
 
 DATA_LIBRARIES = {"numpy", "pyarrow", "pandas", "PIL"}  # pyarrow loads pandas where it is there
 

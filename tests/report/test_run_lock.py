@@ -16,7 +16,8 @@ import labelfix
 from labelfix.errors import LabelfixError, ReportError, RunError
 from labelfix.pipeline.probabilities import audit_pred_probs
 from labelfix.report.html.page import rewrite_page
-from labelfix.report.run_folder import RunFolder, locked, run_id_of
+from labelfix.report.run_folder import RunFolder, run_id_of
+from labelfix.report.run_locks import locked, under_review
 
 HOLD = """
 import sys, time
@@ -38,9 +39,9 @@ def holder():
     """Starts a process that holds a RUN as an audit does."""
     started = []
 
-    def hold(run):
+    def hold(run, program=HOLD):
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, encoding="utf-8"
+            [sys.executable, "-c", program, str(run)], stdout=subprocess.PIPE, encoding="utf-8"
         )
         started.append(process)
         assert process.stdout.readline() == "held\n"
@@ -94,7 +95,7 @@ def test_many_that_come_at_once_hold_it_one_after_the_other(tmp_path):
 import os, sys, time
 from pathlib import Path
 from labelfix.errors import RunError
-from labelfix.report.run_folder import locked
+from labelfix.report.run_locks import locked
 folder = Path(sys.argv[1])
 held, end = 0, time.monotonic() + 3
 while time.monotonic() < end:
@@ -177,3 +178,44 @@ def test_a_lock_can_be_taken_again(tmp_path):
         with locked(tmp_path):
             assert len(list(tmp_path.iterdir())) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+REVIEW = """
+import sys, time
+from pathlib import Path
+from labelfix.report.run_locks import under_review
+with under_review(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("place", [".", "again-1"])
+def test_a_run_that_is_reviewed_is_not_replaced(probs, holder, tmp_path, place):
+    run = audit_pred_probs(probs, tmp_path / "run").run
+    reviewed = run / place
+    if place != ".":
+        shutil.copytree(run, reviewed)
+    process = holder(reviewed, REVIEW)
+    done = command("audit", "--pred-probs", probs, "--out", run, "--overwrite")
+    assert done.returncode == 1
+    assert f"{reviewed} is open for review, in process {process.pid} on" in done.stderr
+    with pytest.raises(RunError, match="is open for review"):
+        audit_pred_probs(probs, run, overwrite=True)
+    assert (reviewed / "report.parquet").is_file()
+    audit_pred_probs(probs, run, resume=True)
+    process.kill()
+    process.wait()
+    audit_pred_probs(probs, run, overwrite=True)
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+    assert place == "." or not reviewed.exists()
+
+
+def test_a_run_that_is_reviewed_while_the_outer_one_is_replaced_stays(probs, tmp_path):
+    run = audit_pred_probs(probs, tmp_path / "run").run
+    inner = shutil.copytree(run, run / "again-1")
+    with under_review(inner):  # a notebook may replace what it reviews itself
+        audit_pred_probs(probs, run, overwrite=True)
+        assert (inner / "run.json").is_file()
+    RunFolder(run).remove_again()
+    assert not inner.exists()

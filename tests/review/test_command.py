@@ -19,6 +19,7 @@ from review_run import served, write_images, write_run
 from review_visitor import Visitor
 
 from labelfix.data.decisions import Decision, DecisionLog
+from labelfix.report.run_locks import is_under_review
 from labelfix.review.server import open_review
 
 CLASSES = ("cat", "dog", "emu", "fox")
@@ -39,6 +40,7 @@ def test_the_command_serves_this_machine_until_it_is_interrupted(run: Path) -> N
         assert connection.getresponse().status == 200
         connection.close()
         port = str(where.port)
+        assert is_under_review(run)
         taken = labelfix("review", run, "--no-browser", "--port", port)
         assert taken.returncode == 1
         assert f"cannot listen on port {port}" in taken.stderr
@@ -47,6 +49,7 @@ def test_the_command_serves_this_machine_until_it_is_interrupted(run: Path) -> N
         assert page.process.returncode == 0
         assert "0 of 8 suspects are decided" in rest
         assert "labelfix export" in rest
+    assert not [path for path in run.iterdir() if path.name.startswith(".labelfix")]
 
 
 def test_the_end_of_a_review_writes_the_page_of_the_run_again(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from whole_networks import write_weights
 from written_texts import sentences, write_table
 
 from labelfix.report.io import RUN_NAME
-from labelfix.report.run_folder import CHECKPOINTS_NAME, OWNER_NAME, UNFINISHED_NAME
+from labelfix.report.run_folder import CHECKPOINTS_NAME, UNFINISHED_NAME
+from labelfix.report.run_locks import OWNER_NAME
 from labelfix.utils.files import is_draft
 
 _OF_A_NETWORK = "folds = 2\nepochs = 2\nbatch_size = 8\n"

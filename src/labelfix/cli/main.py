@@ -156,7 +156,7 @@ def audit(
         refuse_idle_options(ctx, used=USED_WITH_PRED_PROBS)
         _audit_pred_probs(
             pred_probs,
-            _place(out, pred_probs[0], quiet=quiet, may_hold_run=overwrite or resume),
+            _place(out, pred_probs[0], quiet=quiet, overwrite=overwrite, resume=resume),
             as_json,
             quiet,
             precision=precision,
@@ -178,7 +178,7 @@ def audit(
         raise typer.BadParameter("--images is for --pred-probs: DATA says where its images are")
     if force:
         raise typer.BadParameter("--force is for --pred-probs: an audit of DATA refuses no labels")
-    out = _place(out, data, quiet=quiet, may_hold_run=overwrite or resume)
+    out = _place(out, data, quiet=quiet, overwrite=overwrite, resume=resume)
     from labelfix.utils.progress_bars import shown_progress
 
     with shown_progress(quiet=quiet, first="loading libraries") as on_progress:
@@ -233,17 +233,19 @@ def audit(
     _tell_audit(result, as_json, quiet)
 
 
-def _place(out: Path | None, data: Path, *, quiet: bool, may_hold_run: bool) -> Path:
+def _place(out: Path | None, data: Path, *, quiet: bool, overwrite: bool, resume: bool) -> Path:
     """Return the RUN folder, and refuse one that cannot be written to before torch is loaded.
 
     Args:
         out: What was asked for.
         data: What is audited: it names the folder where nothing was asked for.
         quiet: Do not say which folder it is.
-        may_hold_run: Whether a run that is in it can be gone on with or replaced.
+        overwrite: Whether a run that is in it can be replaced.
+        resume: Whether a run that is in it can be gone on with.
 
     Raises:
-        RunError: It holds something else, or a run, or another process is writing to it.
+        RunError: It holds something else, or a run, or another process is writing to it or
+            reviews what would be replaced.
     """
     from labelfix.report.run_folder import RunFolder, default_run
 
@@ -254,7 +256,7 @@ def _place(out: Path | None, data: Path, *, quiet: bool, may_hold_run: bool) -> 
     is_writer = os.environ.get("RANK", "0") == "0"  # as torchrun says; the others find it held
     # else that is what is wrong; of an address it is known later
     if is_writer and (not isinstance(data, os.PathLike) or data.exists()):
-        RunFolder(out).refuse_in_advance(may_hold_run=may_hold_run)
+        RunFolder(out).refuse_in_advance(overwrite=overwrite, resume=resume)
     return out
 
 

@@ -26,7 +26,8 @@ from labelfix.report.html.notebook import Told, as_html
 from labelfix.report.io import RUN_NAME, read_report_table, report_file
 from labelfix.report.parts import PARTS_NAME, copy_parts, is_parts
 from labelfix.report.reopen import find_renderer
-from labelfix.report.run_folder import LOCK_NAME, OWNER_NAME, PAGE_NAME, RunFolder
+from labelfix.report.run_folder import PAGE_NAME, RunFolder
+from labelfix.report.run_locks import is_lock
 from labelfix.report.schema import PRED_PROBS
 from labelfix.report.stored import StoredColumns
 from labelfix.report.types import Report
@@ -101,8 +102,9 @@ class AuditResult:
         """
         folder = RunFolder(Path(path))
         with folder.held(may_hold_run=overwrite):
+            folder.refuse_while_reviewed()
             files = [file for file in self.run.iterdir() if file.is_file()]
-            files = [file for file in files if file.name not in (LOCK_NAME, OWNER_NAME)]
+            files = [file for file in files if not is_lock(file.name)]
             files.sort(key=lambda file: (file.name == RUN_NAME, file.name))  # last: all are there
             folder.remove_replaced([file.name for file in files])
             if is_parts(self.run / PARTS_NAME):

@@ -4,17 +4,11 @@ import hashlib
 import json
 import os
 import re
-import shlex
-import socket
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
-
-from filelock import FileLock, Timeout
 
 from labelfix.data.decisions import DECISIONS_NAME, LOG_LOCK_NAME
 from labelfix.errors import RunError
@@ -27,6 +21,15 @@ from labelfix.report.io import (
 )
 from labelfix.report.neighbors import NEIGHBORS_NAME
 from labelfix.report.parts import PARTS_NAME, is_parts, remove_parts
+from labelfix.report.run_locks import (
+    LOCK_NAME,
+    is_lock,
+    is_under_review,
+    json_bytes,
+    locked,
+    read_json,
+    refuse_while_reviewed,
+)
 from labelfix.report.types import Report
 from labelfix.utils.files import (
     atomic_path,
@@ -35,7 +38,6 @@ from labelfix.utils.files import (
     remove_checkpoints,
     remove_drafts_in,
 )
-from labelfix.utils.reading import parse_json
 
 PAGE_NAME = "report.html"
 MODEL_NAME = "model.safetensors"
@@ -68,11 +70,6 @@ _PLACES = ("cache", "weights")
 CHECKPOINTS_NAME = "checkpoints"
 """The folder in RUN where a network that is being trained stands."""
 
-LOCK_NAME = ".labelfix.lock"
-OWNER_NAME = ".labelfix.owner.json"
-
-_LONGEST_COMMAND = 300
-
 
 def run_id_of(claim: Mapping[str, Any]) -> str:
     """Return the name of a run: equal for equal data, settings and decisions, wherever they lie."""
@@ -94,99 +91,6 @@ def default_run(data: Path) -> Path:
     return Path(f"{name or 'data'}-labelfix")
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes of labelfix from writing to a RUN folder; a killed one frees it.
-
-    Raises:
-        RunError: Another process is writing to it, or the folder cannot be written to.
-    """
-    lock = _acquire(folder)
-    try:
-        _write_owner(folder / OWNER_NAME)
-        yield
-    finally:
-        for name in (OWNER_NAME, LOCK_NAME):  # while it is held: see _is_current
-            with suppress(OSError):
-                (folder / name).unlink(missing_ok=True)
-        lock.release()
-
-
-def _acquire(folder: Path) -> FileLock:
-    path = folder / LOCK_NAME
-    while True:
-        lock = FileLock(path, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RunError(
-                f"{folder} is being written to by {_owner(folder / OWNER_NAME)}",
-                hint="wait until it has ended, or name another folder",
-            ) from None
-        except NotImplementedError:  # a disk that knows no locks
-            return lock
-        except OSError as error:
-            raise RunError(
-                f"cannot write {path}: {error.strerror or error}",
-                hint="free some space or choose another place for the output",
-            ) from error
-        if _is_current(lock, path):
-            return lock
-        lock.release()
-
-
-def _is_current(lock: FileLock, path: Path) -> bool:
-    """Return whether the lock is on the file that lies there.
-
-    Its last holder may have removed that file after this process had opened it.
-    """
-    handle = getattr(getattr(lock, "_context", None), "lock_file_fd", None)
-    if handle is None or os.name != "posix":
-        return True
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _write_owner(path: Path) -> None:
-    command = shlex.join(sys.orig_argv)
-    owner = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "since": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "command": command[:_LONGEST_COMMAND] + "..." * (len(command) > _LONGEST_COMMAND),
-    }
-    with atomic_path(path) as draft:
-        draft.write_bytes(_json_bytes(owner))
-
-
-def _owner(path: Path) -> str:
-    """Return who holds a lock, in words."""
-    values = _read_json(path) or {}
-    if not all(key in values for key in ("pid", "host", "since", "command")):
-        return "another process of labelfix"
-    return (
-        f"process {values['pid']} on {values['host']} since {values['since']}: {values['command']}"
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Return what a file holds: ``None`` if it is not there, nothing if it is damaged."""
-    try:
-        content = parse_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):  # a file may be in the way further up
-        return None
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _json_bytes(content: Mapping[str, Any]) -> bytes:
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    return (text + "\n").encode("utf-8", "backslashreplace")  # a path need not be Unicode
-
-
 class RunFolder:
     """A RUN folder.
 
@@ -199,11 +103,12 @@ class RunFolder:
         self.report_path = path / REPORT_NAME
         self._claim: dict[str, Any] = {}
 
-    def refuse_in_advance(self, *, may_hold_run: bool) -> None:
+    def refuse_in_advance(self, *, overwrite: bool, resume: bool) -> None:
         """Refuse what `held` would refuse, without making anything: before anything is loaded.
 
         Args:
-            may_hold_run: As for `held`.
+            overwrite: Whether a run that is in it may be replaced.
+            resume: Whether it may be gone on with.
 
         Raises:
             RunError: As by `held`.
@@ -212,8 +117,19 @@ class RunFolder:
         if (self.path / LOCK_NAME).exists():
             with locked(self.path):  # says who holds it, if anybody does
                 pass
-        if not may_hold_run:
+        if not overwrite and not resume:
             self._refuse_run()
+        if overwrite:
+            self.refuse_while_reviewed()
+
+    def refuse_while_reviewed(self) -> None:
+        """Refuse to replace the run while a review of it, or of a run ``again-N`` in it, is open.
+
+        Raises:
+            RunError: One is, in another process.
+        """
+        for folder in (self.path, *self._again()):
+            refuse_while_reviewed(folder)
 
     @contextmanager
     def held(self, *, may_hold_run: bool) -> Iterator[None]:
@@ -281,7 +197,8 @@ class RunFolder:
             halve_learning_rate: Whether to halve the learning rate of that run, once more.
 
         Raises:
-            RunError: The folder holds something else, or another run, or cannot be written to.
+            RunError: The folder holds something else, or another run, or a run that is to be
+                replaced and is being reviewed, or cannot be written to.
         """
         self._refuse_foreign_files()
         held = self._held()
@@ -290,7 +207,9 @@ class RunFolder:
             self._refuse_other_run(held, claim)
             halvings = _number(held.get(HALVINGS))
             images = {IMAGES: held[IMAGES]} if isinstance(held.get(IMAGES), dict) else {}
-        elif not overwrite:
+        elif overwrite:
+            self.refuse_while_reviewed()
+        else:
             self._refuse_run()
         if halve_learning_rate:
             self._refuse_to_halve_nothing(is_there=held is not None)
@@ -354,7 +273,7 @@ class RunFolder:
         """Remove the runs ``again-N`` of a run that was replaced: they are of its labels.
 
         Decisions are people's work: a folder that holds any that the run itself does not hold
-        stays, and so does one that another process is writing to.
+        stays, and so does one that another process is writing to or that somebody reviews.
 
         Args:
             kept: A run that stays, as what is written now comes from it.
@@ -362,7 +281,8 @@ class RunFolder:
         for folder in self._again():
             if kept is not None and kept.resolve().is_relative_to(folder.resolve()):
                 continue
-            if not _lines(folder / DECISIONS_NAME) <= _lines(self.path / DECISIONS_NAME):
+            has_own = not _lines(folder / DECISIONS_NAME) <= _lines(self.path / DECISIONS_NAME)
+            if has_own or is_under_review(folder):
                 continue
             with suppress(OSError, RunError), locked(folder):
                 _remove_run(folder)
@@ -403,7 +323,7 @@ class RunFolder:
             names = {path.name for path in self.path.iterdir()}
         except (FileNotFoundError, NotADirectoryError):
             return set()
-        return {name for name in names - {LOCK_NAME, OWNER_NAME} if not is_draft(name)}
+        return {name for name in names if not is_lock(name) and not is_draft(name)}
 
     def _held(self) -> Any:
         """Return the claim of the run that the folder holds, ``None`` if it holds no run."""
@@ -468,11 +388,11 @@ class RunFolder:
         )
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
-        return _read_json(self.path / name)
+        return read_json(self.path / name)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         with atomic_path(self.path / name) as path:
-            path.write_bytes(_json_bytes(content))
+            path.write_bytes(json_bytes(content))
 
 
 def _lines(path: Path) -> set[bytes]:

@@ -32,7 +32,8 @@ from labelfix.exports.leftovers import (
 from labelfix.exports.plan import ExportPlan, plan_export
 from labelfix.modalities.base import Renderer
 from labelfix.report.html.page import write_page
-from labelfix.report.run_folder import PAGE_NAME, locked
+from labelfix.report.run_folder import PAGE_NAME
+from labelfix.report.run_locks import locked
 from labelfix.report.view import Codes, ReportView
 from labelfix.review.session import Session
 from labelfix.types import MEMORY_KIND, MISSING, Label

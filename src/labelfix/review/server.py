@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
-from labelfix.data.decisions import read_decisions
+from labelfix.data.decisions import folder_of_run, read_decisions
 from labelfix.errors import ConfigError
 from labelfix.modalities.base import Renderer
 from labelfix.report.io import read_report_table
 from labelfix.report.reopen import find_renderer
+from labelfix.report.run_locks import under_review
 from labelfix.review.hosts import LOOPBACK, Place, refuse_address
 from labelfix.review.retraining import Retraining
 from labelfix.review.security import Keys
@@ -109,33 +110,35 @@ def serve(
     Raises:
         ConfigError: The port is taken, or the place is no address of this machine.
     """
-    before = read_decisions(review.session.run)
-    with _listen(place, port) as listener:
-        taken = listener.getsockname()[1]
-        keys = Keys(taken, place)
-        address = place.link(taken, keys.key)
-        config = uvicorn.Config(
-            build_app(review.session, review.renderer, keys, review.retraining),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=2,
-        )
-        gc.collect()
-        gc.freeze()  # else a collection walks the whole report, in the middle of an answer
-        try:
-            with ended_by_interrupt():
-                on_open(address)
-                if open_browser:
-                    Timer(0.3, webbrowser.open, [address]).start()
-                uvicorn.Server(config).run(sockets=[listener])
-        finally:
-            review.retraining.stop()
-    if read_decisions(review.session.run) == before:
-        return None
-    return write_page_again(review.session, review.renderer)
+    run = review.session.run
+    before = read_decisions(run)
+    with under_review(folder_of_run(run)):
+        with _listen(place, port) as listener:
+            taken = listener.getsockname()[1]
+            keys = Keys(taken, place)
+            address = place.link(taken, keys.key)
+            config = uvicorn.Config(
+                build_app(review.session, review.renderer, keys, review.retraining),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=2,
+            )
+            gc.collect()
+            gc.freeze()  # else a collection walks the whole report, in the middle of an answer
+            try:
+                with ended_by_interrupt():
+                    on_open(address)
+                    if open_browser:
+                        Timer(0.3, webbrowser.open, [address]).start()
+                    uvicorn.Server(config).run(sockets=[listener])
+            finally:
+                review.retraining.stop()
+        if read_decisions(run) == before:
+            return None
+        return write_page_again(review.session, review.renderer)
 
 
 def _listen(place: Place, port: int | None) -> socket.socket:

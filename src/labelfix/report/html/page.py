@@ -42,7 +42,8 @@ from labelfix.report.html.walls import Wall, find_walls
 from labelfix.report.io import read_report_table, report_file
 from labelfix.report.neighbors import read_neighbors, read_places
 from labelfix.report.reopen import find_renderer
-from labelfix.report.run_folder import PAGE_NAME, locked
+from labelfix.report.run_folder import PAGE_NAME
+from labelfix.report.run_locks import locked
 from labelfix.report.summary import Summary, summarize
 from labelfix.report.training_log import read_training, summarize_training
 from labelfix.report.types import Report
