@@ -26,6 +26,7 @@ from labelfix.report.build import build_report
 from labelfix.report.html.page import write_page
 from labelfix.report.io import (
     NOISE_MATRIX_NAME,
+    open_written,
     probability_lists,
     write_report,
 )
@@ -34,7 +35,7 @@ from labelfix.report.run_folder import (
     NETWORK_NAMES,
     RunFolder,
 )
-from labelfix.report.schema import columns_known, row_group_rows, with_late_columns
+from labelfix.report.schema import row_group_rows
 from labelfix.report.types import Report, RunInfo
 from labelfix.report.view import ReportView
 from labelfix.scoring.flags import correct
@@ -173,7 +174,11 @@ def write_run(
     *,
     part_rows: int,
 ) -> Report:
-    """Write the files of a run; `run.json`, the last, says that all of them are there."""
+    """Write the files of a run; `run.json`, the last, says that all of them are there.
+
+    Returns:
+        The report as it was written, on disk.
+    """
     report = replace(findings.report, run=replace(findings.report.run, run_id=folder.run_id))
     written = [NOISE_MATRIX_NAME]
     with clock.stage("writing the report"), said("writing the report", on_progress):
@@ -189,11 +194,11 @@ def write_run(
         written.append(place.name)
     folder.remove_replaced(written)
     copy_decisions(decisions, folder.path)  # before the page, which tells them
+    # from here on by columns, as any reader has it: nothing that was made lies in memory
+    stored = open_written(place, pred_probs=findings.pred_probs is None)
+    report = replace(report, columns=stored.columns)
     with said("drawing the page", on_progress):
-        known = columns_known(report.run.modality)
-        whole = with_late_columns(report.table, known)  # as a reader has it
-        shown = replace(report, columns=whole)
-        write_page(folder.path, shown, renderer)
+        write_page(folder.path, report, renderer)
     view = ReportView(report, read_decisions(folder.path))
     folder.finish(
         {

@@ -115,7 +115,9 @@ class AuditResult:
             folder.remove_again(kept=self.run)
         report = self.report
         if isinstance(report.columns, StoredColumns):  # the run here may be gone before its copy
-            report = read_report_table(folder.path, pred_probs=False)
+            has_probs = PRED_PROBS in report.column_names
+            there = read_report_table(folder.path, pred_probs=has_probs)
+            report = replace(report, columns=there.columns)
         return AuditResult(folder.path, report, renderer=self.renderer)
 
     def export(
@@ -237,7 +239,10 @@ def in_temporary_run(work: Callable[[Path], AuditResult]) -> AuditResult:
     """
     folder = Path(mkdtemp(prefix="labelfix-"))
     try:
-        result = replace(work(folder / "run"), is_temporary=True)
+        result = work(folder / "run")
+        # whoever keeps the report alone still has it when the folder is gone
+        report = replace(result.report, columns=result.report.table)
+        result = replace(result, report=report, is_temporary=True)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from labelfix.config import ReportConfig
 from labelfix.errors import ReportError
+from labelfix.report.made import MadeColumns
 from labelfix.report.parts import (
     PARTS_NAME,
     is_parts,
@@ -185,8 +186,7 @@ def write_report(
         schema = schema.insert(_PLACE_OF_PROBS, pa.field(PRED_PROBS, PROBABILITIES))
     schema = schema.with_metadata(metadata)
     step = row_group_rows(len(report.class_names), group_values)
-    table = report.table
-    groups: Iterator[pa.Table] = (table.slice(start, step) for start in range(0, len(report), step))
+    groups = _row_groups(report.columns, step)
     if pred_probs is not None:
         groups = (with_pred_probs(*pair) for pair in zip(groups, pred_probs, strict=True))
     folder = path.with_name(PARTS_NAME)
@@ -201,6 +201,16 @@ def write_report(
     if report.noise is not None:
         write_noise_table(report.noise, path.with_name(NOISE_MATRIX_NAME))
     return folder if len(report) > part_rows else path
+
+
+def _row_groups(columns: pa.Table | StoredColumns | MadeColumns, step: int) -> Iterator[pa.Table]:
+    """Yield the rows of a report, so many at a time; those that have to be made, one by one."""
+    whole = columns.read() if isinstance(columns, StoredColumns) else columns
+    for start in range(0, len(whole), step):
+        if isinstance(whole, MadeColumns):
+            yield whole.block(start, start + step)
+        else:
+            yield whole.slice(start, step)
 
 
 def report_file(path: Path) -> Path:
@@ -243,6 +253,22 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
             lies beside the ``run.json`` of another run.
     """
     file = report_file(path)
+    report = open_written(file, pred_probs=pred_probs)
+    if file.name in (REPORT_NAME, PARTS_NAME):
+        _refuse_files_of_two_runs(file.parent, report.run, file.name)
+    return report
+
+
+def open_written(file: Path, *, pred_probs: bool) -> Report:
+    """Return a report whatever lies beside it: that of an audit which is not finished, say.
+
+    Args:
+        file: What `write_report` returned.
+        pred_probs: As `read_report_table` has it.
+
+    Raises:
+        ReportError: The file is not one that this version can read.
+    """
     if file.is_dir():
         files = open_parts(file)
     else:
@@ -259,10 +285,7 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
     held = pa.schema([schema.field(n) if n in schema.names else fields[n] for n in wanted])
     size = sum(one.metadata.num_rows for one in files)
     check = partial(_check_values, columns=columns, class_names=class_names, size=size, file=file)
-    stored = StoredColumns(files, held, check)
-    if file.name in (REPORT_NAME, PARTS_NAME):
-        _refuse_files_of_two_runs(file.parent, run, file.name)
-    return Report(stored, class_names, run)
+    return Report(StoredColumns(files, held, check), class_names, run)
 
 
 def read_pred_probs(path: Path) -> Iterator[NDArray[np.float32]]:

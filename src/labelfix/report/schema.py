@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from labelfix.issues.types import IssueKinds
 from labelfix.modalities.base import IssueCheck
 from labelfix.modalities.image.checks import IMAGE_CHECKS
 from labelfix.modalities.text.checks import TEXT_CHECKS
@@ -56,6 +55,12 @@ class Column:
     nullable: bool
     meaning: str
     is_late: bool = False
+
+    def nothing(self, size: int) -> pa.Array:
+        """Return so many cells of a late column that say nothing."""
+        if self.nullable:
+            return pa.nulls(size, self.kind)
+        return pa.array(np.zeros(size, np.bool_))
 
 
 def _kind(name: str, question: str, score: str) -> tuple[Column, Column]:
@@ -482,29 +487,6 @@ def _type_name(column: Column) -> str:
     return _NAMES.get(column.kind, str(column.kind))
 
 
-def kind_columns(
-    kinds: IssueKinds | None, size: int, columns: Sequence[Column] = COLUMNS
-) -> dict[str, pa.Array]:
-    """Return ``(N,)`` columns by name.
-
-    Args:
-        kinds: What was found of samples; ``None`` if none was looked at.
-        size: N.
-        columns: Those of the report.
-    """
-    if kinds is None:
-        return {column.name: _nothing(column, size) for column in columns if column.is_late}
-    sets = kinds.near_duplicate_set
-    found = {
-        "near_duplicate_set": pa.array(sets, mask=sets == MISSING),
-        "is_conflicting_near_duplicate_issue": pa.array(kinds.is_conflicting),
-    }
-    for kind, score in kinds.scores.items():
-        found[f"is_{kind}_issue"] = pa.array(kinds.is_issue[kind])
-        found[f"{kind}_score"] = pa.array(score, mask=np.isnan(score))
-    return found
-
-
 def with_late_columns(table: pa.Table, columns: Sequence[Column] = COLUMNS) -> pa.Table:
     """Return a table with the columns that it lacks; see `Column.is_late`.
 
@@ -515,14 +497,8 @@ def with_late_columns(table: pa.Table, columns: Sequence[Column] = COLUMNS) -> p
     for column in columns:
         if column.is_late and column.name not in table.column_names:
             field = pa.field(column.name, column.kind, nullable=column.nullable)
-            table = table.append_column(field, _nothing(column, table.num_rows))
+            table = table.append_column(field, column.nothing(table.num_rows))
     return table
-
-
-def _nothing(column: Column, size: int) -> pa.Array:
-    if column.nullable:
-        return pa.nulls(size, column.kind)
-    return pa.array(np.zeros(size, np.bool_))
 
 
 PRED_PROBS = "pred_probs"

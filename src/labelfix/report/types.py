@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from labelfix.data.remote import path_of_record
+from labelfix.report.made import MadeColumns
 from labelfix.report.stored import StoredColumns
 from labelfix.types import (
     Assumption,
@@ -102,15 +103,15 @@ class Report:
 
     Args:
         columns: N rows, the columns of `labelfix.report.schema.COLUMNS`, with or without
-            ``pred_probs``, which is most of a report when K is large: in memory as they were made,
-            or on disk, where a column is read when it is asked for.
+            ``pred_probs``, which is most of a report when K is large: in memory, or on disk, where
+            a column is read when it is asked for, or not written yet, and made when it is.
         class_names: K names, in the order of ``pred_probs``.
         run: Where the actions came from.
         noise: The class-to-class noise matrix, as `labelfix.report.build.noise_table` gives it;
             ``None`` in a report that was read, as it has a file of its own.
     """
 
-    columns: pa.Table | StoredColumns
+    columns: pa.Table | StoredColumns | MadeColumns
     class_names: tuple[Label, ...]
     run: RunInfo
     noise: pa.Table | None = None
@@ -126,18 +127,18 @@ class Report:
 
     @property
     def table(self) -> pa.Table:
-        """Return all columns in memory; of a report on disk this reads it whole.
+        """Return all columns in memory; a report on disk is read whole, another one made whole.
 
         Raises:
             ReportError: The file is damaged, as for all that reads.
         """
-        return self.columns.read() if isinstance(self.columns, StoredColumns) else self.columns
+        return self.columns if isinstance(self.columns, pa.Table) else self.columns.read()
 
     def read(self, names: Sequence[str]) -> pa.Table:
         """Return some columns in memory."""
-        if isinstance(self.columns, StoredColumns):
-            return self.columns.read(names)
-        return self.columns.select(list(names))
+        if isinstance(self.columns, pa.Table):
+            return self.columns.select(list(names))
+        return self.columns.read(names)
 
     def batches(
         self, names: Sequence[str], *, as_codes: bool = False
@@ -148,7 +149,7 @@ class Report:
             names: The columns.
             as_codes: Whether columns of text may be dictionary arrays.
         """
-        if isinstance(self.columns, StoredColumns):
+        if not isinstance(self.columns, pa.Table):
             yield from self.columns.batches(names, as_codes=as_codes)
             return
         start = 0
@@ -166,6 +167,6 @@ class Report:
 
     def take(self, rows: NDArray[np.integer] | Sequence[int], names: Sequence[str]) -> pa.Table:
         """Return some rows of some columns, in the order in which they are named."""
-        if isinstance(self.columns, StoredColumns):
-            return self.columns.take(np.asarray(rows, np.int64), names)
-        return self.columns.select(list(names)).take(pa.array(rows, pa.int64()))
+        if isinstance(self.columns, pa.Table):
+            return self.columns.select(list(names)).take(pa.array(rows, pa.int64()))
+        return self.columns.take(np.asarray(rows, np.int64), names)
