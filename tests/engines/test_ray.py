@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,8 @@ from labelfix.utils.shards import digest_task
 pytest.importorskip("ray")
 
 ROWS = 1500
+LARGE = 5000
+"""Pixels of a side of a picture that takes some tenths of a second to decode."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,10 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """Four shards of small pictures of three colors, one of which is no picture."""
+    """Four shards of small pictures of three colors: one a shard is large, one is no picture.
+
+    To decode a large one takes as long as all the others, so a worker is at work for a while.
+    """
     folder = tmp_path_factory.mktemp("data") / "shards"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -66,6 +72,9 @@ def shards(tmp_path_factory):
             Image.fromarray(pixels).save(data, "PNG")
             cells.append(data.getvalue())
         cells[7] = b"no picture"
+        data = io.BytesIO()
+        Image.new("RGB", (LARGE, LARGE), "gray").save(data, "PNG")
+        cells[20] = data.getvalue()
         labels[:9] = random.integers(0, 3, 9)
         table = pa.table({"image": pa.array(cells, pa.binary()), "label": labels})
         pq.write_table(table, folder / f"part-{shard}.parquet", row_group_size=50)
@@ -78,19 +87,23 @@ def test_a_report_is_that_of_one_machine_though_a_worker_was_killed(cluster, sha
         "tune": "head", "image_size": 32, "config": tmp_path / "quick.toml", "progress": False
     }  # fmt: skip
     audit(shards, tmp_path / "local", cache=tmp_path / "cache", **settings)
+    is_over = Event()
     with ThreadPoolExecutor(1) as pool:
-        killed = pool.submit(kill_worker_at_work)
-        audit(
-            shards,
-            tmp_path / "ray",
-            cache=tmp_path / "other cache",
-            engine="ray",
-            ray_address=cluster,
-            cpus_per_worker=1,
-            workers=2,
-            **settings,
-        )
-        assert killed.result()
+        killed = pool.submit(kill_worker_at_work, is_over)
+        try:
+            audit(
+                shards,
+                tmp_path / "ray",
+                cache=tmp_path / "other cache",
+                engine="ray",
+                ray_address=cluster,
+                cpus_per_worker=1,
+                workers=2,
+                **settings,
+            )
+        finally:
+            is_over.set()
+        assert killed.result(), "no worker was seen at work"
     reports = [(tmp_path / run / "report.parquet").read_bytes() for run in ("local", "ray")]
     assert reports[0] == reports[1]
     run = json.loads((tmp_path / "ray" / "run.json").read_text())
@@ -102,15 +115,14 @@ def test_a_report_is_that_of_one_machine_though_a_worker_was_killed(cluster, sha
     assert run["run_id"] == local["run_id"]
 
 
-def kill_worker_at_work():
-    """Kill a worker while it computes a shard; return whether there was one in a minute."""
-    for _ in range(6000):
+def kill_worker_at_work(is_over):
+    """Kill a worker while it computes a shard; return whether there was one before all was over."""
+    while not is_over.wait(0.005):
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
                 if path.read_bytes().startswith(b"ray::_Worker.compute"):
                     os.kill(int(path.parent.name), signal.SIGKILL)
                     return True
-        time.sleep(0.01)
     return False
 
 
