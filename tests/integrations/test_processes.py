@@ -5,14 +5,11 @@ from pathlib import Path
 import evidence_worker
 import numpy as np
 import pytest
-from processes import free_port, running, start_worker
+from processes import two_processes
 
 
 def trained(kind: str, folder: Path) -> list[dict[str, np.ndarray]]:
-    port = free_port()
-    script = Path(evidence_worker.__file__)
-    workers = [start_worker(script, kind, folder, port=port, rank=rank) for rank in range(2)]
-    with running(workers):
+    with two_processes(Path(evidence_worker.__file__), kind, folder):
         pass
     return [dict(np.load(folder / f"{kind}-{rank}-of-2.npz")) for rank in range(2)]
 

@@ -12,11 +12,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import labelfix as package
 
@@ -118,8 +119,6 @@ class Commands:
         self._folder = folder
         self._count = 0
         self.aside = folder / "temporary"
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["warm_libraries"])
 
     def start(
         self,
@@ -138,12 +137,9 @@ class Commands:
         output = self._folder / f"{self._count}.txt"
         self.aside.mkdir(exist_ok=True)
         words = [os.fspath(arg) for arg in args]
-        process = self._context.Process(
-            target=_run,
-            args=(words, str(output), str(self.aside), dict(limits or {}), is_powerless),
+        process = start_process(
+            _run, words, str(output), str(self.aside), dict(limits or {}), is_powerless
         )
-        with _found_by_the_server():
-            process.start()
         while not output.exists() and process.is_alive():
             time.sleep(_POLL)
         return Running(process, output, time.monotonic())
@@ -156,6 +152,16 @@ class Commands:
     ) -> Ended:
         """Run a command to its end; the arguments are as of `start`."""
         return self.start(*args, limits=limits, is_powerless=is_powerless).wait()
+
+
+def start_process(target: Callable[..., None], *args: Any) -> ForkServerProcess:
+    """Start a function of a module in a process that has loaded the libraries already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["warm_libraries"])
+    process = context.Process(target=target, args=args)
+    with _found_by_the_server():
+        process.start()
+    return process
 
 
 @contextmanager

@@ -1,43 +1,59 @@
 """Two processes that train together, without torchrun, which takes seconds to load."""
 
 import os
+import runpy
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-
-def start_worker(script: Path, *arguments: Any, port: int, rank: int) -> "subprocess.Popen[str]":
-    """Start one process of two; it finds the modules beside this one."""
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    world = {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    support = str(Path(__file__).parent)
-    path = os.pathsep.join(filter(None, [support, os.environ.get("PYTHONPATH")]))
-    return subprocess.Popen(
-        [sys.executable, *map(str, [script, *arguments])],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **place, **world, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-    )
+from command_processes import start_process
 
 
 @contextmanager
-def running(workers: Sequence["subprocess.Popen[str]"]) -> Iterator[None]:
-    """Wait for processes at the end of the block: each has to end well, and none outlives it."""
-    try:
-        yield
-        for worker in workers:
-            told = worker.communicate(timeout=120)[1]
-            assert worker.returncode == 0, told[-2000:]
-    finally:
-        for worker in workers:
-            worker.kill()
+def two_processes(script: Path, *arguments: Any) -> Iterator[None]:
+    """Run a script in two processes that find each other, beside what the block does.
+
+    Each has to end well by the end of the block, and none outlives it.
+    """
+    port, words = _free_port(), [str(word) for word in arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder) / f"{rank}.txt" for rank in (0, 1)]
+        workers = [
+            start_process(_run, str(script), words, port, rank, str(output))
+            for rank, output in enumerate(outputs)
+        ]
+        try:
+            yield
+            for worker, output in zip(workers, outputs, strict=True):
+                worker.join(120)
+                assert worker.exitcode == 0, _end_of(worker, output)
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.join()
 
 
-def free_port() -> int:
+def _run(script: str, words: list[str], port: int, rank: int, output: str) -> None:
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(place, WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank))
+    handle = os.open(output, os.O_WRONLY | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(handle, stream)
+    sys.argv = [script, *words]
+    runpy.run_path(script, run_name="__main__")
+
+
+def _end_of(worker: ForkServerProcess, output: Path) -> str:
+    said = output.read_text("utf-8", "replace")[-2000:] if output.exists() else ""
+    return f"it ended with {worker.exitcode}: {said}"
+
+
+def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]

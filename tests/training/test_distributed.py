@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 from fitted_pictures import fit_decided_pictures
-from processes import free_port, running, start_worker
+from processes import two_processes
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -89,23 +89,16 @@ def run_by_torchrun(place, data, name, *more, tune="full"):
 
 def run_two(place, data, name, tune="full"):
     """Run the script in two processes without torchrun, which takes seconds to load."""
-    arguments, port = arguments_of(place, data, name, tune), free_port()
-    script = place / "run_it.py"
-    with running([start_worker(script, *arguments, port=port, rank=n) for n in (0, 1)]):
+    with two_processes(place / "run_it.py", *arguments_of(place, data, name, tune)):
         pass
 
 
 def test_two_processes_record_the_margins_and_labels_of_one(tmp_path):
     """With decided and dropped samples, corrected labels, and steps of unequal parts."""
-    script, port = tmp_path / "fit.py", free_port()
+    script = tmp_path / "fit.py"
     script.write_text(FIT_PICTURES)
-    workers = [
-        start_worker(script, tmp_path / "two", tmp_path / "found", port=port, rank=rank)
-        for rank in (0, 1)
-    ]
-    one = fit_decided_pictures(tmp_path / "one", World()).evidence
-    with running(workers):
-        pass
+    with two_processes(script, tmp_path / "two", tmp_path / "found"):
+        one = fit_decided_pictures(tmp_path / "one", World()).evidence
     for rank in (0, 1):
         two = np.load(tmp_path / f"found-{rank}-of-2.npz")
         # gradients and margins are summed in another order: float32 rounding

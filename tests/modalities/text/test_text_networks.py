@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from processes import free_port, running, start_worker
+from processes import two_processes
 from safetensors.torch import load_file
 from tiny_encoders import encoder_of, write_bert
 from whole_networks import Killed, log_of, settings_of
@@ -160,15 +160,9 @@ def test_a_killed_run_on_two_cores_ends_in_the_report_of_one_core(top, data, fol
 
 
 def test_two_processes_train_a_whole_encoder_as_one(data, folder, tmp_path):
-    script, port = tmp_path / "full.py", free_port()
+    script = tmp_path / "full.py"
     script.write_text(FULL)
-    workers = [
-        start_worker(
-            script, data, tmp_path / "two", folder, tmp_path / "cache", port=port, rank=rank
-        )
-        for rank in (0, 1)
-    ]
-    with running(workers):
+    with two_processes(script, data, tmp_path / "two", folder, tmp_path / "cache"):
         audit(data, tmp_path / "one", config_of(folder, tmp_path / "other", "full"))
     one, two = (read_report_table(tmp_path / name).table for name in ("one", "two"))
     probs = [
