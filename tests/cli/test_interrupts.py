@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def job(tmp_path_factory: pytest.TempPathFactory):
     return make_job("head", tmp_path_factory.mktemp("interrupts") / "head")
 
 
+@pytest.fixture
+def _heard() -> Iterator[None]:
+    """Let Ctrl-C be heard, which shells switch off in what they start in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heard")
 def test_an_interrupt_is_told_whatever_a_library_makes_of_it(
     job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
