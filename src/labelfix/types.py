@@ -8,7 +8,7 @@ holds them.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,17 @@ Label = str | int
 
 MISSING = -1
 """The code of a label that is missing, and the fold of a sample that no fold trains on."""
+
+Codes: TypeAlias = NDArray[np.signedinteger[Any]]
+"""Codes, numbers of sets, rows or folds, ``MISSING`` for none, in the smallest type that holds
+them, by `code_type`: widen them before you multiply."""
+
+
+def code_type(size: int) -> type[np.signedinteger[Any]]:
+    """Return the smallest signed type that holds so many codes from 0, and ``MISSING``."""
+    small: tuple[type[np.signedinteger[Any]], ...] = (np.int8, np.int16, np.int32)
+    return next((kind for kind in small if size <= np.iinfo(kind).max + 1), np.int64)
+
 
 PRED_PROBS_KIND = "pred_probs"
 """The kind of a source that holds probabilities, and no images."""
@@ -117,8 +128,8 @@ class Samples:
     Args:
         sample_id: ``(N,)`` Arrow strings, unique and stable between runs (not a row number).
         split: ``(N,)`` Arrow strings, null where the input names none.
-        given_label: ``(N,)`` int64 in ``[0, K)``, ``MISSING`` where the input has no label.
-            Nothing in labelfix writes to it.
+        given_label: ``(N,)`` codes in ``[0, K)``, ``MISSING`` where the input has no label; int64
+            of samples that can be read. Nothing in labelfix writes to it.
         class_names: K names, sorted: all text or all integers, as they came.
         source: Where the data came from.
         fingerprint: A digest of the names, sizes and times of the files (not of the labels): other
@@ -132,7 +143,7 @@ class Samples:
 
     sample_id: pa.StringArray
     split: pa.StringArray
-    given_label: NDArray[np.int64]
+    given_label: Codes
     class_names: tuple[Label, ...]
     source: DatasetSource
     fingerprint: str
@@ -189,7 +200,9 @@ class Reviewed:
     @classmethod
     def nothing(cls, count: int) -> "Reviewed":
         """Return that nobody decided anything about N samples."""
-        return cls(np.full(count, MISSING, np.int64), np.zeros(count, np.bool_))
+        # one cell that all N rows share
+        label, is_dropped = np.int64(MISSING), np.False_
+        return cls(np.broadcast_to(label, count), np.broadcast_to(is_dropped, count))
 
 
 class EncodedSamples(Protocol):
@@ -461,9 +474,9 @@ class LabelScores:
         label_error_probability: ``(N,)`` float32 in [0, 1]: 1 means surely wrong.
         under_hypotheses: ``(H, N)`` float32: the same under each of H hypotheses that are equally
             likely; ``label_error_probability`` is their mean.
-        predicted_label: ``(N,)`` int64, the argmax of ``pred_probs`` over the classes that scored
+        predicted_label: ``(N,)`` codes, the argmax of ``pred_probs`` over the classes that scored
             samples were given.
-        alternative_label: ``(N,)`` int64, the most probable of these classes other than the given
+        alternative_label: ``(N,)`` codes, the most probable of these classes other than the given
             one; of byte-identical images the most probable one of all their labels, where that is
             another than the given one. ``MISSING`` where there is but one class.
         alternative_probability: ``(N,)`` float32, the probability that it is the true class.
@@ -476,8 +489,8 @@ class LabelScores:
 
     label_error_probability: NDArray[np.float32]
     under_hypotheses: NDArray[np.float32]
-    predicted_label: NDArray[np.int64]
-    alternative_label: NDArray[np.int64]
+    predicted_label: Codes
+    alternative_label: Codes
     alternative_probability: NDArray[np.float32]
     noise: NoiseCells
     noise_rate: float
@@ -500,13 +513,13 @@ class Corrections:
 
     Args:
         is_label_issue: ``(N,)`` bool.
-        suggested_label: ``(N,)`` int64; ``MISSING`` where no issue is flagged.
+        suggested_label: ``(N,)`` codes; ``MISSING`` where no issue is flagged.
         sample_weight: ``(N,)`` float32, at least 0, mean 1 over the data set: how much the sample
             *with its given label* should count in later training; 0 where it cannot be used.
     """
 
     is_label_issue: NDArray[np.bool_]
-    suggested_label: NDArray[np.int64]
+    suggested_label: Codes
     sample_weight: NDArray[np.float32]
 
     def __post_init__(self) -> None:
@@ -530,3 +543,9 @@ class Duplicates:
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
         _freeze_arrays(self)
+
+    @classmethod
+    def nothing(cls, count: int) -> "Duplicates":
+        """Return that none of N samples has a copy, or that nobody looked."""
+        number, is_it = np.int64(MISSING), np.False_
+        return cls(np.broadcast_to(number, count), np.broadcast_to(is_it, count))

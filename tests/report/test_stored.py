@@ -14,11 +14,11 @@ from labelfix.data.decisions import Decision
 from labelfix.errors import ReportError
 from labelfix.report.decisions import find_rows, join_decisions
 from labelfix.report.io import read_report_table, write_report
-from labelfix.report.schema import code_type, codes_of
+from labelfix.report.schema import codes_of
 from labelfix.report.stored import StoredColumns
 from labelfix.report.types import Report
 from labelfix.report.view import ReportView
-from labelfix.types import MISSING
+from labelfix.types import MISSING, code_type
 
 ROWS = 23
 NAMES = [f"s{row:02}" for row in range(ROWS)]

@@ -69,6 +69,25 @@ asked = st.one_of(
 )
 
 
+def test_many_samples_are_flagged_as_if_their_sums_were_taken_at_once():
+    """In blocks, sums are those of all samples, bit for bit."""
+    rng = np.random.default_rng(5)
+    under = rng.beta(0.2, 1, (4, 600_001)).astype(np.float32)
+    wrong = under.mean(axis=0)
+    falling = np.argsort(-wrong, kind="stable")
+    shares = []
+    for one in under:
+        found = np.cumsum(one[falling], dtype=np.float64)
+        f1 = 2 * found / (np.arange(1, len(found) + 1) + one.sum(dtype=np.float64))
+        shares.append(f1 / f1.max())
+    values = wrong[falling]
+    ends = np.flatnonzero(np.diff(values, append=-1)) + 1
+    ends = ends[values[ends - 1] >= LEAST]
+    best = ends[np.argmax(np.mean(shares, axis=0)[ends - 1])]
+    flags = flag(wrong, FlagConfig(), under)
+    assert np.array_equal(np.sort(falling[:best]), np.flatnonzero(flags))
+
+
 @given(ties, asked, st.integers(0, 3))
 def test_equally_probable_errors_are_flagged_together_or_not_at_all(wrong, config, seed):
     flags = flag(wrong, config)

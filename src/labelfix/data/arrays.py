@@ -152,7 +152,7 @@ def pred_probs_of_arrays(
 def digest_of_pred_probs(given: GivenPredProbs) -> str:
     """Return a digest of labels, names and probabilities."""
     digest = hashlib.blake2b(json.dumps(given.class_names).encode(), digest_size=16)
-    digest.update(given.given_label.tobytes())
+    digest.update(given.given_label.astype(np.int64).tobytes())
     for block in blocks(len(given), len(given.class_names)):
         digest.update(given.pred_probs.read(block).tobytes())
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.special import bdtr, betainc, gammainc, ndtr
 
-from labelfix.types import MISSING
+from labelfix.types import MISSING, Codes
 
 SIGNIFICANCE = 1e-3
 """Labels and probabilities are related if chance agrees as well with a smaller probability."""
@@ -49,15 +49,15 @@ class Compared:
     """The labels of n rows as given and as their probabilities have it.
 
     Args:
-        given: ``(n,)`` int64 codes in ``[0, K)``.
-        predicted: ``(n,)`` int64 codes, the most probable class.
+        given: ``(n,)`` codes in ``[0, K)``.
+        predicted: ``(n,)`` codes, the most probable class.
         classes: K.
         trust: The sum of the probabilities of the given labels, in standard deviations above what
             the same rows in any order give; 0 where every order gives the same.
     """
 
-    given: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    given: Codes
+    predicted: Codes
     classes: int
     trust: float = 0.0
 
@@ -187,7 +187,7 @@ def compare_with_chance(compared: Compared) -> Chance:
 
 def notes_on_labels(
     given: NDArray[np.int64],
-    predicted: NDArray[np.int64],
+    predicted: Codes,
     is_flagged: NDArray[np.bool_],
     classes: int,
     *,
@@ -336,9 +336,8 @@ def moved_columns(compared: Compared) -> tuple[Move, ...]:
     count = len(compared)
     if count < 4 or compared.classes < 2:
         return ()
-    is_first = np.arange(count) % 2 == 0
-    every = np.ones(count, np.bool_)
-    whole, first, second = (_pairs(compared, rows) for rows in (every, is_first, ~is_first))
+    first, second = (_pairs(compared, slice(start, None, 2)) for start in (0, 1))
+    whole = first + second
     moved: dict[int, int] = {}
     for fitted, tested in ((first, second), (second, first)):
         moved |= _displaced(fitted, tested, whole, tries=None)
@@ -350,11 +349,18 @@ def moved_columns(compared: Compared) -> tuple[Move, ...]:
     )
 
 
-def _pairs(compared: Compared, rows: NDArray[np.bool_]) -> csr_matrix:
+_PAIRS_AT_ONCE = 1 << 20
+
+
+def _pairs(compared: Compared, rows: slice) -> csr_matrix:
     """Return ``(K, K)`` counts of given label and predicted class."""
     given, predicted = compared.given[rows], compared.predicted[rows]
-    ones = np.ones(len(given))
-    return coo_matrix((ones, (given, predicted)), (compared.classes,) * 2).tocsr()
+    counts = csr_matrix((compared.classes,) * 2)
+    for start in range(0, len(given), _PAIRS_AT_ONCE):
+        some = slice(start, start + _PAIRS_AT_ONCE)
+        ones = np.ones(len(given[some]))
+        counts += coo_matrix((ones, (given[some], predicted[some])), counts.shape).tocsr()
+    return counts
 
 
 def _displaced(

@@ -49,9 +49,11 @@ from labelfix.types import (
     MISSING,
     PRED_PROBS_KIND,
     Assumption,
+    Codes,
     DatasetSource,
     Label,
     Samples,
+    code_type,
 )
 from labelfix.utils.file_matrix import FileMatrix
 from labelfix.utils.files import anonymous_file, refuse_special_file
@@ -413,7 +415,7 @@ def checked_pred_probs(
 
 
 def _without_minus_one(
-    raw: RawPredProbs, class_names: Sequence[Label], codes: NDArray[np.int64]
+    raw: RawPredProbs, class_names: Sequence[Label], codes: Codes
 ) -> tuple[RawPredProbs, tuple[Assumption, ...]]:
     """Return the file with null for labels of -1, where all classes are numbers from 0 on."""
     are_numbers = all(str(name).isdecimal() for name in class_names)
@@ -469,9 +471,7 @@ def _sorted_classes(raw: RawPredProbs) -> tuple[Label, ...]:
     return tuple(sorted(names))  # all text or all integers
 
 
-def _with_codes(
-    raw: RawPredProbs, class_names: Sequence[Label]
-) -> tuple[RawPredProbs, NDArray[np.int64]]:
+def _with_codes(raw: RawPredProbs, class_names: Sequence[Label]) -> tuple[RawPredProbs, Codes]:
     """Return the file with null for every label that is none, and the ``(N,)`` codes of labels.
 
     A label is the class of that very name; else the one that is the same number or truth value
@@ -489,7 +489,8 @@ def _with_codes(
         other = pc.index_in(raw.label, pa.array(list(known), pa.string()))
         codes_of_other = pa.array(list(known.values()), pa.int32())
         found = pc.coalesce(found, codes_of_other.take(other))
-    return raw, pc.fill_null(found, MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
+    codes = pc.fill_null(found, MISSING).to_numpy(zero_copy_only=False)
+    return raw, codes.astype(code_type(len(names)))
 
 
 def _plain(text: str) -> str:
@@ -502,7 +503,7 @@ def _plain(text: str) -> str:
     return f"{'-' if whole[1] == '-' and whole[2] != '0' else ''}{whole[2]}"
 
 
-def _why_no_label(raw: RawPredProbs, codes: NDArray[np.int64]) -> dict[int, str]:
+def _why_no_label(raw: RawPredProbs, codes: Codes) -> dict[int, str]:
     exclusion_reason = dict.fromkeys(
         np.flatnonzero(codes == MISSING).tolist(), "not scored: it has no label"
     )
@@ -527,9 +528,7 @@ def _why_no_label(raw: RawPredProbs, codes: NDArray[np.int64]) -> dict[int, str]
     return exclusion_reason
 
 
-def _counted_from_one(
-    raw: RawPredProbs, unknown: NDArray[np.int64], codes: NDArray[np.int64]
-) -> bool:
+def _counted_from_one(raw: RawPredProbs, unknown: NDArray[np.int64], codes: Codes) -> bool:
     """Return whether the one label that is no class follows the last, and the first is never used.
 
     Labels of arrays are positions; those of tables are numbers if the classes are.

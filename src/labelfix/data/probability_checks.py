@@ -21,7 +21,7 @@ from labelfix.data.label_agreement import (
 )
 from labelfix.data.probability_store import NormalizedStore, ProbabilityStore, blocks
 from labelfix.errors import DatasetError
-from labelfix.types import MISSING, Assumption, Label
+from labelfix.types import MISSING, Assumption, Label, code_type
 from labelfix.utils.progress import OnProgress, Progress
 from labelfix.utils.text import percent
 
@@ -53,14 +53,14 @@ class CheckedRows:
     Args:
         store: The probabilities, summing to 1 in every row that is good.
         exclusion_reason: Row to reason, for those that are not.
-        rows: ``(n,)`` the good rows that have a label, rising.
+        is_compared: ``(N,)`` bool: the good rows that have a label, n of them.
         compared: Their labels, and what the probabilities say.
         assumptions: What was taken for granted.
     """
 
     store: ProbabilityStore
     exclusion_reason: dict[int, str]
-    rows: NDArray[np.int64]
+    is_compared: NDArray[np.bool_]
     compared: Compared
     assumptions: tuple[Assumption, ...]
 
@@ -102,17 +102,17 @@ def check_rows(
     Raises:
         DatasetError: More than a few rows hold something else; the message says what it looks like.
     """
-    scan, rows, compared = _scan(store, class_names, given, path, on_progress, _is_near)
+    scan, is_compared, compared = _scan(store, class_names, given, path, on_progress, _is_near)
     decimals = _decimals(store) if scan.bad else None
     if decimals is not None:
         within = _within_rounding(0.5 * 10.0**-decimals)
-        scan, rows, compared = _scan(store, class_names, given, path, on_progress, within)
+        scan, is_compared, compared = _scan(store, class_names, given, path, on_progress, within)
     if are_many(scan.bad, len(store)):
         raise _no_probabilities(store, scan, class_names, path)
     return CheckedRows(
         store=NormalizedStore(store, SUM_TOLERANCE) if scan.mended else store,
         exclusion_reason=scan.exclusion_reason,
-        rows=rows,
+        is_compared=is_compared,
         compared=compared,
         assumptions=tuple(_assumptions(scan, len(store), path, decimals)),
     )
@@ -125,10 +125,10 @@ def _scan(
     path: Path,
     on_progress: OnProgress,
     is_near: _IsNear,
-) -> tuple[_Scan, NDArray[np.int64], Compared]:
+) -> tuple[_Scan, NDArray[np.bool_], Compared]:
     size, scan = len(store), _Scan({})
     is_compared = np.zeros(size, np.bool_)
-    predicted = np.full(size, MISSING, np.int64)
+    predicted = np.full(size, MISSING, code_type(store.classes))
     trust = GivenTrust(given, store.classes)
     for block in blocks(size, store.classes):
         probs = store.read(block)
@@ -158,8 +158,9 @@ def _scan(
         is_compared[block] = has_both
         trust.add(probs[has_both], given[block][has_both])
         on_progress(Progress(f"checking {path.name}", block.stop, size, "rows"))
-    rows = np.flatnonzero(is_compared)
-    return scan, rows, Compared(given[rows], predicted[rows], store.classes, trust.value())
+    codes = given[is_compared].astype(predicted.dtype)
+    compared = Compared(codes, predicted[is_compared], store.classes, trust.value())
+    return scan, is_compared, compared
 
 
 def _is_near(probs: NDArray[np.float32], total: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -334,7 +335,8 @@ def _of_stretch(checked: CheckedRows, where: str) -> MixUp | None:
     found = moved_rows(checked.compared)
     if found is None:
         return None
-    first, last = checked.rows[found.start] + 1, checked.rows[found.stop - 1] + 1
+    rows = np.flatnonzero(checked.is_compared)
+    first, last = rows[found.start] + 1, rows[found.stop - 1] + 1
     what = (
         f"rows {first:,} to {last:,} of {where} agree with their labels no better than chance, the "
         f"others in {percent(found.agreeing, 0)}: "

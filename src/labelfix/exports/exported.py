@@ -13,8 +13,8 @@ from labelfix.data.splits import in_several
 from labelfix.exports.leftovers import wrong_left
 from labelfix.exports.plan import plan_export
 from labelfix.report.types import Report
-from labelfix.report.view import Codes, ReportView
-from labelfix.types import MISSING
+from labelfix.report.view import ReportView
+from labelfix.types import MISSING, Codes
 
 
 def exported_view(view: ReportView, *, min_probability: float, drop: bool) -> ReportView:

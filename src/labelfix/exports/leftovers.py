@@ -13,8 +13,8 @@ from labelfix.config import MIN_PROBABILITY
 from labelfix.data.splits import in_several
 from labelfix.exports.plan import ExportPlan, plan_export
 from labelfix.report.checks import expected_errors
-from labelfix.report.view import Codes, ReportView
-from labelfix.types import MISSING, Label
+from labelfix.report.view import ReportView
+from labelfix.types import MISSING, Codes, Label
 from labelfix.utils.text import counted
 
 STEPS = (0.9, 0.8, 0.7, 0.6, 0.5)

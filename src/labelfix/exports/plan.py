@@ -17,10 +17,10 @@ from labelfix.errors import ConfigError, DatasetError
 from labelfix.report.decisions import Decided
 from labelfix.report.io import read_report_table
 from labelfix.report.reopen import open_audited
-from labelfix.report.schema import code_type, codes_of, label_type
+from labelfix.report.schema import codes_of, label_type
 from labelfix.report.types import Report
-from labelfix.report.view import Codes, ReportView
-from labelfix.types import MISSING, Label, LabeledDataset
+from labelfix.report.view import ReportView
+from labelfix.types import MISSING, Codes, Label, LabeledDataset, code_type
 from labelfix.utils.progress import OnProgress
 
 

@@ -174,7 +174,7 @@ def _run_given_probabilities(
     force: bool,
 ) -> Report:
     clock, memory = StageTimer(), MemoryBudget.of(config.memory)
-    with clock.stage("reading"):
+    with clock.stage("reading"), large_arrays_in(folder.path, memory.size):
         given = open_pred_probs(
             paths, folder.path, on_progress, force=force, fingerprint=fingerprint
         )
@@ -226,12 +226,12 @@ def report_on_given(
         sources: What the probabilities of each model are called.
         location: Where the samples are, if anybody said it.
     """
-    nothing = np.full(len(given), MISSING, np.int64)
+    no_fold = np.broadcast_to(np.int16(MISSING), len(given))  # one cell that all rows share
     return report_on(
         given,
         scores,
-        FoldAssignment(given.is_scored, nothing.astype(np.int16), given.exclusion_reason),
-        Duplicates(nothing, np.zeros(len(given), np.bool_)),
+        FoldAssignment(given.is_scored, no_fold, given.exclusion_reason),
+        Duplicates.nothing(len(given)),
         reviewed=reviewed,
         config=config,
         unreadable={},

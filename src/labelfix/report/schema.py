@@ -6,20 +6,16 @@ Letters: N samples, K classes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from labelfix.modalities.base import IssueCheck
 from labelfix.modalities.image.checks import IMAGE_CHECKS
 from labelfix.modalities.text.checks import TEXT_CHECKS
-from labelfix.types import (
-    MISSING,
-    Label,
-)
+from labelfix.types import MISSING, Codes, Label, code_type
 
 SCHEMA_VERSION = 1
 """Rises when a column changes its type or meaning or goes away; a new column does not raise it."""
@@ -311,13 +307,7 @@ def label_type(class_names: Sequence[Label]) -> pa.DataType:
     return pa.int64() if are_numbers else pa.string()
 
 
-def code_type(classes: int) -> type[np.signedinteger[Any]]:
-    """Return the smallest signed type that holds K codes and ``MISSING``."""
-    small: tuple[type[np.signedinteger[Any]], ...] = (np.int8, np.int16, np.int32)
-    return next((kind for kind in small if classes <= np.iinfo(kind).max + 1), np.int64)
-
-
-def codes_of(column: pa.Array, names: pa.Array) -> NDArray[np.signedinteger[Any]]:
+def codes_of(column: pa.Array, names: pa.Array) -> Codes:
     """Return ``(N,)`` where each value is among some names, ``MISSING`` where it is not.
 
     Args:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,18 +21,15 @@ from labelfix.data.decisions import Decision
 from labelfix.data.splits import in_several, leaking, rows_for_testing, split_codes
 from labelfix.modalities.base import Wording, wording_of
 from labelfix.report.decisions import Decided, join_decisions
-from labelfix.report.schema import code_type, codes_of, label_type
+from labelfix.report.schema import codes_of, label_type
 from labelfix.report.types import Report
-from labelfix.types import MISSING, Label
+from labelfix.types import MISSING, Codes, Label, code_type
 
 LABEL = "label"
 """The kind of issue of labels that are probably wrong."""
 
 LEAKAGE = "leakage"
 """The kind of issue of copies, exact or near, that lie in more than one split."""
-
-Codes: TypeAlias = NDArray[np.signedinteger[Any]]
-"""Codes, numbers of sets or folds, ``MISSING`` for none, in the smallest type that holds them."""
 
 Number = TypeVar("Number", bound=np.generic)
 

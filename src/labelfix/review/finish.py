@@ -34,9 +34,9 @@ from labelfix.modalities.base import Renderer
 from labelfix.report.html.page import write_page
 from labelfix.report.run_folder import PAGE_NAME
 from labelfix.report.run_locks import locked
-from labelfix.report.view import Codes, ReportView
+from labelfix.report.view import ReportView
 from labelfix.review.session import Session
-from labelfix.types import MEMORY_KIND, MISSING, Label
+from labelfix.types import MEMORY_KIND, MISSING, Codes, Label
 
 CLASSES_SHOWN = 12
 CONFLICTS_SHOWN = 20

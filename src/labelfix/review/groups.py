@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from labelfix.report.view import Codes, ReportView
+from labelfix.report.view import ReportView
 from labelfix.review.samples import ShownSample
-from labelfix.types import MISSING
+from labelfix.types import MISSING, Codes
 
 Rows = NDArray[np.int64]
 Truths = NDArray[np.bool_]

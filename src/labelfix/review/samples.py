@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from labelfix.report.schema import PRED_PROBS, code_type
+from labelfix.report.schema import PRED_PROBS
 from labelfix.report.types import Report
-from labelfix.report.view import Codes
+from labelfix.types import Codes, code_type
 
 MOST_KEPT = 2_000_000
 """Samples of a report that are all in memory; of more, those that a queue shows."""

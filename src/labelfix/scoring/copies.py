@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from labelfix.data.probability_store import blocks
 from labelfix.scoring.priors import LabelPriors, NoiseColumns, Posteriors, noise_columns, squared
-from labelfix.types import MISSING, Reviewed
+from labelfix.types import MISSING, Codes, Reviewed
 
 LEAST_LIKELY = 1e-30
 """No given label is taken to be less likely, so that copies never contradict all classes."""
@@ -43,7 +43,7 @@ class Copies:
         cls,
         sets: NDArray[np.int64] | None,
         rows: NDArray[np.int64],
-        given: NDArray[np.int64],
+        given: Codes,
         reviewed: Reviewed,
     ) -> "Copies":
         """Return the sets of the scored samples.
@@ -58,7 +58,10 @@ class Copies:
             given: ``(n,)`` codes.
             reviewed: What people decided about the N samples.
         """
-        number = np.full(len(rows), MISSING) if sets is None else sets[rows].copy()
+        if sets is None:
+            none, no_flags = np.zeros(0, np.int64), np.zeros(0, np.bool_)
+            return cls(none, none, no_flags, no_flags, no_flags)
+        number = sets[rows].copy()
         decided = reviewed.label[rows]
         number[reviewed.is_dropped[rows]] = MISSING
         is_known = decided != MISSING
@@ -132,10 +135,12 @@ class Copies:
             ``(n,)`` bool: labels that are the most probable ones of sets whose labels differ.
         """
         is_best = np.zeros(len(scored.wrong), np.bool_)
+        if not len(self):
+            return is_best
         columns = [noise_columns(matrix) for matrix in matrices]
         shares = np.ones(len(columns)) if weights is None else weights
-        place = np.empty(len(priors.order), np.int64)
-        place[priors.order] = np.arange(len(place))
+        place = np.empty(len(priors.order), priors.order.dtype)
+        place[priors.order] = np.arange(len(place), dtype=place.dtype)
         given = priors.given[place[self.samples]]
         for part in blocks(len(self), priors.classes):
             some = slice(*np.searchsorted(self.of_set, [part.start, part.stop]).tolist())
@@ -164,7 +169,7 @@ class Copies:
             scored.alternative_probability[samples] = total[own, other]
         return is_best
 
-    def _differs(self, some: slice, given: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _differs(self, some: slice, given: Codes) -> NDArray[np.bool_]:
         return np.isin(self.of_set[some], _of_several(self.of_set, given))
 
     def _shared_priors(
@@ -180,16 +185,14 @@ class Copies:
         return np.asarray(np.maximum(shared / shared.max(axis=1, keepdims=True), 1e-36))
 
 
-def _rest(
-    joint: NDArray[np.float64], own: NDArray[np.int64], labels: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _rest(joint: NDArray[np.float64], own: NDArray[np.int64], labels: Codes) -> NDArray[np.float64]:
     """Return ``(B,)`` what is left to all classes but the given one."""
     others = joint[own]
     others[np.arange(len(own)), labels] = 0
     return np.asarray(np.minimum(others.sum(axis=1), 1))
 
 
-def _of_several(group: NDArray[np.int64], label: NDArray[np.int64]) -> NDArray[np.int64]:
+def _of_several(group: NDArray[np.int64], label: Codes) -> NDArray[np.int64]:
     """Return the groups whose members have more than one label."""
     if not len(group):
         return group

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from labelfix.scoring.copies import Copies
 from labelfix.scoring.priors import LabelPriors, NoiseColumns, Posteriors, noise_columns, squared
-from labelfix.types import MISSING, Reviewed
+from labelfix.types import MISSING, Codes, Reviewed
 
 NEVER = np.float32(1e-36)
 """The prior of a class that a person has ruled out."""
@@ -31,7 +31,7 @@ class ReviewedSamples:
 
     at: NDArray[np.int64]
     samples: NDArray[np.int64]
-    given: NDArray[np.int64]
+    given: Codes
     label: NDArray[np.int64]
     values: NDArray[np.float32]
 
@@ -51,8 +51,8 @@ class ReviewedSamples:
             rows: ``(n,)`` which of the N samples have priors.
         """
         at = np.flatnonzero(reviewed.is_settled[rows][priors.order])
-        samples = priors.order[at]
-        label = reviewed.label[rows][samples]
+        samples = priors.order[at].astype(np.int64)
+        label = reviewed.label[rows[samples]]
         return cls(at, samples, priors.given[at], label, priors.values[at])
 
     def clamp_priors(self, priors: LabelPriors) -> None:
@@ -64,7 +64,7 @@ class ReviewedSamples:
         known = self.label != MISSING
         priors.values[self.at[known], self.label[known]] = 1
         others = self.values[~known]
-        np.put_along_axis(others, self.given[~known, None], NEVER, axis=1)
+        others[np.arange(len(others)), self.given[~known]] = NEVER
         priors.values[self.at[~known]] = others / others.max(axis=1, keepdims=True)
 
     def apply_decisions(self, scored: Posteriors) -> None:
@@ -116,9 +116,7 @@ def posterior_over_noise_models(
     return np.asarray(weights / weights.mean())
 
 
-def _columns(
-    matrix: NDArray[np.float64] | NoiseColumns, given: NDArray[np.int64]
-) -> NDArray[np.floating]:
+def _columns(matrix: NDArray[np.float64] | NoiseColumns, given: Codes) -> NDArray[np.floating]:
     """Return ``(R, K)`` the probability of each of R given labels for each true class."""
     if isinstance(matrix, np.ndarray):
         return np.asarray(matrix.T[given])

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelfix.config import FlagConfig
-from labelfix.types import MISSING, Corrections, LabelScores
+from labelfix.types import MISSING, Codes, Corrections, LabelScores, code_type
+from labelfix.utils.scratch import new_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,18 @@ def flag(
         under: ``(H, n)`` the same under each of H hypotheses that are equally likely.
         spared: ``(n,)`` bool: labels that are not flagged, however probably they are wrong.
     """
-    may_be = wrong > 0 if spared is None else (wrong > 0) & ~spared
-    order = np.argsort(-wrong, kind="stable")
-    possible = order[may_be[order]]
+    possible = _worst_first(wrong, spared)
     flags = np.zeros(len(wrong), np.bool_)
     hypotheses = wrong[None] if under is None else under
     flags[possible[: _how_many(wrong, hypotheses, possible, config)]] = True
     return flags
+
+
+def _worst_first(wrong: NDArray[np.floating], spared: NDArray[np.bool_] | None) -> Codes:
+    """Return the samples that may be wrong, the most probably wrong ones first."""
+    may_be = wrong > 0 if spared is None else (wrong > 0) & ~spared
+    order = np.argsort(-wrong, kind="stable").astype(code_type(len(wrong)))
+    return order[may_be[order]]
 
 
 def expected_quality(wrong: NDArray[np.floating], flags: NDArray[np.bool_]) -> ExpectedQuality:
@@ -79,7 +85,7 @@ def expected_quality(wrong: NDArray[np.floating], flags: NDArray[np.bool_]) -> E
 def _how_many(
     wrong: NDArray[np.floating],
     under: NDArray[np.floating],
-    possible: NDArray[np.int64],
+    possible: Codes,
     config: FlagConfig,
 ) -> int:
     """Return how many of the samples that may be wrong to flag, which come with the worst first."""
@@ -94,18 +100,42 @@ def _how_many(
     else:
         ends = ends[falling[ends - 1] >= config.least_probability]
         if len(ends):
-            shares = [_shares_of_best_f1(one, possible) for one in under]
-            return int(ends[np.argmax(np.mean(shares, axis=0)[ends - 1])])
+            shares = np.zeros(ends[-1])
+            for one in under:
+                shares += _shares_of_best_f1(one, possible, len(shares))
+            shares /= len(under)
+            return int(ends[np.argmax(shares[ends - 1])])
     return int(ends.max(initial=0))
 
 
+_BLOCK = 1 << 18
+"""Samples whose expected F1 is worked out at a time."""
+
+
 def _shares_of_best_f1(
-    wrong: NDArray[np.floating], possible: NDArray[np.int64]
+    wrong: NDArray[np.floating], possible: Codes, most: int
 ) -> NDArray[np.float64]:
-    """Return the expected F1 of each number of flags, as a share of the highest."""
-    found = np.cumsum(wrong[possible], dtype=np.float64)
-    f1 = 2 * found / (_ranks(found) + wrong.sum(dtype=np.float64))
-    return np.asarray(f1 / max(f1.max(), np.finfo(np.float64).tiny))
+    """Return the expected F1 of each number of flags, as a share of the highest of any number.
+
+    Args:
+        wrong: ``(n,)`` the probability that each label is wrong.
+        possible: The samples that may be wrong, the worst first.
+        most: The numbers of flags that are told, from 1.
+    """
+    shares = np.empty(most)
+    total, found, best = wrong.sum(dtype=np.float64), 0.0, 0.0
+    for start in range(0, len(possible), _BLOCK):
+        some = wrong[possible[start : start + _BLOCK]].astype(np.float64)
+        some[0] += found  # so that a sum over blocks is that over all of them, bit for bit
+        np.cumsum(some, out=some)
+        found = some[-1]
+        some *= 2
+        some /= np.arange(start + 1, start + len(some) + 1) + total
+        best = max(best, some.max())
+        told = shares[start : start + len(some)]
+        told[:] = some[: len(told)]
+    shares /= max(best, np.finfo(np.float64).tiny)
+    return shares
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -123,23 +153,37 @@ def correct(scores: LabelScores, usable: NDArray[np.bool_], flags: FlagConfig) -
         usable: ``(N,)`` bool: the image can be read and has a label.
         flags: How many labels to flag.
     """
-    wrong = scores.label_error_probability
-    is_scored = ~np.isnan(wrong)
-    is_issue = np.zeros(len(wrong), dtype=bool)
-    is_issue[is_scored] = flag(
-        wrong[is_scored],
+    is_scored = ~np.isnan(scores.label_error_probability)
+    is_issue = np.zeros(len(is_scored), dtype=bool)
+    rows = slice(None) if is_scored.all() else is_scored  # of which a slice copies nothing
+    is_issue[rows] = flag(
+        scores.label_error_probability[rows],
         flags,
-        scores.under_hypotheses[:, is_scored],
+        scores.under_hypotheses[:, rows],
         # the label that all copies of an image would be suggested needs no flag itself
-        None if scores.is_best_of_copies is None else scores.is_best_of_copies[is_scored],
+        None if scores.is_best_of_copies is None else scores.is_best_of_copies[rows],
     )
-    right = np.zeros(len(wrong), dtype=np.float64)
-    right[is_scored] = 1 - wrong[is_scored].astype(np.float64)
-    right[usable & ~is_scored] = right[is_scored].mean() if is_scored.any() else 1.0
-    mean = right.mean()
-    weight = right / mean if mean > 0 else np.ones_like(right)
     return Corrections(
         is_label_issue=is_issue,
-        suggested_label=np.where(is_issue, scores.alternative_label, MISSING),
-        sample_weight=weight.astype(np.float32),
+        suggested_label=np.where(
+            is_issue, scores.alternative_label, scores.alternative_label.dtype.type(MISSING)
+        ),
+        sample_weight=_weights(scores.label_error_probability, is_scored, usable),
     )
+
+
+def _weights(
+    wrong: NDArray[np.float32], is_scored: NDArray[np.bool_], usable: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return ``(N,)`` the expected share of right labels that each sample adds, of mean 1."""
+    right = new_array((len(wrong),), np.float64)
+    np.subtract(1, wrong, out=right, where=is_scored, dtype=np.float64)
+    is_open = usable & ~is_scored
+    if is_open.any():
+        right[is_open] = right[is_scored].mean() if is_scored.any() else 1.0
+    mean = right.mean()
+    if mean > 0:
+        right /= mean
+    else:
+        right[:] = 1
+    return right.astype(np.float32)

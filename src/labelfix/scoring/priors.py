@@ -18,6 +18,7 @@ from scipy.special import gammaln
 
 from labelfix.config import ScoringConfig
 from labelfix.data.probability_store import ProbabilityStore, block_rows, blocks
+from labelfix.types import Codes, code_type
 from labelfix.utils.scratch import new_array
 from labelfix.utils.threads import in_order
 
@@ -43,15 +44,15 @@ class LabelPriors:
 
     Args:
         values: ``(n, K)`` float32, right up to a factor for each sample.
-        order: ``(n,)`` int64: which of the n samples each row is.
+        order: ``(n,)``: which of the n samples each row is.
         pieces: The rows of each label, a block at most in one piece, in order.
-        predicted_label: ``(n,)`` int64, in the order of the samples: the argmax of what came in.
+        predicted_label: ``(n,)`` codes, in the order of the samples: the argmax of what came in.
     """
 
     values: NDArray[np.float32]
-    order: NDArray[np.int64]
+    order: Codes
     pieces: tuple[Piece, ...]
-    predicted_label: NDArray[np.int64]
+    predicted_label: Codes
 
     @property
     def classes(self) -> int:
@@ -59,10 +60,11 @@ class LabelPriors:
         return int(self.values.shape[1])
 
     @property
-    def given(self) -> NDArray[np.int64]:
+    def given(self) -> Codes:
         """Return ``(n,)`` the given label of each row of ``values``."""
         counts = [piece.stop - piece.start for piece in self.pieces]
-        return np.repeat([piece.label for piece in self.pieces], counts)
+        labels = np.array([piece.label for piece in self.pieces], code_type(self.classes))
+        return np.repeat(labels, counts)
 
     def spaced(self, limit: int, *, as_view: bool = False) -> "LabelPriors":
         """Return at most ``limit`` of the samples, evenly spaced; all where they are fewer.
@@ -92,7 +94,7 @@ def squared(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def sharpened_priors(
     probs: ProbabilityStore,
     rows: NDArray[np.int64],
-    given: NDArray[np.int64],
+    given: Codes,
     temperature: float,
     pool: ThreadPoolExecutor,
     *,
@@ -109,11 +111,12 @@ def sharpened_priors(
         zero: What stands for a probability of 0: see `instead_of_zero`.
     """
     classes = probs.classes
-    order = np.argsort(given.astype(np.min_scalar_type(classes)), kind="stable")
-    place = np.empty(len(rows), np.int64)
-    place[order] = np.arange(len(rows))
+    kind = code_type(len(rows))
+    order = np.argsort(given, kind="stable").astype(kind)
+    place = np.empty(len(rows), kind)
+    place[order] = np.arange(len(rows), dtype=kind)
     values = new_array((len(rows), classes), np.float32)
-    predicted = np.empty(len(rows), np.int64)
+    predicted = np.empty(len(rows), code_type(classes))
     power = np.float32(1 / temperature)
     # a factor that all samples share, to keep powers within what float32 can hold
     shift = np.float32(np.log(classes) / (2 * temperature))
@@ -132,7 +135,7 @@ def sharpened_priors(
     return LabelPriors(values, order, _pieces(given[order], classes), predicted)
 
 
-def instead_of_zero(probs: NDArray[np.float32], given: NDArray[np.int64]) -> float:
+def instead_of_zero(probs: NDArray[np.float32], given: Codes) -> float:
     """Return what stands for a probability of 0: how often a class of probability 0 was given.
 
     Neighbor votes and trees give 0 to classes that they have not seen, and rounding and lists of
@@ -152,8 +155,9 @@ def instead_of_zero(probs: NDArray[np.float32], given: NDArray[np.int64]) -> flo
     return max(min((were_given + 0.5) / (zeros + 1), least), LEAST_PROBABILITY)
 
 
-def _pieces(given: NDArray[np.int64], classes: int) -> tuple[Piece, ...]:
-    ends = np.searchsorted(given, np.arange(classes + 1)).tolist()
+def _pieces(given: Codes, classes: int) -> tuple[Piece, ...]:
+    # in the type of the codes, which cannot hold the end of the last class: else all are widened
+    ends = [*np.searchsorted(given, np.arange(classes, dtype=given.dtype)).tolist(), len(given)]
     step = block_rows(classes)
     return tuple(
         Piece(label, start, min(start + step, ends[label + 1]))
@@ -301,14 +305,14 @@ class Posteriors:
     Args:
         wrong: ``(n,)`` float32, the probability that the true class is not the given one.
         under: ``(H, n)`` float32, the same under each hypothesis.
-        alternative_label: ``(n,)`` int64, the most probable class other than the given one.
+        alternative_label: ``(n,)`` codes, the most probable class other than the given one.
         alternative_probability: ``(n,)`` float32, its probability.
         of_class: ``(K,)`` how many samples are expected to be of each true class.
     """
 
     wrong: NDArray[np.float32]
     under: NDArray[np.float32]
-    alternative_label: NDArray[np.int64]
+    alternative_label: Codes
     alternative_probability: NDArray[np.float32]
     of_class: NDArray[np.float64]
 
@@ -333,8 +337,8 @@ def posteriors(
     shares = np.asarray(np.ones(len(columns)) if weights is None else weights, np.float32)
     count = len(priors.order)
     wrong, probability = np.empty(count, np.float32), np.empty(count, np.float32)
-    under = np.empty((len(columns), count), np.float32)
-    alternative = np.empty(count, np.int64)
+    under = new_array((len(columns), count), np.float32)
+    alternative = np.empty(count, code_type(priors.classes))
 
     def score(piece: Piece) -> NDArray[np.float64]:
         part = priors.values[piece.start : piece.stop]

@@ -36,7 +36,16 @@ from labelfix.scoring.priors import (
     sharpened_priors,
     some_classes,
 )
-from labelfix.types import MISSING, Evidence, LabelScores, NoiseCells, Reviewed
+from labelfix.types import (
+    MISSING,
+    Codes,
+    Evidence,
+    LabelScores,
+    NoiseCells,
+    Reviewed,
+    code_type,
+)
+from labelfix.utils.scratch import new_array
 from labelfix.utils.threads import one_thread_each
 
 
@@ -102,10 +111,10 @@ def score_probabilities(
         config: How to score.
     """
     decisions = Reviewed.nothing(len(probs)) if reviewed is None else reviewed
-    known = np.unique(given_label[rows])
+    known = np.flatnonzero(np.bincount(given_label[rows], minlength=probs.classes))
     if len(known) in (0, probs.classes):
         return _score(probs, rows, given_label, decisions, copies, config)
-    code = np.full(probs.classes, MISSING)
+    code = np.full(probs.classes, MISSING, code_type(probs.classes))
     code[known] = np.arange(len(known))
     scores = _score(
         ChosenColumns(probs, known),
@@ -125,23 +134,24 @@ def score_probabilities(
     return _of_all_classes(scores, known, probs.classes, given_label, decisions, whole=whole)
 
 
-def _coded(label: NDArray[np.int64], code: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.where(label == MISSING, MISSING, code[label])
+def _coded(label: Codes, code: Codes) -> Codes:
+    return np.where(label == MISSING, code.dtype.type(MISSING), code[label])
 
 
 def _of_all_classes(
     scores: LabelScores,
     known: NDArray[np.int64],
     classes: int,
-    given_label: NDArray[np.int64],
+    given_label: Codes,
     reviewed: Reviewed,
     *,
     whole: bool,
 ) -> LabelScores:
     """Return the scores in the codes of all K classes, from those of the known ones alone."""
     is_scored = ~np.isnan(scores.label_error_probability)
-    predicted = _coded(scores.predicted_label, known)
-    alternative = _coded(scores.alternative_label, known)
+    name = known.astype(code_type(classes))
+    predicted = _coded(scores.predicted_label, name)
+    alternative = _coded(scores.alternative_label, name)
     probability = scores.alternative_probability.copy()
     is_none = is_scored & (alternative == given_label)  # where there is but one class
     alternative[is_none], probability[is_none] = MISSING, 0
@@ -159,12 +169,12 @@ def _of_all_classes(
 def _score(
     probs: ProbabilityStore,
     rows: NDArray[np.int64],
-    given_label: NDArray[np.int64],
+    given_label: Codes,
     decisions: Reviewed,
     sets: NDArray[np.int64] | None,
     config: ScoringConfig,
 ) -> LabelScores:
-    given = given_label[rows]
+    given = given_label[rows].astype(code_type(probs.classes))
     copies = Copies.among(sets, rows, given, decisions)
     temperature, zero = _temperature_and_zero(probs, rows, given, config)
     # our threads share the work, so a BLAS library must not start its own; nor must sums depend on
@@ -273,7 +283,7 @@ def _cells(
 
 
 def temperature_of(
-    log_probs: NDArray[np.floating], label: NDArray[np.int64], log_range: tuple[float, float]
+    log_probs: NDArray[np.floating], label: Codes, log_range: tuple[float, float]
 ) -> float:
     """Return the temperature that makes the labels most likely (Guo et al., ICML 2017).
 
@@ -284,7 +294,7 @@ def temperature_of(
     """
     shift = np.log(log_probs.shape[1]) / 2  # as in `sharpened_priors`
     logits = (log_probs + shift).astype(np.float32)
-    own = np.take_along_axis(logits, label[:, None], axis=1)[:, 0].mean(dtype=np.float64)
+    own = logits[np.arange(len(label)), label].mean(dtype=np.float64)
     parts = [logits[block] for block in blocks(*logits.shape)]
 
     def loss(log_temperature: float) -> float:
@@ -400,7 +410,7 @@ def _exp(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def _temperature_and_zero(
     probs: ProbabilityStore,
     rows: NDArray[np.int64],
-    given: NDArray[np.int64],
+    given: Codes,
     config: ScoringConfig,
 ) -> tuple[float, float]:
     most = max(1, min(config.temperature_samples, config.temperature_values // probs.classes))
@@ -413,7 +423,10 @@ def _temperature_and_zero(
 
 def _spread(values: NDArray[Any], rows: NDArray[np.int64], size: int, empty: float) -> NDArray[Any]:
     """Return ``(..., size)`` values: ``values[..., i]`` at ``rows[i]``, ``empty`` elsewhere."""
-    spread = np.full((*values.shape[:-1], size), empty, values.dtype)
+    if len(rows) == size:  # they rise, so they are all
+        return values
+    spread = new_array((*values.shape[:-1], size), values.dtype)
+    spread[...] = empty
     spread[..., rows] = values
     return spread
 
