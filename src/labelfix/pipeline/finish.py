@@ -179,6 +179,23 @@ def write_run(
     Returns:
         The report as it was written, on disk.
     """
+    report = write_findings(folder, findings, samples, clock, on_progress, part_rows=part_rows)
+    return finish_run(folder, report, renderer, decisions, run_json, clock, on_progress)
+
+
+def write_findings(
+    folder: RunFolder,
+    findings: AuditFindings,
+    samples: Samples,
+    clock: StageTimer,
+    on_progress: OnProgress,
+    *,
+    part_rows: int,
+) -> Report:
+    """Write what was found, and return the report as any reader has it: by columns, on disk.
+
+    Whoever lets go of the findings then holds nothing of what they were made of.
+    """
     report = replace(findings.report, run=replace(findings.report.run, run_id=folder.run_id))
     written = [NOISE_MATRIX_NAME]
     with clock.stage("writing the report"), said("writing the report", on_progress):
@@ -193,10 +210,21 @@ def write_run(
         place = write_report(report, folder.report_path, findings.pred_probs, part_rows=part_rows)
         written.append(place.name)
     folder.remove_replaced(written)
-    copy_decisions(decisions, folder.path)  # before the page, which tells them
-    # from here on by columns, as any reader has it: nothing that was made lies in memory
     stored = open_written(place, pred_probs=findings.pred_probs is None)
-    report = replace(report, columns=stored.columns)
+    return replace(report, columns=stored.columns)
+
+
+def finish_run(
+    folder: RunFolder,
+    report: Report,
+    renderer: Renderer,
+    decisions: Path | None,
+    run_json: Mapping[str, Any],
+    clock: StageTimer,
+    on_progress: OnProgress,
+) -> Report:
+    """Draw the page of a report that is written, and finish the run."""
+    copy_decisions(decisions, folder.path)  # before the page, which tells them
     with said("drawing the page", on_progress):
         write_page(folder.path, report, renderer)
     view = ReportView(report, read_decisions(folder.path))
@@ -204,8 +232,8 @@ def write_run(
         {
             **report.run.to_json(),
             "suspects": {"flagged": len(view.suspects), "new": len(view.new_suspects)},
-            "samples": len(samples),
-            "class_names": list(samples.class_names),
+            "samples": len(report),
+            "class_names": list(report.class_names),
             **run_json,
             "seconds": clock.seconds,
         }

@@ -30,8 +30,10 @@ from labelfix.pipeline.budget import MemoryBudget
 from labelfix.pipeline.finish import (
     AuditFindings,
     Origin,
+    finish_run,
     probability_groups,
     report_on,
+    write_findings,
     write_run,
 )
 from labelfix.pipeline.result import AuditResult
@@ -174,12 +176,36 @@ def _run_given_probabilities(
     force: bool,
 ) -> Report:
     clock, memory = StageTimer(), MemoryBudget.of(config.memory)
+    report, renderer = _scored_and_written(
+        paths, fingerprint, decided, folder, config, on_progress, location, clock, memory,
+        force=force,
+    )  # fmt: skip
+    # what was read and scored is gone by now: the page reads the report
+    return finish_run(
+        folder, report, renderer, source, _run_json(config, memory), clock, on_progress
+    )
+
+
+def _scored_and_written(
+    paths: Sequence[Path],
+    fingerprint: str,
+    decided: Decisions | None,
+    folder: RunFolder,
+    config: AuditConfig,
+    on_progress: OnProgress,
+    location: SampleLocation | None,
+    clock: StageTimer,
+    memory: MemoryBudget,
+    *,
+    force: bool,
+) -> tuple[Report, Renderer]:
+    """Return the report as it was written, and what shows the samples."""
     with clock.stage("reading"), large_arrays_in(folder.path, memory.size):
         given = open_pred_probs(
             paths, folder.path, on_progress, force=force, fingerprint=fingerprint
         )
     memory.refuse_scoring(len(given), len(given.class_names))
-    renderer = None
+    renderer = no_pictures(NO_IMAGES)
     if location is not None:
         store = open_shown(paths[0], given.sample_id, location)
         renderer = get_modality(location.kind).renderer(store, {}, on_progress)
@@ -189,13 +215,19 @@ def _run_given_probabilities(
         said("weighing the evidence", on_progress),
         large_arrays_in(folder.path, memory.size),
     ):
-        scores = score_given(given, reviewed, config)
         report = report_on_given(
-            given, scores, reviewed, config, [str(path) for path in paths], location
+            given,
+            score_given(given, reviewed, config),
+            reviewed,
+            config,
+            [str(path) for path in paths],
+            location,
         )
-    return write_given(
-        folder, given, report, config, source, clock, on_progress, renderer, memory=memory
-    )
+    written = write_findings(
+        folder, _findings(given, report), given, clock, on_progress,
+        part_rows=config.report.part_rows,
+    )  # fmt: skip
+    return written, renderer
 
 
 def score_given(
@@ -259,25 +291,28 @@ def write_given(
     decisions: Path | None,
     clock: StageTimer,
     on_progress: OnProgress,
-    renderer: Renderer | None = None,
-    *,
-    memory: MemoryBudget | None = None,
 ) -> Report:
     """Write a run of given probabilities into a folder that was claimed for it."""
     return write_run(
         folder,
-        AuditFindings(report, pred_probs=probability_groups(given.pred_probs, given.is_scored)),
+        _findings(given, report),
         given,
-        renderer or no_pictures(NO_IMAGES),
+        no_pictures(NO_IMAGES),
         decisions,
-        {
-            "config": _config_of_probabilities(config),
-            **({} if memory is None else {"memory": dict(memory.record())}),
-        },
+        _run_json(config),
         clock,
         on_progress,
         part_rows=config.report.part_rows,
     )
+
+
+def _findings(given: GivenPredProbs, report: Report) -> AuditFindings:
+    return AuditFindings(report, pred_probs=probability_groups(given.pred_probs, given.is_scored))
+
+
+def _run_json(config: AuditConfig, memory: MemoryBudget | None = None) -> dict[str, Any]:
+    told = {} if memory is None else {"memory": dict(memory.record())}
+    return {"config": _config_of_probabilities(config), **told}
 
 
 def _left_out(given: GivenPredProbs, rows: NDArray[np.int64]) -> tuple[Assumption, ...]:

@@ -162,6 +162,9 @@ def _of_flagged(
     advice: Corrections,
     reviewed: Reviewed | None,
 ) -> _Texts:
+    # these alone: of all hypotheses nothing is held while a report is written
+    wrong, certainty = scores.label_error_probability, scores.alternative_probability
+
     def texts(block: slice) -> pa.StringArray | None:
         is_told = advice.is_label_issue[block]
         if reviewed is not None:
@@ -174,11 +177,11 @@ def _of_flagged(
             "looks like ",
             names.take(pa.array(advice.suggested_label[rows])),
             " (",
-            _percent(scores.alternative_probability[rows]),
+            _percent(certainty[rows]),
             " %), not ",
             names.take(_codes(given_label[rows])),
             " (",
-            _percent(1 - scores.label_error_probability[rows]),
+            _percent(1 - wrong[rows]),
             " %)",
             "",
         )

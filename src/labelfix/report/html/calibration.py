@@ -73,12 +73,16 @@ class Expectation:
 def expect(view: ReportView) -> Expectation:
     """Return what to expect of a review of a report."""
     wrong = view.error_probability[view.is_scored].astype(np.float64)
-    flagged = len(view.suspects)
-    return Expectation(flagged, _points(wrong, flagged), _bins(wrong))
+    flagged, bins = len(view.suspects), _bins(wrong)
+    return Expectation(flagged, _points(wrong, flagged), bins)
 
 
 def _points(wrong: NDArray[np.float64], flagged: int) -> tuple[ReviewPoint, ...]:
-    found = np.cumsum(-np.sort(-wrong))
+    """Return what reviewing the worst of some samples finds; sorts them where they lie."""
+    np.negative(wrong, out=wrong)
+    wrong.sort()
+    np.negative(wrong, out=wrong)
+    found = np.cumsum(wrong, out=wrong)
     if not len(found) or not found[-1] > 0:
         return ()
     end = min(len(found), max(2 * flagged, LEAST))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labelfix.data.splits import in_several
 from labelfix.report.schema import columns_known
 from labelfix.report.view import LEAKAGE, ReportView
-from labelfix.types import MISSING, Label
+from labelfix.types import MISSING, Codes, Label
 
 SETS, OF_A_SET = 12, 6
 """How many sets of copies are shown, and how many pictures of each."""
@@ -180,12 +180,14 @@ def find_findings(view: ReportView) -> tuple[Finding, ...]:
     return tuple(finding for finding in found if finding.samples)
 
 
-def near_sets(view: ReportView) -> NDArray[np.int64]:
+def near_sets(view: ReportView) -> Codes:
     """Return ``(N,)`` sets of near-copies in which byte-identical samples stand for one another.
 
     A near-copy is not byte-identical: of identical samples only the first is in a set, and a set of
     nothing else is none.
     """
+    if not (view.near_set != MISSING).any():
+        return view.near_set
     exact = view.exact_set
     is_again = np.ones(len(view), np.bool_)
     is_again[np.unique(exact, return_index=True)[1]] = False
@@ -213,8 +215,10 @@ def find_unscored(view: ReportView) -> tuple[Unscored, ...]:
     return tuple(Unscored(one["values"], one["counts"]) for one in counted[:LISTED])
 
 
-def _of_copies(view: ReportView, tab: FindingTab, sets: NDArray[np.int64]) -> list[Finding]:
-    """Return the sets of copies by their gravest fault."""
+def _of_copies(view: ReportView, tab: FindingTab, sets: Codes) -> list[Finding]:
+    """Return the sets of copies by their gravest fault; nothing where there are no sets."""
+    if not (sets != MISSING).any():
+        return []
     has_label = view.given != MISSING
     is_leak = in_several(sets, view.split_code)
     is_conflict = in_several(np.where(has_label, sets, MISSING), view.given)
@@ -232,7 +236,7 @@ def _of_sets(
     key: str,
     title: str,
     lead: str,
-    sets: NDArray[np.int64],
+    sets: Codes,
     is_concerned: NDArray[np.bool_],
 ) -> Finding:
     rows = np.flatnonzero(is_concerned & (sets != MISSING))

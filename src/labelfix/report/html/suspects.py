@@ -185,10 +185,12 @@ def choose_cards(
 BANDS: tuple[Band, ...] = ("certain", "likely", "unsure")
 
 
-def bands_of(view: ReportView) -> NDArray[np.int64]:
+def bands_of(view: ReportView) -> NDArray[np.int8]:
     """Return ``(N,)`` positions in `BANDS`; they mean something where a label is flagged."""
     is_likely = view.error_probability >= LIKELY
-    return np.select([view.is_surely_wrong(MIN_PROBABILITY), is_likely], [0, 1], 2)
+    bands = np.where(is_likely, np.int8(1), np.int8(2))
+    bands[view.is_surely_wrong(MIN_PROBABILITY)] = 0
+    return bands
 
 
 def _chosen(suspects: Suspects, shown: Confusion, classes: int) -> NDArray[np.int64]:
