@@ -48,6 +48,7 @@ from labelfix.training.cut import (
 from labelfix.training.distributed import World
 from labelfix.training.gradients import uses_half
 from labelfix.training.layers import LayerParameter, group_layers
+from labelfix.training.network_memory import NetworkMemory, network_memory
 from labelfix.types import (
     EncodedSamples,
     Evidence,
@@ -155,6 +156,9 @@ class FullTuning:
         config: What was asked for.
         rate_halvings: How often the learning rate was halved since, because training diverged.
         layers: Of the whole network, where its upper stages alone are trained.
+        largest_input: The shape of the largest sample as it enters what is trained, but for texts
+            that were not looked at.
+        most_at_once: How many networks may train at once; ``None`` for as many as there are cores.
     """
 
     trainer: NetworkTrainer
@@ -163,6 +167,8 @@ class FullTuning:
     config: AuditConfig
     rate_halvings: int = 0
     layers: tuple[LayerParameter, ...] | None = None
+    largest_input: tuple[int, ...] = ()
+    most_at_once: int | None = None
 
     @classmethod
     def load(
@@ -197,10 +203,10 @@ class FullTuning:
         device = world.device(choose_device(config.backbone.device))
         told = rate_halvings if world.is_writer else 0
         of_all = int(world.sum(torch.tensor(told, device=device)))
-        layers = None
-        if config.tune == "top":
-            trainer, layers = _cut(trainer, len(dataset.store), config.top, device)
-        return cls(trainer, device, world, config, of_all, layers)
+        if config.tune != "top":
+            return cls(trainer, device, world, config, of_all)
+        upper, layers, shape = _cut(trainer, len(dataset.store), config.top, device)
+        return cls(upper, device, world, config, of_all, layers, shape)
 
     @property
     def training(self) -> FineTuningConfig:
@@ -223,6 +229,40 @@ class FullTuning:
     def folds(self) -> int:
         """How many folds the data are split into."""
         return self.training.folds
+
+    @property
+    def networks_at_once(self) -> int:
+        """How many networks train at once."""
+        at_once = self._at_once()
+        return 1 if at_once is None else at_once.networks
+
+    def memory(self, dataset: LabeledDataset) -> NetworkMemory | None:
+        """Return what training takes; ``None`` where networks lie in the memory of a GPU.
+
+        Args:
+            dataset: How many samples and classes there are.
+        """
+        if self.device.type != "cpu":
+            return None
+        model = self._make(max(2, len(dataset.class_names)))
+        learned = math.ceil(len(dataset) * (self.folds - 1) / self.folds)
+        at_once = self._at_once()
+        return network_memory(
+            model,
+            self._largest_inputs(),
+            self.training,
+            batch_size=min(self.training.batch_size // self.world.size, max(2, learned)),
+            pretrained=self.trainer.pretrained_state(),
+            portion=None if at_once is None else at_once.portion,
+        )
+
+    def _largest_inputs(self) -> torch.Tensor:
+        """Return ``(2, ...)`` made-up samples as they enter the networks."""
+        if self.layers is None:
+            return self.trainer.probe(2, is_longest=True)
+        inputs = torch.rand(2, *self.largest_input, generator=torch.Generator().manual_seed(0))
+        is_map = inputs.ndim == 4
+        return inputs.contiguous(memory_format=torch.channels_last) if is_map else inputs
 
     def look(self, dataset: LabeledDataset, cache: Path, on_progress: OnProgress) -> EncodedSamples:
         """Read every sample once.
@@ -324,9 +364,12 @@ class FullTuning:
     def _at_once(self) -> AtOnce | None:
         if self.layers is None:  # a whole network is too slow on one core
             return None
-        return networks_at_once(
+        at_once = networks_at_once(
             self._make(2), self.config.top, self.device, processes=self.world.size
         )
+        if at_once is None or self.most_at_once is None:
+            return at_once
+        return replace(at_once, networks=min(at_once.networks, self.most_at_once))
 
 
 def networks_at_once(
@@ -365,8 +408,10 @@ def views_kept(trainer: NetworkTrainer, cut: Cut, samples: int, config: TopConfi
 
 def _cut(
     trainer: NetworkTrainer, samples: int, config: TopConfig, device: torch.device
-) -> tuple[NetworkTrainer, tuple[LayerParameter, ...]]:
-    """Return a trainer of the upper stages, and the layers of the whole network.
+) -> tuple[NetworkTrainer, tuple[LayerParameter, ...], tuple[int, ...]]:
+    """Return a trainer of the upper stages, the layers of the whole network, and a shape.
+
+    The shape is that of the largest sample where it enters the upper stages.
 
     Raises:
         BackboneError: The network cannot be cut, or no cut fits into the space that is allowed.
@@ -380,16 +425,16 @@ def _cut(
         budget=config.cache_bytes,
         module=config.cut,
     )
-    return (
-        trainer.cut_at(
-            NetworkCut(
-                module=cut.module,
-                shape=cut.shape,
-                views=views_kept(trainer, cut, samples, config),
-                device=device,
-                lower=partial(LowerNetwork, cut=cut),
-                upper=partial(upper_network, layers=layers, cut=cut),
-            )
-        ),
-        layers,
+    upper = trainer.cut_at(
+        NetworkCut(
+            module=cut.module,
+            shape=cut.shape,
+            views=views_kept(trainer, cut, samples, config),
+            device=device,
+            lower=partial(LowerNetwork, cut=cut),
+            upper=partial(upper_network, layers=layers, cut=cut),
+        )
     )
+    with torch.inference_mode():
+        largest = LowerNetwork(model.eval(), cut)(trainer.probe(1, is_longest=True))
+    return upper, layers, tuple(largest.shape[1:])

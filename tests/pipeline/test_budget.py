@@ -4,12 +4,14 @@ Letters: N samples, D features, K classes.
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from whole_networks import config_of, write_weights
 
 from labelfix import audit_pred_probs
 from labelfix.config import AuditConfig, BackboneConfig, DatasetConfig, HeadConfig, ScoringConfig
@@ -22,6 +24,7 @@ from labelfix.pipeline.budget import MemoryBudget
 from labelfix.pipeline.samples import AuditContext, audit, find_by_heads
 from labelfix.pipeline.tune_choice import TuneChoice
 from labelfix.report.io import read_report_table, write_report
+from labelfix.training.network_memory import NetworkMemory
 from labelfix.utils.memory import anonymous_bytes
 from labelfix.utils.progress import StageTimer, no_progress
 from labelfix.utils.scratch import large_arrays_in
@@ -146,3 +149,30 @@ def test_the_forecast_grows_with_the_data_and_names_the_limit():
     small.refuse_scoring(1_000_000, 100)
     with pytest.raises(ConfigError, match="memory that is available"):
         MemoryBudget(1 << 30, 2 << 30, is_asked=False).refuse_scoring(10_000_000, 10)
+
+
+def test_as_many_networks_train_at_once_as_fit():
+    memory = NetworkMemory(
+        weights=1 << 20, trained=1 << 20, kept=64 << 20, input=1 << 10, batch_size=32, gradients=1,
+        pretrained=1 << 20,
+    )  # fmt: skip
+    one = 32 * (64 << 20)
+    for more, networks in ((1.5, 1), (2.5, 2), (9, 3)):
+        budget = MemoryBudget(int(anonymous_bytes() + more * one), 1 << 50, is_asked=True)
+        assert budget.networks_at_once(1000, 10, memory, 3) == networks
+    budget = MemoryBudget(anonymous_bytes() + one, 1 << 50, is_asked=True)
+    with pytest.raises(ConfigError, match=r"a network .* of 32, and memory is") as told:
+        budget.networks_at_once(1000, 10, memory, 3)
+    assert "a smaller train_batch_size" in told.value.hint
+    assert budget.networks_at_once(1000, 10, None, 3) == 3  # on a GPU, whose memory is another
+    with pytest.raises(ConfigError, match="needed for 100,000,000 samples"):
+        budget.networks_at_once(100_000_000, 10, None, 3)
+
+
+def test_networks_that_cannot_fit_are_refused_before_samples_are_looked_at(small_data, tmp_path):
+    write_weights(tmp_path)
+    config = replace(config_of(tmp_path, tmp_path / "cache"), memory="20MiB")
+    with pytest.raises(ConfigError, match="of memory are needed for"):
+        audit(small_data, tmp_path / "run", config)
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "run").exists()

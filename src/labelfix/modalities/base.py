@@ -256,8 +256,13 @@ class NetworkTrainer(Protocol):
         """Return a trainer of the upper half, whose inputs are what the lower half makes."""
         ...
 
-    def probe(self, count: int) -> "Tensor":
-        """Return ``(count, ...)`` made-up inputs of the whole network, of the usual size."""
+    def probe(self, count: int, *, is_longest: bool = False) -> "Tensor":
+        """Return ``(count, ...)`` made-up inputs of the whole network, of the usual size.
+
+        Args:
+            count: How many.
+            is_longest: Where sizes differ: of the size of the largest sample instead.
+        """
         ...
 
     @property

@@ -8,7 +8,7 @@ Letters: N samples, D features, K classes, F folds.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labelfix.arguments import named
 from labelfix.config import AuditConfig
@@ -16,6 +16,9 @@ from labelfix.config.sizes import bytes_of, told_bytes
 from labelfix.errors import ConfigError
 from labelfix.utils.memory import DEFAULT_SHARE, anonymous_bytes, available_memory
 from labelfix.utils.scratch import MAPPED_SHARE
+
+if TYPE_CHECKING:
+    from labelfix.training.network_memory import NetworkMemory
 
 FLOAT, DOUBLE = 4, 8
 
@@ -99,22 +102,62 @@ class MemoryBudget:
         working = _of_writing(samples, classes) + samples * OF_PROBABILITIES
         self._refuse(samples, working, (FLOAT * classes,))
 
+    def networks_at_once(
+        self, samples: int, classes: int, memory: "NetworkMemory | None", most: int
+    ) -> int:
+        """Return how many networks may train at once, no figure of which depends on that.
+
+        Args:
+            samples: N.
+            classes: K.
+            memory: What one takes; ``None`` where they lie on a GPU.
+            most: How many would train at once.
+
+        Raises:
+            ConfigError: One alone is sure to take more than was asked for, or than is available.
+        """
+        others = _of_writing(samples, classes) + samples * max(OF_GRAPH, OF_REPORT)
+        self._refuse(samples, others, (FLOAT * classes,))
+        if memory is None:
+            return most
+        held = anonymous_bytes() + samples * OF_SCORES
+        fitting = [
+            count
+            for count in range(1, most + 1)
+            if held + memory.of(count, samples, classes) <= self._limit
+        ]
+        if fitting:
+            return fitting[-1]
+        needed = told_bytes(held + memory.of(1, samples, classes))
+        what = f"a network that is trained on batches of {memory.batch_size}"
+        smaller = f"choose a smaller {named('train_batch_size')} or {named('tune', value='head')}"
+        raise self._too_little(
+            f"about {needed} of memory are needed for {what}", f"{self._more}, or {smaller}"
+        )
+
+    @property
+    def _limit(self) -> int:
+        return self.size if self.is_asked else self.available
+
+    @property
+    def _more(self) -> str:
+        return f"allow more with {named('memory')}" if self.is_asked else "end other programs"
+
+    def _too_little(self, needed: str, hint: str) -> ConfigError:
+        what = named("memory") if self.is_asked else "the memory that is available"
+        return ConfigError(f"{needed}, and {what} is {told_bytes(self._limit)}", hint=hint)
+
     def _refuse(self, samples: int, working: int, arrays: tuple[int, ...]) -> None:
         """Refuse what takes so many bytes, and so many of each sample in each of some arrays."""
         most = int(self.size * MAPPED_SHARE)
         held = sum(size for size in (samples * one for one in arrays) if size <= most)
         needed = anonymous_bytes() + LIBRARIES + working + held
-        limit = self.size if self.is_asked else self.available
-        if needed <= limit:
-            return
-        what = named("memory") if self.is_asked else "the memory that is available"
-        raise ConfigError(
-            f"about {told_bytes(needed)} of memory are needed for {samples:,} samples, though "
-            f"large arrays lie in files, and {what} is {told_bytes(limit)}",
-            hint="allow more with --memory"
-            if self.is_asked
-            else "end other programs, or audit fewer samples",
-        )
+        if needed > self._limit:
+            raise self._too_little(
+                f"about {told_bytes(needed)} of memory are needed for {samples:,} samples, though "
+                "large arrays lie in files",
+                self._more if self.is_asked else f"{self._more}, or audit fewer samples",
+            )
 
 
 def _of_training(width: int, classes: int, config: AuditConfig) -> int:

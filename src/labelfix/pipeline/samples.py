@@ -74,6 +74,7 @@ from labelfix.types import (
 )
 from labelfix.utils.cache import cache_key, content_key, content_of, marked_cache
 from labelfix.utils.files import atomic_path
+from labelfix.utils.memory import give_back_freed
 from labelfix.utils.progress import OnProgress, StageTimer, no_progress, said
 from labelfix.utils.scratch import is_large, large_arrays_in, let_go_of_pages
 from labelfix.utils.shards import Engine, mapped_by
@@ -185,19 +186,31 @@ def find_by_networks(
     """
     dataset, config, clock = context.dataset, context.config, context.clock
     reviewed, on_progress = context.reviewed, context.on_progress
+    tuning = _within_memory(context, tuning)
     with clock.stage("decoding"):
         seen = tuning.look(dataset, marked_cache(config.cache), on_progress)
+    give_back_freed()
     digests = _digests_of(seen)
     context.on_images(digests)
     checkpoints = checkpoints.of_images(digests)
     plan = _plan(context, seen, tuning.folds)
     with clock.stage("training"):
         tuned = tuning.train(dataset, seen, plan.assignment, reviewed, checkpoints, on_progress)
+    give_back_freed()
     kinds, settings = None, tuning.settings(tuned)
     if tuning.world.is_writer:  # after training, so that no other process waits for it
         kinds = _compare(context, _frozen_features(context), plan.duplicates, settings)
     findings = _score(context, plan, tuned.evidence, kinds, tuning.trainer.name, settings)
     return replace(findings, write_networks=partial(write_network, tuned))
+
+
+def _within_memory(context: AuditContext, tuning: FullTuning) -> FullTuning:
+    """Return a tuning that trains no more networks at once than the memory allows."""
+    samples, classes = len(context.dataset), len(context.dataset.class_names)
+    memory, most = tuning.memory(context.dataset), tuning.networks_at_once
+    give_back_freed()
+    fitting = context.memory.networks_at_once(samples, classes, memory, most)
+    return replace(tuning, most_at_once=fitting)
 
 
 def _digests_of(seen: EncodedSamples) -> dict[str, str]:
@@ -256,7 +269,9 @@ def _frozen_features(context: AuditContext) -> Features:
     with context.clock.stage("computing features"):
         frozen = HeadTuning.load(context.dataset, context.config, context.modality)
         cache = marked_cache(context.config.cache)
-        return frozen.look(context.dataset, cache, context.on_progress)
+        features = frozen.look(context.dataset, cache, context.on_progress)
+    give_back_freed()
+    return features
 
 
 def _compare(
@@ -505,8 +520,8 @@ def _refuse_misfits(config: AuditConfig, *, resume: bool, halve_learning_rate: b
     is_full = trains_whole_network(config)
     if halve_learning_rate and not (resume and (is_full or is_left_open(config))):
         raise ConfigError(
-            "half the learning rate is for whole networks whose training is gone on with",
-            hint="use --halve-learning-rate together with --resume and --tune full",
+            f"{named('halve_learning_rate')} is only for resuming the training of networks",
+            hint=f"repeat the command of that run with {named('resume')}, or leave it out",
         )
     processes = World.from_environment().size
     if config.engine.name != "local" and processes > 1:
@@ -523,7 +538,7 @@ def _refuse_misfits(config: AuditConfig, *, resume: bool, halve_learning_rate: b
         )
     if not is_full and processes > 1:
         raise ConfigError(
-            f"one process trains heads on frozen features, and torchrun started {processes}",
+            f"torchrun started {processes} processes, and heads are trained by one",
             hint="run `labelfix audit` without torchrun, or train the whole network with "
             "--tune full",
         )

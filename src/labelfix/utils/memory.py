@@ -4,6 +4,7 @@ What counts is anonymous memory, which the system cannot give to others: pages o
 and read again.
 """
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -37,6 +38,15 @@ def available_memory(proc: Path = _PROC, groups: Path = _GROUPS) -> int:
     with suppress(AttributeError, ValueError, OSError):  # Windows has none of it
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return _UNKNOWN
+
+
+def give_back_freed() -> None:
+    """Give the system back what was freed, which the C library of Linux keeps for later.
+
+    After a training it keeps gigabytes.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another C library, or another system
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _kibibytes(file: Path, key: str) -> int:

@@ -225,7 +225,7 @@ class ImageTrainer:
             return ()
         return (f"images were compared with each other by {EMBEDDED_BACKBONE}",)
 
-    def probe(self, count: int) -> Tensor:
+    def probe(self, count: int, *, is_longest: bool = False) -> Tensor:
         """Return ``(count, 3, T, T)`` noise in the place of pixels."""
         size = self.network.preprocessing.size
         chance = torch.Generator().manual_seed(0)
@@ -281,7 +281,7 @@ class ImageTopTrainer:
         """Which network of timm it is."""
         return self.whole.name
 
-    def probe(self, count: int) -> Tensor:
+    def probe(self, count: int, *, is_longest: bool = False) -> Tensor:
         """Return ``(count, 3, T, T)`` noise in the place of pixels."""
         return self.whole.probe(count)
 

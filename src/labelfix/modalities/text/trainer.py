@@ -41,11 +41,13 @@ class TextTrainer:
     Args:
         transformer: As loaded.
         usual: Tokens of a text, in the mean of some.
+        longest: Tokens of the longest of these.
         config: What was asked for.
     """
 
     transformer: Transformer
     usual: int
+    longest: int
     config: AuditConfig
 
     @classmethod
@@ -67,8 +69,8 @@ class TextTrainer:
             )
         transformer = load_transformer(config.backbone)
         fresh_network(transformer.model, 2)  # refuses what is not made of blocks
-        trainer = cls(transformer, 0, config)
-        return cls(transformer, trainer._usual_length(store), config)
+        usual, longest = cls(transformer, 0, 0, config)._lengths(store)
+        return cls(transformer, usual, longest, config)
 
     @property
     def name(self) -> str:
@@ -116,9 +118,10 @@ class TextTrainer:
         """Return nothing: all is told by the settings."""
         return ()
 
-    def probe(self, count: int) -> Tensor:
-        """Return ``(count, T, FACTS)`` tokens of texts of the usual length."""
-        return made_up_tokens(count, self.usual, self.transformer.model.config)
+    def probe(self, count: int, *, is_longest: bool = False) -> Tensor:
+        """Return ``(count, T, FACTS)`` tokens of texts of the usual length, or of the longest."""
+        length = self.longest if is_longest else self.usual
+        return made_up_tokens(count, length, self.transformer.model.config)
 
     @property
     def has_views(self) -> bool:
@@ -137,14 +140,17 @@ class TextTrainer:
             f"tokens; a linear layer of {classes} outputs with the weights of 'head'"
         )
 
-    def _usual_length(self, store: SampleStore) -> int:
+    def _lengths(self, store: SampleStore) -> tuple[int, int]:
+        """Return the usual length and the longest of some texts."""
         rows = np.linspace(0, len(store) - 1, min(_LOOKED_AT, len(store))).astype(np.int64)
         texts = list(decoded(read_rows(store, rows.tolist()), {}).values())
         if not texts:
-            return _GRAIN
+            return _GRAIN, _GRAIN
         tokens, _ = self.transformer.tokenize(texts, self.length)
-        mean = float(np.mean([len(ids) for ids in tokens["input_ids"]]))
-        return min(self.length, _rounded_up(mean))
+        counts = [len(ids) for ids in tokens["input_ids"]]
+        told = float(np.mean(counts)), float(max(counts))
+        usual, longest = (min(self.length, _rounded_up(count)) for count in told)
+        return usual, longest
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -260,9 +266,9 @@ class TextTopTrainer:
         """Return what a reader of the report would not think of, a sentence each."""
         return (f"the blocks below {self.cut.module} stayed as pretrained, and none has drop-out",)
 
-    def probe(self, count: int) -> Tensor:
-        """Return ``(count, T, FACTS)`` tokens of texts of the usual length."""
-        return self.whole.probe(count)
+    def probe(self, count: int, *, is_longest: bool = False) -> Tensor:
+        """Return ``(count, T, FACTS)`` tokens of texts of the usual length, or of the longest."""
+        return self.whole.probe(count, is_longest=is_longest)
 
     def cut_at(self, cut: NetworkCut) -> NetworkTrainer:
         """Return a trainer of the same encoder, cut elsewhere."""
