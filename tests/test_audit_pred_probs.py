@@ -306,5 +306,5 @@ def test_precision_and_budget_exclude_each_other(tmp_path):
         "--precision",
         "1",
     )
-    assert_refused(done, "both a precision and a budget")
+    assert_refused(done, "--precision and --budget cannot be used together")
     assert not (tmp_path / "run").exists()

@@ -87,7 +87,7 @@ def test_what_cannot_be_used_is_said(digits):
     values, given, _ = digits
     with pytest.raises(LabelfixError, match="Perceptron has no predict_proba"):
         LabelCleaner(Perceptron()).fit(values, given)
-    with pytest.raises(LabelfixError, match="a budget of -1"):
+    with pytest.raises(LabelfixError, match="budget -1 is below"):
         LabelCleaner(GaussianNB(), budget=-1).fit(values, given)
     with pytest.raises(ValueError, match="needs two classes or more"):
         LabelCleaner().fit(values, np.zeros(len(values), int))

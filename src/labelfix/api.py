@@ -177,7 +177,7 @@ def audit(
         return work(Path(out))
     if resume:
         raise ConfigError(
-            "a run without a folder cannot be gone on with", hint=f"name it with {named('out')}"
+            "there is no folder of a run to resume", hint=f"name it with {named('out')}"
         )
     return in_temporary_run(work)
 
@@ -220,11 +220,11 @@ def _known_kinds(thresholds: Mapping[str, float]) -> Mapping[str, float]:
 def _refuse_unused(config: AuditConfig, options: list[str]) -> None:
     """Refuse options that would change nothing."""
     if options and not trains_whole_network(config):
-        trained = "heads on frozen features are trained here"
+        only = "no network is trained"
         if config.tune != "head":
-            trained = "heads on frozen features may be chosen here"
+            only = f"{named('tune', value='auto')} may train no network"
         raise ConfigError(
-            f"{', '.join(map(named, options))}: for networks, and {trained}",
+            f"{', '.join(map(named, options))} would change nothing: {only}",
             hint=f"train the upper stages of the network with {named('tune', value='top')}, all of "
             f"it with {named('tune', value='full')}, or leave that out",
         )

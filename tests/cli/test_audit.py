@@ -131,8 +131,8 @@ def test_a_manifest_without_the_column(tmp_path: Path) -> None:
 
 def test_settings_out_of_range(small_data: Path, tmp_path: Path) -> None:
     start = ("audit", small_data, "--out", tmp_path / "run")
-    assert_refused(run(*start, "--image-size", "8"), "image size 8", "between 16 and 4096")
-    assert_refused(run(*start, "--folds", "2"), "2 folds are too few", "3 or more")
+    assert_refused(run(*start, "--image-size", "8"), "--image-size 8", "between 16 and 4096")
+    assert_refused(run(*start, "--folds", "2"), "--folds 2 is too few", "from 3 to")
     if not torch.cuda.is_available():
         assert_refused(run(*start, "--device", "cuda"), "no cuda device", "--device cpu")
 

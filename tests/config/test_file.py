@@ -105,7 +105,7 @@ def test_the_record_of_a_run_comes_back_as_it_was(
         ("quux = 3", "no setting quux | docs/options.md lists all settings"),
         ("heads = 3", "heads is 3, which is not a section | begin with [heads]"),
         ("seed = 'a'", "seed is 'a', which is no whole number"),
-        ("seed = -1", "the seed -1 cannot be drawn from"),
+        ("seed = -1", "seed -1 is out of range"),
         ("seed = 2020-01-01", "which is no whole number"),
         ("tune = 'heads'", "tune is 'heads', and there is no such choice"),
         ("self_labeling = 'none'", "self_labeling is 'none', and there is no such choice"),
@@ -151,13 +151,13 @@ def test_all_faults_are_told_at_once(file):
         "has 9 settings that cannot be used",
         "no setting sede (did you mean seed?)",
         "tune is 'none'",
-        "the seed -1",
+        "seed -1",
         "[heads] epochs is 0",
         "[heads] batch_size is 0",
         "heads.radii is 'wide'",
         "a distance of -1.0",
-        "a gamma of 0.0",
-        "both a precision and a budget",
+        "gamma is 0.0",
+        "cannot be used together",
     ):
         assert said in told, said
 

@@ -22,10 +22,18 @@ def test_sizes(text, size):
     assert bytes_of(text, "memory") == size
 
 
-@pytest.mark.parametrize("text", ["", "four", "4 gigs", "-4GiB", "12KiB", "4iB4", "GiB", "1e9"])
-def test_what_is_no_size_is_refused(text):
-    with pytest.raises(ConfigError, match="no size"):
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        *((text, "no size") for text in ("", "four", "4 gigs", "-4GiB", "4iB4", "GiB", "1e9")),
+        ("12KiB", "less than 1 MiB"),
+        ("10", "less than 1 MiB, as it has no unit"),
+    ],
+)
+def test_what_is_no_size_is_refused(text, fault):
+    with pytest.raises(ConfigError, match=f"memory '{text}' is {fault}$") as told:
         AuditConfig(memory=text)
+    assert "such as 4GiB" in told.value.hint
 
 
 def test_sizes_for_people():

@@ -240,9 +240,9 @@ def test_what_is_wrong_is_said(labels, values, said):
         ({"class_names": ["a", "b", 3]}, "class_names are of several types"),
         ({"class_names": ["a", "b", "b"]}, "have no name, or the same one"),
         ({"class_names": "abc"}, "class_names is 'abc', which is no list"),
-        ({"precision": 2.0}, "a precision of 2.0"),
-        ({"budget": -1}, "a budget of -1"),
-        ({"budget": 1, "precision": 0.5}, "both a precision and a budget"),
+        ({"precision": 2.0}, "precision 2.0 is not"),
+        ({"budget": -1}, "budget -1 is below"),
+        ({"budget": 1, "precision": 0.5}, "precision and budget cannot be used together"),
     ],
 )
 def test_what_is_wrong_with_options_is_said(options, said):

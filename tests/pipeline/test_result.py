@@ -137,7 +137,7 @@ def test_nothing_is_left_of_an_audit_that_failed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(LabelfixError):
         labelfix.audit(tmp_path / "absent", tune="head")
-    with pytest.raises(LabelfixError, match="a run without a folder cannot be gone on with"):
+    with pytest.raises(LabelfixError, match="there is no folder of a run to resume"):
         labelfix.audit(([], []), resume=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -57,7 +57,7 @@ def test_durations_are_read(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "10", "m10", "-5m", "1h 5", "0s", float("nan"), -1.0])
 def test_what_is_no_duration_is_refused(text):
-    with pytest.raises(ConfigError, match="no duration"):
+    with pytest.raises(ConfigError, match="no length of time"):
         seconds_of(text, "time")
 
 

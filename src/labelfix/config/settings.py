@@ -51,7 +51,7 @@ def refuse_unknown_seed(seed: int) -> None:
     """
     if not 0 <= seed <= _LARGEST_SEED:
         raise ConfigError(
-            f"the {named('seed')} {seed} cannot be drawn from",
+            f"{named('seed')} {seed} is out of range",
             hint=f"choose a whole number from 0 to {_LARGEST_SEED}",
         )
 
@@ -60,8 +60,8 @@ def _refuse_folds(folds: int, least: int) -> None:
     if not least <= folds <= _MOST_FOLDS:
         few_or_many = "few" if folds < least else "many"
         raise ConfigError(
-            f"{folds} folds are too {few_or_many}",
-            hint=f"choose {named('folds')} {least} or more, {_MOST_FOLDS:,} at most",
+            f"{named('folds')} {folds} is too {few_or_many}",
+            hint=f"choose a number from {least} to {_MOST_FOLDS:,}",
         )
 
 
@@ -179,15 +179,15 @@ class ImageConfig:
         check_fields(self)
         if self.max_pixels < 1:
             raise ConfigError(
-                f"no image has {self.max_pixels} pixels or fewer",
-                hint=f"leave {named('max_pixels')} out, or choose more",
+                f"{named('max_pixels')} {self.max_pixels} would leave out every image",
+                hint="leave that out, or choose 1 or more",
             )
         if self.value_range is not None:
             low, high = self.value_range
             if not (-math.inf < low < high < math.inf):  # NaN fails too
                 raise ConfigError(
-                    f"values from {low:g} to {high:g} are no range",
-                    hint=f"choose {named('value_range')} with the lower one first, such as 0,4095",
+                    f"{named('value_range')} {low:g},{high:g} is no range",
+                    hint="write two numbers, the lower one first, such as 0,4095",
                 )
 
 
@@ -222,8 +222,8 @@ class BackboneConfig:
         refuse_unknown_device(self.device)
         if self.image_size is not None and not 16 <= self.image_size <= 4096:
             raise ConfigError(
-                f"image size {self.image_size} is out of range",
-                hint=f"choose {named('image_size')} between 16 and 4096 pixels",
+                f"{named('image_size')} {self.image_size} is out of range",
+                hint="choose between 16 and 4096 pixels a side",
             )
         if self.weights is not None and not self.pretrained:
             raise ConfigError(
@@ -533,7 +533,7 @@ class RegularizationConfig:
                     f"a {field} of {getattr(self, field)} is no radius", hint="choose 0 or more"
                 )
         if not 0 < self.gamma < float("inf"):
-            raise ConfigError(f"a gamma of {self.gamma} is no growth", hint="choose 1 or more")
+            raise ConfigError(f"gamma is {self.gamma}, which is not above 0", hint="try 1, or more")
         if self.form == "penalty":
             self._check_penalty()
 
@@ -685,17 +685,19 @@ class FlagConfig:
         check_fields(self)
         if self.precision is not None and self.budget is not None:
             raise ConfigError(
-                "flags cannot have both a precision and a budget", hint="choose one of the two"
+                f"{named('precision')} and {named('budget')} cannot be used together: each decides "
+                "how many labels are flagged",
+                hint="leave out one of the two",
             )
         if self.precision is not None and not 0 < self.precision <= 1:
             raise ConfigError(
-                f"a precision of {self.precision} is no share of the flags",
-                hint=f"choose {named('precision')} between 0 and 1, such as 0.9",
+                f"{named('precision')} {self.precision} is not between 0 and 1",
+                hint="choose the share of the flags that shall be right, such as 0.9",
             )
         if self.budget is not None and self.budget < 0:
             raise ConfigError(
-                f"a budget of {self.budget} flags is below 0",
-                hint=f"choose {named('budget')} 0 or more",
+                f"{named('budget')} {self.budget} is below 0",
+                hint="choose how many labels are flagged at most, 0 or more",
             )
         _refuse_outside(self, 0, 1, "least_probability")
 
@@ -848,8 +850,8 @@ class EngineConfig:
             asked = [one for one in self.__slots__ if one != "name" and getattr(self, one)]
             if asked:
                 raise ConfigError(
-                    f"{', '.join(map(named, asked))}: for a cluster, and this machine does it",
-                    hint=f"add {named('engine', value='ray')}, or leave that out",
+                    f"{', '.join(map(named, asked))} would change nothing: no cluster is used",
+                    hint=f"add {named('engine', value='ray')} to use one, or leave that out",
                 )
 
 

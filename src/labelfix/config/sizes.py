@@ -24,16 +24,18 @@ def bytes_of(text: str, argument: str) -> int:
         ConfigError: It is no size, or less than a mebibyte.
     """
     match = _SIZE.fullmatch(text.strip().lower())
-    size = 0.0
+    fault = "no size"
     if match:
         number, unit, binary = match.groups()
         size = float(number) * (1024 if binary else 1000) ** _POWERS[unit]
-    if not _LEAST <= size < math.inf:
-        raise ConfigError(
-            f"{named(argument)} {text!r} is no size of 1 MiB or more",
-            hint="write a number and its unit, such as 4GiB or 800MB",
-        )
-    return int(size)
+        if _LEAST <= size < math.inf:
+            return int(size)
+        fault = "out of range" if size >= _LEAST else "less than 1 MiB"
+        fault += "" if unit else ", as it has no unit"
+    raise ConfigError(
+        f"{named(argument)} {text!r} is {fault}",
+        hint="write a number and a unit, such as 4GiB or 512MiB",
+    )
 
 
 def told_bytes(size: float) -> str:

@@ -354,8 +354,8 @@ class _Crew:
         free = ray.available_resources()
         return RunError(
             f"no worker could start in {START_SECONDS:.0f} seconds: each needs "
-            f"{sized(self._plan.cpus, self._plan.gpus)}, and of the whole cluster "
-            f"{sized(free.get('CPU', 0), free.get('GPU', 0))} are free",
+            f"{sized(self._plan.cpus, self._plan.gpus)}, and the whole "
+            f"cluster has {sized(free.get('CPU', 0), free.get('GPU', 0))} free",
             hint="wait until other programs on the cluster have ended, or ask for less",
         )
 

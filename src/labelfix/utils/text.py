@@ -63,8 +63,8 @@ def seconds_of(value: str | float, argument: str) -> float:
     seconds = _of_parts(value) if isinstance(value, str) else value
     if not 0 < seconds < math.inf:  # NaN fails too
         raise ConfigError(
-            f"{named(argument)} {value!r} is no duration above 0",
-            hint="write hours, minutes and seconds, such as 1h30m, 10m or 90s",
+            f"{named(argument)} {value!r} is no length of time",
+            hint="write a number and a unit, such as 90s, 10m or 1h30m",
         )
     return seconds
 
