@@ -38,7 +38,7 @@ def test_planted_errors_of_ones_own_data_are_counted(small_data: Path, tmp_path:
     before = {path: path.stat().st_mtime_ns for path in small_data.rglob("*")}
     done = labelfix(
         "benchmark", "inject", small_data, "--kinds", "symmetric", "--rate", "0.2",
-        "--repeats", "1", "--json", "--results", tmp_path / "rows.jsonl",
+        "--repeats", "1", "--image-size", "32", "--json", "--results", tmp_path / "rows.jsonl",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     [row] = json.loads(done.stdout)

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 from unittest.mock import patch
@@ -107,13 +108,17 @@ def test_two_processes_record_the_margins_and_labels_of_one(tmp_path):
         np.testing.assert_array_equal(two["self_label"], one.self_label)
 
 
-@pytest.mark.parametrize("tune", ["full", "top"])
-def test_two_processes_give_the_evidence_of_one(place, small_data, tune):
+@pytest.mark.parametrize(
+    ("tune", "by_torchrun"),
+    [("full", False), ("top", False), pytest.param("full", True, marks=pytest.mark.slow)],
+)
+def test_two_processes_give_the_evidence_of_one(place, small_data, tune, by_torchrun):
     alone, together = place / f"{tune}-one", place / f"{tune}-two"
     arguments = arguments_of(place, small_data, alone.name, tune)
     with patch.object(sys, "argv", ["run_it.py", *map(str, arguments)]):
         exec(compile(SCRIPT, "run_it.py", "exec"), {})
-    if tune == "full":
+    if by_torchrun:
+        shutil.rmtree(together, ignore_errors=True)
         done = run_by_torchrun(place, small_data, together.name)
         assert done.returncode == 0, done.stderr[-2000:]
     else:
