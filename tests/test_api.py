@@ -70,7 +70,7 @@ def test_probabilities_have_a_function_of_their_own() -> None:
     of_command = inspect.signature(command.callback).parameters
     options = {
         "budget", "config", "decisions", "force", "image_column", "images", "memory", "overwrite",
-        "precision", "resume", "text_column",
+        "precision", "resume", "text_column", "top_classes",
     }  # fmt: skip
     assert set(function) - {"on_progress"} == {"pred_probs", "out"} | options
     for option in options:

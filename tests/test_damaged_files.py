@@ -15,7 +15,8 @@ from labelfix.data.probabilities import open_pred_probs
 from labelfix.data.vectors import read_vectors
 from labelfix.errors import DatasetError, DecisionsError, LabelfixError, ReportError
 from labelfix.report.io import read_report_table, write_report
-from labelfix.report.schema import CLASSES_KEY, DIGEST_KEY, RUN_KEY
+from labelfix.report.schema import DIGEST_KEY, RUN_KEY
+from labelfix.types import CLASSES_KEY
 from labelfix.utils.progress import no_progress
 
 # Readers of probabilities

@@ -53,6 +53,7 @@ def audit(
     seed: int | None = None,
     cache: str | Path | None = None,
     memory: str | None = None,
+    top_classes: int | None = None,
     image_column: str | None = None,
     text_column: str | Sequence[str] | None = None,
     features_column: str | None = None,
@@ -132,6 +133,7 @@ def audit(
         "top_regularization": _given(distance=max_weight_change),
         "flags": flag_changes(precision, budget),
         "issues": _known_kinds(issue_threshold or {}),
+        "report": _given(top_classes=top_classes),
         "engine": _given(
             name=engine,
             ray_address=ray_address,

@@ -34,6 +34,13 @@ def code_type(size: int) -> type[np.signedinteger[Any]]:
 PRED_PROBS_KIND = "pred_probs"
 """The kind of a source that holds probabilities, and no images."""
 
+TOP_CLASSES, TOP_PROBS = "top_classes", "top_probs"
+"""The columns of lists, in a report or a table that is given, where a sample has its likeliest
+classes and no others."""
+
+CLASSES_KEY = b"labelfix.class_names"
+"""Where the metadata of a Parquet file hold a JSON list of class names, in the order of codes."""
+
 MEMORY_KIND = "memory"
 """The kind of a source that a program held: nobody else can read it again."""
 

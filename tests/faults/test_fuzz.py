@@ -69,7 +69,8 @@ def test_many_damaged_files_are_told(tmp_path: Path, kind: str) -> None:
 
 _NAMES = st.one_of(
     st.sampled_from(["image", "label", "text", "split", "id", "prob:a", "prob:b", "sample_id",
-                     "given_label", "file_name", "embedding", "features", ""]),
+                     "given_label", "file_name", "embedding", "features", "top_classes",
+                     "top_probs", ""]),
     st.text(max_size=5),
 )  # fmt: skip
 _CELLS = st.one_of(

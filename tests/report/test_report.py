@@ -15,7 +15,7 @@ from small_report import CLASS_NAMES, Sample, report_of, samples_of
 
 from labelfix.errors import ReportError, RunError
 from labelfix.report.frame import read_report
-from labelfix.report.io import probability_lists, read_report_table, write_report
+from labelfix.report.io import probability_table, read_report_table, write_report
 from labelfix.report.schema import COLUMNS, ROW_GROUP_SIZE, schema_page
 from labelfix.report.types import RunInfo
 from labelfix.types import MISSING
@@ -208,7 +208,7 @@ def test_a_report_of_many_classes_is_written_a_few_rows_at_a_time(tmp_path):
     samples = [Sample(f"{row}.png", error=0.1) for row in range(100)]
     whole = report_of(samples, tuple(range(300)), probs=probs)
     parts = [probs[start : start + 32] for start in range(0, 100, 32)]
-    lists = (probability_lists(part, np.ones(len(part), np.bool_)) for part in parts)
+    lists = (probability_table(part, np.ones(len(part), np.bool_)) for part in parts)
     report = replace(whole, columns=whole.table.drop_columns(["pred_probs"]))
     write_report(report, tmp_path / "report.parquet", lists, group_values=300 * 32)
     file = pq.ParquetFile(tmp_path / "report.parquet")

@@ -12,7 +12,7 @@ import torch
 from benchmark_row import ROW
 from compressed_tables import compressed
 from fuzzing import Reader
-from given_probs import noisy, write
+from given_probs import noisy, write, write_lists
 from PIL import Image
 from small_report import Sample, report_of
 from tiff_files import tiff
@@ -166,11 +166,12 @@ def readers_of_probabilities(folder: Path) -> list[Reader]:
     files = [write(folder / f"p.{form}", probs) for form in ("csv", "tsv", "parquet", "npz")]
     packed = folder / "packed.npz"
     np.savez_compressed(packed, pred_probs=probs.values, labels=np.zeros(30, int))
+    lists = write_lists(folder / "lists.parquet", probs, 2)
 
     def reading(path: Path) -> Callable[[], object]:
         return lambda: open_pred_probs([path], folder, no_progress, force=True)
 
-    return [Reader(path.name, path, reading(path)) for path in [*files, packed]]
+    return [Reader(path.name, path, reading(path)) for path in [*files, packed, lists]]
 
 
 def readers_of_runs(folder: Path) -> list[Reader]:

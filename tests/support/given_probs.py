@@ -62,6 +62,21 @@ def write(path: Path, probs: Probs, *, row_group: int = 50) -> Path:
     return path
 
 
+def write_lists(path: Path, probs: Probs, top: int, *, row_group: int = 50) -> Path:
+    """Write the likeliest classes of each sample by name, the likeliest first."""
+    order = np.argsort(-probs.values, axis=1, kind="stable")[:, :top]
+    columns = {
+        "sample_id": pa.array(probs.ids, pa.string()),
+        "given_label": pa.array(probs.labels),
+        "top_classes": pa.array([[probs.classes[code] for code in row] for row in order.tolist()]),
+        "top_probs": pa.array(
+            np.take_along_axis(probs.values, order, axis=1).tolist(), pa.list_(pa.float32())
+        ),
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=row_group)
+    return path
+
+
 def table_of(probs: Probs) -> pa.Table:
     columns = {"sample_id": pa.array(probs.ids, pa.string()), "given_label": pa.array(probs.labels)}
     for position, name in enumerate(probs.classes):

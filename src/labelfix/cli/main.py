@@ -89,6 +89,7 @@ USED_WITH_PRED_PROBS = {
     "image_column",
     "text_column",
     "memory",
+    "top_classes",
     "as_json",
     "quiet",
 }
@@ -129,6 +130,7 @@ def audit(
     self_labeling: opt.SelfLabeling = None,
     cache: opt.Cache = None,
     memory: opt.Memory = None,
+    top_classes: opt.TopClasses = None,
     image_column: opt.ImageColumn = None,
     text_column: opt.TextColumn = None,
     features_column: opt.FeaturesColumn = None,
@@ -170,6 +172,7 @@ def audit(
             image_column=image_column,
             text_column=text_column,
             memory=memory,
+            top_classes=top_classes,
         )
         return
     if pred_probs:
@@ -204,6 +207,7 @@ def audit(
             seed=seed,
             cache=cache,
             memory=memory,
+            top_classes=top_classes,
             image_column=image_column,
             text_column=text_column,
             features_column=features_column,

@@ -252,6 +252,9 @@ Cache: TypeAlias = Annotated[
     ),
 ]
 Memory: TypeAlias = Annotated[str | None, typer.Option(metavar="SIZE", help=option_help("memory"))]
+TopClasses: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="T", help=option_help("top_classes"))
+]
 Engine: TypeAlias = Annotated[EngineName | None, typer.Option(help=option_help("engine"))]
 RayAddress: TypeAlias = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help=option_help("ray_address"))

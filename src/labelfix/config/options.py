@@ -169,6 +169,7 @@ OPTIONS = {
         Option(name="seed", group=_RUN, setting="seed"),
         Option(name="cache", group=_RUN, setting="cache"),
         Option(name="memory", group=_RUN, setting="memory", type="size"),
+        Option(name="top_classes", group=_RUN, setting="report.top_classes"),
         Option(name="image_column", group=_READING, setting="dataset.image_column"),
         Option(name="text_column", group=_READING, setting="dataset.text_column", repeats=True),
         Option(name="features_column", group=_READING, setting="dataset.features_column"),
@@ -360,8 +361,8 @@ hypotheses = 3
 
 The record of a run is such a file, too: `--config RUN/run.json` takes the settings of that run. The
 content tells which it is, not the name. Relative paths begin at the folder that you are in. With
-`--pred-probs` only `[scoring]` and `[flags]` are of use; others are refused. What labelfix does not
-know or cannot use is refused before the data are read, all faults at once.
+`--pred-probs` only `[scoring]`, `[flags]` and `[report]` are of use; others are refused. What
+labelfix does not know or cannot use is refused before the data are read, all faults at once.
 `self_labeling = "paper"` takes a whole set of rules by its name.
 
 ### Outside of any section

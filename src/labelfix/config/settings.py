@@ -857,19 +857,23 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportConfig:
-    """How the report is written; what it says is the same.
+    """How the report is written; what it says of labels is the same.
 
     Args:
+        top_classes: Of how many classes the report keeps the probabilities of each sample, the
+            likeliest first, in place of all: for data sets of many classes. 0 keeps all.
         part_rows: A report of more rows is a folder of parts, ``RUN/report``, each of so many rows,
             rounded up to whole row groups; another one is a single file, ``RUN/report.parquet``.
     """
 
+    top_classes: int = 0
     part_rows: int = 10_000_000
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
         check_fields(self)
         _refuse_below(self, 1, "part_rows")
+        _refuse_below(self, 0, "top_classes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,10 @@
 ::
 
     .csv .tsv .parquet    sample_id, given_label and a column prob:<class> for each class
+    .parquet              sample_id, given_label and the lists top_classes and top_probs
     .npz                  arrays pred_probs, labels and, if wanted, class_names
 
-``probability_tables`` reads the first form; the checks that are
-common to all are here.
+``probability_tables`` reads the first two forms; the checks that are common to all are here.
 
 Letters: N samples, K classes.
 """
@@ -34,7 +34,13 @@ from labelfix.data.columns import refuse_repeated_ids
 from labelfix.data.files import FileTimes, fingerprint
 from labelfix.data.labels import blank_to_null, missing_words_to_null
 from labelfix.data.probability_checks import MixUp, are_many, check_rows, find_mix_up
-from labelfix.data.probability_store import ArrayStore, MeanStore, ProbabilityStore, map_file
+from labelfix.data.probability_store import (
+    ArrayStore,
+    ListedStore,
+    MeanStore,
+    ProbabilityStore,
+    map_file,
+)
 from labelfix.data.probability_tables import (
     ID,
     LABEL,
@@ -273,10 +279,13 @@ class GivenPredProbs(Samples):
     Args:
         pred_probs: ``(N, K)``, the columns in the order of ``class_names``.
         exclusion_reason: Row to reason, for the samples that cannot be scored.
+        listed_classes: Of how many classes of a sample there are probabilities at most; 0 where
+            there are those of all.
     """
 
     pred_probs: ProbabilityStore
     exclusion_reason: Mapping[int, str]
+    listed_classes: int = 0
 
     @property
     def is_scored(self) -> NDArray[np.bool_]:
@@ -367,10 +376,12 @@ def joined_pred_probs(parts: Sequence[GivenPredProbs], paths: Sequence[Path]) ->
 
 def _mean(parts: Sequence[GivenPredProbs], paths: Sequence[Path]) -> GivenPredProbs:
     rows = [_rows_in(parts[0], part, path) for part, path in zip(parts, paths, strict=True)]
+    listed = [part.listed_classes for part in parts]
     return replace(
         parts[0],
         pred_probs=MeanStore([part.pred_probs for part in parts], rows),
         exclusion_reason=_joined_reasons(parts, rows, paths),
+        listed_classes=min(sum(listed), len(parts[0].class_names)) if all(listed) else 0,
         assumptions=tuple(assumption for part in parts for assumption in part.assumptions),
     )
 
@@ -390,12 +401,15 @@ def checked_pred_probs(
     """
     path = raw.path
     class_names = _sorted_classes(raw)
-    columns = np.array([raw.class_names.index(name) for name in class_names])
+    place = {name: column for column, name in enumerate(raw.class_names)}
+    columns = np.array([place[name] for name in class_names])
     raw, codes = _with_codes(raw, class_names)
     raw, unlabeled = _without_minus_one(raw, class_names, codes)
     exclusion_reason = _why_no_label(raw, codes)
     store = raw.store.with_columns(columns)
-    checked = check_rows(store, class_names, codes, path, on_progress)
+    lists = store if isinstance(store, ListedStore) else None
+    is_listed = None if lists is None else lists.is_listed
+    checked = check_rows(store, class_names, codes, path, on_progress, is_listed)
     mix_up = find_mix_up(checked, class_names, raw.class_names, str(path))
     ids, size = raw.sample_id, len(codes)
     columns_called = {"label": LABELS} if ids is None else {"id": ID, "label": LABEL}
@@ -408,6 +422,7 @@ def checked_pred_probs(
         fingerprint="",
         pred_probs=checked.store,
         exclusion_reason=exclusion_reason | checked.exclusion_reason,
+        listed_classes=0 if lists is None else lists.longest,
         assumptions=(
             raw.assumptions + _mixed_up(mix_up, force=force) + checked.assumptions + unlabeled
         ),

@@ -89,6 +89,7 @@ def check_rows(
     given: NDArray[np.int64],
     path: Path,
     on_progress: OnProgress,
+    is_listed: NDArray[np.bool_] | None = None,
 ) -> CheckedRows:
     """Check that each row holds probabilities; divide those by their sum that rounding put off.
 
@@ -98,15 +99,20 @@ def check_rows(
         given: ``(N,)`` codes, ``MISSING`` for no label.
         path: The file, for messages.
         on_progress: Told how far it is.
+        is_listed: ``(N,)`` bool: the others came without probabilities, and are no sign of another
+            kind of file; ``None`` if all have some.
 
     Raises:
         DatasetError: More than a few rows hold something else; the message says what it looks like.
     """
-    scan, is_compared, compared = _scan(store, class_names, given, path, on_progress, _is_near)
+
+    def scanned(is_near: _IsNear) -> tuple[_Scan, NDArray[np.bool_], Compared]:
+        return _scan(store, class_names, given, path, on_progress, is_near, is_listed)
+
+    scan, is_compared, compared = scanned(_is_near)
     decimals = _decimals(store) if scan.bad else None
     if decimals is not None:
-        within = _within_rounding(0.5 * 10.0**-decimals)
-        scan, is_compared, compared = _scan(store, class_names, given, path, on_progress, within)
+        scan, is_compared, compared = scanned(_within_rounding(0.5 * 10.0**-decimals))
     if are_many(scan.bad, len(store)):
         raise _no_probabilities(store, scan, class_names, path)
     return CheckedRows(
@@ -125,6 +131,7 @@ def _scan(
     path: Path,
     on_progress: OnProgress,
     is_near: _IsNear,
+    is_listed: NDArray[np.bool_] | None,
 ) -> tuple[_Scan, NDArray[np.bool_], Compared]:
     size, scan = len(store), _Scan({})
     is_compared = np.zeros(size, np.bool_)
@@ -144,7 +151,7 @@ def _scan(
         predicted[block] = probs.argmax(axis=1)
         at_most = probs[np.arange(len(probs)), predicted[block]]
         scan.single += int(np.count_nonzero(is_good & (total == 1) & (at_most == 1)))
-        bad = np.flatnonzero(~is_good)
+        bad = np.flatnonzero(~is_good if is_listed is None else ~is_good & is_listed[block])
         if len(bad) and not scan.bad:
             scan.first_bad = block.start + int(bad[0])
         scan.bad += len(bad)
@@ -158,6 +165,9 @@ def _scan(
         is_compared[block] = has_both
         trust.add(probs[has_both], given[block][has_both])
         on_progress(Progress(f"checking {path.name}", block.stop, size, "rows"))
+    if is_listed is not None:
+        absent = np.flatnonzero(~is_listed).tolist()
+        scan.exclusion_reason |= dict.fromkeys(absent, "not scored: it has no probabilities")
     codes = given[is_compared].astype(predicted.dtype)
     compared = Compared(codes, predicted[is_compared], store.classes, trust.value())
     return scan, is_compared, compared

@@ -95,6 +95,98 @@ def _let_go(mapping: mmap.mmap) -> None:
         mapping.madvise(mmap.MADV_DONTNEED)
 
 
+class ListedStore:
+    """Probabilities of which each row lists those of a few classes, the likeliest.
+
+    What a row leaves of 1 is spread evenly over the classes that it does not list: so they stay in
+    an order that fits what is known, and a row that leaves more says less against a given label
+    that it does not list. A row without a list is NaN.
+
+    Args:
+        codes: ``(M,)`` the classes of all lists, row after row.
+        values: ``(M,)`` float32 their probabilities.
+        counts: ``(N,)`` how many are of each row.
+        is_listed: ``(N,)`` bool: the row has a list.
+        place: ``(K,)`` which column each code has.
+        mappings: The maps that ``codes`` and ``values`` lie in.
+    """
+
+    def __init__(
+        self,
+        codes: NDArray[np.int32],
+        values: NDArray[np.float32],
+        counts: NDArray[np.int64],
+        is_listed: NDArray[np.bool_],
+        place: NDArray[np.int64],
+        mappings: Sequence[mmap.mmap] = (),
+    ) -> None:
+        self._codes, self._values, self._counts = codes, values, counts
+        self._starts = np.cumsum(counts) - counts
+        self._place, self._mappings = place, mappings
+        self.is_listed = is_listed
+
+    @classmethod
+    def of_files(
+        cls,
+        codes: IO[bytes],
+        values: IO[bytes],
+        counts: NDArray[np.int64],
+        is_listed: NDArray[np.bool_],
+        classes: int,
+    ) -> "ListedStore":
+        """Return the lists of two open files, of int32 and of float32, without reading them."""
+        maps = [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for file in (codes, values)]
+        return cls(
+            np.frombuffer(maps[0], np.int32),
+            np.frombuffer(maps[1], np.float32),
+            counts,
+            is_listed,
+            np.arange(classes),
+            maps,
+        )
+
+    @property
+    def classes(self) -> int:
+        """Return K."""
+        return len(self._place)
+
+    @property
+    def longest(self) -> int:
+        """Return how many classes a row lists at most."""
+        return int(self._counts.max(initial=0))
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._counts)
+
+    def read(self, rows: Rows) -> NDArray[np.float32]:
+        """Return ``(B, K)`` rows."""
+        counts, starts = self._counts[rows], self._starts[rows]
+        row = np.repeat(np.arange(len(counts)), counts)
+        first = np.cumsum(counts) - counts
+        at = np.arange(len(row)) + np.repeat(starts - first, counts)
+        values = self._values[at]
+        # what is no probability is told by whoever checks rows
+        listed = np.bincount(row, np.nan_to_num(np.clip(values, 0, 1)), len(counts))
+        rest = np.maximum(1 - listed, 0) / np.maximum(self.classes - counts, 1)
+        rest[~self.is_listed[rows]] = np.nan
+        probs = np.empty((len(counts), self.classes), np.float32)
+        probs[:] = rest[:, None]
+        probs[row, self._place[self._codes[at]]] = values
+        for mapping in self._mappings:
+            _let_go(mapping)
+        return probs
+
+    def with_columns(self, columns: NDArray[np.int64]) -> "ListedStore":
+        """Return the same probabilities with the classes in another order."""
+        place = np.empty_like(columns)
+        place[columns] = np.arange(len(columns))
+        return ListedStore(
+            self._codes, self._values, self._counts, self.is_listed, place[self._place],
+            self._mappings,
+        )  # fmt: skip
+
+
 class ChosenColumns:
     """The probabilities of some of the classes of a store.
 

@@ -1,5 +1,7 @@
 """Probabilities in a table: CSV, TSV or Parquet with a column a class.
 
+Parquet may hold lists of the likeliest classes instead: see `labelfix.data.top_class_tables`.
+
 ::
 
     sample_id    given_label    prob:cat    prob:dog
@@ -25,10 +27,11 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from labelfix.data.labels import LabelColumn, blank_to_null, is_whole, labels_of_column
-from labelfix.data.probability_store import ArrayStore, map_file
+from labelfix.data.probability_store import ArrayStore, ListedStore, map_file
 from labelfix.data.table_text import Header, read_header
+from labelfix.data.top_class_tables import has_lists, read_lists
 from labelfix.errors import DatasetError
-from labelfix.types import Assumption, Label
+from labelfix.types import TOP_CLASSES, TOP_PROBS, Assumption, Label
 from labelfix.utils.files import anonymous_file
 from labelfix.utils.progress import OnProgress, Progress
 from labelfix.utils.reading import PARQUET_FAULTS, parquet_faults
@@ -38,7 +41,7 @@ ID, LABEL, PREFIX = "sample_id", "given_label", "prob:"
 
 SHAPE_OF_TABLE = (
     f"give the columns {ID}, {LABEL} and one {PREFIX}<class> for each class, for instance "
-    f"{PREFIX}cat"
+    f"{PREFIX}cat; or, in Parquet, {ID}, {LABEL} and the lists {TOP_CLASSES} and {TOP_PROBS}"
 )
 
 CSV_BLOCK = 1 << 20
@@ -63,7 +66,7 @@ class RawPredProbs:
     sample_id: pa.StringArray | None
     label: pa.StringArray
     class_names: tuple[Label, ...]
-    store: ArrayStore
+    store: ArrayStore | ListedStore
     assumptions: tuple[Assumption, ...] = ()
 
 
@@ -116,7 +119,7 @@ def read_text_table(
 def read_parquet_table(
     path: Path, folder: Path, on_progress: OnProgress, *, batch: int = PARQUET_BATCH
 ) -> RawPredProbs:
-    """Read probabilities from Parquet.
+    """Read probabilities from Parquet: of all classes, or lists of those of the likeliest.
 
     Class names are integers if the given labels are.
 
@@ -136,6 +139,8 @@ def read_parquet_table(
         pq.ParquetFile(path, buffer_size=1 << 16, pre_buffer=False) as parquet,
     ):
         schema = parquet.schema_arrow
+        if has_lists(schema.names) and not any(name.startswith(PREFIX) for name in schema.names):
+            return _read_lists(path, parquet, folder, on_progress, batch)
         columns = _columns(schema.names, str(path))
         _check_types(schema, columns)
         kind = schema.field(LABEL).type
@@ -143,6 +148,39 @@ def read_parquet_table(
         are_numbers = _is_number(kind) and all(map(is_whole, columns.classes))
         batches = _parquet_batches(path, parquet, columns, batch)
         return _put_aside(path, columns, batches, folder, on_progress, are_numbers=are_numbers)
+
+
+def _read_lists(
+    path: Path, parquet: pq.ParquetFile, folder: Path, on_progress: OnProgress, batch: int
+) -> RawPredProbs:
+    names = parquet.schema_arrow.names
+    for name in (ID, LABEL, TOP_CLASSES, TOP_PROBS):
+        if names.count(name) != 1:
+            raise DatasetError(
+                f"{path} has {names.count(name) or 'no'} columns called {name!r}",
+                hint=SHAPE_OF_TABLE,
+            )
+    found = read_lists(path, parquet, (ID, LABEL), folder, on_progress, batch)
+    are_numbers = all(isinstance(name, int) for name in found.class_names)
+    return RawPredProbs(
+        path=path,
+        sample_id=_ids(_text_ids(found.sample_id), _Columns(str(path), ())),
+        label=_without_fraction(found.label) if are_numbers else found.label,
+        class_names=found.class_names,
+        store=found.store,
+        assumptions=_spread_evenly(found.store, path),
+    )
+
+
+def _spread_evenly(store: ListedStore, path: Path) -> tuple[Assumption, ...]:
+    """Return what is said of classes that a row does not list."""
+    if store.longest >= store.classes:
+        return ()
+    text = (
+        f"{path.name} lists {store.longest:,} of {store.classes:,} classes for each sample at "
+        "most; what is left of 1 is spread evenly over the others"
+    )
+    return (Assumption("probabilities", text),)
 
 
 def read_shown_columns(path: Path, sample_id: pa.Array, names: Sequence[str]) -> list[pa.Array]:

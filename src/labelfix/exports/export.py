@@ -45,10 +45,10 @@ from labelfix.exports.table import (
 from labelfix.modalities.base import get_modality, is_known
 from labelfix.report.decisions import find_rows
 from labelfix.report.io import read_pred_probs, read_report_table, report_file
-from labelfix.report.schema import CLASSES_KEY, row_group_rows
+from labelfix.report.schema import row_group_rows
 from labelfix.report.types import Report
 from labelfix.report.view import ReportView
-from labelfix.types import MEMORY_KIND, PRED_PROBS_KIND, DatasetSource
+from labelfix.types import CLASSES_KEY, MEMORY_KIND, PRED_PROBS_KIND, DatasetSource
 from labelfix.utils.files import (
     make_folder,
     refuse_existing_file,

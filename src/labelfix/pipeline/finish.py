@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from labelfix.config import AuditConfig, settings_to_report
 from labelfix.data.decisions import read_decisions
 from labelfix.data.label_agreement import notes_on_labels
-from labelfix.data.probability_store import ProbabilityStore
+from labelfix.data.probability_store import ProbabilityStore, blocks
 from labelfix.data.trusted_labels import (
     copy_decisions,
     settings_with,
@@ -27,7 +27,7 @@ from labelfix.report.html.page import write_page
 from labelfix.report.io import (
     NOISE_MATRIX_NAME,
     open_written,
-    probability_lists,
+    probability_table,
     write_report,
 )
 from labelfix.report.neighbors import NEIGHBORS_NAME, write_neighbors
@@ -36,6 +36,7 @@ from labelfix.report.run_folder import (
     RunFolder,
 )
 from labelfix.report.schema import row_group_rows
+from labelfix.report.top_classes import kept_classes, top_lists
 from labelfix.report.types import Report, RunInfo
 from labelfix.report.view import ReportView
 from labelfix.scoring.flags import correct
@@ -63,12 +64,14 @@ class AuditFindings:
         write_networks: Writes the files of networks into RUN; ``None`` if none was trained whole.
         pred_probs: Probabilities that lie apart, a row group of the report at a time; ``None``
             where the report has them.
+        top_classes: Of how many classes those are, the likeliest; 0 for all.
     """
 
     report: Report
     kinds: IssueKinds | None = None
     write_networks: Callable[[Path], None] | None = None
-    pred_probs: Iterator[pa.ChunkedArray] | None = None
+    pred_probs: Iterator[pa.Table] | None = None
+    top_classes: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -148,18 +151,43 @@ def report_on(
 
 
 def probability_groups(
-    probs: ProbabilityStore, is_scored: NDArray[np.bool_]
-) -> Iterator[pa.ChunkedArray]:
+    probs: ProbabilityStore, is_scored: NDArray[np.bool_], top_classes: int = 0
+) -> Iterator[pa.Table]:
     """Yield the probabilities of one row group of a report after the other.
 
     Args:
         probs: Of N samples.
         is_scored: ``(N,)`` bool: the others are null.
+        top_classes: How many classes of each sample are kept, the likeliest; 0 for all.
     """
-    step = row_group_rows(probs.classes)
+    step = row_group_rows(kept_classes(probs.classes, top_classes))
     for start in range(0, len(probs), step):
         rows = slice(start, min(start + step, len(probs)))
-        yield probability_lists(probs.read(rows), is_scored[rows])
+        if not top_classes:
+            yield probability_table(probs.read(rows), is_scored[rows])
+            continue
+        some = [
+            slice(start + block.start, start + block.stop)
+            for block in blocks(rows.stop - start, probs.classes)
+        ]
+        parts = [top_lists(probs.read(part), is_scored[part], top_classes) for part in some]
+        yield pa.concat_tables(parts).combine_chunks()
+
+
+def kept_top(classes: int, top_classes: int) -> tuple[Assumption, ...]:
+    """Return what is said of probabilities that a report leaves out.
+
+    Args:
+        classes: K.
+        top_classes: How many classes of each sample are kept; 0 for all.
+    """
+    if not 0 < top_classes < classes:
+        return ()
+    text = (
+        f"of each sample the probabilities of its {top_classes:,} likeliest classes are kept, by "
+        f"--top-classes; scores were computed from all {classes:,}"
+    )
+    return (Assumption("probabilities", text),)
 
 
 def write_run(
@@ -207,7 +235,10 @@ def write_findings(
             kinds = findings.kinds
             write_neighbors(kinds.neighbors, samples.sample_id, path, kinds.places)
             written.append(NEIGHBORS_NAME)
-        place = write_report(report, folder.report_path, findings.pred_probs, part_rows=part_rows)
+        place = write_report(
+            report, folder.report_path, findings.pred_probs,
+            top_classes=findings.top_classes, part_rows=part_rows,
+        )  # fmt: skip
         written.append(place.name)
     folder.remove_replaced(written)
     stored = open_written(place, pred_probs=findings.pred_probs is None)

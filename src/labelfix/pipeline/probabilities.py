@@ -31,13 +31,14 @@ from labelfix.pipeline.finish import (
     AuditFindings,
     Origin,
     finish_run,
+    kept_top,
     probability_groups,
     report_on,
     write_findings,
     write_run,
 )
 from labelfix.pipeline.result import AuditResult
-from labelfix.report.io import read_report_table
+from labelfix.report.io import REPORT_NAME, read_report_table
 from labelfix.report.reopen import NO_IMAGES
 from labelfix.report.run_folder import (
     RunFolder,
@@ -108,6 +109,7 @@ def audit_pred_probs(
     decisions: str | Path | None = None,
     force: bool = False,
     memory: str | None = None,
+    top_classes: int | None = None,
     on_progress: OnProgress = no_progress,
 ) -> AuditResult:
     """Find the wrong labels by probabilities that you have, and write a report of them.
@@ -128,11 +130,18 @@ def audit_pred_probs(
     changes: dict[str, Any] = {"flags": flag_changes(precision, budget)}
     if memory is not None:
         changes["memory"] = memory
+    if top_classes is not None:
+        changes["report"] = {"top_classes": top_classes}
     whole = config_of(overridden(settings, changes))
     files = [pred_probs] if isinstance(pred_probs, str | Path) else pred_probs
     paths = [Path(path).absolute() for path in files]
     if not paths:
         raise ConfigError(f"{named('pred_probs')} names no file", hint="name one, or one a model")
+    if any(path.name == REPORT_NAME and path.parent == Path(out).absolute() for path in paths):
+        raise ConfigError(
+            f"{out} holds the report that is read, and would replace it",
+            hint=f"write to another folder with {named('out')}",
+        )
     texts = [text_column] if isinstance(text_column, str) else text_column
     folder_of_images = None if images is None else Path(images).absolute()
     location = named_location(folder_of_images, image_column, texts or ())
@@ -224,7 +233,7 @@ def _scored_and_written(
             location,
         )
     written = write_findings(
-        folder, _findings(given, report), given, clock, on_progress,
+        folder, _findings(given, report, config), given, clock, on_progress,
         part_rows=config.report.part_rows,
     )  # fmt: skip
     return written, renderer
@@ -278,7 +287,8 @@ def report_on_given(
                 PRED_PROBS_KIND: list(sources),
                 **({} if location is None else location.to_settings()),
             },
-            assumptions=_left_out(given, np.flatnonzero(given.is_scored)),
+            assumptions=_left_out(given, np.flatnonzero(given.is_scored))
+            + kept_top(given.listed_classes or len(given.class_names), config.report.top_classes),
         ),
     )
 
@@ -295,7 +305,7 @@ def write_given(
     """Write a run of given probabilities into a folder that was claimed for it."""
     return write_run(
         folder,
-        _findings(given, report),
+        _findings(given, report, config),
         given,
         no_pictures(NO_IMAGES),
         decisions,
@@ -306,13 +316,21 @@ def write_given(
     )
 
 
-def _findings(given: GivenPredProbs, report: Report) -> AuditFindings:
-    return AuditFindings(report, pred_probs=probability_groups(given.pred_probs, given.is_scored))
+def _findings(given: GivenPredProbs, report: Report, config: AuditConfig) -> AuditFindings:
+    kept = _kept_classes(given, config)
+    groups = probability_groups(given.pred_probs, given.is_scored, kept)
+    return AuditFindings(report, pred_probs=groups, top_classes=kept)
 
 
 def _run_json(config: AuditConfig, memory: MemoryBudget | None = None) -> dict[str, Any]:
     told = {} if memory is None else {"memory": dict(memory.record())}
     return {"config": _config_of_probabilities(config), **told}
+
+
+def _kept_classes(given: GivenPredProbs, config: AuditConfig) -> int:
+    """Return of how many classes the report keeps probabilities, 0 for all: no more than it got."""
+    asked = config.report.top_classes
+    return min(asked or given.listed_classes, given.listed_classes or asked)
 
 
 def _left_out(given: GivenPredProbs, rows: NDArray[np.int64]) -> tuple[Assumption, ...]:

@@ -41,6 +41,7 @@ from labelfix.pipeline.budget import MemoryBudget
 from labelfix.pipeline.finish import (
     AuditFindings,
     Origin,
+    kept_top,
     probability_groups,
     report_on,
     write_run,
@@ -323,7 +324,8 @@ def _score(
         if dataset.label_missing:
             settings["label_missing"] = dataset.label_missing
         # a table of Arrow would hold in memory what lies in a file
-        is_apart = is_large(evidence.pred_probs.shape, evidence.pred_probs.dtype)
+        kept = config.report.top_classes
+        is_apart = kept > 0 or is_large(evidence.pred_probs.shape, evidence.pred_probs.dtype)
         report = report_on(
             dataset,
             scores,
@@ -340,12 +342,14 @@ def _score(
                 seed=config.seed,
                 libraries=(*LIBRARIES, *modality.libraries),
                 settings=settings,
-                assumptions=plan.seen.assumptions + context.choice.assumptions,
+                assumptions=plan.seen.assumptions
+                + context.choice.assumptions
+                + kept_top(evidence.pred_probs.shape[1], kept),
             ),
         )
     store, is_scored = ArrayStore(evidence.pred_probs), plan.assignment.is_scored
-    apart = probability_groups(store, is_scored) if is_apart else None
-    return AuditFindings(report, kinds, pred_probs=apart)
+    apart = probability_groups(store, is_scored, kept) if is_apart else None
+    return AuditFindings(report, kinds, pred_probs=apart, top_classes=kept)
 
 
 CHOSEN = "chosen"

@@ -25,7 +25,6 @@ from labelfix.report.parts import (
     write_parts,
 )
 from labelfix.report.schema import (
-    CLASSES_KEY,
     COLUMNS,
     DIGEST_KEY,
     PRED_PROBS,
@@ -38,16 +37,22 @@ from labelfix.report.schema import (
     Column,
     arrow_schema,
     codes_of,
-    columns_known,
+    columns_in,
     label_type,
     names_of_checks,
     row_group_rows,
 )
 from labelfix.report.stored import HINT, StoredColumns, StoredFile
+from labelfix.report.top_classes import (
+    TOP_NAMES,
+    faults_of_lists,
+    kept_classes,
+    probability_schema,
+)
 from labelfix.report.types import Report, RunInfo
-from labelfix.types import MISSING, Label
+from labelfix.types import CLASSES_KEY, MISSING, Label
 from labelfix.utils.files import atomic_path, refuse_special_file
-from labelfix.utils.reading import is_label, is_number, parquet_faults, parse_json
+from labelfix.utils.reading import different_labels, is_number, parquet_faults, parse_json
 
 NOISE_MATRIX_NAME = "noise_matrix.parquet"
 """What the table is called in a RUN folder."""
@@ -120,9 +125,17 @@ def _is_text_to_text(value: Any) -> bool:
 _PLACE_OF_PROBS = [column.name for column in COLUMNS].index(PRED_PROBS)
 
 
-def with_pred_probs(table: pa.Table, probs: pa.ChunkedArray) -> pa.Table:
-    """Return a report's table with the column ``pred_probs`` in its place."""
-    return table.add_column(_PLACE_OF_PROBS, pa.field(PRED_PROBS, PROBABILITIES), probs)
+def with_probabilities(table: pa.Table, probs: pa.Table) -> pa.Table:
+    """Return a report's table with its columns of probabilities in their place."""
+    for place, name in enumerate(probs.column_names, _PLACE_OF_PROBS):
+        table = table.add_column(place, probs.field(name), probs[name])
+    return table
+
+
+def probability_table(probs: NDArray[np.float32], is_scored: NDArray[np.bool_]) -> pa.Table:
+    """Return `probability_lists` as the column ``pred_probs``."""
+    lists = probability_lists(probs, is_scored)
+    return pa.Table.from_arrays([lists], schema=probability_schema(0))
 
 
 def probability_lists(probs: NDArray[np.float32], is_scored: NDArray[np.bool_]) -> pa.ChunkedArray:
@@ -151,8 +164,9 @@ def probability_lists(probs: NDArray[np.float32], is_scored: NDArray[np.bool_]) 
 def write_report(
     report: Report,
     path: Path,
-    pred_probs: Iterable[pa.ChunkedArray] | None = None,
+    pred_probs: Iterable[pa.Table] | None = None,
     *,
+    top_classes: int = 0,
     group_values: int = ROW_GROUP_VALUES,
     part_rows: int = ReportConfig().part_rows,
 ) -> Path:
@@ -163,8 +177,9 @@ def write_report(
     Args:
         report: What to write.
         path: ``report.parquet`` of the RUN folder, replaced if it is there.
-        pred_probs: Of a report without that column: its `probability_lists`, made when they are
-            written, `row_group_rows` at a time.
+        pred_probs: Of a report without that column: its `probability_table`, or its `top_lists`,
+            made when they are written, `row_group_rows` at a time.
+        top_classes: Of how many classes those are, where they are not of all.
         group_values: Probabilities in a row group at most.
         part_rows: With more rows the report is a folder of parts beside ``path``, each of so many
             rows, rounded up to whole row groups.
@@ -183,12 +198,13 @@ def write_report(
     metadata[DIGEST_KEY] = _digest_of(metadata)
     schema = report.columns.schema
     if pred_probs is not None:
-        schema = schema.insert(_PLACE_OF_PROBS, pa.field(PRED_PROBS, PROBABILITIES))
+        for place, field in enumerate(probability_schema(top_classes), _PLACE_OF_PROBS):
+            schema = schema.insert(place, field)
     schema = schema.with_metadata(metadata)
-    step = row_group_rows(len(report.class_names), group_values)
+    step = row_group_rows(kept_classes(len(report.class_names), top_classes), group_values)
     groups = _row_groups(report.columns, step)
     if pred_probs is not None:
-        groups = (with_pred_probs(*pair) for pair in zip(groups, pred_probs, strict=True))
+        groups = (with_probabilities(*pair) for pair in zip(groups, pred_probs, strict=True))
     folder = path.with_name(PARTS_NAME)
     if len(report) > part_rows:
         write_parts(groups, schema, folder, -(-part_rows // step), step)
@@ -245,8 +261,8 @@ def read_report_table(path: Path, *, pred_probs: bool = True) -> Report:
 
     Args:
         path: A RUN folder, or the report file itself, or the folder of its parts.
-        pred_probs: Whether that column is among them; it is most of the file when K is large, and
-            without it ``table`` lacks it.
+        pred_probs: Whether the columns of probabilities are among them; they are most of the file
+            when K is large, and without them ``table`` lacks them.
 
     Raises:
         ReportError: There is no report, the file is not one that this version can read, or it
@@ -276,11 +292,12 @@ def open_written(file: Path, *, pred_probs: bool) -> Report:
             files = (StoredFile.of(file),)
     schema = files[0].schema
     class_names, run = _read_metadata(schema.metadata or {}, file)
-    columns = columns_known(run.modality)
+    columns = columns_in(schema.names, run.modality)
     for one in files:
         _check_columns(one.schema, columns, class_names, one.path)
     fields = {field.name: field for field in arrow_schema(class_names, columns)}
-    wanted = [c.name for c in columns if pred_probs or c.name != PRED_PROBS]
+    probabilities = {PRED_PROBS, *TOP_NAMES}
+    wanted = [c.name for c in columns if pred_probs or c.name not in probabilities]
     wanted[-1:-1] = names_of_checks(schema, columns)  # before the reason
     held = pa.schema([schema.field(n) if n in schema.names else fields[n] for n in wanted])
     size = sum(one.metadata.num_rows for one in files)
@@ -289,7 +306,7 @@ def open_written(file: Path, *, pred_probs: bool) -> Report:
 
 
 def read_pred_probs(path: Path) -> Iterator[NDArray[np.float32]]:
-    """Yield the out-of-sample probabilities of a report block by block, ``(B, K)``.
+    """Return the out-of-sample probabilities of a report block by block, ``(B, K)``.
 
     A row that was not scored is NaN.
 
@@ -297,9 +314,19 @@ def read_pred_probs(path: Path) -> Iterator[NDArray[np.float32]]:
         path: A RUN folder, or the report file itself.
 
     Raises:
-        ReportError: There is no report, or it is damaged.
+        ReportError: There is no report, it is damaged, or it keeps the likeliest classes only.
     """
     report = read_report_table(path)
+    if PRED_PROBS not in report.column_names:
+        raise ReportError(
+            f"{report_file(path)} keeps the likeliest classes of each sample only, and the "
+            "probabilities of all are needed here",
+            hint="audit again without --top-classes",
+        )
+    return _blocks_of(report)
+
+
+def _blocks_of(report: Report) -> Iterator[NDArray[np.float32]]:
     for _, batch in report.batches([PRED_PROBS]):
         lists = batch.column(0)
         probs = np.full((len(lists), len(report.class_names)), np.nan, np.float32)
@@ -339,10 +366,7 @@ def _check_values(
         low, high = pc.min_max(batch[name]).values()  # readers index arrays by them
         if low.is_valid and not 0 <= low.as_py() <= high.as_py() < size:
             faults.append(f"{name} has numbers that are not from 0 to {size - 1:,}")
-    if PRED_PROBS in there:
-        lengths = pc.unique(pc.list_value_length(batch[PRED_PROBS]).drop_null()).to_pylist()
-        if set(lengths) - {len(class_names)}:
-            faults.append(f"pred_probs has {lengths[:3]} values for {len(class_names)} classes")
+    faults += faults_of_lists(batch, len(class_names))
     if faults:
         raise ReportError(
             f"{file} is damaged: {'; '.join(sorted(faults))}", hint="audit again with --overwrite"
@@ -382,7 +406,7 @@ def _read_metadata(
         record = parse_json(metadata[RUN_KEY])
         _check_run(record)
         run = RunInfo.from_json(record)
-        return _class_names(parse_json(metadata[CLASSES_KEY])), run
+        return different_labels(parse_json(metadata[CLASSES_KEY])), run
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:300]
         raise ReportError(
@@ -397,18 +421,6 @@ def _digest_of(metadata: Mapping[bytes, bytes]) -> bytes:
     """Return the digest of what a report says of itself; pages have checksums of their own."""
     parts = b"\0".join(metadata[key] for key in (VERSION_KEY, CLASSES_KEY, RUN_KEY))
     return hashlib.blake2b(parts, digest_size=16).hexdigest().encode()
-
-
-def _class_names(names: Any) -> tuple[Label, ...]:
-    """Return the class names that JSON holds: all text or all integers, each once.
-
-    Raises:
-        ValueError: They are none.
-    """
-    is_list = isinstance(names, list) and all(map(is_label, names))
-    if not is_list or len({type(name) for name in names}) > 1 or len(set(names)) < len(names):
-        raise ValueError("the class names are no list of different texts or integers")
-    return tuple(names)
 
 
 def _check_columns(

@@ -15,13 +15,20 @@ import pyarrow.compute as pc
 from labelfix.modalities.base import IssueCheck
 from labelfix.modalities.image.checks import IMAGE_CHECKS
 from labelfix.modalities.text.checks import TEXT_CHECKS
-from labelfix.types import MISSING, Codes, Label, code_type
+from labelfix.types import (
+    CLASSES_KEY,
+    MISSING,
+    TOP_CLASSES,
+    TOP_PROBS,
+    Codes,
+    Label,
+    code_type,
+)
 
 SCHEMA_VERSION = 1
 """Rises when a column changes its type or meaning or goes away; a new column does not raise it."""
 
 VERSION_KEY = b"labelfix.schema_version"
-CLASSES_KEY = b"labelfix.class_names"
 RUN_KEY = b"labelfix.run"
 DIGEST_KEY = b"labelfix.digest"
 """Of the three before: pages of Parquet have checksums, the metadata of a file have none."""
@@ -31,6 +38,9 @@ Kind: TypeAlias = Literal["label"] | pa.DataType
 
 PROBABILITIES = pa.list_(pa.field("element", pa.float32()))
 """The type of ``pred_probs``; lists of fixed size with nulls are beyond many Parquet readers."""
+
+CODES = pa.list_(pa.field("element", pa.int32()))
+"""The type of ``top_classes``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +280,39 @@ def columns_known(modality: str | None) -> tuple[Column, ...]:
     return _KNOWN_COLUMNS.get(modality, _COMMON_COLUMNS)
 
 
+TOP_COLUMNS: tuple[Column, ...] = (
+    Column(
+        TOP_CLASSES,
+        CODES,
+        nullable=True,
+        meaning="The T most probable classes, the most probable first, equal ones in the order of "
+        "the classes: their places, from 0, in the class names in the file's metadata; null when "
+        "not scored.",
+    ),
+    Column(
+        TOP_PROBS,
+        PROBABILITIES,
+        nullable=True,
+        meaning="The probabilities of these classes, in the same order; null when not scored.",
+    ),
+)
+"""What a report has in place of ``pred_probs`` where it keeps the likeliest classes only."""
+
+
+def columns_in(names: Sequence[str], modality: str | None) -> tuple[Column, ...]:
+    """Return the columns that labelfix knows in a report, which are `columns_known` or nearly so.
+
+    Args:
+        names: Those of the file: they tell whether the likeliest classes alone were kept.
+        modality: As `columns_known` has it.
+    """
+    columns = columns_known(modality)
+    if TOP_CLASSES not in names or PRED_PROBS in names:
+        return columns
+    place = [column.name for column in columns].index(PRED_PROBS)
+    return (*columns[:place], *TOP_COLUMNS, *columns[place + 1 :])
+
+
 DECISION_COLUMNS: tuple[Column, ...] = (
     Column(
         "decision",
@@ -338,7 +381,11 @@ def arrow_schema(class_names: Sequence[Label], columns: Sequence[Column] = COLUM
     )
 
 
-_NAMES = {pa.float32(): "float32", PROBABILITIES: "list of K float32"}
+_NAMES = {
+    pa.float32(): "float32",
+    PROBABILITIES: "list of K float32",
+    CODES: "list of T int32",
+}
 
 _PAGE = """\
 # The report
@@ -406,6 +453,18 @@ A report on texts has these in place of dark, bright, blurry and odd size:
 `similarities`, their cosines, -1 to 1; `x` and `y`, where the image lies on the map of the page,
 0 to 1, null if it cannot be read. An audit of given probabilities writes no such file.
 
+## The top of many classes
+
+With `--top-classes T` (`top_classes` in section `[report]` of a `--config` file) a report has these
+in place of `pred_probs`. All other columns are what they are without it, as scores are computed
+from the probabilities of all classes:
+
+| column | type | null | meaning |
+|---|---|---|---|
+{of_top}
+
+Such a report can be given to `labelfix audit --pred-probs` again. Soft labels need `pred_probs`.
+
 ## Decisions
 
 Decisions of reviewers are stored beside the report, in `RUN/decisions.jsonl`.
@@ -455,6 +514,7 @@ def schema_page() -> str:
     return _PAGE.format(
         rows=_lines(COLUMNS),
         of_texts=_lines([one for one in columns_known("text") if one.name not in names]),
+        of_top=_lines(TOP_COLUMNS).replace("list of K float32", "list of T float32"),
         decisions=_lines(DECISION_COLUMNS),
         version=SCHEMA_VERSION,
         version_key=VERSION_KEY.decode(),

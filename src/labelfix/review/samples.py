@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from labelfix.report.schema import PRED_PROBS
+from labelfix.report.top_classes import TOP_NAMES, likeliest
 from labelfix.report.types import Report
 from labelfix.types import Codes, code_type
 
@@ -22,7 +23,6 @@ MOST_KEPT = 2_000_000
 """Samples of a report that are all in memory; of more, those that a queue shows."""
 
 SHOWN_CLASSES = 5
-_COLUMNS = ("sample_id", "reason", PRED_PROBS)
 _REMEMBERED = 20_000  # samples that were read one by one
 
 
@@ -59,7 +59,7 @@ class ShownSamples:
     """The samples of a report as they are shown; safe to use from several threads.
 
     Args:
-        report: N rows, with ``pred_probs``.
+        report: N rows, with ``pred_probs`` or the likeliest classes.
         rows: Rising rows to hold in memory; ``None`` holds all.
 
     Raises:
@@ -99,13 +99,19 @@ class ShownSamples:
             self._read.clear()
             wanted = list(rows)
         if wanted:
-            batches = self._report.take(wanted, _COLUMNS).to_batches()
+            batches = self._report.take(wanted, _columns(self._report)).to_batches()
             found = _kept(iter(batches), len(self._report.class_names))
             self._read.update((row, found[place]) for place, row in enumerate(wanted))
 
 
+def _columns(report: Report) -> list[str]:
+    """Return the columns that hold what is shown."""
+    names = report.column_names
+    return ["sample_id", "reason", *([PRED_PROBS] if PRED_PROBS in names else TOP_NAMES)]
+
+
 def _picked(report: Report, rows: NDArray[np.int64] | None) -> Iterator[pa.RecordBatch]:
-    for start, batch in report.batches(_COLUMNS):
+    for start, batch in report.batches(_columns(report)):
         if rows is None:
             yield batch
             continue
@@ -121,14 +127,11 @@ def _kept(batches: Iterator[pa.RecordBatch], classes: int) -> _Kept:
     probabilities = [np.empty((0, count), np.float32)]
     for batch in batches:
         texts.append(batch.select(["sample_id", "reason"]))
-        lists = batch[PRED_PROBS]
-        rows = np.flatnonzero(lists.is_valid().to_numpy(zero_copy_only=False))
-        probs = lists.flatten().to_numpy().reshape(len(rows), classes)
-        best = _largest(probs, count)
+        rows, best, probs = likeliest(batch, count, classes)
         code = np.zeros((len(batch), count), kind)
         probability = np.full((len(batch), count), np.nan, np.float32)
-        code[rows] = best
-        probability[rows] = np.take_along_axis(probs, best, axis=1)
+        code[rows, : best.shape[1]] = best
+        probability[rows, : best.shape[1]] = probs
         codes.append(code)
         probabilities.append(probability)
     schema = pa.schema([("sample_id", pa.string()), ("reason", pa.string())])
@@ -137,12 +140,3 @@ def _kept(batches: Iterator[pa.RecordBatch], classes: int) -> _Kept:
         schema=schema,
     )
     return _Kept(held, np.concatenate(codes), np.concatenate(probabilities))
-
-
-def _largest(probs: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Return ``(n, count)`` the columns of the largest values of each row, falling."""
-    if not len(probs):
-        return np.empty((0, count), np.int64)
-    some = np.argpartition(-probs, count - 1, axis=1)[:, :count]
-    order = np.argsort(-np.take_along_axis(probs, some, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(some, order, axis=1)

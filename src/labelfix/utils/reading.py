@@ -66,6 +66,18 @@ def is_label(value: Any) -> bool:
     return is_integer and -(2**63) <= value < 2**63
 
 
+def different_labels(values: Any) -> tuple[str | int, ...]:
+    """Return the labels that JSON holds: all text or all integers, each once.
+
+    Raises:
+        ValueError: They are none.
+    """
+    is_list = isinstance(values, list) and all(map(is_label, values))
+    if not is_list or len({type(one) for one in values}) > 1 or len(set(values)) < len(values):
+        raise ValueError("the class names are no list of different texts or integers")
+    return tuple(values)
+
+
 def is_unicode(text: str) -> bool:
     """Return whether text can be written as UTF-8: half a surrogate pair cannot."""
     return not any("\ud800" <= sign <= "\udfff" for sign in text)
