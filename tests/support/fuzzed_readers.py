@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from labelfix.report.io import read_report_table, write_report
 from labelfix.report.neighbors import read_neighbors, read_places, write_neighbors
 from labelfix.report.run_folder import RunFolder
 from labelfix.report.summary import summarize
+from labelfix.report.top_classes import top_lists
 from labelfix.report.training_log import _farthest, read_json, read_layers, read_log, summarize_log
 from labelfix.report.view import ReportView
 from labelfix.review.samples import ShownSamples
@@ -207,6 +209,12 @@ def readers_of_runs(folder: Path) -> list[Reader]:
         summarize(ReportView(found))
         ShownSamples(found)
 
+    top = folder / "top" / "report.parquet"
+    top.parent.mkdir()
+    lists = top_lists(np.full((12, 2), 0.5, np.float32), np.arange(12) % 5 > 0, 2)
+    without = replace(report, columns=report.table.drop_columns(["pred_probs"]))
+    write_report(without, top, iter([lists]), top_classes=2)
+
     parts = folder / "in-parts"
     parts.mkdir()
     write_report(report, parts / "report.parquet", group_values=8, part_rows=4)
@@ -226,6 +234,7 @@ def readers_of_runs(folder: Path) -> list[Reader]:
 
     return [
         Reader("report", run / "report.parquet", whole_report),
+        Reader("report of the top", top, lambda: ShownSamples(read_report_table(top))),
         Reader("a part", parts / "report" / "part-00001.parquet", report_in_parts),
         Reader("parts", parts / "report" / "_manifest.json", report_in_parts),
         Reader("neighbors", run / "neighbors.parquet", neighbors),
