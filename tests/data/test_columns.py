@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelfix.config import DatasetConfig
-from labelfix.data.columns import choose_columns
+from labelfix.data.columns import choose_columns, refuse_repeated_ids
 from labelfix.data.dataset import open_dataset
 from labelfix.errors import DatasetError
 from labelfix.types import LabeledDataset
@@ -138,3 +138,13 @@ def test_a_column_that_may_hold_splits_does_if_its_values_are_splits(tmp_path, v
         data = open_dataset(path, NOTHING)
         assert data.split.to_pylist() == (values if is_split else [None, None])
         assert ("split" in data.source.columns) == is_split
+
+
+@given(st.lists(st.text(max_size=3), max_size=40), st.integers(1, 50), st.integers(0, 3))
+def test_repeated_ids_are_found_however_few_are_compared_at_a_time(names, at_once, cut):
+    ids = pa.array(["before"] * cut + names, pa.string()).slice(cut)
+    if len(set(names)) == len(names):
+        refuse_repeated_ids(ids, "here", "", at_once=at_once)
+    else:
+        with pytest.raises(DatasetError, match="of here stand for more than one sample"):
+            refuse_repeated_ids(ids, "here", "", at_once=at_once)

@@ -146,9 +146,10 @@ def test_the_forecast_grows_with_the_data_and_names_the_limit():
     large.refuse_heads(1_281_167, 1792, 1000, AuditConfig())
     with pytest.raises(ConfigError, match=f"1,281,167 samples.*{told_bytes(least)}"):
         small.refuse_heads(1_281_167, 1792, 1000, AuditConfig())
-    small.refuse_scoring(1_000_000, 100)
+    small.refuse_scoring(10_000_000, 100)
+    MemoryBudget(12 << 30, 1 << 50, is_asked=True).refuse_scoring(100_000_000, 10)
     with pytest.raises(ConfigError, match="memory that is available"):
-        MemoryBudget(1 << 30, 2 << 30, is_asked=False).refuse_scoring(10_000_000, 10)
+        MemoryBudget(1 << 30, 2 << 30, is_asked=False).refuse_scoring(100_000_000, 10)
 
 
 def test_as_many_networks_train_at_once_as_fit():

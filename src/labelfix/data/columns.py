@@ -1,12 +1,14 @@
 """What every form of a data set is read into, and which of its columns hold what."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from labelfix.config import DatasetConfig
 from labelfix.data.labels import blank_to_null
@@ -213,13 +215,21 @@ def usable_ids(
     return None, replace(columns, id=None)
 
 
-def refuse_repeated_ids(ids: pa.StringArray, where: str, hint: str) -> None:
+def refuse_repeated_ids(
+    ids: pa.StringArray, where: str, hint: str, *, at_once: int = 1 << 22
+) -> None:
     """Refuse ids that are not unique.
+
+    Args:
+        ids: ``(N,)``.
+        where: What holds them, for the message.
+        hint: How to mend it.
+        at_once: Ids that are compared at a time: a table of so many takes some 100 bytes each.
 
     Raises:
         DatasetError: Some stand for more than one sample; the message names them.
     """
-    if len(ids.unique()) == len(ids):
+    if all(len(some.unique()) == len(some) for some in _told_apart(ids, at_once)):
         return
     counts = ids.value_counts()
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
@@ -227,6 +237,34 @@ def refuse_repeated_ids(ids: pa.StringArray, where: str, hint: str) -> None:
     raise DatasetError(
         f"{len(repeated):,} ids of {where} stand for more than one sample: {some}", hint=hint
     )
+
+
+def _told_apart(ids: pa.StringArray, at_once: int) -> Iterator[pa.StringArray]:
+    """Yield groups of ids, of which equal ones are in the same."""
+    if len(ids) <= at_once:
+        yield ids
+        return
+    groups = min(-(-len(ids) // at_once), 251)
+    group = np.concatenate(
+        [
+            _sums_of_bytes(ids.slice(start, at_once)) % groups
+            for start in range(0, len(ids), at_once)
+        ]
+    )
+    for number in range(groups):
+        yield ids.filter(pa.array(group == number))
+
+
+def _sums_of_bytes(texts: pa.StringArray) -> NDArray[np.uint8]:
+    """Return a number for each text that is equal for equal ones."""
+    _, places, held = texts.buffers()
+    ends = np.frombuffer(places, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    total = np.zeros(len(texts), np.uint32)
+    is_any = ends[1:] > ends[:-1]
+    if is_any.any():
+        text = np.frombuffer(held, np.uint8)[: ends[-1]]
+        total[is_any] = np.add.reduceat(text, ends[:-1][is_any], dtype=np.uint32)
+    return (total % 251).astype(np.uint8)
 
 
 def usable_splits(

@@ -14,6 +14,7 @@ from labelfix.arguments import named
 from labelfix.config import AuditConfig
 from labelfix.config.sizes import bytes_of, told_bytes
 from labelfix.errors import ConfigError
+from labelfix.report.schema import ROW_GROUP_SIZE, ROW_GROUP_VALUES
 from labelfix.utils.memory import DEFAULT_SHARE, anonymous_bytes, available_memory
 from labelfix.utils.scratch import MAPPED_SHARE
 
@@ -35,14 +36,14 @@ OF_SCORES = 700
 OF_REPORT = 1100
 """Bytes a sample while the report is made and written, beside its probabilities."""
 
-OF_PROBABILITIES = 500
-"""Bytes a sample, where probabilities are given and nobody looks for neighbors."""
+OF_PROBABILITIES = 60
+"""Bytes a sample, beside its name and label, where probabilities are given."""
+
+HYPOTHESES = 4
+"""Probabilities that a label is wrong, one under each hypothesis, held of each sample."""
 
 BLOCK_CELLS = 1 << 24
 """Logits, or likenesses, that are held at once."""
-
-ROW_GROUP_CELLS = 1 << 25
-"""Probabilities of a row group of the report, which is held some four times while it is written."""
 
 COMPONENT_ROWS = 20_000
 """Rows that the components of neighbors are learned from."""
@@ -100,7 +101,7 @@ class MemoryBudget:
             ConfigError: As `refuse_heads` raises it.
         """
         working = _of_writing(samples, classes) + samples * OF_PROBABILITIES
-        self._refuse(samples, working, (FLOAT * classes,))
+        self._refuse(samples, working, (FLOAT * classes, FLOAT * HYPOTHESES))
 
     def networks_at_once(
         self, samples: int, classes: int, memory: "NetworkMemory | None", most: int
@@ -182,4 +183,5 @@ def _of_neighbors(samples: int, width: int) -> int:
 
 def _of_writing(samples: int, classes: int) -> int:
     """Return the bytes that the row groups of the report take while they are written."""
-    return 4 * FLOAT * min(samples * classes, ROW_GROUP_CELLS)
+    cells = min(samples, ROW_GROUP_SIZE) * classes
+    return 4 * FLOAT * min(cells, ROW_GROUP_VALUES)

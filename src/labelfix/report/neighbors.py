@@ -5,6 +5,7 @@ Letters: N samples, k neighbors.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -48,26 +49,39 @@ def write_neighbors(
     Raises:
         RunError: The disk is full, or the place cannot be written to.
     """
-    is_there = neighbors.rows != MISSING
+    groups = (
+        _table_of(neighbors, sample_id, places, slice(start, start + ROW_GROUP_SIZE))
+        for start in range(0, max(len(sample_id), 1), ROW_GROUP_SIZE)
+    )
+    first = next(groups)
+    with (
+        atomic_path(path) as draft,
+        pq.ParquetWriter(
+            draft, first.schema, compression="zstd", write_page_checksum=True
+        ) as writer,
+    ):
+        for group in chain([first], groups):
+            writer.write_table(group, row_group_size=ROW_GROUP_SIZE)
+
+
+def _table_of(
+    neighbors: Neighbors,
+    sample_id: pa.StringArray,
+    places: NDArray[np.float32] | None,
+    group: slice,
+) -> pa.Table:
+    """Return the rows of a row group: lists of all rows would be a second copy of the neighbors."""
+    rows, similarities = neighbors.rows[group], neighbors.similarities[group]
+    is_there = rows != MISSING
     ends = np.concatenate([[0], np.cumsum(is_there.sum(axis=1))]).astype(np.int32)
-    lists = {
-        "neighbors": neighbors.rows[is_there],
-        "similarities": neighbors.similarities[is_there],
-    }
+    lists = {"neighbors": rows[is_there], "similarities": similarities[is_there]}
     columns = {name: pa.ListArray.from_arrays(ends, values) for name, values in lists.items()}
     if places is not None:
         columns |= {
             name: pa.array(values, mask=np.isnan(values))
-            for name, values in zip(_AXES, places.T, strict=True)
+            for name, values in zip(_AXES, places[group].T, strict=True)
         }
-    with atomic_path(path) as draft:
-        pq.write_table(
-            pa.table({"sample_id": sample_id, **columns}),
-            draft,
-            compression="zstd",
-            row_group_size=ROW_GROUP_SIZE,
-            write_page_checksum=True,
-        )
+    return pa.table({"sample_id": sample_id[group], **columns})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -90,6 +90,8 @@ def _how_many(
 ) -> int:
     """Return how many of the samples that may be wrong to flag, which come with the worst first."""
     falling = wrong[possible]
+    if config.budget is None and config.precision is None:  # no other one can be flagged
+        falling = falling[: np.count_nonzero(falling >= config.least_probability) + 1]
     # how many there are up to the end of each run of equals
     ends = np.flatnonzero(np.diff(falling, append=-1)) + 1
     if config.budget is not None:
