@@ -78,6 +78,22 @@ def test_heads_of_many_classes_are_measured_beside_their_floor(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_lists_of_the_likeliest_classes_are_measured_beside_all(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    places = ["--folder", tmp_path, "--results", rows]
+    printed = run(
+        "top_classes.py", "--shapes", "900x12x30", "--kinds", "groups", "--top", "5", *places
+    )
+    assert "900 samples, 30 classes" in printed
+    assert "all: average_precision" in printed
+    assert "  5: average_precision" in printed
+    printed = run("top_classes.py", "--cost", "400x30", *places)
+    for way in ("all read, all kept", "all read, 20 kept", "20 read and kept"):
+        assert way in printed
+    assert len(rows.read_text().splitlines()) == 5
+
+
+@pytest.mark.slow
 def test_arrays_are_measured_beside_cleanlab() -> None:
     printed = run("find_label_issues.py", "--samples", "600", "--classes", "5", "--rounds", "1")
     for words in ("600 samples, 5 classes", "labelfix / cleanlab ", "1.5)"):

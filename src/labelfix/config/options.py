@@ -101,7 +101,9 @@ OPTIONS = {
             text="Instead of {data}: given labels and out-of-sample probabilities, from models "
             "that never trained on the sample: CSV or Parquet with the columns ``sample_id``, "
             "``given_label`` and ``prob:<class>``, or .npz with ``pred_probs``, ``labels`` and "
-            "``class_names``. Several files, one for each model, are averaged.",
+            "``class_names``; Parquet may list the likeliest classes of each sample instead, in "
+            "``top_classes`` and ``top_probs`` (docs/scale.md). Several files, one for each model, "
+            "are averaged.",
         ),
         Option(
             name="out",
