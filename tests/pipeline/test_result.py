@@ -127,10 +127,12 @@ def test_a_run_without_a_folder_goes_away_with_its_result(tmp_path):
     assert labelfix.open_run(kept.run).report.table.equals(
         labelfix.open_run(run).report.table
     )  # fmt: skip
+    report = result.report
     del result
     gc.collect()
     assert not run.parent.exists()
     assert kept.run.is_dir()
+    assert report.table.equals(kept.report.table)  # one that somebody holds is still whole
 
 
 def test_nothing_is_left_of_an_audit_that_failed(tmp_path, monkeypatch):
