@@ -1,5 +1,7 @@
 """The nearest neighbors: the right ones, and the same ones whatever does the work."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 import labelfix.issues.neighbors as neighbors
+from labelfix.issues.cells import CellSearch, split_into_cells
 from labelfix.issues.neighbors import NEIGHBORS, embed, find_neighbors
 
 
@@ -50,19 +53,55 @@ def test_rows_at_one_place_come_in_their_order():
     assert (find_neighbors(vectors).similarities[:14] == 1).all()
 
 
-def test_a_graph_finds_nearly_all_that_an_exact_search_finds():
+SMALL = CellSearch(largest=64, probes=16, block=700)
+
+
+def test_cells_find_nearly_all_that_an_exact_search_finds():
     vectors = unit(4000)
     exact = find_neighbors(vectors)
-    near = find_neighbors(vectors, exact_rows=1000)
+    near = find_neighbors(vectors, exact_rows=1000, search_in=SMALL)
     shared = [len(set(a) & set(b)) for a, b in zip(exact.rows, near.rows, strict=True)]
     assert np.mean(shared) / NEIGHBORS > 0.97
     assert (exact.rows[:, 0] == near.rows[:, 0]).mean() > 0.97
     assert not (near.rows == np.arange(4000)[:, None]).any()
 
 
-def test_many_copies_are_their_own_neighbors_in_a_graph_too():
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 4), st.integers(0, 1000))
+@settings(max_examples=25)
+def test_where_every_cell_is_searched_the_search_is_exact(count, largest, ways, seed):
+    vectors = unit(count, seed=seed)
+    search = CellSearch(largest=largest, ways=ways + 1, probes=count, nearby=count, block=50)
+    found = find_neighbors(vectors, exact_rows=0, search_in=search)
+    exact = find_neighbors(vectors)
+    np.testing.assert_array_equal(found.rows, exact.rows)
+    np.testing.assert_array_equal(found.similarities, exact.similarities)
+
+
+@given(st.integers(1, 400), st.integers(1, 40), st.integers(0, 1000), st.booleans())
+@settings(max_examples=25)
+def test_each_row_is_in_one_cell_and_none_is_too_large(count, largest, seed, are_alike):
+    vectors = unit(count, seed=seed)
+    if are_alike:
+        vectors[count // 2 :] = vectors[0]
+    with ThreadPoolExecutor(2) as pool:
+        cells = split_into_cells(vectors, pool, CellSearch(largest=largest))
+    assert sorted(cells.order.tolist()) == list(range(count))
+    assert 1 <= np.diff(cells.starts).min() <= np.diff(cells.starts).max() <= largest
+    runs = [cell for run in cells.runs(50) for cell in run]
+    assert runs == list(range(len(cells)))
+
+
+def test_rows_without_a_direction_have_neighbors_too():
+    vectors = unit(300)
+    vectors[::3] = 0
+    found = find_neighbors(vectors, exact_rows=0, search_in=CellSearch(largest=20, probes=2))
+    assert all(len(set(near)) == NEIGHBORS for near in found.rows.tolist())
+    assert np.isfinite(found.similarities).all()
+
+
+def test_many_copies_are_their_own_neighbors_in_cells_too():
     vectors = np.concatenate([unit(600), np.repeat(unit(1, seed=5), 300, axis=0)])
-    found = find_neighbors(vectors, exact_rows=100)
+    found = find_neighbors(vectors, exact_rows=100, search_in=SMALL)
     assert not (found.rows == np.arange(900)[:, None]).any()
     assert all(len(set(near)) == NEIGHBORS for near in found.rows.tolist())
     np.testing.assert_allclose(found.similarities[600:], 1, atol=1e-5)
@@ -76,7 +115,7 @@ def test_the_number_of_threads_changes_nothing(monkeypatch, exact):
         monkeypatch.setattr("labelfix.utils.threads.cores", lambda cores=cores: cores)
         monkeypatch.setattr(neighbors, "cores", lambda cores=cores: cores)
         embedding = embed(values, np.arange(2500))
-        found = find_neighbors(embedding.vectors, exact_rows=exact)
+        found = find_neighbors(embedding.vectors, exact_rows=exact, search_in=SMALL)
         results.append((embedding.vectors, embedding.lengths, found.rows, found.similarities))
     for one, three in zip(*results, strict=True):
         assert one.tobytes() == three.tobytes()

@@ -141,7 +141,7 @@ def test_given_probabilities_obey_a_budget_too(tmp_path):
 
 
 def test_the_forecast_grows_with_the_data_and_names_the_limit():
-    least = (2 << 30) + anonymous_bytes()  # what tests before this one hold is none of the audit's
+    least = (1 << 30) + anonymous_bytes()  # what tests before this one hold is none of the audit's
     large, small = (MemoryBudget(size, 1 << 50, is_asked=True) for size in (1 << 40, least))
     large.refuse_heads(1_281_167, 1792, 1000, AuditConfig())
     with pytest.raises(ConfigError, match=f"1,281,167 samples.*{told_bytes(least)}"):

@@ -6,16 +6,17 @@ Every figure is worked out by one thread, so the same features give the same nei
 however many threads there are.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
-from usearch.index import BatchMatches, Index
 
+from labelfix.issues.cells import CellSearch, Vectors, find_candidates
 from labelfix.issues.types import Neighbors
+from labelfix.types import MISSING
 from labelfix.utils.scratch import new_array
 from labelfix.utils.threads import blocks_of, cores, one_blas_thread, one_thread_each
 from labelfix.utils.torch_utils import one_core_threads
@@ -32,20 +33,20 @@ SAMPLE = 20_000
 LARGEST_DEVIATION = 8.0
 """Standard deviations at which a feature is cut off, so that no single one decides."""
 
-EXACT = 16_384
-"""Up to so many rows, each is compared with all others; of more, an index finds candidates."""
+EXACT = 65_536
+"""Up to so many rows, each is compared with all others; of more, with those of cells around it."""
 
 BLOCK = 1024
-"""Rows that are compared at a time."""
+"""Rows that are compared at a time, at most."""
+
+COMPARISONS = 1 << 24
+"""So many are held at a time, 64 MiB for each core."""
 
 COLUMNS = 128
 """Features whose spread is found at a time."""
 
 OUTLIER_DEVIATIONS = 3.5
 """At so many deviations an outlier scores one half."""
-
-Vectors: TypeAlias = NDArray[np.float32]
-"""A vector a row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,18 +104,22 @@ def embed(values: NDArray[np.floating], rows: NDArray[np.int64]) -> Embedding:
 
 
 def find_neighbors(
-    vectors: Vectors, *, count: int = NEIGHBORS, exact_rows: int = EXACT
+    vectors: Vectors,
+    *,
+    count: int = NEIGHBORS,
+    exact_rows: int = EXACT,
+    search_in: CellSearch = CellSearch(),
 ) -> Neighbors:
     """Return the nearest neighbors of each row among the others.
 
-    Up to ``exact_rows`` rows the search is exact. Of more, a graph of small worlds (HNSW, Malkov
-    and Yashunin, IEEE TPAMI 2020, by usearch) names the candidates, so that time grows with N and
-    not with its square. One thread builds it: then the same vectors give the same graph.
+    Up to ``exact_rows`` rows the search is exact. Of more, cells of vectors that point alike name
+    the candidates (`labelfix.issues.cells`), so that time grows with N and not with its square.
 
     Args:
         vectors: ``(N, P)``, each of length 1.
         count: k, fewer where there are fewer others.
         exact_rows: Of so many rows, or fewer, each is compared with all others.
+        search_in: Which cells are searched where there are more.
     """
     size = len(vectors)
     count = min(count, max(size - 1, 0))
@@ -122,8 +127,9 @@ def find_neighbors(
     similarities = np.zeros((size, count), np.float32)
     if count == 0:
         return Neighbors(rows, similarities)
+    block = BLOCK if size > exact_rows else max(1, min(BLOCK, COMPARISONS // size))
     with one_core_threads(cores()) as pool, one_blas_thread():
-        candidates = _by_graph(vectors, count) if size > exact_rows else None
+        candidates = _by_cells(vectors, count, pool, search_in) if size > exact_rows else None
 
         def search(block: slice) -> None:
             queries = np.arange(size)[block]
@@ -133,7 +139,7 @@ def find_neighbors(
                 near = candidates[block]
             rows[block], similarities[block] = _ranked(vectors, queries, near)
 
-        for _ in pool.map(search, blocks_of(size, BLOCK)):
+        for _ in pool.map(search, blocks_of(size, block)):
             pass
     return Neighbors(rows, similarities)
 
@@ -163,21 +169,18 @@ def outlier_score(neighbors: Neighbors, lengths: NDArray[np.float32]) -> Vectors
     return score
 
 
-def _by_graph(vectors: Vectors, count: int) -> NDArray[np.int64]:
+def _by_cells(
+    vectors: Vectors, count: int, pool: ThreadPoolExecutor, how: CellSearch
+) -> NDArray[np.int64]:
     """Return ``(N, count)`` rows that are probably the nearest to each, none of them itself."""
-    # half the memory to walk through, and half the time; `_ranked` works with all digits again
-    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f16")
-    index.add(np.arange(len(vectors)), vectors, threads=1)
-    found = index.search(vectors, count + 1, threads=cores())
-    assert isinstance(found, BatchMatches)  # there are many queries
-    near: NDArray[np.int64] = found.keys.astype(np.int64)
+    near = find_candidates(vectors, count + 1, pool, how)
     is_own = near == np.arange(len(vectors))[:, None]
     # a row with many copies may not be among its own nearest: then the last one is too many
     dropped = np.where(is_own.any(axis=1), is_own.argmax(axis=1), count)
     near = near[np.arange(count + 1) != dropped[:, None]].reshape(-1, count)
-    for row in np.flatnonzero(found.counts <= count):  # the graph does not reach enough from there
+    for row in np.flatnonzero((near == MISSING).any(axis=1)):  # its cells hold too few
         near[row] = _by_comparing(vectors, np.array([row]), count)
-    return near
+    return np.asarray(near)
 
 
 def _by_comparing(vectors: Vectors, queries: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from labelfix.errors import ConfigError
 from labelfix.report.schema import ROW_GROUP_SIZE, ROW_GROUP_VALUES
 from labelfix.utils.memory import DEFAULT_SHARE, anonymous_bytes, available_memory
 from labelfix.utils.scratch import MAPPED_SHARE
+from labelfix.utils.threads import cores
 
 if TYPE_CHECKING:
     from labelfix.training.network_memory import NetworkMemory
@@ -26,9 +27,11 @@ FLOAT, DOUBLE = 4, 8
 LIBRARIES = 150 << 20
 """What libraries take that load while the audit goes on."""
 
-OF_GRAPH = 1300
-"""Bytes a sample while neighbors are searched: a vector of 256 halves, edges of the graph, and
-the candidates."""
+OF_NEIGHBORS = 600
+"""Bytes a sample while neighbors are searched, and then told of all copies: 300 at the search."""
+
+SEARCHED_BLOCK = 90 << 20
+"""Bytes of a core while neighbors are searched: the rows of a block, and what they are like."""
 
 OF_SCORES = 700
 """Bytes a sample while heads are trained: its neighbors, issues, folds and pseudo-labels."""
@@ -87,7 +90,7 @@ class MemoryBudget:
             ConfigError: The forecast is above what was asked for, or above all that is available.
         """
         stages = (
-            _of_neighbors(samples, width) + samples * OF_GRAPH,
+            _of_neighbors(samples, width) + samples * OF_NEIGHBORS,
             _of_training(width, classes, config) + samples * OF_SCORES,
             _of_writing(samples, classes) + samples * OF_REPORT,
         )
@@ -117,7 +120,7 @@ class MemoryBudget:
         Raises:
             ConfigError: One alone is sure to take more than was asked for, or than is available.
         """
-        others = _of_writing(samples, classes) + samples * max(OF_GRAPH, OF_REPORT)
+        others = _of_writing(samples, classes) + samples * max(OF_NEIGHBORS, OF_REPORT)
         self._refuse(samples, others, (FLOAT * classes,))
         if memory is None:
             return most
@@ -177,8 +180,9 @@ def _of_training(width: int, classes: int, config: AuditConfig) -> int:
 
 
 def _of_neighbors(samples: int, width: int) -> int:
-    """Return the bytes that the components of the neighbors take while they are found."""
-    return 5 * min(samples, COMPONENT_ROWS) * width * FLOAT
+    """Return the bytes that neighbors take beside what they take of each sample."""
+    components = 5 * min(samples, COMPONENT_ROWS) * width * FLOAT
+    return max(components, cores() * SEARCHED_BLOCK)
 
 
 def _of_writing(samples: int, classes: int) -> int:

@@ -22,7 +22,8 @@ from torch import nn
 from labelfix.arguments import named
 from labelfix.config import AuditConfig, AutoConfig, FineTuningConfig, Tune
 from labelfix.errors import BackboneError
-from labelfix.issues.neighbors import COMPONENTS, EXACT, find_neighbors
+from labelfix.issues.cells import CellSearch
+from labelfix.issues.neighbors import COMPONENTS, EXACT
 from labelfix.modalities.base import Modality, NetworkTrainer
 from labelfix.recipes import HeadTuning, networks_at_once, views_kept
 from labelfix.training.cross_fit_networks import AtOnce
@@ -37,8 +38,9 @@ from labelfix.utils.torch_utils import choose_device, one_core_threads
 
 STAGE = "timing a few batches"
 
-_TIMED_ROWS = 2048
-"""So many made-up vectors are searched, where an index is built."""
+_JOINING = 3
+"""A comparison with the rows of cells takes so many times one with all rows: what is found in each
+cell is joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,15 +262,11 @@ def _seconds_of_comparing(samples: int, one: float) -> float:
         samples: How many there are.
         one: Seconds of a multiplication.
     """
+    exact = float(samples**2 * COMPONENTS * one)
     if samples <= EXACT:
-        return samples**2 * COMPONENTS * one
-    vectors = np.random.default_rng(0).standard_normal((_TIMED_ROWS, COMPONENTS), np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    begin = time.perf_counter()
-    find_neighbors(vectors, exact_rows=0)
-    each = (time.perf_counter() - begin) / _TIMED_ROWS
-    # longer paths and fewer hits in the caches: .12 ms a row of 2,048, .24 of 8,192, .79 of 50,000
-    return float(samples * each * (samples / _TIMED_ROWS) ** 0.6)
+        return exact
+    # what is found in one cell has to be joined with what was found in others
+    return min(exact, samples * CellSearch().compared * COMPONENTS * one * _JOINING)
 
 
 def _multiplications(load: _Load, config: AuditConfig, width: int) -> float:
