@@ -308,3 +308,21 @@ def test_precision_and_budget_exclude_each_other(tmp_path):
     )
     assert_refused(done, "--precision and --budget cannot be used together")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("classes", [127, 190])
+def test_codes_of_the_smallest_type_change_no_figure(tmp_path, monkeypatch, classes):
+    """Products and sums of codes, such as numbers of pairs of classes, are wider than codes are."""
+    names = [f"class {code:03}" for code in range(classes)]
+    probs = write(tmp_path / "probs.parquet", noisy(count=1500, classes=names))
+    for module in [one for name, one in sys.modules.items() if name.startswith("labelfix.")]:
+        if hasattr(module, "code_type"):
+            monkeypatch.setattr(module, "code_type", lambda count: np.int64)
+    audit_pred_probs(probs, tmp_path / "wide")
+    monkeypatch.undo()
+    audit_pred_probs(probs, tmp_path / "narrow")
+    written = sorted(path.name for path in (tmp_path / "wide").iterdir() if path.name != "run.json")
+    assert {"report.parquet", "report.html"} <= set(written)
+    for name in written:
+        wide, narrow = ((tmp_path / run / name).read_bytes() for run in ("wide", "narrow"))
+        assert wide == narrow, name
