@@ -352,7 +352,7 @@ def test_rows_are_those_of_the_weight_even_where_memory_is_laid_out_otherwise():
     [
         ({"distance": -1.0}, "distance of -1"),
         ({"head_distance": math.nan}, "head_distance of nan"),
-        ({"gamma": 0.0}, "gamma of 0"),
+        ({"gamma": 0.0}, "gamma is 0.0, which is not above 0"),
         ({"schedule": "linear"}, "schedule is"),
         ({"form": "ball"}, "form is"),
         ({"form": "penalty"}, "'relative' gives radii"),
