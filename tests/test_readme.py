@@ -36,7 +36,7 @@ def is_plain(line: str) -> bool:
 
 HOWTO = sorted((ROOT / "docs" / "howto").glob("*.md"))
 
-IMAGES_A_CLASS = 15
+IMAGES_A_CLASS = 10
 
 BEFORE = """
 import numpy as np
