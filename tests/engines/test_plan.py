@@ -58,7 +58,7 @@ def test_each_worker_has_its_gpu(nodes, asked, expected):
             [Node("a", 2, 0)],
             {"workers": 3, "cpus_per_worker": 1},
             False,
-            "the cluster has room for 2 workers of 1 CPU, and workers is 3",
+            "the cluster can run 2 workers of 1 CPU, and workers is 3",
         ),
         ([Node("a", 8, 0)], {}, True, "1 GPU fits on no machine"),
         ([Node("a", 8, 1), Node("b", 8, 1)], {"gpus_per_worker": 2}, True, "2 GPUs fits on no"),

@@ -197,7 +197,7 @@ def test_a_worker_that_does_not_see_the_data_is_refused(connected, tmp_path):
     ("asked", "told"),
     [
         ({"cpus_per_worker": 3}, "fits on no machine"),
-        ({"workers": 9}, "room for 2 workers of 2 CPUs, and workers is 9"),
+        ({"workers": 9}, "the cluster can run 2 workers of 2 CPUs, and workers is 9"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_it_waits_for_ever(connected, tmp_path, asked, told):

@@ -115,7 +115,7 @@ def plan_workers(
         )
     if (config.workers or 0) > capacity:
         raise ConfigError(
-            f"the cluster has room for {capacity} {'worker' if capacity == 1 else 'workers'} of "
+            f"the cluster can run {capacity} {'worker' if capacity == 1 else 'workers'} of "
             f"{sized(cpus, gpus)}, and {named('workers')} is {config.workers}",
             hint=f"choose fewer {named('workers')}, or give each less with "
             f"{named('cpus_per_worker')} or {named('gpus_per_worker')}",

@@ -179,7 +179,7 @@ def _nearest_cells(means: Vectors, pool: ThreadPoolExecutor, how: CellSearch) ->
     count = min(how.nearby, len(means))
 
     def search(block: slice) -> Rows:
-        return _top(means[block] @ means.T, count)
+        return nearest_columns(means[block] @ means.T, count)
 
     return np.concatenate(list(pool.map(search, blocks_of(len(means), how.largest))))
 
@@ -191,7 +191,7 @@ def _probed(queries: Vectors, run: range, cells: Cells, nearby: Rows, probes: in
     for cell in run:
         own = queries[cells.starts[cell] - first : cells.starts[cell + 1] - first]
         some = nearby[cell]
-        parts.append(some[_top(own @ cells.means[some].T, min(probes, len(some)))])
+        parts.append(some[nearest_columns(own @ cells.means[some].T, min(probes, len(some)))])
     return np.concatenate(parts)
 
 
@@ -215,7 +215,7 @@ def _search(vectors: Vectors, queries: Vectors, probed: Rows, cells: Cells, coun
     return np.asarray(rows.numpy())
 
 
-def _top(scores: Vectors, count: int) -> Rows:
-    """Return the columns of the highest scores of each row, in no order."""
+def nearest_columns(scores: Vectors, count: int) -> Rows:
+    """Return ``(B, count)`` the columns of the highest scores of each row, in no order."""
     # eight times as fast as numpy's argpartition, which took longer than the products
     return np.asarray(torch.from_numpy(scores).topk(count, dim=1, sorted=False).indices.numpy())

@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 
-from labelfix.issues.cells import CellSearch, Vectors, find_candidates
+from labelfix.issues.cells import CellSearch, Vectors, find_candidates, nearest_columns
 from labelfix.issues.types import Neighbors
 from labelfix.types import MISSING
 from labelfix.utils.scratch import new_array
@@ -187,8 +186,7 @@ def _by_comparing(vectors: Vectors, queries: NDArray[np.int64], count: int) -> N
     """Return ``(q, count)`` the rows that are nearest to each query, in no order."""
     scores = vectors[queries] @ vectors.T
     scores[np.arange(len(queries)), queries] = -np.inf
-    # eight times as fast as numpy's argpartition, which took longer than the products
-    return torch.from_numpy(scores).topk(count, dim=1, sorted=False).indices.numpy()
+    return nearest_columns(scores, count)
 
 
 def _ranked(

@@ -162,37 +162,19 @@ def audit_pred_probs(
             return AuditResult(out, read_report_table(out, pred_probs=False))
         folder.claim(claim, overwrite=overwrite, resume=resume)
         try:
-            report = _run_given_probabilities(
-                paths, fingerprint, decided, folder, whole, on_progress, source, location,
+            clock, budgeted = StageTimer(), MemoryBudget.of(whole.memory)
+            report, renderer = _scored_and_written(
+                paths, fingerprint, decided, folder, whole, on_progress, location, clock, budgeted,
                 force=force,
             )  # fmt: skip
+            # what was read and scored is gone by now: the page reads the report
+            report = finish_run(
+                folder, report, renderer, source, _run_json(whole, budgeted), clock, on_progress
+            )
         except LabelfixError:  # the mended command shall find its RUN free
             folder.release()
             raise
         return AuditResult(out, report)
-
-
-def _run_given_probabilities(
-    paths: Sequence[Path],
-    fingerprint: str,
-    decided: Decisions | None,
-    folder: RunFolder,
-    config: AuditConfig,
-    on_progress: OnProgress,
-    source: Path | None,
-    location: SampleLocation | None,
-    *,
-    force: bool,
-) -> Report:
-    clock, memory = StageTimer(), MemoryBudget.of(config.memory)
-    report, renderer = _scored_and_written(
-        paths, fingerprint, decided, folder, config, on_progress, location, clock, memory,
-        force=force,
-    )  # fmt: skip
-    # what was read and scored is gone by now: the page reads the report
-    return finish_run(
-        folder, report, renderer, source, _run_json(config, memory), clock, on_progress
-    )
 
 
 def _scored_and_written(
